@@ -1,0 +1,1 @@
+"""cxrbench: exact, repeatable comparison of chest X-ray encoders."""

@@ -1,0 +1,1 @@
+"""Adapters: one module an architecture, behind one interface."""

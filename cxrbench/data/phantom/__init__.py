@@ -1,0 +1,1 @@
+"""Procedural radiographs in the true on-disk layouts of the seven data sets."""

@@ -1,0 +1,1 @@
+"""One module a data set: from its official files to labelled tables."""

@@ -1,0 +1,28 @@
+"""One way of naming content: SHA-256 over a canonical form."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def of_bytes(data: bytes) -> str:
+    """Hex SHA-256 of the bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_json(value: Any) -> str:
+    """Hex SHA-256 of a JSON value with sorted keys and no blanks; floats by their shortest repr."""
+    return of_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def of_lines(lines: Iterable[str]) -> str:
+    """Hex SHA-256 of the lines, each ended by a line feed (UTF-8): the digest used for ordered id lists."""
+    return of_bytes("".join(f"{line}\n" for line in lines).encode())
+
+
+def of_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Arrays in, scores and metrics out: NumPy, SciPy and scikit-learn only."""
