@@ -1,1 +1,93 @@
-"""cxrbench: exact, repeatable comparison of chest X-ray encoders."""
+"""cxrbench: exact, repeatable comparison of chest X-ray encoders.
+
+`run`, `load_model` and `load_task` are the command line's words as functions; importing this loads nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cxrbench.adapters.base import Adapter
+    from cxrbench.bench.run import Report
+    from cxrbench.task import TaskSpec
+
+__all__ = ["load_model", "load_task", "run"]
+
+
+def run(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    data_root: Path | str | Mapping[str, Path],
+    weights: Path | str | Mapping[str, Path] | None = None,
+    protocols: Sequence[str] = ("all",),
+    shots: Sequence[int] = (16,),
+    groups: Sequence[str] = ("*",),
+    variant: str = "paper-code",
+    settings: Mapping[str, str] | None = None,
+    prompts: Sequence[str] = ("all",),
+    text_encoder: Path | None = None,
+    out: Path | str = "results",
+    cache: Path | None = None,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    batch_size: int = 32,
+    workers: int = 0,
+    allow_missing: bool = False,
+    resume: bool = True,
+) -> "Report":
+    """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards.
+
+    Returns the records and whatever went wrong; raises SpecError for a name that does not exist.
+    """
+    from cxrbench import cpu
+
+    cpu.prepare()
+    from cxrbench.bench.request import Engine, Places, Request, default_cache
+    from cxrbench.bench.request import protocols as known_protocols
+    from cxrbench.bench.run import run as measure
+
+    request = Request(
+        models=tuple(models),
+        tasks=tuple(tasks),
+        protocols=known_protocols(protocols),
+        shots=tuple(shots),
+        groups=tuple(groups),
+        variant=variant,
+        choices=dict(settings or {}),
+        prompts=tuple(prompts),
+        places=Places(_by_name(data_root), _by_name(weights), text_encoder, Path(out), cache or default_cache()),
+        engine=Engine(device, precision, batch_size, workers),
+        allow_missing=allow_missing,
+        resume=resume,
+    )
+    return measure(request)
+
+
+def _by_name(where: Path | str | Mapping[str, Path] | None) -> Mapping[str, Path]:
+    if where is None:
+        return {}
+    return dict(where) if isinstance(where, Mapping) else {"": Path(where)}
+
+
+def load_model(
+    name: str,
+    weights: Path | None = None,
+    text_encoder: Path | None = None,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> "Adapter":
+    """A model by name or card, with `encode_image`, `encode_text` and `score`; see `adapters.base.load_adapter`."""
+    from cxrbench.adapters.base import load_adapter
+    from cxrbench.bench.models import chosen_device
+    from cxrbench.catalog import load_card
+
+    return load_adapter(load_card(name), weights, text_encoder, chosen_device(device), precision)
+
+
+def load_task(name: str) -> "TaskSpec":
+    """A task by name: its labels, groups, splits and facts; raises SpecError with the nearest names."""
+    from cxrbench.catalog import load_task as load
+
+    return load(name)

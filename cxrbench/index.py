@@ -70,12 +70,16 @@ class Partition:
     parts: Mapping[str, Table]
     paths: Mapping[str, Path]  # id to file; ids without a file are absent and listed in findings.missing
     findings: Findings = field(default_factory=Findings)
+    synthetic: bool = False  # drawn by `data phantom`: its numbers enter no table of results
 
     @property
     def digest(self) -> str:
         """SHA-256 over part names, ordered ids and labels: what a record means by "this split"."""
         return digest.of_json(
-            {n: [t.digest, digest.of_bytes(np.ascontiguousarray(t.labels).tobytes()), t.classes] for n, t in self.parts.items()}
+            {
+                n: [t.digest, digest.of_bytes(np.ascontiguousarray(t.labels).tobytes()), t.classes]
+                for n, t in self.parts.items()
+            }
         )
 
 

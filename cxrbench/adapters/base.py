@@ -1,0 +1,194 @@
+"""What every model offers, and how a card becomes one."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, Self, TypeVar
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.adapters.nets import MemoryFormat
+from cxrbench.card import ModelCard
+from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.schema import Facts, complaints
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Padding = Literal["released", "masked"]
+OptionsT = TypeVar("OptionsT", bound=Facts)
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_HIGHEST_LOG_SCALE = 4.6052  # the clamp of training and of compute_logits: a factor of 100
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """How the network is run; recorded with results, but equal in float32, so no part of a key.
+
+    `differences`: per tap, the largest relative difference between channels-last and plain memory on a random batch.
+    """
+
+    device: str
+    precision: Precision
+    memory_format: MemoryFormat
+    differences: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where and how a model is to run. `auto` takes channels-last memory where that changes nothing in float32."""
+
+    device: torch.device
+    precision: Precision = "float32"
+    memory_format: Literal["auto", "contiguous"] = "auto"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a network's forward pass: autocast below float32, no TF32 on a GPU in float32."""
+        if self.precision != "float32":
+            return torch.autocast(self.device.type, _DTYPES[self.precision])
+        if self.device.type == "cuda":
+            return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        return nullcontext()
+
+
+class Adapter(Protocol):
+    """A loaded model, in evaluation mode and without gradients; `revision` is raised whenever its outputs change."""
+
+    revision: ClassVar[int]
+    card: ModelCard
+    engine: EngineReport
+
+    @classmethod
+    def options_digest(cls, card: ModelCard) -> str:
+        """Digest of the card's options and of the files that they name: part of the key of every stored vector.
+
+        Raises SpecError for options or files that this adapter cannot use; needs no weights.
+        """
+        ...
+
+    @classmethod
+    def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
+        """Raises IntegrityError unless every tensor of the file is used, or ignored by name on the card."""
+        ...
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Pixels (N, C, H, W) float32, C 1 or 3, as the card's recipe makes them, to vectors on the model's device."""
+        ...
+
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        """P texts as one batch, padded to the longest; with `released` padding a vector depends on its batch mates.
+
+        Raises SpecError if the model has no text side, DataError if its tokenizer is not at hand.
+        """
+        ...
+
+    def prototypes(self, classes: Sequence[str]) -> Tensor:
+        """Unit class vectors (C, d) of the label side; raises SpecError for a class that it does not know."""
+        ...
+
+    def logit_scale(self, view: str) -> float:
+        """The factor from cosine to logit of a view on the card, not clamped."""
+        ...
+
+    def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Logits (N, P); a row depends on its own image alone."""
+        ...
+
+
+class DualEncoder:
+    """Models whose score is a cosine times a temperature."""
+
+    log_scale: float
+
+    def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Logits (N, P): cosine times exp(log scale), the log scale clamped to 0..4.6052 as in training."""
+        scale = torch.tensor(self.log_scale).clamp(0, _HIGHEST_LOG_SCALE).exp().item()
+        return images.joint @ texts.joint.T * scale
+
+
+def find_weights(card: ModelCard, given: Path | None) -> Path:
+    """The weights' file: `given` itself, or a published name in the folder `given` or beside the card.
+
+    Raises DataError that says what to download from where.
+    """
+    if given is not None and given.is_file():
+        return given
+    folder = card.home if given is None else given
+    for name in card.weights.files:
+        if (folder / name).is_file():
+            return folder / name
+    at = f" ({card.weights.url})" if card.weights.url else ""
+    raise DataError(
+        f"{card.name}: no weights in {folder}. Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "
+        "Then give the file, or the folder that holds it, as --weights."
+    )
+
+
+def load_adapter(
+    card: ModelCard,
+    weights: Path | None = None,
+    text_encoder: Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    *,
+    memory_format: Literal["auto", "contiguous"] = "auto",
+) -> Adapter:
+    """The model of a card with the weights of a file, on a device.
+
+    The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
+    Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
+    """
+    kind = adapter_class(card)
+    path = find_weights(card, weights)
+    checkpoint = read_checkpoint(path, card.weights.container)
+    if card.weights.sha256 not in (None, checkpoint.sha256):
+        raise IntegrityError(
+            f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
+        )
+    return kind.load(card, checkpoint, text_encoder, Runtime(_device(device), precision, memory_format))
+
+
+def adapter_class(card: ModelCard) -> type[Adapter]:
+    """The class that the card names; raises SpecError if there is none."""
+    module, _, name = card.adapter.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {error}") from error
+    if not isinstance(found, type) or not hasattr(found, "load"):
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter")
+    return found
+
+
+def checked_options(card: ModelCard, kind: type[OptionsT]) -> OptionsT:
+    """The card's options as the adapter's own type; raises SpecError for a key or value that it does not know."""
+    try:
+        return kind.model_validate(dict(card.options))
+    except ValidationError as error:
+        raise SpecError(f"{card.name}: options: {complaints(error)}") from error
+
+
+def checked_pixels(pixels: Tensor) -> Tensor:
+    """The same pixels; raises SpecError unless they are (N, 1 or 3, H, W) float32."""
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or pixels.dtype != torch.float32:
+        raise SpecError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; wanted (N, 1 or 3, H, W) torch.float32")
+    return pixels
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SpecError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SpecError(f"device {name!r}: this torch sees no CUDA device; use --device cpu")
+    return device

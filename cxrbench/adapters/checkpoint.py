@@ -1,0 +1,187 @@
+"""Checkpoint files as tensors, without ever running what is in them."""
+
+import io
+import json
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cxrbench import digest
+from cxrbench.errors import DataError, IntegrityError
+
+Format = Literal["torch", "safetensors"]
+
+_LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
+_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
+_REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch names the first class that it would not touch
+_BROKEN: tuple[type[Exception], ...] = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The tensors of one file, on the CPU, by the names that the file gives them.
+
+    `container` are the keys that were walked down to reach them; `other` names what else the file holds on the way,
+    with its Python type.
+    """
+
+    path: Path
+    sha256: str
+    tensors: Mapping[str, Tensor]
+    container: tuple[str, ...] = ()
+    other: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path, container: Sequence[str] = ()) -> Checkpoint:
+    """The tensors under the keys `container`; content decides what kind of file it is, not the name.
+
+    Raises DataError if there is no such file, IntegrityError if it is empty, truncated, a web page, a Git LFS pointer,
+    no checkpoint at all, or if reading it would need a class other than tensors and plain Python values.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    kind = _format(path)
+    content = _safetensors(path) if kind == "safetensors" else _torch(path)
+    other: dict[str, str] = {}
+    for depth, key in enumerate(container):
+        if not isinstance(content, Mapping) or key not in content:
+            raise IntegrityError(f"{path}: no key {'.'.join(container[: depth + 1])!r}; it holds {_keys(content)}")
+        other.update({str(k): type(v).__name__ for k, v in content.items() if k != key})
+        content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise IntegrityError(
+            f"{path}: no tensors under {'.'.join(container) or 'its top level'}, which holds {_keys(content)}. "
+            "If they lie deeper, name the keys in `container` of the card."
+        )
+    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
+    other.update({str(k): type(v).__name__ for k, v in content.items() if not isinstance(v, Tensor)})
+    return Checkpoint(path, digest.of_file(path), tensors, tuple(container), other)
+
+
+def _format(path: Path) -> Format:
+    """What the first bytes say; raises IntegrityError for everything that is no checkpoint."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    again = "Download it again from where the model's card says."
+    if size == 0:
+        raise IntegrityError(f"{path}: the file is empty. {again}")
+    if head.startswith(b"version https://git-lfs"):
+        raise IntegrityError(f"{path}: a Git LFS pointer, not the file it stands for. Run `git lfs pull`, or: {again}")
+    if head.lstrip()[:1] == b"<":
+        raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
+    if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
+        return "torch"
+    if len(head) > 8 and head[8:9] == b"{":
+        (length,) = struct.unpack("<Q", head[:8])
+        if length > size - 8:
+            raise IntegrityError(f"{path}: {size} bytes, but its header alone claims {length}: truncated. {again}")
+        return "safetensors"
+    if head.startswith(b"\x80"):
+        named = _foreign(path.read_bytes())
+        raise IntegrityError(
+            f"{path}: a bare pickle, which could run anything when read (it names {named}); nothing was read. "
+            "Only files written by torch.save or safetensors are accepted."
+        )
+    raise IntegrityError(f"{path}: starts with {head[:8]!r}; that is neither a torch nor a safetensors file. {again}")
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise IntegrityError(f"{path}: a damaged safetensors file ({error}). Download it again.") from error
+
+
+def _torch(path: Path) -> Any:
+    """The content by torch's restricted reader, which knows tensors and plain containers and no other class."""
+    try:
+        _require_stored(path)
+        with path.open("rb") as stream:  # given a path, newer versions of torch go by its suffix
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except _BROKEN as error:
+        refused = _REFUSED.search(str(error))
+        foreign = refused.group(1) if refused else _foreign(_pickle_of(path))
+        if isinstance(error, pickle.UnpicklingError) and foreign:
+            raise IntegrityError(
+                f"{path}: reading it would need the foreign class {foreign}, and could run its code; nothing was run. "
+                "Save the tensors alone (`torch.save(model.state_dict(), ...)` or safetensors) and use that file."
+            ) from error
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise IntegrityError(f"{path}: truncated or damaged ({reason}). Download it again.") from error
+
+
+def _require_stored(path: Path) -> None:
+    """Raise IntegrityError for an archive that unpacks to more than its size: torch stores without compression."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise IntegrityError(
+                f"{path}: {path.stat().st_size} bytes that unpack to {unpacked}; torch writes no such file"
+            )
+
+
+def _pickle_of(path: Path) -> bytes:
+    """The pickled part of a torch file (b"" where it cannot be found), at most 64 MB of it."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as stream:
+            return stream.read(1 << 26)
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("/data.pkl"):
+                with archive.open(name) as stream:
+                    return stream.read(1 << 26)
+    return b""
+
+
+def _foreign(data: bytes) -> str:
+    """The classes and functions beyond torch's own that a pickle names, found without running it."""
+    names = dict.fromkeys(name for name in _globals(data) if not name.startswith(_HARMLESS))
+    return ", ".join(list(names)[:5])
+
+
+def _globals(data: bytes) -> Iterator[str]:
+    stream = io.BytesIO(data)
+    while stream.tell() < len(data):
+        strings: list[str] = []
+        try:
+            for code, argument, _ in pickletools.genops(stream):
+                if code.name in ("GLOBAL", "INST"):
+                    yield str(argument).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL":
+                    yield ".".join(strings[-2:])
+                elif isinstance(argument, str):
+                    strings.append(argument)
+        except (ValueError, UnicodeDecodeError, struct.error):
+            return  # the rest is no pickle: storages of the legacy format, or damage
+
+
+def _keys(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    names = [f"{key!r} ({type(value).__name__})" for key, value in list(content.items())[:8]]
+    return ", ".join(names) + (f" and {len(content) - 8} more" if len(content) > 8 else "")

@@ -1,0 +1,137 @@
+"""CLIP, UniCL, unimodal and DLILP as trained by Silva-Rodriguez et al. (IPMI 2025): one backbone, four layouts.
+
+A ResNet trunk (`pooled`), a linear head without bias into the space shared with text (`joint`), a BERT whose token
+states are averaged, and, on the label side, one prototype per category with a temperature of its own. Unimodal has no
+text; DLILP has a second linear head (`label`). The BERT's pooler is in the files, is loaded, and is used by nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, normalize
+
+from cxrbench import digest
+from cxrbench.adapters.base import DualEncoder, EngineReport, Padding, Runtime, checked_options, checked_pixels
+from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.coverage import require_complete
+from cxrbench.adapters.dlilp_layout import (
+    BERT,
+    HEADS,
+    PROTOTYPES,
+    SCALES,
+    TEXT_HEAD,
+    TRUNK,
+    Options,
+    Vocabulary,
+    covered,
+    look_alikes,
+    vocabulary,
+)
+from cxrbench.adapters.nets import frozen, resnet, settle, under, width
+from cxrbench.adapters.text import BertText, text_files
+from cxrbench.card import ModelCard
+from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.features import ImageFeatures, TextFeatures
+
+
+class DLILP(DualEncoder):
+    """The official checkpoints of all four strategies."""
+
+    revision: ClassVar[int] = 1
+
+    def __init__(
+        self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+    ) -> None:
+        self.card, self._options, self._runtime, self._text_encoder = card, options, runtime, text_encoder
+        self._vocabulary = vocabulary(card, options)
+        self.coverage = covered(checkpoint, card, options)
+        if not self.coverage.complete:
+            require_complete(
+                self.coverage, checkpoint.path, f"{card.name} ({options.strategy})", look_alikes(checkpoint, card)
+            )
+        tensors = {name: checkpoint.tensors[name] for name in self.coverage.used}
+        self._bert = under(tensors, BERT)
+        self._own = {n: t.to(runtime.device) for n, t in tensors.items() if not n.startswith((TRUNK, BERT))}
+        self.log_scale = float(self._own[SCALES["joint"]])
+        trunk = resnet(under(tensors, TRUNK), checkpoint.path)
+        if width(trunk) != card.taps["pooled"]:
+            found = f"{checkpoint.path}: pooled vectors of width {width(trunk)}"
+            raise IntegrityError(f"{found}, the card of {card.name} says {card.taps['pooled']}")
+        self._trunk = frozen(trunk, under(tensors, TRUNK), runtime.device)
+        self.engine = self._engine()
+
+    @classmethod
+    def options_digest(cls, card: ModelCard) -> str:
+        """See `Adapter.options_digest`; the vocabulary's content is in it."""
+        options = checked_options(card, Options)
+        words = vocabulary(card, options)
+        return digest.of_json([options.model_dump(), words and words.model_dump(mode="json")])
+
+    @classmethod
+    def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
+        """See `Adapter.load`; raises SpecError for options that this adapter does not know."""
+        return cls(card, checked_options(card, Options), checkpoint, text_encoder, runtime)
+
+    def _engine(self) -> EngineReport:
+        runtime = self._runtime
+        device, precision = str(runtime.device), runtime.precision
+        if runtime.memory_format == "contiguous":
+            return EngineReport(device, precision, "contiguous")
+        size = self.card.recipe("reality-check").size
+        exact = replace(runtime, precision="float32")  # below it, rounding would hide what the check looks for
+        chosen, differences = settle(self._trunk, lambda pixels: self._encoded(pixels, exact).taps, size)
+        return EngineReport(device, precision, chosen, differences)
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """See `Adapter.encode_image`; `label` is there for DLILP alone. Raises SpecError for other pixels."""
+        colour = checked_pixels(pixels).to(self._runtime.device, non_blocking=True).expand(-1, 3, -1, -1)
+        if self.engine.memory_format == "channels_last":
+            colour = colour.contiguous(memory_format=torch.channels_last)
+        return self._encoded(colour, self._runtime)
+
+    @torch.inference_mode()
+    def _encoded(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        with runtime.autocast():
+            pooled = self._trunk(pixels)
+        pooled = pooled.float()
+        heads = {tap: normalize(linear(pooled, self._own[n])) for tap, n in HEADS.items() if n in self._own}
+        return ImageFeatures(pooled, heads["joint"], heads.get("label"))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        """See `Adapter.encode_text`. `released`: padding enters the mean over positions; `masked`: it does not."""
+        if not texts or isinstance(texts, str):
+            raise SpecError("encode_text takes a list of at least one text")
+        with self._runtime.autocast():
+            states = self._text.mean_states(texts, real_only=padding == "masked")
+        return TextFeatures(normalize(linear(states.float(), self._own[TEXT_HEAD])))
+
+    @cached_property
+    def _text(self) -> BertText:
+        encoder = self.card.text_encoder
+        if encoder is None or TEXT_HEAD not in self._own:
+            raise SpecError(f"{self.card.name} has no text side: it is scored by prototypes")
+        files = text_files(encoder, self._text_encoder)
+        return BertText(self._bert, files, encoder.max_tokens, self._runtime.device)
+
+    def prototypes(self, classes: Sequence[str]) -> Tensor:
+        """See `Adapter.prototypes`; a class of several categories is the mean of their raw rows at unit length."""
+        rows = [self._words.rows(name) for name in classes]
+        return torch.stack([normalize(self._own[PROTOTYPES][row].mean(dim=0), dim=0) for row in rows])
+
+    @property
+    def _words(self) -> Vocabulary:
+        if self._vocabulary is None:
+            raise SpecError(f"{self.card.name} has no label side: it is scored by prompts")
+        return self._vocabulary
+
+    def logit_scale(self, view: str) -> float:
+        """See `Adapter.logit_scale`; raises SpecError for a view that the card does not have."""
+        if view not in self.card.zero_shot.views:
+            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.zero_shot.views)}")
+        return float(self._own[SCALES[self.card.zero_shot.views[view].tap]].exp())

@@ -1,0 +1,95 @@
+"""The published layouts of CLIP, UniCL, unimodal and DLILP: which tensors a file must hold, and what its rows mean."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cxrbench import facts
+from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.coverage import Coverage, coverage
+from cxrbench.adapters.nets import resnet, under, width
+from cxrbench.adapters.text import bert
+from cxrbench.card import ModelCard, card_files, read_card
+from cxrbench.errors import SpecError
+from cxrbench.schema import Facts, read_toml
+
+Strategy = Literal["clip", "unicl", "unimodal", "dlilp"]
+
+TRUNK, BERT = "vision_model.model.", "text_model.model."
+HEADS = {
+    "joint": "vision_model.projection_head_vision.projection.weight",
+    "label": "vision_model.projection_head2.projection.weight",
+}
+SCALES = {"joint": "logit_scale", "label": "logit_scale_head2"}  # of the views that score this tap
+TEXT_HEAD, PROTOTYPES = "text_model.projection_head_text.projection.weight", "class_prototypes"
+
+
+class Options(Facts):
+    """`strategy` decides the layout; `vocabulary` names a file beside the card, or of the zoo."""
+
+    strategy: Strategy
+    vocabulary: str | None = None
+
+
+class Vocabulary(Facts):
+    """The categories, in the order of the prototypes, and the class names that stand for others (lower case).
+
+    An alias of several categories is the mean of their raw prototypes.
+    """
+
+    title: str
+    source: str
+    categories: tuple[str, ...]
+    aliases: Mapping[str, tuple[str, ...]]
+
+    def rows(self, name: str) -> list[int]:
+        """Row numbers of the prototypes of a class; raises SpecError that lists the vocabulary."""
+        wanted = self.aliases.get(name.lower(), (name.lower(),))
+        if any(category not in self.categories for category in wanted):
+            raise SpecError(
+                f"there is no prototype for class {name!r}; the label side knows: {', '.join(self.categories)}; "
+                f"and under another name: {', '.join(self.aliases)}. Score the class by prompts, or leave it out."
+            )
+        return [self.categories.index(category) for category in wanted]
+
+
+def vocabulary(card: ModelCard, options: Options) -> Vocabulary | None:
+    """The vocabulary that the options name; raises SpecError if the file cannot be read."""
+    if options.vocabulary is None:
+        return None
+    beside = card.home / options.vocabulary
+    path = beside if beside.is_file() else facts.folder("model_zoo") / options.vocabulary
+    return read_toml(path, Vocabulary)
+
+
+def covered(checkpoint: Checkpoint, card: ModelCard, options: Options) -> Coverage:
+    """The file's tensors against the layout; IntegrityError if its image network is of no known kind."""
+    return coverage(checkpoint.tensors, wanted(checkpoint, card, options), card.weights.ignored)
+
+
+def wanted(checkpoint: Checkpoint, card: ModelCard, options: Options) -> dict[str, Tensor]:
+    """Every tensor of the layout, on the meta device: depths as the file has them, widths as the card says."""
+    trunk = resnet(under(checkpoint.tensors, TRUNK), checkpoint.path)
+    words = vocabulary(card, options)
+    sizes = {HEADS["joint"]: (card.taps["joint"], width(trunk)), SCALES["joint"]: ()}
+    if words is not None:
+        label = "label" if "label" in card.taps else "joint"
+        sizes[PROTOTYPES] = (len(words.categories), card.taps[label])
+    if "label" in card.taps:
+        sizes |= {HEADS["label"]: (card.taps["label"], width(trunk)), SCALES["label"]: ()}
+    text: dict[str, Tensor] = {}
+    if options.strategy != "unimodal":
+        encoder = bert(under(checkpoint.tensors, BERT), None)
+        text = {BERT + name: tensor for name, tensor in encoder.state_dict().items()}
+        sizes[TEXT_HEAD] = (card.taps["joint"], int(encoder.get_submodule("pooler.dense").in_features))  # type: ignore[arg-type]
+    own = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
+    return {**own, **{TRUNK + name: tensor for name, tensor in trunk.state_dict().items()}, **text}
+
+
+def look_alikes(checkpoint: Checkpoint, card: ModelCard) -> list[str]:
+    """Names of the zoo's cards with this adapter whose layout the file has."""
+    others = map(read_card, card_files(facts.folder("model_zoo")))
+    alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
+    return [o.name for o in alike if covered(checkpoint, o, Options.model_validate(dict(o.options))).complete]

@@ -1,0 +1,84 @@
+"""Networks built from the tensors of a checkpoint, and the fastest way to run them that changes nothing."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cxrbench.errors import IntegrityError
+
+MemoryFormat = Literal["channels_last", "contiguous"]
+
+_RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+}
+_BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+SAME = 5e-5  # largest relative difference at which two engines count as equal in float32
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def resnet(tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """A torchvision ResNet (18, 34 or 50, by its block names) on the meta device; its output is the pooled vector.
+
+    `tensors` bear torchvision's names without prefix. Raises IntegrityError if the blocks are those of no such network.
+    """
+    import torchvision
+
+    blocks = {(int(m[1]), int(m[2])) for m in map(_BLOCK.match, tensors) if m}
+    depths = tuple(len([b for b in blocks if b[0] == stage]) for stage in range(1, 5))
+    kind = "bottleneck" if any(".conv3." in name for name in tensors) else "basic"
+    if any(stage > 4 for stage, _ in blocks) or (kind, depths) not in _RESNETS:
+        known = ", ".join(f"{name} ({k} {d})" for (k, d), name in _RESNETS.items())
+        raise IntegrityError(f"{path}: an image network of {kind} blocks {depths}, which is none of: {known}")
+    with torch.device("meta"):
+        trunk: nn.Module = torchvision.models.get_model(_RESNETS[kind, depths], weights=None)
+        trunk.fc = nn.Identity()
+    return trunk
+
+
+def width(trunk: nn.Module) -> int:
+    """Length of the pooled vector of a `resnet`."""
+    block = trunk.get_submodule("layer4.0")
+    expansion = block.expansion
+    assert isinstance(expansion, int)
+    return 512 * expansion
+
+
+def frozen(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
+    """The module with these tensors and no others, in evaluation mode, without gradients, on the device."""
+    module.load_state_dict(dict(tensors), strict=True, assign=True)
+    return module.eval().requires_grad_(False).to(device)
+
+
+def relative_difference(found: Tensor, wanted: Tensor) -> float:
+    """Largest absolute difference of a row over the largest absolute value of that row, over all rows of (N, D)."""
+    scale = wanted.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
+    return float(((found - wanted).abs().amax(dim=1) / scale).max())
+
+
+def settle(
+    trunk: nn.Module, taps: Callable[[Tensor], Mapping[str, Tensor]], size: int
+) -> tuple[MemoryFormat, dict[str, float]]:
+    """Put the trunk into channels-last memory if every tap of a random batch of two stays the same to `SAME`.
+
+    Returns the format chosen, and per tap the largest relative difference between the two.
+    """
+    device = next(trunk.parameters()).device
+    pixels = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(0)).to(device)
+    plain = taps(pixels)
+    trunk.to(memory_format=torch.channels_last)
+    fast = taps(pixels.contiguous(memory_format=torch.channels_last))
+    differences = {name: relative_difference(fast[name], plain[name]) for name in plain}
+    if all(difference <= SAME for difference in differences.values()):
+        return "channels_last", differences
+    trunk.to(memory_format=torch.contiguous_format)
+    return "contiguous", differences

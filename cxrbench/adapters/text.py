@@ -1,0 +1,152 @@
+"""Text encoders of the BERT kind: tokenizer and configuration from a folder or the hub, weights from the checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cxrbench import digest
+from cxrbench.adapters.nets import frozen
+from cxrbench.card import TextEncoder
+from cxrbench.errors import DataError, IntegrityError
+
+FILES = ("config.json", "vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json")
+_NEEDED = FILES[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFiles:
+    """A folder with tokenizer and configuration, and the digest of those of its files that are used."""
+
+    folder: Path
+    digest: str
+
+
+def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
+    """The user's own folder, or the hub's files at the card's revision, from its cache if they are there.
+
+    Raises DataError that says what to fetch and where to put it.
+    """
+    place = folder if folder is not None else _from_hub(facts)
+    lost = [name for name in _NEEDED if not (place / name).is_file()]
+    if lost:
+        raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")
+    contents = {name: digest.of_file(place / name) for name in FILES if (place / name).is_file()}
+    return TextFiles(place, digest.of_json(contents))
+
+
+def _from_hub(facts: TextEncoder) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def snapshot(local: bool) -> Path:
+        wanted = list(FILES)
+        return Path(
+            snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local)
+        )
+
+    try:
+        cached = snapshot(local=True)
+        if all((cached / name).is_file() for name in _NEEDED):
+            return cached
+    except LocalEntryNotFoundError:
+        pass  # never fetched: the network is next
+    try:
+        return snapshot(local=False)
+    except (OSError, HfHubHTTPError) as error:
+        raise DataError(f"{facts.hub}: its tokenizer and configuration cannot be fetched. {_advice(facts)}") from error
+
+
+def _advice(facts: TextEncoder) -> str:
+    at = f" at revision {facts.revision}" if facts.revision else ""
+    return (
+        f"On a machine with network fetch {' and '.join(_NEEDED)} (and tokenizer_config.json if there is one) of "
+        f"{facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER."
+    )
+
+
+def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
+    """A BertConfig with the sizes that the tensors have; heads, activation and norm from `files` where given.
+
+    `tensors` bear BertModel's names. Raises IntegrityError if the file's configuration disagrees with the tensors.
+    """
+    from transformers import BertConfig
+
+    sizes = _sizes(tensors)
+    if files is None:
+        return BertConfig(**sizes)
+    config = BertConfig.from_pretrained(str(files.folder), local_files_only=True)
+    for name, size in sizes.items():
+        if getattr(config, name) != size:
+            raise IntegrityError(
+                f"{files.folder / 'config.json'}: {name} is {getattr(config, name)}, but the checkpoint's text encoder "
+                f"has {size}. Give the folder of the text encoder that the checkpoint was trained with."
+            )
+    return config
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """What the shapes say; a tensor that is not there says nothing (and coverage will report it)."""
+    said = {
+        "vocab_size": ("embeddings.word_embeddings.weight", 0),
+        "max_position_embeddings": ("embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("embeddings.token_type_embeddings.weight", 0),
+        "hidden_size": ("embeddings.LayerNorm.weight", 0),
+        "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
+    }
+    sizes = {key: int(tensors[name].shape[axis]) for key, (name, axis) in said.items() if name in tensors}
+    layers = [int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")]
+    return {**sizes, "num_hidden_layers": max(layers, default=-1) + 1}
+
+
+def bert(tensors: Mapping[str, Tensor], files: TextFiles | None) -> nn.Module:
+    """A BertModel with pooler, sized by `tensors`, on the meta device."""
+    from transformers import BertModel
+
+    config = bert_config(tensors, files)
+    with torch.device("meta"):
+        model: nn.Module = BertModel(config)
+    for name, buffer in model.embeddings.named_buffers():  # type: ignore[union-attr]
+        fresh = torch.zeros(buffer.shape, dtype=buffer.dtype)
+        if name == "position_ids":
+            fresh += torch.arange(buffer.shape[-1])
+        model.embeddings.register_buffer(name, fresh, persistent=False)  # type: ignore[union-attr]
+    return model
+
+
+class BertText:
+    """Texts to the mean over positions of the mean of hidden states 1, 2 and last: (P, hidden) float32, unprojected."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], files: TextFiles, max_tokens: int, device: torch.device) -> None:
+        from transformers import AutoTokenizer
+
+        self.files, self._max_tokens, self._device = files, max_tokens, device
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            str(files.folder), local_files_only=True, trust_remote_code=False
+        )
+        if self._tokenizer("Lung").input_ids != self._tokenizer("lung").input_ids:
+            raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
+        model = bert(tensors, files)
+        if len(self._tokenizer) > int(model.config.vocab_size):  # type: ignore[union-attr, arg-type]
+            raise IntegrityError(f"{files.folder}: more tokens than the checkpoint has word embeddings for")
+        self._model = frozen(model, tensors, device)
+
+    def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` (P, L): cut at the card's limit, padded to the longest of these texts."""
+        batch = self._tokenizer(
+            list(texts), padding="longest", truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        )
+        return {name: batch[name].to(self._device) for name in ("input_ids", "attention_mask")}
+
+    def mean_states(self, texts: Sequence[str], real_only: bool) -> Tensor:
+        """The unprojected vectors; padding enters the mean over positions unless `real_only`."""
+        batch = self.tokens(texts)
+        states = self._model(**batch, output_hidden_states=True).hidden_states
+        mixed = torch.stack([states[1], states[2], states[-1]]).float().mean(dim=0)
+        if not real_only:
+            return mixed.mean(dim=1)
+        weight = batch["attention_mask"].unsqueeze(-1).to(mixed.dtype)
+        return (mixed * weight).sum(dim=1) / weight.sum(dim=1)

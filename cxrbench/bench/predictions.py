@@ -1,0 +1,38 @@
+"""Predictions of a cell as Parquet: what every later statistic is computed from, without a GPU."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """Scores (n, C) float32 of one fold's test rows, with their ids and labels."""
+
+    fold: int
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str]) -> bytes:
+    """Columns fold, image, label, then one float32 score column a class, named after it; rows in fold order.
+
+    The bytes depend on the values alone: no time stamp enters.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "fold": pa.array(np.repeat([f.fold for f in folds], [len(f.ids) for f in folds]), pa.int16()),
+        "image": pa.array([image for fold in folds for image in fold.ids], pa.string()),
+        "label": pa.array(np.concatenate([fold.labels for fold in folds]), pa.int16()),
+    }
+    scores = np.concatenate([fold.scores for fold in folds])
+    columns |= {f"score: {name}": pa.array(scores[:, i], pa.float32()) for i, name in enumerate(classes)}
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out, compression="zstd")
+    return out.getvalue()

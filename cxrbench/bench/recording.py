@@ -1,0 +1,169 @@
+"""A measured cell as a record: identity, what was left out, predictions, and the record that an equal run left."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench import digest
+from cxrbench.bench.code import code_identity, library_versions
+from cxrbench.bench.folds import group_labels
+from cxrbench.bench.measure import Measured
+from cxrbench.bench.plan import Cell, Plan
+from cxrbench.bench.predictions import as_parquet
+from cxrbench.bench.published_cells import published_cells
+from cxrbench.data.sources.base import reference_verdict
+from cxrbench.durable import write_atomically
+from cxrbench.encode import Sweep
+from cxrbench.record import (
+    DataIdentity,
+    Preprocessing,
+    Record,
+    Runtime,
+    read_record,
+    record_id,
+    record_path,
+    write_record,
+)
+from cxrbench.store import Embeddings, Key
+
+FloatArray = NDArray[np.float32]
+
+_NO_FILE = "no file"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the sweep of a plan brought, as the cells need it."""
+
+    plan: Plan
+    sweep: Sweep
+    embeddings: Mapping[Key, Embeddings]
+    started: datetime
+    began: float  # time.monotonic()
+
+    def left_out(self, cell: Cell) -> dict[str, str]:
+        """Images of the cell that have no file or cannot be read, with the reason."""
+        paths, reasons = cell.data.partition.paths, {}
+        for image in sorted(self.plan.wanted(cell)):
+            if image not in paths:
+                reasons[image] = _NO_FILE
+            elif paths[image] in self.sweep.unreadable:
+                reasons[image] = self.sweep.unreadable[paths[image]]
+        return reasons
+
+    def notes(self, cell: Cell) -> dict[str, tuple[str, ...]]:
+        """What the image reader remarked on the cell's images."""
+        found, known = {}, self.embeddings[cell.model.key(cell.recipe)]
+        for image in sorted(self.plan.wanted(cell)):
+            content = (
+                self.sweep.content.get(cell.data.partition.paths[image]) if image in cell.data.partition.paths else None
+            )
+            if content is not None and known.notes(content):
+                found[image] = known.notes(content)
+        return found
+
+    def features(self, cell: Cell) -> Callable[[str, Sequence[str]], FloatArray]:
+        """Tap and image ids to vectors (n, dim) float32."""
+        paths, known = cell.data.partition.paths, self.embeddings[cell.model.key(cell.recipe)]
+        return lambda tap, images: known.rows(tap, [self.sweep.content[paths[image]] for image in images])
+
+    def runtime(self, cell: Cell) -> Runtime:
+        """Where and how the cell was computed."""
+        engine = self.plan.request.engine
+        return Runtime(
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.began, 3),
+            device=cell.model.device,
+            precision=engine.precision,
+            batch_size=engine.batch_size,
+            images_decoded=self.sweep.decoded,
+            images_encoded=self.sweep.encoded,
+            versions={**library_versions(), "python": platform.python_version(), "machine": platform.machine()},
+        )
+
+
+def identity(cell: Cell, made: Plan, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that decides a cell's number."""
+    return {
+        "key": asdict(cell.model.key(cell.recipe)),
+        "card": cell.model.card.digest,
+        "variant": made.variant.digest,
+        "partition": cell.data.partition.digest,
+        "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
+        "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots],
+        "prompts": None if cell.prompts is None else cell.prompts.digest,
+        "left_out": sorted(left_out),
+        "code": code_identity().sources,
+    }
+
+
+def cached(cell: Cell, made: Plan, left_out: Mapping[str, str]) -> Record | None:
+    """The record that an equal run left, if its predictions are whole."""
+    out = made.request.places.out
+    path = record_path(out, cell.data.task.name, cell.model.card.name, record_id(identity(cell, made, left_out)))
+    if not path.is_file():
+        return None
+    record = read_record(path)
+    predictions = path.parent / record.predictions
+    whole = predictions.is_file() and digest.of_file(predictions) == record.predictions_sha256
+    return record if whole else None
+
+
+def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[str, str]) -> Record:
+    """The record of a measured cell, on disk after its predictions."""
+    made = outcome.plan
+    ident, labels = (
+        record_id(identity(cell, made, left_out)),
+        group_labels(cell.data.task, cell.group, made.variant.settings),
+    )
+    parquet = as_parquet(measured.predictions, labels)
+    path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
+    write_atomically(path.with_suffix(".parquet"), parquet)
+    record = Record(
+        id=ident,
+        variant=made.variant.name,
+        variant_version=made.variant.version,
+        variant_digest=made.variant.digest,
+        splits=made.variant.splits,
+        settings=made.variant.settings,
+        model=cell.model.identity,
+        data=_data_identity(cell, labels, left_out, outcome.notes(cell)),
+        preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
+        prompts=measured.prompts,
+        protocol=measured.protocol,
+        folds=measured.folds,
+        summary=measured.summary,
+        generalised=measured.generalised,
+        predictions=path.with_suffix(".parquet").name,
+        predictions_sha256=digest.of_bytes(parquet),
+        code=code_identity(),
+        runtime=outcome.runtime(cell),
+    )
+    record = record.model_copy(update={"published": published_cells(record)})
+    write_record(made.request.places.out, record)
+    return record
+
+
+def _data_identity(
+    cell: Cell, labels: Sequence[str], left_out: Mapping[str, str], notes: Mapping[str, tuple[str, ...]]
+) -> DataIdentity:
+    partition = cell.data.partition
+    return DataIdentity(
+        task=cell.data.task.name,
+        split=partition.split,
+        partition_digest=partition.digest,
+        reference=reference_verdict(cell.data.task.split(partition.split), partition.parts),
+        group=cell.group,
+        labels=tuple(labels),
+        rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},
+        missing=sum(reason == _NO_FILE for reason in left_out.values()),
+        left_out={image: reason for image, reason in left_out.items() if reason != _NO_FILE},
+        notes=notes,
+        synthetic=cell.data.synthetic,
+    )

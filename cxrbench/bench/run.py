@@ -1,0 +1,149 @@
+"""One command from request to records: plan, one decoding sweep, then every cell from the store."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cxrbench.bench.measure import measure
+from cxrbench.bench.plan import Cell, Plan, plan
+from cxrbench.bench.recording import Outcome, cached, written
+from cxrbench.bench.request import Request
+from cxrbench.encode import Encoder, Progress, encode
+from cxrbench.errors import CxrBenchError, SpecError
+from cxrbench.ledger import Ledger
+from cxrbench.progress import Quiet
+from cxrbench.record import Record
+from cxrbench.store import Embeddings, Key, Store
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to; `skipped` are cells that cannot be scored, with the reason, `problems` what went wrong."""
+
+    records: list[Record] = field(default_factory=list)
+    cached: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    problems: list[CxrBenchError] = field(default_factory=list)
+    decoded: int = 0
+    encoded: int = 0
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do: cells, images by model and recipe that wait or are stored, and what stands in the way."""
+
+    cells: tuple[str, ...]
+    cached: tuple[str, ...]
+    images: Mapping[str, tuple[int, int]]  # encoder to (in the store, to be encoded or not yet read)
+    problems: tuple[CxrBenchError, ...]
+
+
+class _Desk:
+    """The store, the ledgers and the plan's needs, worked out once."""
+
+    def __init__(self, made: Plan) -> None:
+        self.plan, cache = made, made.request.places.cache
+        self.store, self._cache = Store(cache), cache
+        self._ledgers: dict[Path, Ledger] = {}
+        self._roots: dict[Path, Path] = {}
+        self.encoders: dict[Key, Encoder] = {}
+        self.names: dict[Key, str] = {}
+        self.demands: dict[Path, dict[Key, None]] = {}
+        for cell in made.cells:
+            self._need(cell)
+
+    def _need(self, cell: Cell) -> None:
+        key = cell.model.key(cell.recipe)
+        self.encoders.setdefault(key, cell.model.encoder(cell.recipe))
+        self.names.setdefault(key, f"{cell.model.card.name} ({cell.recipe_name})")
+        for image in sorted(self.plan.wanted(cell)):
+            path = cell.data.partition.paths.get(image)
+            if path is not None:
+                self._roots.setdefault(path, cell.data.root)
+                self.demands.setdefault(path, {})[key] = None
+
+    def ledger(self, path: Path) -> Ledger:
+        root = self._roots[path]
+        if root not in self._ledgers:
+            self._ledgers[root] = Ledger(self._cache, root)
+        return self._ledgers[root]
+
+
+def run(request: Request, progress: Progress | None = None, say: Callable[[str], None] = lambda line: None) -> Report:
+    """Measure every cell of the request; finished work of earlier runs is reused, and nothing finished is lost.
+
+    `say` is told a line per cell. Raises SpecError for names that do not exist; everything else that goes wrong is in
+    the report, after all that could be done was done.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    made = plan(request)
+    report = Report(problems=list(made.problems))
+    desk = _Desk(made)
+    sweep = encode(
+        {path: list(keys) for path, keys in desk.demands.items()},
+        desk.encoders,
+        desk.store,
+        desk.ledger,
+        batch_size=request.engine.batch_size,
+        workers=request.engine.threads,
+        progress=progress or Quiet(),
+    )
+    report.decoded, report.encoded, report.unreadable = sweep.decoded, sweep.encoded, sweep.unreadable
+    outcome = Outcome(made, sweep, {key: desk.store.read(key) for key in desk.encoders}, started, began)
+    for cell in made.cells:
+        _settle(cell, outcome, report, say)
+    return report
+
+
+def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], None]) -> None:
+    """Measure one cell and write its record, or take the one that an equal run left."""
+    left_out = outcome.left_out(cell)
+    known = cached(cell, outcome.plan, left_out) if outcome.plan.request.resume else None
+    if known is not None:
+        report.records.append(known)
+        report.cached += 1
+        say(f"{cell.name}: {_told(known)} (recorded before)")
+        return
+    folds, settings = outcome.plan.folds(cell), outcome.plan.variant.settings
+    try:
+        record = written(cell, outcome, measure(cell, folds, outcome.features(cell), set(left_out), settings), left_out)
+    except SpecError as error:
+        report.skipped[cell.name] = str(error)
+        say(f"{cell.name}: not applicable: {error}")
+        return
+    except CxrBenchError as error:
+        report.problems.append(error)
+        say(f"{cell.name}: failed: {error}")
+        return
+    report.records.append(record)
+    say(f"{cell.name}: {_told(record)}")
+
+
+def _told(record: Record) -> str:
+    mean = record.summary["balanced_accuracy"]["mean"]
+    return "balanced accuracy undefined" if mean is None else f"balanced accuracy {100 * mean:.2f} %"
+
+
+def forecast(request: Request) -> Forecast:
+    """What `run` would compute, what is in the store already, and what is missing; reads no image."""
+    made = plan(request)
+    desk = _Desk(made)
+    embeddings = {key: desk.store.read(key) for key in desk.encoders}
+    images: dict[str, tuple[int, int]] = {}
+    for path, keys in desk.demands.items():
+        content = desk.ledger(path).known(path)
+        for key in keys:
+            there, waiting = images.get(desk.names[key], (0, 0))
+            have = content is not None and content in embeddings[key]
+            images[desk.names[key]] = (there + have, waiting + (not have))
+    ready = [cell.name for cell in made.cells if _all_there(cell, made, desk, embeddings) and cached(cell, made, {})]
+    return Forecast(tuple(cell.name for cell in made.cells), tuple(ready), images, tuple(made.problems))
+
+
+def _all_there(cell: Cell, made: Plan, desk: _Desk, embeddings: Mapping[Key, Embeddings]) -> bool:
+    known = embeddings[cell.model.key(cell.recipe)]
+    paths = [cell.data.partition.paths.get(image) for image in made.wanted(cell)]
+    return all(path is not None and (desk.ledger(path).known(path) or "") in known for path in paths)

@@ -1,0 +1,112 @@
+"""What there is by name: model cards, tasks, variants and prompt sets; listing reads TOML and imports nothing else."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+
+from cxrbench import facts
+from cxrbench.card import ModelCard, read_card
+from cxrbench.errors import SpecError
+from cxrbench.prompts import PromptSet, read_prompts
+from cxrbench.schema import read_toml
+from cxrbench.settings import SettingDocs, Variant
+from cxrbench.task import TaskSpec, read_task
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
+    """The error for a name that does not exist, with the nearest ones that do."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(names)}"
+    return SpecError(f"there is no {what} {name!r}; {hint}")
+
+
+def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """Names chosen by words, comma lists, `all` and globs, in the order asked for, each once.
+
+    Raises SpecError for a word that fits nothing.
+    """
+    names, chosen = list(known), list[str]()
+    for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
+        fitting = names if pattern == "all" else fnmatch.filter(names, pattern)
+        if not fitting:
+            raise unknown(what, pattern, names)
+        chosen.extend(fitting)
+    return list(dict.fromkeys(chosen))
+
+
+def _plugin_files(group: str) -> dict[str, Path]:
+    """TOML files of installed packages that offer them by an entry point; the package's code is not imported."""
+    files = {}
+    for point in metadata.entry_points(group=group):
+        with resources.as_file(resources.files(point.value)) as folder:
+            files.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
+    return files
+
+
+def card_files() -> dict[str, Path]:
+    """Model cards by name: built-in ones, then those of installed packages (entry points `cxrbench.model_zoo`)."""
+    own = {p.stem: p for p in sorted(facts.folder("model_zoo").glob("*.toml")) if not p.stem.endswith("_vocabulary")}
+    return own | {n: p for n, p in _plugin_files("cxrbench.model_zoo").items() if n not in own}
+
+
+def task_files() -> dict[str, Path]:
+    """Tasks by name: built-in ones in the paper's order, then those of entry points `cxrbench.tasks`."""
+    order = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
+    own = {name: facts.folder("tasks") / f"{name}.toml" for name in order}
+    return own | {n: p for n, p in _plugin_files("cxrbench.tasks").items() if n not in own}
+
+
+def load_card(name: str) -> ModelCard:
+    """A card by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_card(Path(name))
+    files = card_files()
+    if name not in files:
+        raise unknown("model", name, files)
+    return read_card(files[name])
+
+
+def load_task(name: str) -> TaskSpec:
+    """A task by name; raises SpecError with the nearest names."""
+    files = task_files()
+    if name not in files:
+        raise unknown("task", name, files)
+    return read_task(files[name])
+
+
+def variant_files() -> dict[str, Path]:
+    """Variant bundles by name."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "variants").glob("*.toml"))}
+
+
+def load_variant(name: str) -> Variant:
+    """A bundle by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_toml(Path(name), Variant)
+    files = variant_files()
+    if name not in files:
+        raise unknown("variant", name, files)
+    return read_toml(files[name], Variant)
+
+
+def prompt_files() -> dict[str, Path]:
+    """Prompt sets by name."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts").glob("*.toml"))}
+
+
+def load_prompts(name: str) -> PromptSet:
+    """A prompt set by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_prompts(Path(name))
+    files = prompt_files()
+    if name not in files:
+        raise unknown("prompt set", name, files)
+    return read_prompts(files[name])
+
+
+def setting_docs() -> SettingDocs:
+    """What every setting and each of its choices means."""
+    return read_toml(facts.folder("tasks") / "settings.toml", SettingDocs)

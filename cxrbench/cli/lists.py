@@ -1,0 +1,81 @@
+"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from cxrbench import catalog
+from cxrbench.errors import SpecError
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def models() -> None:
+    """List the models: name, what it was trained on, and what it is."""
+    cards = [catalog.load_card(name) for name in catalog.card_files()]
+    rows = [("name", "trained on", "title"), *((c.name, "+".join(c.pretraining), c.title) for c in cards)]
+    typer.echo("\n".join(_columns(rows)))
+
+
+def tasks() -> None:
+    """List the tasks: name, label groups with their sizes, and splits."""
+    specs = [catalog.load_task(name) for name in catalog.task_files()]
+    rows = [("name", "groups", "splits", "title")]
+    for spec in specs:
+        groups = ", ".join(f"{name} {len(labels)}" for name, labels in spec.groups.items())
+        rows.append((spec.name, groups, ", ".join(spec.splits), spec.title))
+    typer.echo("\n".join(_columns(rows)))
+
+
+def info(name: Annotated[str, typer.Argument(help="A model, task, variant, setting or prompt set.")]) -> None:
+    """Show everything that is known about a model, task, variant, setting or prompt set."""
+    if name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
+        typer.echo(catalog.load_card(name).model_dump_json(indent=1))
+    elif name in catalog.task_files():
+        typer.echo(catalog.load_task(name).model_dump_json(indent=1))
+    elif name in catalog.variant_files():
+        _variant(name)
+    elif name in catalog.prompt_files():
+        typer.echo(catalog.load_prompts(name).model_dump_json(indent=1, exclude_defaults=True))
+    elif name in catalog.setting_docs().settings:
+        _setting(name)
+    else:
+        raise _nothing(name)
+
+
+def _nothing(name: str) -> SpecError:
+    known = [
+        *catalog.card_files(),
+        *catalog.task_files(),
+        *catalog.variant_files(),
+        *catalog.prompt_files(),
+        *catalog.setting_docs().settings,
+    ]
+    return catalog.unknown("model, task, variant, setting or prompt set", name, known)
+
+
+def _variant(name: str) -> None:
+    variant = catalog.load_variant(name)
+    typer.echo(f"{variant.name}, version {variant.version}: {variant.title}\ndigest {variant.digest}\n\nsplits")
+    for task, split in variant.splits.items():
+        typer.echo(f"  {task}: {split}: {catalog.load_task(task).splits[split].title}")
+    typer.echo("\nsettings")
+    docs = catalog.setting_docs().settings
+    for setting, choice in variant.settings.model_dump(mode="json").items():
+        typer.echo(f"  {setting} = {choice}: {docs[setting].choices[choice]}")
+
+
+def _setting(name: str) -> None:
+    doc = catalog.setting_docs().settings[name]
+    typer.echo(f"{name}: {doc.title} ({doc.scope})")
+    for choice, meaning in doc.choices.items():
+        chosen = [
+            v
+            for v in catalog.variant_files()
+            if catalog.load_variant(v).settings.model_dump(mode="json")[name] == choice
+        ]
+        typer.echo(f"  {choice}: {meaning}" + (f" [{', '.join(chosen)}]" if chosen else ""))

@@ -1,0 +1,60 @@
+"""The program `cxrbench`: its verbs, and errors as help instead of tracebacks."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cxrbench.cli import cache, demo, lists, run, table
+from cxrbench.errors import CxrBenchError
+
+EXIT_CODES = """
+Exit codes: 0 done; 2 usage (an unknown name, option, card or setting); 3 data missing (images, label tables, weights);
+4 integrity (bytes that are not what a digest or layout promises); 5 a run that failed.
+"""
+
+app = typer.Typer(
+    name="cxrbench",
+    help="Exact, repeatable comparison of chest X-ray encoders: zero-shot and linear probe on seven data sets.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("models")(lists.models)
+app.command("tasks")(lists.tasks)
+app.command("info")(lists.info)
+app.command("table")(table.table)
+app.command("demo")(demo.demo)
+app.add_typer(cache.app, name="cache")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("cxrbench"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one message on stderr and its exit code."""
+    try:
+        app()
+    except CxrBenchError as error:
+        typer.echo(f"cxrbench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("cxrbench: interrupted; what was encoded is kept, the same command goes on from there", err=True)
+        sys.exit(130)

@@ -1,0 +1,133 @@
+"""`cxrbench run`: models x tasks x protocols."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrbench.cli.options import (
+    Cache,
+    Choices,
+    DataRoot,
+    Out,
+    VariantName,
+    WeightsFrom,
+    data_places,
+    numbers,
+    pairs,
+    weights_places,
+    words,
+)
+
+if TYPE_CHECKING:
+    from cxrbench.bench.request import Request
+
+
+def run(
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="Models: names, globs, all, or card files; repeatable.")
+    ],
+    task: Annotated[list[str], typer.Option("--task", "-t", help="Tasks: names, globs, or all; repeatable.")],
+    protocol: Annotated[
+        list[str] | None, typer.Option("--protocol", "-p", help="zero-shot, linear-probe; default both.")
+    ] = None,
+    shots: Annotated[
+        list[str] | None, typer.Option("--shots", "-k", help="Training images a class, such as 1,2,4,8,16; default 16.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", "-g", help="Label groups: all, base, new, ...; default every one.")
+    ] = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompts", help="Prompt sets: names, description, ensemble, or a TOML file; default all three."),
+    ] = None,
+    data_root: DataRoot = None,
+    weights: WeightsFrom = None,
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option("--text-encoder", help="Local folder with config.json, vocab.txt and tokenizer_config.json."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the forward pass; keyed.")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a forward pass.")] = 32,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Decoding threads; 0: one a core.")] = 0,
+    out: Out = Path("results"),
+    cache: Cache = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score what is there when images have no file; recorded.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Reuse records of equal cells.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be computed, what is cached, what is missing.")
+    ] = False,
+) -> None:
+    """Measure models on tasks: decode and encode every image once, then score every cell from the store."""
+    from cxrbench import catalog, cpu
+
+    cpu.prepare()
+    from cxrbench.bench.request import Engine, Places, Request, default_cache, protocols
+
+    request = Request(
+        models=words(model),
+        tasks=words(task),
+        protocols=protocols(words(protocol) or ("all",)),
+        shots=numbers(shots or ["16"], "--shots"),
+        groups=words(group) or ("*",),
+        variant=variant,
+        choices=pairs(choice, "--set"),
+        prompts=words(prompts) or ("all",),
+        places=Places(
+            data=data_places(data_root, list(catalog.task_files())),
+            weights=weights_places(weights, list(catalog.card_files())),
+            text_encoder=text_encoder,
+            out=out,
+            cache=cache or default_cache(),
+        ),
+        engine=Engine(device, precision, batch_size, workers),
+        allow_missing=allow_missing,
+        resume=resume,
+    )
+    if dry_run:
+        _forecast(request)
+    else:
+        _run(request)
+
+
+def _run(request: "Request") -> None:
+    from cxrbench.bench.run import run as measure
+    from cxrbench.progress import progress_for
+
+    report = measure(request, progress_for(sys.stderr), typer.echo)
+    for path, reason in report.unreadable.items():
+        typer.echo(f"left out: {path}: {reason}", err=True)
+    for problem in report.problems:
+        typer.echo(f"cxrbench: {problem}", err=True)
+    typer.echo(
+        f"{len(report.records)} cells ({report.cached} recorded before, {len(report.skipped)} not applicable, "
+        f"{len(report.problems)} problems); {report.decoded} images decoded, {report.encoded} encoded, "
+        f"{len(report.unreadable)} left out; records in {request.places.out / 'records'}"
+    )
+    if report.problems:
+        raise typer.Exit(report.problems[0].exit_code)
+    if not report.records:
+        typer.echo("cxrbench: nothing was measured", err=True)
+        raise typer.Exit(2 if report.skipped else 5)
+
+
+def _forecast(request: "Request") -> None:
+    from cxrbench.bench.run import forecast
+
+    told = forecast(request)
+    for name in told.cells:
+        typer.echo(f"{'recorded' if name in told.cached else 'to compute'}: {name}")
+    for name, (stored, waiting) in told.images.items():
+        typer.echo(f"images of {name}: {stored} in the store, {waiting} to encode")
+    for problem in told.problems:
+        typer.echo(f"missing: {problem}")
+    if told.problems:
+        raise typer.Exit(told.problems[0].exit_code)

@@ -1,0 +1,76 @@
+"""One radiograph from a path or from bytes: PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM, told by content alone."""
+
+import os
+import stat
+import unicodedata
+from pathlib import Path
+
+from cxrbench.data import dicom, display, raster
+from cxrbench.data.grey import Grey, refusing
+from cxrbench.errors import ImageError
+
+__all__ = ["Grey", "read_bytes", "read_radiograph"]
+
+BYTE_LIMIT = 1 << 30
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a regular file; raises ImageError for anything else, and never waits for a pipe."""
+    try:
+        # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file.{_near(path)}") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        _check_regular(path, os.fstat(handle))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(handle)
+    if not data:
+        raise ImageError(f"{path}: is empty. Get a fresh copy.")
+    return data
+
+
+def read_radiograph(data: bytes, name: str, at_least: tuple[int, int] | None = None, reference: bool = False) -> Grey:
+    """The picture as a viewer shows it: header, palette, bit depth and EXIF orientation followed, air dark.
+
+    `name` only serves messages. `at_least` (height, width) allows a JPEG to be decoded at 1/2, 1/4 or 1/8 so long as
+    neither side falls below it. `reference` takes pydicom's own decoders throughout. Raises ImageError with the name
+    and the reason for whatever is not a whole picture.
+    """
+    with refusing(name):
+        if dicom.is_dicom(data):
+            return display.grey(dicom.stored(data, reference))
+        image = raster.opened(data)
+        if at_least is not None:
+            height, width = reversed(at_least) if raster.turned(image) else at_least
+            raster.draft(image, height, width)
+        return raster.grey(image)
+
+
+def _check_regular(path: Path, about: os.stat_result) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or device"
+        raise ImageError(f"{path}: is {kind}, not a picture")
+    if about.st_size > BYTE_LIMIT:
+        raise ImageError(f"{path}: has {about.st_size:,} bytes, far more than any radiograph")
+
+
+def _near(path: Path) -> str:
+    """A hint: names in the same folder that differ in case or in Unicode form only, or the folder that is missing."""
+    wanted = _folded(path.name)
+    try:
+        listed = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return f" Its folder {path.parent} cannot be listed either."
+    names = sorted(name for name in listed if _folded(name) == wanted and name != path.name)
+    return f" There is {', '.join(map(repr, names))}: correct the name or the table." if names else ""
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

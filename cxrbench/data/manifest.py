@@ -1,0 +1,118 @@
+"""What a split consists of, in a form that can be published without the images: ids, labels and digests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from cxrbench import digest
+from cxrbench.durable import write_atomically
+from cxrbench.errors import IntegrityError
+from cxrbench.index import Partition, Table
+from cxrbench.schema import Facts, complaints
+
+
+class PartManifest(Facts):
+    """One part: ids in row order with the indices of the classes that hold, and what they add up to.
+
+    `rows_sha256` and `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
+    """
+
+    rows: int
+    distinct: int
+    counts: Mapping[str, int]
+    rows_sha256: str
+    set_sha256: str
+    labels_sha256: str
+    ids: tuple[str, ...]
+    labels: tuple[tuple[int, ...], ...]
+
+
+class Manifest(Facts):
+    """One split of one task; `digest` is the one that every record carries."""
+
+    task: str
+    split: str
+    digest: str
+    classes: tuple[str, ...]
+    parts: Mapping[str, PartManifest]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        write_atomically(path, (self.model_dump_json() + "\n").encode())
+
+
+def manifest(partition: Partition) -> Manifest:
+    """The manifest of a partition; whether its files are there does not enter."""
+    return Manifest(
+        task=partition.task,
+        split=partition.split,
+        digest=partition.digest,
+        classes=next(iter(partition.parts.values())).classes,
+        parts={name: _part(table) for name, table in partition.parts.items()},
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A manifest from its file; raises IntegrityError if it cannot be read or its digests do not fit its ids."""
+    try:
+        read = Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: is no manifest: {complaints(error)}") from error
+    for name, part in read.parts.items():
+        if digest.of_lines(part.ids) != part.rows_sha256 or len(part.ids) != part.rows:
+            raise IntegrityError(f"{path}: part {name}: the ids are not the ones that its digest promises.")
+    return read
+
+
+def check(expected: Manifest, partition: Partition) -> list[str]:
+    """What differs, one line each; empty when the partition is exactly the one that the manifest describes."""
+    here = manifest(partition)
+    differences = [
+        f"{what}: {there!r} in the manifest, {own!r} here"
+        for what, there, own in (
+            ("task", expected.task, here.task),
+            ("split", expected.split, here.split),
+            ("classes", expected.classes, here.classes),
+            ("parts", tuple(expected.parts), tuple(here.parts)),
+        )
+        if there != own
+    ]
+    for name, part in expected.parts.items():
+        if name in here.parts:
+            differences += [f"part {name}: {line}" for line in _differences(part, here.parts[name])]
+    return differences
+
+
+def _part(table: Table) -> PartManifest:
+    return PartManifest(
+        rows=len(table),
+        distinct=len(set(table.ids)),
+        counts=table.counts,
+        rows_sha256=table.digest,
+        set_sha256=table.set_digest,
+        labels_sha256=digest.of_bytes(np.ascontiguousarray(table.labels).tobytes()),
+        ids=table.ids,
+        labels=tuple(tuple(np.flatnonzero(row).tolist()) for row in table.labels),
+    )
+
+
+def _differences(expected: PartManifest, here: PartManifest) -> list[str]:
+    lines = []
+    if expected.rows_sha256 != here.rows_sha256:
+        gone, new = set(expected.ids) - set(here.ids), set(here.ids) - set(expected.ids)
+        if gone or new:
+            some = ", ".join([*sorted(gone)[:2], *sorted(new)[:2]])
+            lines.append(f"{len(gone)} images are not here and {len(new)} are new, such as {some}")
+        elif expected.rows != here.rows:
+            lines.append(f"{expected.rows} rows in the manifest, {here.rows} here, of the same images")
+        else:
+            lines.append("the same images stand in another order")
+    if expected.counts != here.counts:
+        lines.append(f"rows per class: {dict(expected.counts)} in the manifest, {dict(here.counts)} here")
+    elif expected.labels_sha256 != here.labels_sha256 and not lines:
+        lines.append("some images carry another label")
+    return lines

@@ -1,0 +1,105 @@
+"""Bytes of one file to what networks see: decoded once for each need, one array for each recipe."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.data import canvas, dicom, display, official, raster, resize, tone
+from cxrbench.data.grey import ValueArray, refusing
+from cxrbench.data.tone import Tone
+from cxrbench.errors import ImageError
+from cxrbench.recipe import Recipe
+
+Path = Literal["fast", "reference"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """`array` (C, size, size) float32, normalised; C is 1 where the recipe's channels are equal, else 3."""
+
+    array: NDArray[np.float32]
+    notes: tuple[str, ...]
+
+
+def pixels(data: bytes, name: str, recipes: Sequence[Recipe], path: Path = "fast") -> list[Pixels]:
+    """What each recipe makes of the file; `name` serves messages only.
+
+    A recipe's polarity acts on DICOM files alone, as in the released reader.
+    `path` "reference" takes the plain decoders and the plain arithmetic; both give the same float32 values. A result
+    does not depend on which other recipes are asked for. Raises ImageError with the name and the reason if the file is
+    no whole picture, or if the released arithmetic has no result for it.
+    """
+    with refusing(name):
+        source = _Source(data, path)
+        return [source.pixels(recipe) for recipe in recipes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """Values (H, W) on the way to a recipe's pixels; equal `key`, equal values."""
+
+    key: Hashable
+    values: ValueArray
+    tone: Tone
+    notes: tuple[str, ...]
+
+
+class _Source:
+    """One file's bytes, with what has been made of them so far."""
+
+    def __init__(self, data: bytes, path: Path) -> None:
+        self._data = data
+        self._reference = path == "reference"
+        self._resize = resize.literal if self._reference else resize.quick
+        self._stored = dicom.stored(data, self._reference) if dicom.is_dicom(data) else None
+        self._made: dict[Hashable, Any] = {}
+
+    def pixels(self, recipe: Recipe) -> Pixels:
+        decode = self._official if recipe.decode == "official" else self._radiograph
+        need = (recipe.decode, recipe.polarity, recipe.size, recipe.floor)
+        found = self._once(need, lambda: decode(recipe))
+        rows, columns = found.values.shape
+        height, width = canvas.fitted(rows, columns, recipe)
+        notes = found.notes
+        if min(height, width) < 1:
+            if recipe.decode == "official":
+                raise ImageError(official.too_oblong(columns, rows, recipe.size))
+            height, width = max(height, 1), max(width, 1)
+            notes += ("more oblong than the canvas: its short side was made one pixel wide",)
+        picture = self._once(
+            (found.key, height, width, recipe.antialias),
+            lambda: self._resize(found.values, height, width, recipe.antialias, found.tone),
+        )
+        return Pixels(canvas.laid_out(picture, recipe), notes)
+
+    def _official(self, recipe: Recipe) -> _Decoded:
+        if self._stored is not None:
+            stored, key = self._stored, (recipe.decode, 0, 0)
+            plain = self._once(key, lambda: official.from_dicom(stored))
+        else:
+            image = raster.opened(self._data)
+            official.draft(image, recipe.size)
+            key = (recipe.decode, *image.size)
+            plain = self._once(key, lambda: official.from_raster(raster.loaded(image)))
+        return _Decoded((key, recipe.polarity), plain.values, official.tone_of(plain, recipe), plain.notes)
+
+    def _radiograph(self, recipe: Recipe) -> _Decoded:
+        if self._stored is not None:
+            stored, key = self._stored, (recipe.decode, 0, 0)
+            grey = self._once(key, lambda: display.grey(stored))
+        else:
+            image = raster.opened(self._data)
+            height, width = canvas.fitted(image.height, image.width, recipe)
+            raster.draft(image, max(height, 1), max(width, 1))
+            key = (recipe.decode, *image.size)
+            grey = self._once(key, lambda: raster.grey(image))
+        return _Decoded(key, grey.values, tone.window(grey.low, grey.high), grey.notes)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

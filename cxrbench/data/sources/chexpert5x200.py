@@ -1,0 +1,171 @@
+"""CheXpert5x200: 200 frontal images of each of five classes, drawn from CheXpert's `train.csv`."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.data import tables as csv_tables
+from cxrbench.data.listing import image_stem, listing
+from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.splits import table
+from cxrbench.errors import DataError
+from cxrbench.index import IntArray, Partition, Table
+from cxrbench.schema import Facts
+from cxrbench.task import TaskSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TAIL = re.compile(r"(patient\d+)/(study\d+)/([^/]+)$")
+_PREFIX = re.compile(r"^(?:.*/)?(?=(?:train|valid|test)/patient\d+/)")
+_ALL, _READY = "train", "chexpert_5x200"
+_VALUES = (0.0, 1.0, -1.0)
+
+
+class Pools(Facts):
+    """`per_class` images of each class's pool: this label 1, the other classes and the columns `others` 0 or blank.
+
+    `seed` starts NumPy's legacy generator, once for all classes, or (`reseed`) anew for each. `ready_list`: a table
+    `chexpert_5x200.csv` is taken as it stands where `train.csv` is absent.
+    """
+
+    per_class: int
+    seed: int
+    reseed: bool
+    others: tuple[str, ...]
+    ready_list: bool
+
+
+def image_id(path: str) -> str:
+    """`CheXpert-v1.0/train/patient.../study.../view...` from any spelling of a table's Path column."""
+    plain = path.replace("\\", "/")
+    return "CheXpert-v1.0/" + _PREFIX.sub("", plain)
+
+
+def patient_of(image: str) -> str:
+    """The folder `patientNNNNN` of an image id; raises DataError if the path has none."""
+    found = _TAIL.search(image)
+    if found is None:
+        raise DataError(f"CheXpert: {image!r} is no path of the form train/patient00001/study1/view1_frontal.jpg")
+    return found[1]
+
+
+def locate(root: Path) -> Path:
+    """The folder with CheXpert's `train.csv` (told by its columns), else the one with `chexpert_5x200.csv`.
+
+    Else one with a `train.csv` that cannot be read, so that reading it says why.
+    """
+    named = has_table(_ALL)
+
+    def columns(folder: Path) -> tuple[str, ...] | None:
+        try:
+            return csv_tables.header(csv_tables.required(folder, _ALL))
+        except DataError:
+            return None
+
+    return located(
+        root,
+        "CheXpert",
+        lambda folder, names: named(folder, names) and "Frontal/Lateral" in (columns(folder) or ()),
+        has_table(_READY),
+        lambda folder, names: named(folder, names) and columns(folder) is None,
+        wanted="train.csv of CheXpert or chexpert_5x200.csv",
+    )
+
+
+def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+    """The part `all` from `train.csv`, or from a ready list; see `Source.tables`."""
+    spec = rule_of(task, split, ("pools",))
+    rule = spec.parameters(Pools)
+    path = csv_tables.named(folder, _ALL)
+    if path is None and rule.ready_list:
+        return _from_list(csv_tables.required(folder, _READY), task)
+    if path is None:
+        raise DataError(
+            f"{folder}: split {split} of {task.name} is drawn from CheXpert's train.csv, which is not there."
+        )
+    return _from_all(path, task, rule)
+
+
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+    """See `Source.load`."""
+    folder = locate(root)
+    labelled = tables(folder, task, split)
+    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+
+
+def _key(path: str) -> str | None:
+    found = _TAIL.search(path)
+    stem = image_stem(found[3]) if found else None
+    return f"{found[1]}/{found[2]}/{stem}" if found and stem else None
+
+
+def _names(image: str) -> tuple[str, ...]:
+    found = _TAIL.search(image)
+    return (f"{found[1]}/{found[2]}/{PurePosixPath(found[3]).stem}",) if found else ()
+
+
+# Patient numbers of train, valid and test do not overlap, so the last three components name an image whatever the
+# tools that unpacked the archives put above them.
+LAYOUT = Layout(key=_key, names=_names, unlabelled=frozenset({"valid", "test"}))
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> "tuple[pd.DataFrame, list[str]]":
+    rows = csv_tables.read_table(path, ("Path", *columns))
+    csv_tables.distinct(path, rows, "Path")
+    ids = [image_id(name) for name in rows["Path"]]
+    return rows, ids
+
+
+def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
+    rows, ids = _read(path, ("Frontal/Lateral", *task.columns, *rule.others))
+    patients = [patient_of(name) for name in ids]
+    frontal = (rows["Frontal/Lateral"] == "Frontal").to_numpy()
+    values = {c: csv_tables.numbers(path, rows, c, _VALUES) for c in (*task.columns, *rule.others)}
+    picked = _drawn(path, values, frontal, task.columns, rule)
+    index = np.zeros(len(ids), dtype=np.int64)
+    for number, chosen in enumerate(picked):
+        index[chosen] = number
+    found = {
+        "train_images": len(ids),
+        "train_patients": len(set(patients)),
+        "train_frontal": int(frontal.sum()),
+        "train_lateral": int((~frontal).sum()),
+    }
+    return Labelled({"all": table(ids, index, np.concatenate(picked), task.classes, patients)}, ids, found)
+
+
+def _drawn(
+    path: Path,
+    values: Mapping[str, NDArray[np.float64]],
+    frontal: NDArray[np.bool_],
+    columns: tuple[str, ...],
+    rule: Pools,
+) -> list[IntArray]:
+    """Row numbers of each class, in drawn order; -1 (uncertain) is not 0."""
+    absent = {column: np.nan_to_num(value) == 0 for column, value in values.items()}
+    generator = np.random.RandomState(rule.seed)
+    drawn = []
+    for column in columns:
+        pool = frontal & (values[column] == 1)
+        for other in values.keys() - {column}:
+            pool &= absent[other]
+        positions = np.flatnonzero(pool)
+        if len(positions) < rule.per_class:
+            raise DataError(f"{path}: {len(positions)} images have only {column}; the split takes {rule.per_class}.")
+        if rule.reseed:
+            generator = np.random.RandomState(rule.seed)
+        drawn.append(positions[generator.choice(len(positions), rule.per_class, replace=False)].astype(np.int64))
+    return drawn
+
+
+def _from_list(path: Path, task: TaskSpec) -> Labelled:
+    rows, ids = _read(path, task.columns)
+    labels = np.stack([csv_tables.numbers(path, rows, c, _VALUES) == 1 for c in task.columns], axis=1).astype(np.int8)
+    patients = tuple(patient_of(name) for name in ids)
+    note = f"taken from the ready list {path.name}; train.csv is not there to draw it from"
+    return Labelled({"all": Table(tuple(ids), labels, task.classes, patients)}, ids, notes=(note,))

@@ -1,0 +1,143 @@
+"""MIMIC5x200: 200 frontal images of each of five classes, one a patient, drawn from MIMIC-CXR-JPG's tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.data import tables as csv_tables
+from cxrbench.data.listing import listing, stem_key
+from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.splits import table
+from cxrbench.errors import DataError
+from cxrbench.index import Partition
+from cxrbench.schema import Facts
+from cxrbench.task import TaskSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_VALUES = (0.0, 1.0, -1.0)
+
+
+class OnePerSubject(Facts):
+    """`per_class` images of each class's pool, `seed` started anew for each class.
+
+    A pool holds the first image, in table order, of each subject with one of `views` and exactly one label at 1,
+    provided that its other labels are 0 or blank.
+    """
+
+    per_class: int
+    seed: int
+    views: tuple[str, ...]
+
+
+def _stems(kind: str) -> tuple[str, ...]:
+    return (f"mimic-cxr-2.0.0-{kind}", f"mimic-cxr-2.1.0-{kind}")
+
+
+def locate(root: Path) -> Path:
+    """The folder that holds MIMIC-CXR-JPG's split table."""
+    return located(root, "MIMIC-CXR-JPG", has_table(*_stems("split")), wanted="mimic-cxr-2.0.0-split.csv[.gz]")
+
+
+def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+    """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
+    rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
+    images = _images(folder)
+    ids = images["dicom_id"].tolist()
+    labels = _study_labels(folder, task, images["study_id"].tolist())
+    views = _views(folder)
+    frontal = np.array([views.get(name) in rule.views for name in ids])
+    subjects = images["subject_id"].tolist()
+    picked, index = _draw(labels, frontal, subjects, rule, task)
+    counts = images["split"].value_counts()
+    found = {
+        "images": len(ids),
+        **{f"split_{name}": int(counts.get(name, 0)) for name in ("train", "validate", "test")},
+    }
+    for view in rule.views:
+        found[f"view_{view}"] = sum(views.get(name) == view for name in ids)
+    part = table(ids, index, picked, task.classes, subjects)
+    return Labelled({"all": part}, ids, found, _gaps(ids, views, labels))
+
+
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+    """See `Source.load`."""
+    folder = locate(root)
+    labelled = tables(folder, task, split)
+    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+
+
+LAYOUT = Layout(key=stem_key, names=lambda image: (image,))
+
+
+def _images(folder: Path) -> "pd.DataFrame":
+    path = csv_tables.required(folder, *_stems("split"))
+    rows = csv_tables.read_table(path, ("dicom_id", "study_id", "subject_id", "split"))
+    csv_tables.distinct(path, rows, "dicom_id")
+    _whole(path, rows, "study_id")
+    _whole(path, rows, "subject_id")
+    return rows
+
+
+def _whole(path: Path, rows: "pd.DataFrame", column: str) -> None:
+    for number, text in enumerate(rows[column], start=1):
+        if not text.isdigit():
+            raise DataError(
+                f"{path}: data row {number}: {column} is {text!r}, not a whole number. Was the table saved by a "
+                "program that turned ids into decimals? Download it again."
+            )
+
+
+def _views(folder: Path) -> dict[str, str]:
+    path = csv_tables.required(folder, *_stems("metadata"), why="It says which images are frontal.")
+    rows = csv_tables.read_table(path, ("dicom_id", "ViewPosition"))
+    csv_tables.distinct(path, rows, "dicom_id")
+    return dict(zip(rows["dicom_id"], rows["ViewPosition"], strict=True))
+
+
+def _study_labels(folder: Path, task: TaskSpec, studies: list[str]) -> NDArray[np.float64]:
+    """(n, C) labels of each image's study: 1, 0 (also for blank), -1; NaN where the study has none."""
+    path = csv_tables.required(folder, *_stems("chexpert"), why="It holds the labels of the studies.")
+    rows = csv_tables.read_table(path, ("study_id", *task.columns))
+    csv_tables.distinct(path, rows, "study_id")
+    _whole(path, rows, "study_id")
+    values = np.stack([np.nan_to_num(csv_tables.numbers(path, rows, c, _VALUES)) for c in task.columns], axis=1)
+    padded = np.vstack([values, np.full((1, len(task.columns)), np.nan)])
+    row_of = {study: row for row, study in enumerate(rows["study_id"])}
+    return padded[[row_of.get(study, len(values)) for study in studies]]
+
+
+def _draw(
+    labels: NDArray[np.float64], frontal: NDArray[np.bool_], subjects: list[str], rule: OnePerSubject, task: TaskSpec
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers drawn, and (n,) class numbers of all rows."""
+    usable = frontal & ((labels == 1).sum(axis=1) == 1)
+    seen: dict[str, int] = {}
+    for row in np.flatnonzero(usable).tolist():
+        seen.setdefault(subjects[row], row)
+    first = np.array(sorted(seen.values()), dtype=np.int64)
+    index = (labels == 1).argmax(axis=1).astype(np.int64)
+    drawn = []
+    for number, name in enumerate(task.classes):
+        sure = (np.delete(labels[first], number, axis=1) == 0).all(axis=1)
+        pool = first[(index[first] == number) & sure]
+        if len(pool) < rule.per_class:
+            raise DataError(
+                f"{task.name}: {len(pool)} patients show only {name}; the split takes {rule.per_class}. "
+                "Are the tables whole?"
+            )
+        drawn.append(pool[np.random.RandomState(rule.seed).choice(len(pool), rule.per_class, replace=False)])
+    return np.concatenate(drawn).astype(np.int64), index
+
+
+def _gaps(ids: list[str], views: dict[str, str], labels: NDArray[np.float64]) -> tuple[str, ...]:
+    without_view = sum(name not in views for name in ids)
+    without_label = int(np.isnan(labels).any(axis=1).sum())
+    return tuple(
+        f"{count} images of the split table have no {what}; they cannot be drawn"
+        for count, what in ((without_view, "row in the metadata table"), (without_label, "study labels"))
+        if count
+    )

@@ -1,0 +1,88 @@
+"""VinDr-PCXR: paediatric radiographs with the official train and test tables of image labels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.data import tables as csv_tables
+from cxrbench.data.hash_rank import ranked
+from cxrbench.data.listing import listing, stem_key
+from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.splits import table
+from cxrbench.index import Partition
+from cxrbench.schema import Facts
+from cxrbench.task import TaskSpec
+
+_PARTS = ("train", "test")
+
+LAYOUT = Layout(key=stem_key, names=lambda image: (image,))
+
+
+class FirstRows(Facts):
+    """Rows with exactly one of the classes; of each class, in file order, at most as many as the part's quota."""
+
+    quotas: Mapping[str, int]
+
+
+class OnlyFinding(Facts):
+    """Images with exactly one positive among the classes and the columns `others`; all of them, each class sorted by
+    SHA-256 of `salt:id`.
+    """
+
+    salt: str
+    others: tuple[str, ...]
+
+
+def locate(root: Path) -> Path:
+    """The folder that holds `image_labels_train.csv`."""
+    return located(root, "VinDr-PCXR", has_table("image_labels_train"), wanted="image_labels_train.csv")
+
+
+def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+    """The official parts, reduced to single-class images; patients are not known; see `Source.tables`."""
+    spec = rule_of(task, split, ("first-rows", "only-finding"))
+    first = spec.parameters(FirstRows) if spec.rule == "first-rows" else None
+    only = spec.parameters(OnlyFinding) if spec.rule == "only-finding" else None
+    parts, known, found = {}, set[str](), dict[str, int]()
+    for part in _PARTS:
+        path = csv_tables.required(folder, f"image_labels_{part}")
+        ids, labels, others = _read(path, task, only.others if only else ())
+        alone = labels.sum(axis=1) + others.sum(axis=1) == 1
+        index = np.where(alone & labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int64)
+        rows = []
+        for number in range(len(task.classes)):
+            own = np.flatnonzero(index == number)
+            rows.append(own[: first.quotas[part]] if first else _by_rank(ids, own, only.salt if only else ""))
+        parts[part] = table(ids, index, np.concatenate(rows), task.classes)
+        known |= set(ids)
+        found |= {part: len(set(ids))} | {
+            f"{part}_{label.column}": int(count) for label, count in zip(task.labels, labels.sum(axis=0), strict=True)
+        }
+    return Labelled(parts, known, found)
+
+
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+    """See `Source.load`."""
+    folder = locate(root)
+    labelled = tables(folder, task, split)
+    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+
+
+def _read(
+    path: Path, task: TaskSpec, others: tuple[str, ...]
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+    rows = csv_tables.read_table(path, ("image_id", *task.columns, *others))
+    csv_tables.distinct(path, rows, "image_id")
+
+    def stacked(columns: tuple[str, ...]) -> NDArray[np.int64]:
+        read = [csv_tables.labels(path, rows, column) for column in columns]
+        return np.stack(read, axis=1) if read else np.zeros((len(rows), 0), dtype=np.int64)
+
+    return tuple(rows["image_id"]), stacked(task.columns), stacked(others)
+
+
+def _by_rank(ids: tuple[str, ...], rows: NDArray[np.int64], salt: str) -> NDArray[np.int64]:
+    row_of = {ids[row]: int(row) for row in rows}
+    return np.array([row_of[name] for name in ranked(salt, row_of)], dtype=np.int64)

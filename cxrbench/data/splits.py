@@ -1,0 +1,112 @@
+"""Draws that several data sets share, as row numbers; every generator is named and its stream is frozen."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cxrbench.data.hash_rank import ranked
+from cxrbench.errors import DataError
+from cxrbench.index import IntArray, Table
+from cxrbench.schema import Facts
+
+
+class ThreeParts(Facts):
+    """70 % train; the other 30 % halved into `first` and the remaining one of test and valid."""
+
+    seed: int
+    stratified: bool
+    first: str = Field(pattern="^(test|valid)$")
+
+
+class Quotas(Facts):
+    """Rows per class and part, taken from the top in the order in which the parts stand in the file."""
+
+    parts: Mapping[str, int]
+
+
+class HashQuotas(Quotas):
+    """As Quotas, after sorting each class by SHA-256 of `salt:id`."""
+
+    salt: str
+
+
+def random_pair(n: int, second: float | int, seed: int, labels: IntArray | None = None) -> tuple[IntArray, IntArray]:
+    """Positions 0..n-1 in two drawn parts, as scikit-learn's train_test_split draws and orders them.
+
+    `second` is the second part's fraction or size; `labels` (n,) stratify the draw. Raises DataError if a part would
+    stay empty.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        one, two = train_test_split(np.arange(n), test_size=second, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise DataError(f"{n} rows are too few for this split: {error}") from error
+    return one.astype(np.int64), two.astype(np.int64)
+
+
+def three_parts(labels: NDArray[np.int64], rule: ThreeParts) -> dict[str, IntArray]:
+    """Row numbers of train, valid and test out of len(labels) rows; both cuts use the same seed anew."""
+    chosen = labels if rule.stratified else None
+    train, rest = random_pair(len(labels), 0.3, rule.seed, chosen)
+    one, two = random_pair(len(rest), 0.5, rule.seed, labels[rest] if rule.stratified else None)
+    other = {"test": "valid", "valid": "test"}[rule.first]
+    drawn = {"train": train, rule.first: rest[one], other: rest[two]}
+    return {name: drawn[name] for name in ("train", "valid", "test")}
+
+
+def from_the_top(
+    classes: Sequence[Sequence[int] | IntArray], quotas: Mapping[str, int], names: Sequence[str]
+) -> dict[str, IntArray]:
+    """Per class the first rows for the first part, the next for the second, and so on; rows class after class.
+
+    Raises DataError that names the class that has too few rows.
+    """
+    need = sum(quotas.values())
+    for name, rows in zip(names, classes, strict=True):
+        if len(rows) < need:
+            raise DataError(
+                f"class {name} has {len(rows)} rows, the split takes {need}. Is the download complete, and the version "
+                "the right one? A split with smaller quotas needs fewer."
+            )
+    parts: dict[str, IntArray] = {}
+    start = 0
+    for part, size in quotas.items():
+        parts[part] = np.array([row for rows in classes for row in rows[start : start + size]], dtype=np.int64)
+        start += size
+    return parts
+
+
+def by_hash(
+    ids: Sequence[str], index: NDArray[np.int64], rule: HashQuotas, names: Sequence[str]
+) -> dict[str, IntArray]:
+    """Row numbers by hash rank: one row an image, `index` (n,) its class number; see `from_the_top`."""
+    position = {name: row for row, name in enumerate(ids)}
+    classes = [
+        [position[name] for name in ranked(rule.salt, (ids[row] for row in np.flatnonzero(index == number).tolist()))]
+        for number in range(len(names))
+    ]
+    return from_the_top(classes, rule.parts, names)
+
+
+def one_hot(index: NDArray[np.int64], n_classes: int) -> NDArray[np.int8]:
+    """(n,) class numbers to (n, n_classes) int8."""
+    return (index[:, None] == np.arange(n_classes)).astype(np.int8)
+
+
+def table(
+    ids: Sequence[str],
+    index: NDArray[np.int64],
+    rows: IntArray,
+    classes: tuple[str, ...],
+    patients: Sequence[str] | None = None,
+) -> Table:
+    """The chosen rows, in the order of `rows`, as a table; `ids`, `index` and `patients` are (n,) over all rows."""
+    return Table(
+        ids=tuple(ids[row] for row in rows),
+        labels=one_hot(index[rows], len(classes)),
+        classes=classes,
+        patients=None if patients is None else tuple(patients[row] for row in rows),
+    )

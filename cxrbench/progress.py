@@ -1,0 +1,91 @@
+"""Progress of a sweep: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import TextIO
+
+
+class Quiet:
+    """Says nothing."""
+
+    def start(self, total: int, what: str) -> None:
+        """See `encode.Progress`."""
+
+    def advance(self) -> None:
+        """See `encode.Progress`."""
+
+    def stop(self) -> None:
+        """See `encode.Progress`."""
+
+
+class Lines:
+    """One line every `every` seconds: images done, images a second, time left."""
+
+    def __init__(self, out: TextIO | None = None, every: float = 10.0) -> None:
+        self._out, self._every = out or sys.stderr, every
+        self._total = self._done = 0
+        self._began = self._said = 0.0
+        self._what = ""
+
+    def start(self, total: int, what: str) -> None:
+        """See `encode.Progress`."""
+        self._total, self._done, self._what = total, 0, what
+        self._began = self._said = time.monotonic()
+        print(f"encoding {total} images with {what}", file=self._out, flush=True)
+
+    def advance(self) -> None:
+        """See `encode.Progress`."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._said >= self._every:
+            self._said = now
+            self._say(now)
+
+    def stop(self) -> None:
+        """See `encode.Progress`."""
+        self._say(time.monotonic())
+
+    def _say(self, now: float) -> None:
+        rate = self._done / max(now - self._began, 1e-9)
+        left = (self._total - self._done) / rate if rate else 0.0
+        print(
+            f"encoded {self._done} of {self._total} images, {rate:.1f} images/s, {left:.0f} s left",
+            file=self._out,
+            flush=True,
+        )
+
+
+class Bar:
+    """A rich progress bar with images per second and time left."""
+
+    def start(self, total: int, what: str) -> None:
+        """See `encode.Progress`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} images/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._began, self._done = time.monotonic(), 0
+        self._task = self._bar.add_task(f"encoding with {what}", total=total, rate="–")
+        self._bar.start()
+
+    def advance(self) -> None:
+        """See `encode.Progress`."""
+        self._done += 1
+        rate = self._done / max(time.monotonic() - self._began, 1e-9)
+        self._bar.update(self._task, advance=1, rate=f"{rate:.1f}")
+
+    def stop(self) -> None:
+        """See `encode.Progress`."""
+        self._bar.stop()
+
+
+def progress_for(stream: TextIO) -> Bar | Lines:
+    """A bar where somebody watches, lines in a log file."""
+    return Bar() if stream.isatty() else Lines(stream)

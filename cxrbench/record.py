@@ -1,0 +1,196 @@
+"""What a run leaves behind: one record a cell, with everything that made its number."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from cxrbench import digest
+from cxrbench.durable import write_atomically
+from cxrbench.errors import IntegrityError
+from cxrbench.published import Column, Row
+from cxrbench.recipe import Recipe
+from cxrbench.schema import Facts, complaints
+from cxrbench.settings import Settings
+
+Protocol = Literal["zero-shot", "linear-probe"]
+
+
+class ModelIdentity(Facts):
+    """Which weights in which code."""
+
+    name: str
+    title: str
+    adapter: str
+    revision: int
+    weights_file: str
+    weights_sha256: str
+    card_digest: str
+    text_encoder: str | None
+    pretraining: str
+    synthetic: bool
+
+
+class DataIdentity(Facts):
+    """Which images with which labels; `reference` compares the partition with the digests the task file gives."""
+
+    task: str
+    split: str
+    partition_digest: str
+    reference: Literal["match", "differs", "unknown"]
+    group: str
+    labels: tuple[str, ...]
+    rows_per_label: Mapping[str, Mapping[str, int]]  # part to label to rows
+    missing: int
+    left_out: Mapping[str, str]  # unreadable image to the reason; their rows are in no fold
+    notes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # image to what its reader remarked
+    synthetic: bool
+
+
+class Preprocessing(Facts):
+    """How bytes became pixels: the card's recipe with the variant's choices applied."""
+
+    name: str
+    digest: str
+    recipe: Recipe
+
+
+class PromptIdentity(Facts):
+    """Which words stood for the classes; `drawn[f]` are the prompts of fold f, one entry if all folds share them."""
+
+    set: str
+    digest: str
+    source: Literal["prompts", "prototypes"]
+    drawn: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+
+
+class ProtocolIdentity(Facts):
+    """What was done with the embeddings."""
+
+    protocol: Protocol
+    view: str | None = None  # zero-shot: which head scored
+    tap: str  # which embedding was used
+    shots: int | None = None
+    C: float | None = None
+    class_weight: str | None = None
+    solver: str | None = None
+    solver_version: str | None = None
+    logit_scale: float | None = None
+
+
+class FoldResult(Facts):
+    """One fold, unrounded. `train` lists the drawn image ids in fitting order, repeats included."""
+
+    fold: int
+    train: tuple[str, ...] = ()
+    test_rows: int
+    test_digest: str  # over the ids of the scored rows in their order
+    iterations: int | None = None
+    metrics: Mapping[str, Any]
+
+
+class PublishedCell(Facts):
+    """The number that the paper prints for this cell, and whether it may be compared."""
+
+    table: int
+    row: str
+    column: str
+    value: str
+    comparable: bool
+    why_not: tuple[str, ...] = ()
+
+
+class CodeIdentity(Facts):
+    """Which program: version, digest of its sources, and the commit when it ran from a checkout."""
+
+    version: str
+    sources: str
+    commit: str | None = None
+
+
+class Runtime(Facts):
+    """Where and how it ran; nothing here enters the record's identity."""
+
+    started: str
+    seconds: float
+    device: str
+    precision: str
+    batch_size: int
+    images_decoded: int
+    images_encoded: int
+    versions: Mapping[str, str]
+
+
+class Record(Facts):
+    """One measured cell; written once, atomically, beside its predictions."""
+
+    format: Literal[1] = 1
+    id: str
+    variant: str
+    variant_version: int
+    variant_digest: str
+    splits: Mapping[str, str]
+    settings: Settings
+    model: ModelIdentity
+    data: DataIdentity
+    preprocessing: Preprocessing
+    prompts: PromptIdentity | None = None
+    protocol: ProtocolIdentity
+    folds: tuple[FoldResult, ...]
+    summary: Mapping[str, Any]
+    generalised: Mapping[str, Any] | None = None
+    published: tuple[PublishedCell, ...] = ()
+    predictions: str
+    predictions_sha256: str
+    code: CodeIdentity
+    runtime: Runtime
+
+    @property
+    def synthetic(self) -> bool:
+        """True when weights or images are made: such a number enters no table of measured results."""
+        return self.model.synthetic or self.data.synthetic
+
+    def measures(self, row: Row, column: Column) -> bool:
+        """Whether this record is a measurement of the printed cell, leaving variant and weights aside."""
+        prompts = column.prompts or row.prompts
+        return (
+            self.model.name == row.model
+            and self.data.task == column.task
+            and self.data.group == column.group
+            and self.protocol.protocol == row.protocol
+            and self.protocol.shots == row.shots
+            and (prompts is None or self.prompts is None or self.prompts.set in (prompts, "prototypes"))
+        )
+
+
+def record_id(identity: Mapping[str, Any]) -> str:
+    """The name of a cell's record: 16 hex digits over everything that decides its number."""
+    return digest.of_json(dict(identity))[:16]
+
+
+def record_path(out: Path, task: str, model: str, ident: str) -> Path:
+    """Where a record lies below the results folder."""
+    return out / "records" / task / model / f"{ident}.json"
+
+
+def write_record(out: Path, record: Record) -> Path:
+    """Write the record atomically; returns its path."""
+    path = record_path(out, record.data.task, record.model.name, record.id)
+    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """A record from its file; raises IntegrityError that names the file when it is no record of this version."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: is no record that this version reads: {complaints(error)}") from error
+    except OSError as error:
+        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_records(out: Path) -> list[Record]:
+    """All records below the results folder, sorted by path."""
+    return [read_record(path) for path in sorted((out / "records").glob("*/*/*.json"))]

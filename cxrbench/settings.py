@@ -1,0 +1,108 @@
+"""Choices on which the released code and the paper differ, or that an environment makes in silence.
+
+`tasks/settings.toml` says what each choice means; `tasks/variants/` holds complete bundles of them. A record carries
+the whole resolved bundle, and records of different bundles are never compared without saying so.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from cxrbench import digest
+from cxrbench.errors import SpecError
+from cxrbench.schema import Facts, complaints
+
+
+class Settings(Facts):
+    """One choice for every setting; the aliases are the names that users, records and `settings.toml` use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    decode: Literal["released", "radiograph"] = Field(alias="decode")
+    vindr_polarity: Literal["released", "header"] = Field(alias="vindr.polarity")
+    antialias: Literal["off", "on"] = Field(alias="resize.antialias")
+    canvas_floor: Literal["released", "exact"] = Field(alias="canvas.floor")
+    preprocessing: Literal["released", "authors"] = Field(alias="sota.preprocessing")
+    resplit: Literal["released", "patient-partition-v1"] = Field(alias="5x200.folds")
+    draw: Literal["released", "hash-rank-v1"] = Field(alias="fewshot.draw")
+    nih_classes: Literal["19", "20"] = Field(alias="nih.classes")
+    features: Literal["released", "raw", "projected"] = Field(alias="lp.features")
+    solver: Literal["converged", "scikit-learn"] = Field(alias="lp.solver")
+    ensemble: Literal["released", "renormalised", "all"] = Field(alias="zs.ensemble")
+    padding: Literal["released", "masked"] = Field(alias="zs.padding")
+    description: Literal["error", "alias"] = Field(alias="zs.description")
+    covid_part: Literal["test", "train"] = Field(alias="covid.dlilp_split")
+    dlilp_head: Literal["released", "text"] = Field(alias="dlilp.head")
+    rounding: Literal["released", "unrounded"] = Field(alias="metrics.rounding")
+    padchest_labels: Literal["padchest-79-as-published", "padchest-80"] = Field(alias="padchest.labels")
+    pretrain_subset: Literal["released", "all"] = Field(alias="pretrain.subset")
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """Every setting's name with the choices it has."""
+    return {str(f.alias): get_args(f.annotation) for f in Settings.model_fields.values()}
+
+
+class Variant(Facts):
+    """A complete, versioned bundle: the split of every task and one choice for every setting."""
+
+    name: str
+    version: int = Field(ge=1)
+    title: str
+    splits: Mapping[str, str]
+    settings: Settings
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over splits and settings; name, version and title do not enter."""
+        return digest.of_json({"splits": dict(self.splits), "settings": self.settings.model_dump(mode="json")})
+
+    def with_choices(self, changes: Mapping[str, str]) -> "Variant":
+        """This bundle with single choices replaced (`rsna.split=gloria`, `lp.solver=scikit-learn`), renamed after them.
+
+        Raises SpecError for a setting or choice that does not exist; a task's split is checked where it is loaded.
+        """
+        if not changes:
+            return self
+        splits, settings = dict(self.splits), self.settings.model_dump(mode="json")
+        for name, choice in changes.items():
+            task, _, kind = name.rpartition(".")
+            if kind == "split" and task in splits:
+                splits[task] = choice
+            elif name in settings:
+                settings[name] = choice
+            else:
+                known = sorted([*settings, *(f"{t}.split" for t in splits)])
+                raise SpecError(f"there is no setting {name!r}; known are: {', '.join(known)}")
+        suffix = ",".join(f"{n}={c}" for n, c in sorted(changes.items()))
+        return Variant(
+            name=f"{self.name}+{suffix}",
+            version=self.version,
+            title=self.title,
+            splits=splits,
+            settings=checked_settings(settings),
+        )
+
+
+def checked_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from plain values; raises SpecError that names the choices there are."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        raise SpecError(f"settings: {complaints(error)}") from error
+
+
+class SettingDoc(Facts):
+    """One setting as a person reads it: what it decides, its choices, and where the difference is documented."""
+
+    title: str
+    scope: Literal["pixels", "data", "zero-shot", "linear-probe", "metrics", "pretraining"]
+    decides: tuple[str, ...]
+    choices: Mapping[str, str]
+
+
+class SettingDocs(Facts):
+    """`tasks/settings.toml`."""
+
+    settings: Mapping[str, SettingDoc]

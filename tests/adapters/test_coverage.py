@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrbench.adapters.coverage import coverage, require_complete
+from cxrbench.errors import IntegrityError
+
+WANTED = {"a": torch.empty(2, 3, device="meta"), "b": torch.empty(4, device="meta")}
+WHOLE = {"a": torch.zeros(2, 3), "b": torch.zeros(4)}
+
+
+def test_the_same_names_shapes_and_dtypes_are_complete() -> None:
+    found = coverage(WHOLE, WANTED, {"position_ids": "computed"})
+    assert found.complete
+    assert found.used == ("a", "b")
+    assert found.ignored == {}
+    require_complete(found, Path("x.pth"), "x")
+
+
+def test_what_the_card_ignores_is_listed_with_its_reason() -> None:
+    found = coverage({**WHOLE, "position_ids": torch.arange(4)}, WANTED, {"position_ids": "computed"})
+    assert found.complete
+    assert found.ignored == {"position_ids": "computed"}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"a": WHOLE["a"]}, "1 missing: b"),
+        ({**WHOLE, "c": torch.zeros(1)}, "1 left over: c"),
+        ({"a": WHOLE["a"], "B": WHOLE["b"]}, "1 missing: b; 1 left over: B"),
+        ({"a": torch.zeros(3, 2), "b": WHOLE["b"]}, r"of another shape: a \(3, 2\) instead of \(2, 3\)"),
+        ({"a": WHOLE["a"].half(), "b": WHOLE["b"]}, "of another dtype: a torch.float16 instead of torch.float32"),
+        ({f"c{i}": torch.zeros(1) for i in range(9)}, "9 left over: c0, c1, c2, c3, and 5 more"),
+    ],
+)
+def test_every_fault_is_listed(tensors: dict[str, torch.Tensor], says: str) -> None:
+    with pytest.raises(IntegrityError, match=says):
+        require_complete(coverage(tensors, WANTED, {}), Path("x.pth"), "x")
+
+
+def test_the_layout_that_the_file_does_have_is_named() -> None:
+    with pytest.raises(IntegrityError, match=r"x\.pth: .*layout of clip_cm / unicl_cm"):
+        require_complete(coverage({}, WANTED, {}), Path("x.pth"), "x", ["clip_cm", "unicl_cm"])

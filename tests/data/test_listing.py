@@ -1,0 +1,146 @@
+"""Folders as they are met: clutter, links, loops, near names, and a listing kept between runs."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxrbench.data.listing import folders, image_stem, listing, matches, near, stem_key
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_clutter_and_skipped_folders_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a/c.PNG", "._b.png", ".DS_Store", "Thumbs.db", "a/desktop.ini", ".hidden.png")
+    touch(tmp_path, "__MACOSX/x.png", "masks/b.png", "Masks/b.png", "a/masks/b.png")
+    assert listing(tmp_path, frozenset({"masks"})).files == ("a/c.PNG", "b.png")
+    assert "masks/b.png" in listing(tmp_path).files
+
+
+def test_odd_names_are_files_like_others(tmp_path: Path) -> None:
+    names = ["name with  spaces (1).png", "radiografía_ñ_日本.png", "comma,semicolon;'quote.png", "trailing .png "]
+    touch(tmp_path, *names)
+    assert set(listing(tmp_path).files) == set(names)
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "directory.png/inside.png")
+    assert listing(tmp_path).files == ("directory.png/inside.png",)
+
+
+def test_links_are_followed_but_loops_are_not(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.png")
+    (tmp_path / "real" / "up").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (tmp_path / "linked.png").symlink_to(tmp_path / "real" / "a.png")
+    assert listing(tmp_path).files == ("linked.png", "real/a.png")
+
+
+def test_a_linked_data_set_is_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/images/a.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "data").symlink_to(tmp_path / "disk")
+    assert listing(tmp_path / "root").files == ("data/images/a.png",)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert listing(tmp_path).files == ()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir(mode=0)
+    assert listing(tmp_path).unreadable == ("shut",)
+
+
+@pytest.mark.slow
+def test_fifty_thousand_files_are_listed_sorted_and_once(tmp_path: Path) -> None:
+    for number in range(50_000):
+        (tmp_path / f"{number}.png").touch()
+    started = time.process_time()
+    files = listing(tmp_path).files
+    assert time.process_time() - started < 5
+    assert list(files) == sorted(f"{number}.png" for number in range(50_000))
+
+
+def test_a_kept_listing_is_taken_until_a_folder_changes(tmp_path: Path) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "a/one.png", "b/two.png")
+    long_ago = time.time() - 3600
+    for folder in (root / "a", root / "b", root):
+        os.utime(folder, (long_ago, long_ago))
+    first = listing(root, cache=cache)
+    kept = next(cache.rglob("*.json"))
+    kept.write_text(kept.read_text().replace("one.png", "kept.png"))
+    assert listing(root, cache=cache).files == ("a/kept.png", "b/two.png")  # the walk was not made again
+    touch(root, "b/three.png")
+    assert listing(root, cache=cache).files == ("a/one.png", "b/three.png", "b/two.png")
+    assert first.files == ("a/one.png", "b/two.png")
+
+
+def test_a_listing_of_a_fresh_folder_is_not_trusted(tmp_path: Path) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "one.png")
+    listing(root, cache=cache)
+    (root / "two.png").touch()
+    assert listing(root, cache=cache).files == ("one.png", "two.png")
+
+
+def test_a_damaged_kept_listing_is_made_anew(tmp_path: Path) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "one.png")
+    listing(root, cache=cache)
+    next(cache.rglob("*.json")).write_text("{")
+    assert listing(root, cache=cache).files == ("one.png",)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.png", "a"),
+        ("A.JPEG", "A"),
+        ("00000003_000.dicom", "00000003_000"),
+        ("1.2.276.0.823981", "1.2.276.0.823981"),
+        ("1.2.276.0.823981.dcm", "1.2.276.0.823981"),
+        ("no_extension", "no_extension"),
+        ("table.csv", None),
+        ("table.csv.gz", None),
+    ],
+)
+def test_image_stems(name: str, stem: str | None) -> None:
+    assert image_stem(name) == stem
+    assert stem_key(f"some/folder.d/{name}") == stem
+
+
+def test_the_first_of_several_files_is_taken_and_the_key_reported() -> None:
+    found = matches(["a/x.png", "b/x.jpg", "b/y.png"], stem_key)
+    assert found.files == {"x": "a/x.png", "y": "b/y.png"}
+    assert found.duplicates == ("x",)
+
+
+def test_near_names_differ_in_case_or_unicode_form() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert near(["view1", composed, "other"], ["VIEW1", decomposed]) == {"view1": "VIEW1", composed: decomposed}
+
+
+@given(st.lists(st.text("abAB", max_size=4), unique=True), st.lists(st.text("abAB", max_size=4), unique=True))
+def test_near_names_are_names_that_are_there(wanted: list[str], there: list[str]) -> None:
+    found = near(wanted, there)
+    assert set(found) <= set(wanted)
+    assert set(found.values()) <= set(there)
+    assert all(key.casefold() == value.casefold() for key, value in found.items())
+
+
+def test_crowded_folders_are_not_searched_below(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/p{n}/a.png" for n in range(12)), "tables/labels.csv")
+    visited = [folder.relative_to(tmp_path).as_posix() for folder, _ in folders(tmp_path, crowded=10)]
+    assert visited == [".", "images", "tables"]

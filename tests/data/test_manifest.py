@@ -1,0 +1,68 @@
+"""What a split consists of, written down without the images and checked again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxrbench.data.manifest import check, manifest, read_manifest
+from cxrbench.errors import IntegrityError
+from cxrbench.index import Partition, Table
+
+
+def partition(ids: tuple[str, ...] = ("a", "b", "b"), labels: tuple[int, ...] = (0, 1, 1)) -> Partition:
+    one_hot = np.eye(2, dtype=np.int8)[list(labels)]
+    train = Table(ids, one_hot, ("Normal", "Pneumonia"), tuple(f"patient of {name}" for name in ids))
+    return Partition("rsna", "s", {"train": train}, {"a": Path("/private/home/a.dcm")})
+
+
+def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    made = manifest(partition())
+    made.write(tmp_path / "m.json")
+    assert read_manifest(tmp_path / "m.json") == made
+    assert check(read_manifest(tmp_path / "m.json"), partition()) == []
+    assert made.digest == partition().digest
+    part = made.parts["train"]
+    assert (part.rows, part.distinct, part.counts) == (3, 2, {"Normal": 1, "Pneumonia": 2})
+    assert part.labels == ((0,), (1,), (1,))
+
+
+def test_a_manifest_tells_neither_folders_nor_patients(tmp_path: Path) -> None:
+    manifest(partition()).write(tmp_path / "m.json")
+    text = (tmp_path / "m.json").read_text()
+    assert "private" not in text
+    assert "patient of" not in text
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "said"),
+    [
+        (("a", "b", "c"), (0, 1, 1), "0 images are not here and 1 are new, such as c"),
+        (("b", "a", "b"), (1, 0, 1), "the same images stand in another order"),
+        (("a", "b"), (0, 1), "3 rows in the manifest, 2 here, of the same images"),
+        (("a", "b", "b"), (0, 0, 1), "rows per class"),
+        (("a", "b", "b"), (1, 0, 1), "some images carry another label"),
+    ],
+)
+def test_differences_are_named(ids: tuple[str, ...], labels: tuple[int, ...], said: str) -> None:
+    differences = check(manifest(partition()), partition(ids, labels))
+    assert any(said in line and line.startswith("part train: ") for line in differences)
+
+
+def test_another_split_is_named() -> None:
+    other = Partition("rsna", "t", {"test": partition().parts["train"]}, {})
+    assert check(manifest(partition()), other) == [
+        "split: 's' in the manifest, 't' here",
+        "parts: ('train',) in the manifest, ('test',) here",
+    ]
+
+
+def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    manifest(partition()).write(path)
+    path.write_text(path.read_text().replace('["a","b","b"]', '["a","c","b"]'))
+    with pytest.raises(IntegrityError, match="part train: the ids are not the ones"):
+        read_manifest(path)
+    path.write_text("{")
+    with pytest.raises(IntegrityError, match="is no manifest"):
+        read_manifest(path)

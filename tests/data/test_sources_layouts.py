@@ -1,0 +1,561 @@
+"""Every layout in which the seven data sets are met on disk leads to the same images."""
+
+import gzip
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxrbench import facts
+from cxrbench.data.sources import base, siim
+from cxrbench.errors import DataError
+from cxrbench.index import Partition
+from cxrbench.task import TaskSpec, read_task
+
+ABOVE = "Chest CT/masks/COVID/VinDr dicom MIMIC"  # words in the user's own path decide nothing
+
+
+def small(name: str, split: str, **changes: Any) -> TaskSpec:
+    """The task with a split's parameters scaled down."""
+    task = read_task(facts.folder("tasks") / f"{name}.toml")
+    spec = task.split(split)
+    changed = spec.model_copy(update={"params": {**spec.params, **changes}, "complete": False, "reference": {}})
+    return task.model_copy(update={"splits": {**task.splits, split: changed}})
+
+
+def write(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    columns = list(columns)
+    lines = [",".join(columns), *(",".join(str(row.get(column, "")) for column in columns) for row in rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def assert_found(partition: Partition, files: Mapping[str, Path]) -> None:
+    """Every id of the split leads to its file, and nothing is missing, extra or double."""
+    wanted = {name for part in partition.parts.values() for name in part.ids}
+    assert {name: path.resolve() for name, path in partition.paths.items()} == {
+        name: files[name].resolve() for name in wanted
+    }
+    findings = partition.findings
+    assert (findings.missing, findings.extra, findings.duplicate) == ((), (), ())
+
+
+# CheXpert
+
+CHEXPERT = small("chexpert5x200", "gloria", per_class=3)
+
+
+def chexpert_rows(prefix: str) -> list[dict[str, Any]]:
+    others = CHEXPERT.split("gloria").params["others"]
+    rows: list[dict[str, Any]] = []
+    for number, column in itertools.product(range(4), CHEXPERT.columns):
+        path = f"{prefix}train/patient{len(rows):05d}/study{number + 1}/view1_frontal.jpg"
+        rows.append({"Path": path, "Frontal/Lateral": "Frontal", column: "1.0", others[0]: "0.0"})
+    return rows
+
+
+def chexpert_files(place: Callable[[str], Path]) -> dict[str, Path]:
+    tails = [row["Path"].partition("train/")[2] for row in chexpert_rows("")]
+    return {f"CheXpert-v1.0/train/{tail}": place(tail) for tail in tails}
+
+
+BATCHES = "chexpertchestxrays-u20210408"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "table", "images"),
+    [
+        ("CheXpert-v1.0/", "CheXpert-v1.0/train.csv", "CheXpert-v1.0/train"),
+        ("CheXpert-v1.0-small/", "CheXpert-v1.0-small/train.csv", "CheXpert-v1.0-small/train"),
+        ("CheXpert-v1.0-small/", "CheXpert-v1.0/train.csv.gz", "CheXpert-v1.0/train"),
+        ("CheXpert-v1.0/", "CheXpert/train.csv", "CheXpert/CheXpert-v1.0/CheXpert-v1.0/train"),
+        ("CheXpert-v1.0/", "CheXpert/CheXpert-v1.0/train.csv", "CheXpert/CheXpert-v1.0/CheXpert-v1.0/train"),
+        (
+            "CheXpert-v1.0/",
+            f"{BATCHES}/CheXpert-v1.0 batch 1 (validate & csv)/train.csv",
+            f"{BATCHES}/CheXpert-v1.0 batch 2 (train 1)",
+        ),
+        (
+            "CheXpert-v1.0/",
+            f"{BATCHES}/CheXpert-v1.0_batch_1_validate_csv/train.csv",
+            f"{BATCHES}/CheXpert-v1.0_batch_3_train_2/CheXpert-v1.0/train",
+        ),
+        ("", "CheXpert/train.csv", "CheXpert/train"),
+    ],
+)
+def test_chexpert_layouts(prefix: str, table: str, images: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE
+    rows = chexpert_rows(prefix)
+    write(
+        root / table, ["Path", "Frontal/Lateral", *CHEXPERT.columns, *CHEXPERT.split("gloria").params["others"]], rows
+    )
+    files = chexpert_files(lambda tail: root / images / tail)
+    touch(*files.values(), (root / table).parent / "valid/patient64541/study1/view1_frontal.jpg")
+    partition = base.load_partition(root, CHEXPERT, "gloria")
+    assert_found(partition, files)
+    assert partition.parts["all"].counts == dict.fromkeys(CHEXPERT.classes, 3)
+    assert partition.parts["all"].patients == tuple(name.split("/")[2] for name in partition.parts["all"].ids)
+
+
+def test_chexpert_takes_a_ready_list_where_train_csv_is_absent(tmp_path: Path) -> None:
+    rows = chexpert_rows("CheXpert-v1.0/")[::-1]
+    write(tmp_path / "CheXpert/chexpert_5x200.csv", ["", "Path", *CHEXPERT.columns], rows)
+    files = chexpert_files(lambda tail: tmp_path / "CheXpert/CheXpert-v1.0/train" / tail)
+    touch(*files.values())
+    partition = base.load_partition(tmp_path, CHEXPERT, "gloria")
+    assert_found(partition, files)
+    assert partition.parts["all"].ids == tuple(row["Path"] for row in rows)
+    with pytest.raises(DataError, match=r"split mgca .* train\.csv"):
+        base.load_partition(tmp_path, CHEXPERT, "mgca")
+
+
+def test_another_train_csv_is_not_taken_for_chexpert(tmp_path: Path) -> None:
+    write(tmp_path / "other/train.csv", ["id", "label"], [{"id": 1, "label": 0}])
+    with pytest.raises(DataError, match=r"found no train\.csv of CheXpert"):
+        base.load_partition(tmp_path, CHEXPERT, "gloria")
+
+
+def test_a_broken_train_csv_is_named_rather_than_overlooked(tmp_path: Path) -> None:
+    touch(tmp_path / "CheXpert-v1.0" / "train.csv")
+    with pytest.raises(DataError, match=r"train\.csv: is empty"):
+        base.load_partition(tmp_path, CHEXPERT, "gloria")
+
+
+def test_a_name_in_another_case_is_missing_but_offered(tmp_path: Path) -> None:
+    rows = chexpert_rows("CheXpert-v1.0/")
+    columns = ["Path", "Frontal/Lateral", *CHEXPERT.columns, *CHEXPERT.split("gloria").params["others"]]
+    write(tmp_path / "train.csv", columns, rows)
+    files = chexpert_files(lambda tail: tmp_path / "train" / tail)
+    touch(*files.values())
+    first = base.load_partition(tmp_path, CHEXPERT, "gloria").parts["all"].ids[0]
+    files[first].rename(files[first].with_name("View1_Frontal.jpg"))
+    findings = base.load_partition(tmp_path, CHEXPERT, "gloria").findings
+    assert findings.missing == (first,)
+    assert any("View1_Frontal.jpg differs only in letter case" in note for note in findings.notes)
+
+
+# MIMIC
+
+MIMIC = small("mimic5x200", "dlilp", per_class=2)
+MIMIC_ROWS = [
+    {
+        "dicom_id": "-".join(f"{part + 10 * n:08x}" for part in range(5)),
+        "study_id": 50000000 + n,
+        "subject_id": 10000000 + n,
+        "split": "train",
+        "ViewPosition": "PA",
+        MIMIC.columns[n % 5]: "1.0",
+    }
+    for n in range(15)
+]
+
+
+def mimic_tables(folder: Path, suffix: str = "csv") -> None:
+    write(folder / f"mimic-cxr-2.0.0-split.{suffix}", ["dicom_id", "study_id", "subject_id", "split"], MIMIC_ROWS)
+    write(folder / f"mimic-cxr-2.0.0-metadata.{suffix}", ["dicom_id", "ViewPosition"], MIMIC_ROWS)
+    write(folder / f"mimic-cxr-2.0.0-chexpert.{suffix}", ["subject_id", "study_id", *sorted(MIMIC.columns)], MIMIC_ROWS)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+@pytest.mark.parametrize(
+    ("tables", "images"),
+    [
+        ("physionet.org/files/mimic-cxr-jpg/2.0.0", "physionet.org/files/mimic-cxr-jpg/2.0.0/files"),
+        ("MIMIC-CXR-2/2.0.0", "MIMIC-CXR-2/2.0.0/files"),
+        ("mimic-cxr-jpg/2.1.0", "mimic-cxr-jpg/2.1.0/files"),
+        ("mimic/tables", "mimic/files_512"),
+        (".", "re_512_3ch/files"),
+    ],
+)
+def test_mimic_layouts(tables: str, images: str, suffix: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE
+    mimic_tables(root / tables, suffix)
+    files = {}
+    for row in MIMIC_ROWS:
+        subject = f"p{row['subject_id']}"
+        study = root / images / subject[:3] / subject / f"s{row['study_id']}"
+        files[str(row["dicom_id"])] = study / f"{row['dicom_id']}.jpg"
+    touch(*files.values())
+    partition = base.load_partition(root, MIMIC, "dlilp")
+    assert_found(partition, files)
+    part = partition.parts["all"]
+    subject_of = {str(row["dicom_id"]): str(row["subject_id"]) for row in MIMIC_ROWS}
+    assert part.patients == tuple(subject_of[name] for name in part.ids)
+
+
+def test_mimic_ids_that_became_decimals_are_refused(tmp_path: Path) -> None:
+    mimic_tables(tmp_path)
+    path = tmp_path / "mimic-cxr-2.0.0-chexpert.csv"
+    path.write_text(path.read_text().replace("50000003", "50000003.0"))
+    with pytest.raises(DataError, match=r"study_id is '50000003\.0', not a whole number"):
+        base.source(MIMIC).tables(tmp_path, MIMIC, "dlilp")
+
+
+def test_a_mimic_image_that_is_not_there_is_reported_and_none_takes_its_place(tmp_path: Path) -> None:
+    mimic_tables(tmp_path)
+    for row in MIMIC_ROWS:
+        touch(tmp_path / "files" / f"{row['dicom_id']}.jpg")
+    whole = base.load_partition(tmp_path, MIMIC, "dlilp")
+    lost = whole.parts["all"].ids[0]
+    whole.paths[lost].unlink()
+    partly = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert partly.parts["all"].ids == whole.parts["all"].ids
+    assert partly.findings.missing == (lost,)
+    assert lost not in partly.paths
+
+
+# RSNA
+
+RSNA = small("rsna", "cxrbench-v1", parts={"test": 1, "train": 2})
+RSNA_IDS = [f"{n:08x}-1111-4222-8333-444444444444" for n in range(9)]
+
+
+def rsna_tables(folder: Path, stage: int) -> None:
+    kinds = ["Normal", "Lung Opacity", "No Lung Opacity / Not Normal"]
+    rows = [{"patientId": name, "class": kinds[n % 3], "Target": int(n % 3 == 1)} for n, name in enumerate(RSNA_IDS)]
+    write(folder / f"stage_{stage}_detailed_class_info.csv", ["patientId", "class"], rows)
+    write(folder / f"stage_{stage}_train_labels.csv", ["patientId", "x", "y", "width", "height", "Target"], rows)
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "suffix"),
+    [(2, "stage_2_train_images", ".dcm"), (1, "stage_1_train_images", ".dcm"), (2, "png", ".png"), (2, ".", ".jpg")],
+)
+def test_rsna_layouts(stage: int, folder: str, suffix: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE
+    rsna_tables(root / "rsna", stage)
+    files = {name: root / "rsna" / folder / f"{name}{suffix}" for name in RSNA_IDS}
+    touch(*files.values(), root / "rsna" / "stage_2_test_images" / "unlabelled.dcm")
+    partition = base.load_partition(root, RSNA, "cxrbench-v1")
+    assert_found(partition, files)
+    assert any("stage 1" in note for note in partition.findings.notes) == (stage == 1)
+    assert partition.parts["test"].patients is None
+
+
+def test_rsna_under_the_uids_of_the_mdai_export(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    uids = {name: f"1.2.276.0.7230010.3.1.4.8323329.{n}.151787" for n, name in enumerate(RSNA_IDS)}
+    entries = [
+        {"subset_img_id": name, "img_id": f"{n // 2:08d}_000.png", "SOPInstanceUID": uids[name]}
+        for n, name in enumerate(RSNA_IDS)
+    ]
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(entries))
+    export = tmp_path / "mdai_rsna_project_x9N20BZa_images_2018-07-20-153330"
+    files = {name: export / "1.2.3" / "1.2.4" / f"{uid}.dcm" for name, uid in uids.items()}
+    touch(*files.values())
+    partition = base.load_partition(tmp_path, RSNA, "cxrbench-v1")
+    assert_found(partition, files)
+    patients = {entry["subset_img_id"]: entry["img_id"][:8] for entry in entries}
+    test = partition.parts["test"]
+    assert test.patients == tuple(patients[name] for name in test.ids)
+
+
+def test_rsna_by_patient_needs_the_mapping(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    with pytest.raises(DataError, match=r"pneumonia-challenge-dataset-mappings_2018\.json"):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-patient-v1")
+    mapping = tmp_path / "pneumonia-challenge-dataset-mappings_2018.json"
+    mapping.write_text('{"annotations": []}')
+    with pytest.raises(DataError, match="subset_img_id and img_id"):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-patient-v1")
+
+
+# SIIM
+
+SIIM = small("siim", "dlilp-rows", parts={"train": 2, "test": 1})
+SIIM_IDS = [f"1.2.276.0.7230010.3.1.4.8323329.{n}.1517875201.850819" for n in range(8)]
+SIIM_ROWS = [{"ImageId": name, " EncodedPixels": " -1" if n % 2 else " 5 7"} for n, name in enumerate(SIIM_IDS)]
+
+
+def test_siim_tree_of_uids(tmp_path: Path) -> None:
+    root = tmp_path / ABOVE / "siim"
+    write(root / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
+    files = {
+        name: root
+        / "dicom-images-train"
+        / name.replace("3.1.4", "3.1.2")
+        / name.replace("3.1.4", "3.1.3")
+        / f"{name}.dcm"
+        for name in SIIM_IDS
+    }
+    touch(*files.values(), root / "dicom-images-test" / "a" / "b" / "1.2.3.dcm")
+    assert_found(base.load_partition(tmp_path, SIIM, "dlilp-rows"), files)
+
+
+def test_siim_stage_2_with_new_names_beside(tmp_path: Path) -> None:
+    write(tmp_path / "stage_2_train.csv", ["ImageId", "EncodedPixels"], [
+        {"ImageId": row["ImageId"], "EncodedPixels": row[" EncodedPixels"].strip()} for row in SIIM_ROWS
+    ])  # fmt: skip
+    files = {
+        name: tmp_path / f"dicom-images-{'test' if n > 5 else 'train'}/x/{name}.dcm" for n, name in enumerate(SIIM_IDS)
+    }
+    touch(*files.values(), tmp_path / "stage_2_images" / "ID_0011fe81e.dcm")
+    assert_found(base.load_partition(tmp_path, SIIM, "dlilp-rows"), files)
+
+
+def test_siim_table_of_new_names(tmp_path: Path) -> None:
+    rows = [{"ImageId": f"ID_{n:09x}", "EncodedPixels": "-1" if n % 2 else "5 7"} for n in range(8)]
+    write(tmp_path / "stage_2_train.csv", ["ImageId", "EncodedPixels"], rows)
+    files = {row["ImageId"]: tmp_path / "stage_2_images" / f"{row['ImageId']}.dcm" for row in rows}
+    touch(*files.values())
+    assert_found(base.load_partition(tmp_path, SIIM, "dlilp-rows"), files)
+
+
+def test_siim_flat_png_by_image_id(tmp_path: Path) -> None:
+    write(tmp_path / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
+    files = {name: tmp_path / "png512" / f"{name}.png" for name in SIIM_IDS}
+    touch(*files.values(), *(tmp_path / "masks" / f"{name}.png" for name in SIIM_IDS))
+    assert_found(base.load_partition(tmp_path, SIIM, "dlilp-rows"), files)
+
+
+@pytest.mark.parametrize("split", ["benchx", "cxrbench-v1", "cxrbench-stage1-v1"])
+def test_siim_png_repackaging(split: str, tmp_path: Path) -> None:
+    task = small("siim", split, **({} if split == "benchx" else {"parts": {"test": 1, "train": 2}}))
+    files = {}
+    for part, numbers in (("train", range(12)), ("test", range(12, 16))):
+        rows = []
+        for n in numbers:
+            name = f"1.2.276.0.7230010.3.1.4.8323329.{n}.15178"
+            rows.append({"new_filename": f"{n}_{part}_{n % 2}_.png", "ImageId": name, "has_pneumo": n % 2})
+            files[name] = tmp_path / "siim/png_images" / f"{n}_{part}_{n % 2}_.png"
+            touch(files[name], tmp_path / "siim/png_masks" / f"{n}_{part}_{n % 2}_.png")
+        write(tmp_path / f"siim/stage_1_{part}_images.csv", ["new_filename", "ImageId", "has_pneumo"], rows)
+    partition = base.load_partition(tmp_path, task, split)
+    wanted = {name for table in partition.parts.values() for name in table.ids}
+    assert dict(partition.paths) == {n: files[n] for n in wanted}
+    assert partition.findings.missing == ()
+
+
+def test_siim_both_stages_need_more_than_the_stage_1_table(tmp_path: Path) -> None:
+    write(tmp_path / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
+    with pytest.raises(DataError, match=r"stage 2 and needs stage_2_train\.csv"):
+        base.source(SIIM).tables(tmp_path, SIIM, "cxrbench-v1")
+
+
+def test_an_empty_patient_id_is_nobody(shared: Path, tmp_path: Path) -> None:
+    write(tmp_path / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
+    empty = (shared / "bad_images/dcm/empty_patient_id.dcm").read_bytes()
+    for name in SIIM_IDS:
+        (tmp_path / f"{name}.dcm").write_bytes(empty)
+    found = siim.with_header_patients(base.load_partition(tmp_path, SIIM, "dlilp-rows"))
+    patients = [patient for part in found.parts.values() for patient in part.patients or ()]
+    assert len(patients) == len(set(patients)) == 6
+    assert found.digest == base.load_partition(tmp_path, SIIM, "dlilp-rows").digest
+
+
+# COVID
+
+COVID_CLASSES = ["COVID", "Normal", "Pneumonia", "Lung Opacity"]
+COVID = small(
+    "covid",
+    "dlilp-sorted",
+    quotas={"test": dict.fromkeys(COVID_CLASSES, 2), "train": dict.fromkeys(COVID_CLASSES, 1)},
+)
+
+
+@pytest.mark.parametrize("images", ["images/", ""])
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        ("COVID/Normal/Viral Pneumonia/Lung_Opacity", "COVID-{}/Normal-{}/Viral Pneumonia-{}/Lung_Opacity-{}"),
+        ("COVID/Normal/ViralPneumonia/Lung Opacity", "COVID-{}/Normal-{}/Viral Pneumonia-{}/Lung_Opacity-{}"),
+        ("COVID/Normal/ViralPneumonia/Lung_Opacity", "COVID-{}/NORMAL-{}/ViralPneumonia-{}/Lung Opacity-{}"),
+        (
+            "COVID-19/NORMAL/Viral Pneumonia/Lung_Opacity",
+            "COVID-19 ({})/NORMAL ({})/Viral Pneumonia ({})/Lung_Opacity ({})",
+        ),
+    ],
+)
+def test_covid_layouts(folders: str, names: str, images: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE / "COVID-19_Radiography_Dataset"
+    files = {}
+    columns = ("COVID", "Normal", "Viral Pneumonia", "Lung_Opacity")
+    for folder, name, column in zip(folders.split("/"), names.split("/"), columns, strict=True):
+        for n in (1, 2, 10):
+            file = f"{name.format(n)}.png"
+            files[f"{column}/images/{column}-{n}.png"] = root / folder / images / file
+            touch(root / folder / "masks" / file)
+    touch(*files.values(), root / "README.md.txt", root / "COVID.metadata.xlsx")
+    partition = base.load_partition(tmp_path, COVID, "dlilp-sorted")
+    assert_found(partition, files)
+    assert partition.parts["test"].ids[:2] == ("COVID/images/COVID-1.png", "COVID/images/COVID-10.png")
+    assert partition.parts["train"].counts == dict.fromkeys(COVID.classes, 1)
+    assert partition.parts["test"].labels[0].tolist() == [0, 1, 0, 0]
+
+
+def test_the_covid_authors_list_must_be_supplied(tmp_path: Path) -> None:
+    files = [tmp_path / f"{c}/images/{c}-1.png" for c in ("COVID", "Normal", "Viral Pneumonia", "Lung_Opacity")]
+    touch(*files)
+    with pytest.raises(DataError, match=r"covid_train\.csv and covid_test\.csv .* dlilp-sorted"):
+        base.load_partition(tmp_path, COVID, "dlilp-author-list")
+    for part, column in (("train", "Normal"), ("test", "Pneumonia")):
+        path = {"Normal": "Normal/images/Normal-1.png", "Pneumonia": "ViralPneumonia/images/Viral Pneumonia-1.png"}[
+            column
+        ]
+        row = {"Path": path, **dict.fromkeys(COVID.classes, 0), column: 1}
+        write(tmp_path / f"covid_{part}.csv", ["Path", *COVID.classes], [row])
+    partition = base.load_partition(tmp_path, COVID, "dlilp-author-list")
+    assert partition.parts["test"].ids == ("ViralPneumonia/images/Viral Pneumonia-1.png",)
+    assert partition.paths["ViralPneumonia/images/Viral Pneumonia-1.png"] == files[2]
+
+
+# NIH-LT
+
+NIH = read_task(facts.folder("tasks") / "nih_lt.toml")
+
+
+@pytest.mark.parametrize("stem", ["nih-cxr-lt", "nih-lt"])
+@pytest.mark.parametrize(
+    ("tables", "images"),
+    [
+        ("ChestXray-NIHCC/LongTailCXR", "ChestXray-NIHCC/images"),
+        ("NIH/LongTailCXR", "NIH/images_0{:02d}/images"),
+        ("NIH", "NIH/images-224"),
+        (".", "."),
+    ],
+)
+def test_nih_layouts(stem: str, tables: str, images: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE
+    files = {}
+    for k, kind in enumerate(("train", "balanced-val", "balanced-test")):
+        rows = []
+        for n, column in enumerate(NIH.columns):
+            name = f"{k:03d}{n:05d}_000.png"
+            rows.append({"id": name, **dict.fromkeys(NIH.columns, 0), column: 1, "subject_id": n})
+            files[name] = root / images.format(n % 12 + 1) / name
+        write(root / tables / f"{stem}_single-label_{kind}.csv", ["id", *NIH.columns, "subject_id"], rows)
+    write(root / tables / "Data_Entry_2017.csv", ["Image Index", "Finding Labels", ""], [{"Image Index": "unused.png"}])
+    touch(*files.values(), root / images.format(3) / "unused.png")
+    for split in ("dlilp", "lt-official", "cxrbench-v1"):
+        partition = base.load_partition(root, NIH, split)
+        known = {name for part in partition.parts.values() for name in part.ids}
+        assert_found(partition, {name: files[name] for name in known})
+        assert partition.parts["test"].counts == dict.fromkeys(NIH.classes, 1)
+        assert (partition.parts["test"].patients or ())[0] == partition.parts["test"].ids[0][:8]
+    assert len(base.load_partition(root, NIH, "dlilp").parts["train"]) == 40
+
+
+# VinDr
+
+VINDR = small("vindr", "dlilp", quotas={"train": 2, "test": 1})
+OTHERS = VINDR.split("cxrbench-v1").params["others"]
+
+
+@pytest.mark.parametrize(
+    ("home", "folders", "suffix"),
+    [
+        ("physionet.org/files/vindr-pcxr/1.0.0", ("train", "test"), ".dicom"),
+        (
+            "vindr-pcxr-an-open-large-scale-pediatric-chest-x-ray-dataset-for-interpretation-of-common-thoracic-diseases-1.0.0",
+            ("train", "test"),
+            ".dicom",
+        ),
+        ("vindr", ("train_png", "test_png"), ".png"),
+        (".", ("val_png", "test_png"), ".png"),
+    ],
+)
+def test_vindr_layouts(home: str, folders: tuple[str, str], suffix: str, tmp_path: Path) -> None:
+    root = tmp_path / ABOVE
+    files = {}
+    for k, (part, folder) in enumerate(zip(("train", "test"), folders, strict=True)):
+        rows = []
+        for n, column in enumerate([*VINDR.columns] * 3):
+            name = f"{k:016x}{n:016x}"
+            rows.append({"image_id": name, **dict.fromkeys([*VINDR.columns, *OTHERS], 0), column: "1.0"})
+            files[name] = root / home / folder / f"{name}{suffix}"
+        rows[0][OTHERS[0]] = 1
+        columns = ["image_id", "rad_ID", *VINDR.columns, *OTHERS]
+        write(root / home / f"image_labels_{part}.csv", columns, rows)
+    touch(*files.values())
+    first = base.load_partition(root, VINDR, "dlilp")
+    assert_found(first, files)
+    assert first.parts["train"].counts == dict.fromkeys(VINDR.classes, 2)
+    assert f"{0:032x}" in first.parts["train"].ids
+    only = base.load_partition(root, VINDR, "cxrbench-v1")
+    assert only.parts["train"].counts == {**dict.fromkeys(VINDR.classes, 3), "No Finding": 2}
+    assert f"{0:032x}" not in only.parts["train"].ids
+
+
+# All
+
+
+def test_missing_extra_and_duplicate_files_are_told_apart(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    touch(*(tmp_path / "images" / f"{name}.dcm" for name in RSNA_IDS[1:]))
+    touch(tmp_path / "copy" / f"{RSNA_IDS[1]}.png", tmp_path / "images" / "unknown.dcm")
+    everything = small("rsna", "cxrbench-v1", parts={"test": 1, "train": 2})
+    findings = base.load_partition(tmp_path, everything, "cxrbench-v1").findings
+    assert findings.missing == (RSNA_IDS[0],)
+    assert findings.extra == ("images/unknown.dcm",)
+    assert findings.duplicate == (RSNA_IDS[1],)
+
+
+def test_a_folder_without_any_image_of_the_split_is_refused(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    with pytest.raises(DataError, match=r"none of the 6 images .* Kaggle"):
+        base.load_partition(tmp_path, RSNA, "cxrbench-v1")
+
+
+def test_an_absent_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
+    for name, sign in (("rsna", "stage_2_train_labels.csv"), ("nih_lt", "nih-cxr-lt"), ("covid", "class folders")):
+        task = read_task(facts.folder("tasks") / f"{name}.toml")
+        with pytest.raises(DataError, match=sign):
+            base.load_partition(tmp_path, task, "cxrbench-v1")
+        with pytest.raises(DataError, match="there is no such folder"):
+            base.load_partition(tmp_path / "nowhere", task, "cxrbench-v1")
+
+
+def test_an_incomplete_download_is_noted(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    touch(*(tmp_path / f"{name}.dcm" for name in RSNA_IDS))
+    complete = RSNA.model_copy(update={"splits": {
+        "s": RSNA.split("cxrbench-v1").model_copy(update={"complete": True})
+    }})  # fmt: skip
+    notes = base.load_partition(tmp_path, complete, "s").findings.notes
+    assert "train_images: 9 here, a complete download has 26,684" in notes
+
+
+def test_a_kept_listing_gives_the_same_partition(tmp_path: Path) -> None:
+    rsna_tables(tmp_path, 2)
+    touch(*(tmp_path / f"{name}.dcm" for name in RSNA_IDS))
+    plain = base.load_partition(tmp_path, RSNA, "cxrbench-v1")
+    for _ in range(2):
+        kept = base.load_partition(tmp_path, RSNA, "cxrbench-v1", cache=tmp_path / "kept")
+        assert (kept.digest, kept.paths, kept.findings) == (plain.digest, plain.paths, plain.findings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chexpert5x200", "mimic5x200", "rsna", "siim", "covid", "nih_lt", "vindr"])
+def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: Path) -> None:
+    drawing = pytest.importorskip("cxrbench.data.phantom.write")
+    drawing.write(name, tmp_path, size=(32, 32))
+    task = read_task(facts.folder("tasks") / f"{name}.toml")
+    partition = base.load_partition(tmp_path, task, "phantom")
+    assert partition.synthetic
+    assert partition.findings.missing == ()
+    assert partition.findings.duplicate == ()
+    for part in partition.parts.values():
+        assert min(part.counts[label] for label in task.group("all")) > 0
+
+
+def test_the_note_of_a_drawn_data_set_is_known_by_its_name() -> None:
+    drawing = pytest.importorskip("cxrbench.data.phantom.write")
+    assert drawing.NOTE == base.PHANTOM_NOTE
+
+
+def test_only_drawn_data_sets_are_synthetic(tmp_path: Path) -> None:
+    rsna_tables(tmp_path / "rsna", 2)
+    touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "other" / base.PHANTOM_NOTE)
+    assert not base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
+    touch(tmp_path / "rsna" / base.PHANTOM_NOTE)
+    assert base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic

@@ -1,0 +1,72 @@
+"""Records made by hand, for tests of everything that reads records."""
+
+from typing import Any
+
+from cxrbench import catalog
+from cxrbench.recipe import Recipe
+from cxrbench.record import Record
+
+
+def made_record(**changes: Any) -> Record:
+    """A record of clip_cm, linear probe, K = 16 on rsna with two folds of 0.9 and 0.91; `changes` by dotted name."""
+    variant = catalog.load_variant(changes.pop("variant", "paper-code"))
+    fold = {"test_rows": 100, "test_digest": "d" * 64}
+    body: dict[str, Any] = {
+        "id": "0123456789abcdef",
+        "variant": variant.name,
+        "variant_version": variant.version,
+        "variant_digest": variant.digest,
+        "splits": dict(variant.splits),
+        "settings": variant.settings.model_dump(mode="json"),
+        "model": {
+            "name": "clip_cm",
+            "title": "CLIP",
+            "adapter": "cxrbench.adapters.dlilp:DLILP",
+            "revision": 1,
+            "weights_file": "clip_CM.pth",
+            "weights_sha256": "a" * 64,
+            "card_digest": "c" * 64,
+            "text_encoder": None,
+            "pretraining": "C+M",
+            "synthetic": False,
+        },
+        "data": {
+            "task": "rsna",
+            "split": variant.splits["rsna"],
+            "partition_digest": "e" * 64,
+            "reference": "match",
+            "group": "all",
+            "labels": ["Normal", "Pneumonia"],
+            "rows_per_label": {"test": {"Normal": 50, "Pneumonia": 50}},
+            "missing": 0,
+            "left_out": {},
+            "synthetic": False,
+        },
+        "preprocessing": {"name": "reality-check", "digest": Recipe().digest, "recipe": Recipe().model_dump()},
+        "protocol": {"protocol": "linear-probe", "tap": "pooled", "shots": 16},
+        "folds": [
+            {"fold": number, "metrics": {"balanced_accuracy": value}, **fold}
+            for number, value in enumerate((0.9, 0.91))
+        ],
+        "summary": {"balanced_accuracy": {"mean": 0.905, "std": 0.005, "folds": 2}},
+        "predictions": "0123456789abcdef.parquet",
+        "predictions_sha256": "f" * 64,
+        "code": {"version": "0.1.0", "sources": "0" * 16},
+        "runtime": {
+            "started": "2026-01-01T00:00:00+00:00",
+            "seconds": 1.0,
+            "device": "cpu",
+            "precision": "float32",
+            "batch_size": 32,
+            "images_decoded": 0,
+            "images_encoded": 0,
+            "versions": {},
+        },
+    }
+    for name, value in changes.items():
+        place = body
+        *path, last = name.split("__")
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return Record.model_validate(body)

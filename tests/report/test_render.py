@@ -1,0 +1,52 @@
+"""Every format carries every printed and measured number."""
+
+import csv
+import io
+import json
+
+import pytest
+from made_records import made_record
+
+from cxrbench.published import published_table
+from cxrbench.report.render import Format, render
+from cxrbench.report.view import table_view
+
+FORMATS: tuple[Format, ...] = ("terminal", "markdown", "latex", "csv", "json")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_every_printed_cell_stands_in_the_output(form: Format, number: int) -> None:
+    table = published_table(number)
+    text = render(table_view(table, [], "paper-code", synthetic=False), form)
+    for row in table.rows:
+        assert row.name in text
+        assert all(value in text for value in row.cells.values() if value != "–")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_measured_and_difference_stand_beside(form: Format) -> None:
+    text = render(table_view(published_table(2), [made_record()], "paper-code", synthetic=False), form)
+    assert "93.20" in text
+    assert "90.50" in text
+    assert "-2.70" in text
+
+
+def test_without_records_nothing_is_called_measured() -> None:
+    assert "measured" not in render(table_view(published_table(2), [], "paper-code", synthetic=False), "terminal")
+
+
+def test_csv_and_json_hold_the_same_cells() -> None:
+    view = table_view(published_table(4), [made_record(model__name="gloria")], "paper-code", synthetic=False)
+    rows = list(csv.DictReader(io.StringIO(render(view, "csv"))))
+    cells = json.loads(render(view, "json"))["cells"]
+    assert [{k: v or "" for k, v in c.items()} for c in cells] == rows
+    assert len(rows) == 13 * 8
+    (filled,) = [row for row in rows if row["measured"]]
+    assert (filled["row"], filled["column"], filled["record"]) == ("GLoRIA (C)", "RSNA", "0123456789abcdef")
+
+
+def test_latex_uses_booktabs_and_no_vertical_line() -> None:
+    text = render(table_view(published_table(2), [], "paper-code", synthetic=False), "latex")
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
+    assert "|" not in text

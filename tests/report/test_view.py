@@ -1,0 +1,93 @@
+"""Measured beside published: the right record in the right cell, and nothing filled in that was not measured."""
+
+from decimal import Decimal
+
+import pytest
+from made_records import made_record
+
+from cxrbench.published import published_table
+from cxrbench.report.view import Cell, TableView, shown_value, table_view
+
+
+def folds(*values: float | None) -> list[dict[str, object]]:
+    return [
+        {"fold": i, "metrics": {"balanced_accuracy": v}, "test_rows": 1, "test_digest": "d" * 64}
+        for i, v in enumerate(values)
+    ]
+
+
+def cell(view: TableView, row: str, column: str, section: str = "(b)") -> Cell:
+    (found,) = [r for r in view.rows if r.name == row and r.section.startswith(section)]
+    return found.cells[column]
+
+
+def test_released_rounding_rounds_every_fold_first() -> None:
+    values = (0.90049, 0.90149, 0.90049, 0.90049, 0.90049)
+    assert shown_value(made_record(folds=folds(*values))) == Decimal("90.02")
+    unrounded = {**made_record().settings.model_dump(mode="json"), "metrics.rounding": "unrounded"}
+    assert shown_value(made_record(folds=folds(*values), settings=unrounded)) == Decimal("90.07")
+
+
+def test_fold_without_a_value_shows_nothing() -> None:
+    assert shown_value(made_record(folds=folds(0.9, None))) is None
+
+
+def test_record_fills_its_cell_and_no_other() -> None:
+    view = table_view(published_table(2), [made_record()], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "rsna") == Cell("93.20", Decimal("90.50"), "0123456789abcdef")
+    assert cell(view, "CLIP loss", "rsna").difference == Decimal("-2.70")
+    measured = [(r.name, n) for r in view.rows for n, c in r.cells.items() if c.measured is not None]
+    assert measured == [("CLIP loss", "rsna")]
+
+
+def test_average_needs_every_cell() -> None:
+    table = published_table(4)
+    records = [made_record(model__name="unimodal_cm", data__task=c.task, data__group=c.group) for c in table.columns]
+    complete = table_view(table, records, "paper-code", synthetic=False)
+    assert cell(complete, "Unimodal (M+C)", "avg", "").measured == Decimal("90.50")
+    short = table_view(table, records[1:], "paper-code", synthetic=False)
+    assert cell(short, "Unimodal (M+C)", "avg", "").measured is None
+
+
+def test_newest_record_wins_and_the_older_is_counted() -> None:
+    old = made_record(folds=folds(0.5, 0.5))
+    new = made_record(id="f" * 16, runtime__started="2026-02-01T00:00:00+00:00")
+    view = table_view(published_table(2), [new, old], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "rsna").record == "f" * 16
+    assert any("1 older record " in note for note in view.notes)
+
+
+@pytest.mark.parametrize("field", ["model__synthetic", "data__synthetic"])
+def test_made_numbers_enter_only_the_marked_table(field: str) -> None:
+    record = made_record(**{field: True})
+    real = table_view(published_table(2), [record], "paper-code", synthetic=False)
+    made = table_view(published_table(2), [record], "paper-code", synthetic=True)
+    assert cell(real, "CLIP loss", "rsna").measured is None
+    assert cell(made, "CLIP loss", "rsna").measured == Decimal("90.50")
+    assert "PHANTOM" in made.title
+    assert "PHANTOM" not in real.title
+
+
+def test_own_model_gets_a_row_without_printed_cells() -> None:
+    view = table_view(published_table(2), [made_record(model__name="mine")], "paper-code", synthetic=False)
+    assert cell(view, "mine", "rsna") == Cell("–", Decimal("90.50"), "0123456789abcdef")
+    assert cell(view, "mine", "rsna").difference is None
+    assert [r.section for r in view.rows if r.name == "mine"] == ["(b) linear probing, K = 16"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"protocol__shots": 8}, {"data__group": "base"}, {"protocol__protocol": "zero-shot"}]
+)
+def test_other_cells_stay_out(changes: dict[str, object]) -> None:
+    view = table_view(published_table(2), [made_record(**changes)], "paper-code", synthetic=False)
+    assert all(c.measured is None for r in view.rows for c in r.cells.values())
+
+
+def test_prompt_set_decides_the_column_of_table_3() -> None:
+    told = {"set": "names", "digest": "0" * 64, "source": "prompts"}
+    record = made_record(
+        data__task="covid", data__group="2-class", protocol={"protocol": "zero-shot", "tap": "joint"}, prompts=told
+    )
+    view = table_view(published_table(3), [record], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "two_name", "").measured == Decimal("90.50")
+    assert cell(view, "CLIP loss", "two_description", "").measured is None
