@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
+from cxrbench.data.decoder_check import self_test
 from cxrbench.data.images import read_bytes
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
@@ -82,6 +83,15 @@ class _Claims:
             return wanted
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
+
+    encoders: Mapping[Key, Encoder]
+    claims: _Claims
+    reader: Literal["fast", "reference"]
+
+
 class _Batch:
     """Images that wait for one model; flushed at a fixed size, the last one padded to it."""
 
@@ -133,14 +143,14 @@ def encode(
     pending = _pending(demands, have, ledgers, sweep)
     if not pending:
         return sweep
-    claims = _Claims(have)
     with ExitStack() as stack:
         batches = _batches(
             encoders, store, {k: sum(k in keys for keys in pending.values()) for k in encoders}, batch_size, stack
         )
+        work = _Work(encoders, _Claims(have), "fast" if self_test().passed else "reference")
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
-        for item in _decoded(pending, encoders, claims, workers, stack):
+        for item in _decoded(pending, work, workers, stack):
             _take(item, batches, sweep, ledgers)
             progress.advance()
         for batch in batches.values():
@@ -194,37 +204,30 @@ def _lazy_writer(store: Store, encoder: Encoder, capacity: int, stack: ExitStack
     return writer
 
 
-def _decoded(
-    pending: Mapping[Path, Sequence[Key]],
-    encoders: Mapping[Key, Encoder],
-    claims: _Claims,
-    workers: int,
-    stack: ExitStack,
-) -> Iterator[_Decoded]:
+def _decoded(pending: Mapping[Path, Sequence[Key]], work: _Work, workers: int, stack: ExitStack) -> Iterator[_Decoded]:
     """Files read and decoded by threads a little ahead of the models, handed over in order."""
     pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode"))
     ahead: deque[Future[_Decoded]] = deque()
     stack.callback(lambda: [future.cancel() for future in ahead])
     for path, keys in pending.items():
-        ahead.append(pool.submit(_decode, path, keys, encoders, claims))
+        ahead.append(pool.submit(_decode, path, keys, work))
         if len(ahead) > 4 * workers:
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
 
 
-def _decode(path: Path, keys: Sequence[Key], encoders: Mapping[Key, Encoder], claims: _Claims) -> _Decoded:
+def _decode(path: Path, keys: Sequence[Key], work: _Work) -> _Decoded:
     at, content = stamp(path), ""
     try:
         data = read_bytes(path)
         content = digest.of_bytes(data)
-        wanted = claims.take(content, keys)
-        recipes = list({encoders[key].recipe.digest: encoders[key].recipe for key in wanted}.values())
-        made = dict(zip((r.digest for r in recipes), pixels(data, path.name, recipes), strict=True)) if recipes else {}
+        recipes = {key: work.encoders[key].recipe for key in work.claims.take(content, keys)}
+        distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
+        made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
     except ImageError as error:
         return _Decoded(path, at, content, failed=str(error))
-    found = {key: made[encoders[key].recipe.digest] for key in wanted}
-    return _Decoded(path, at, content, {key: (pixel.array, pixel.notes) for key, pixel in found.items()})
+    return _Decoded(path, at, content, {key: (made[r].array, made[r].notes) for key, r in recipes.items()})
 
 
 def _take(item: _Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, ledgers: Callable[[Path], Ledger]) -> None:

@@ -58,6 +58,12 @@ class Variant(Facts):
         """Hex SHA-256 over splits and settings; name, version and title do not enter."""
         return digest.of_json({"splits": dict(self.splits), "settings": self.settings.model_dump(mode="json")})
 
+    def split_of(self, task: str) -> str:
+        """The split of a task; raises SpecError when the bundle names none."""
+        if task not in self.splits:
+            raise SpecError(f"variant {self.name} names no split of {task}: it has {', '.join(self.splits)}")
+        return self.splits[task]
+
     def with_choices(self, changes: Mapping[str, str]) -> "Variant":
         """This bundle with single choices replaced (`rsna.split=gloria`, `lp.solver=scikit-learn`), renamed after them.
 

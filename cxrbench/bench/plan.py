@@ -9,15 +9,13 @@ from cxrbench.bench.folds import IdFold, group_labels, id_folds
 from cxrbench.bench.models import BenchModel, bench_model, chosen_device, recipe_for
 from cxrbench.bench.request import Request
 from cxrbench.data.sources.base import load_partition
-from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.errors import CxrBenchError, DataError
 from cxrbench.index import Partition
 from cxrbench.prompts import PromptSet
 from cxrbench.recipe import Recipe
 from cxrbench.record import Protocol
 from cxrbench.settings import Variant
 from cxrbench.task import TaskSpec
-
-PHANTOM_MARK = "PHANTOM.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,6 @@ class TaskData:
     task: TaskSpec
     partition: Partition
     root: Path
-    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +136,11 @@ def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskD
     for task in tasks:
         try:
             root = request.places.data_root(task.name)
-            partition = load_partition(root, task, _split(made.variant, task), request.places.cache)
+            partition = load_partition(root, task, made.variant.split_of(task.name), request.places.cache)
         except CxrBenchError as error:
             made.problems.append(error)
             continue
-        yield TaskData(task, partition, root, is_phantom(partition, root))
-
-
-def _split(variant: Variant, task: TaskSpec) -> str:
-    if task.name not in variant.splits:
-        raise SpecError(f"variant {variant.name} names no split of {task.name}: it has {', '.join(variant.splits)}")
-    return variant.splits[task.name]
-
-
-def is_phantom(partition: Partition, root: Path) -> bool:
-    """Whether the images are procedural: a file PHANTOM.json stands above one of them, at or below `root`."""
-    first = next(iter(partition.paths.values()), None)
-    above = [] if first is None else [folder for folder in first.parents if folder.is_relative_to(root)]
-    return any((folder / PHANTOM_MARK).exists() for folder in above)
+        yield TaskData(task, partition, root)
 
 
 def _cells(

@@ -165,5 +165,5 @@ def _data_identity(
         missing=sum(reason == _NO_FILE for reason in left_out.values()),
         left_out={image: reason for image, reason in left_out.items() if reason != _NO_FILE},
         notes=notes,
-        synthetic=cell.data.synthetic,
+        synthetic=partition.synthetic,
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli import cache, demo, lists, run, table
+from cxrbench.cli import cache, data, demo, lists, run, table
 from cxrbench.errors import CxrBenchError
 
 EXIT_CODES = """
@@ -28,6 +28,7 @@ app.command("tasks")(lists.tasks)
 app.command("info")(lists.info)
 app.command("table")(table.table)
 app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 
 

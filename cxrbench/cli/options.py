@@ -43,10 +43,11 @@ def words(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
 
 
-def numbers(values: Sequence[str], what: str) -> tuple[int, ...]:
-    """Comma lists of whole numbers; raises SpecError for anything else."""
+def numbers(values: Sequence[str], what: str, *, distinct: bool = True) -> tuple[int, ...]:
+    """Comma lists of whole numbers, by default each once; raises SpecError for anything else."""
     try:
-        return tuple(dict.fromkeys(int(word) for word in words(values)))
+        found = [int(word) for word in words(values)]
+        return tuple(dict.fromkeys(found) if distinct else found)
     except ValueError as error:
         raise SpecError(f"{what}: whole numbers are wanted, such as 1,2,4: {error}") from error
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cxrbench.cli.options import Choices, DataRoot, Out, VariantName, data_places, pairs
+from cxrbench.cli.options import Cache, Choices, DataRoot, Out, VariantName, data_places, pairs
 
 
 def table(
@@ -22,16 +22,18 @@ def table(
     ] = False,
     data_root: DataRoot = None,
     out: Out = Path("results"),
+    cache: Cache = None,
 ) -> None:
     """Print a table of the paper with the cells measured here, and their difference."""
     from cxrbench import catalog
 
     made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
     if number == 1:
+        from cxrbench.bench.request import default_cache
         from cxrbench.report.table1 import sizes
 
         roots = data_places(data_root, list(catalog.task_files()))
-        typer.echo(sizes(made, roots, form), nl=False)
+        typer.echo(sizes(made, roots, cache or default_cache(), form), nl=False)
         return
     from cxrbench.published import published_table
     from cxrbench.record import read_records

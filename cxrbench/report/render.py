@@ -55,11 +55,12 @@ def _align(view: TableView) -> list[str]:
 
 def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     cells = [row.cells[name] for name, _ in view.columns]
-    lines = [[row.name, "paper", *(cell.published for cell in cells)]]
+    lines = [("paper", [cell.published for cell in cells])]
     if any(cell.measured is not None for cell in cells):
-        lines.append(["", "measured", *(shown(cell.measured) for cell in cells)])
-        lines.append(["", "difference", *(shown(cell.difference, sign=True) for cell in cells)])
-    return lines
+        lines.append(("measured", [shown(cell.measured) for cell in cells]))
+        lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
+    told = [line for line in lines if set(line[1]) != {MISSING}]
+    return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
 
 
 def _title(view: TableView, form: str) -> str:

@@ -70,7 +70,8 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     an average over an empty cell is empty.
     """
     chosen = [record for record in records if record.synthetic == synthetic]
-    rows = [*table.rows, *_own_rows(table, chosen)]
+    sections = list(dict.fromkeys(row.section for row in table.rows))
+    rows = sorted([*table.rows, *_own_rows(table, chosen)], key=lambda row: sections.index(row.section))
     views, notes = [], list(table.notes)
     for row in rows:
         cells, replaced = _cells(table, row, chosen)

@@ -1,0 +1,186 @@
+"""`cxrbench data status|prepare|verify|phantom`: the data sets on this disk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrbench.cli.options import Cache, Choices, DataRoot, VariantName, data_places, numbers, pairs, words
+from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError
+
+if TYPE_CHECKING:
+    from cxrbench.index import Partition
+    from cxrbench.task import TaskSpec
+
+app = typer.Typer(help="Look after the data sets on this disk.", no_args_is_help=True)
+
+Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks: names or globs; default all.")]
+Manifests = Annotated[Path, typer.Option("--manifests", help="Folder of manifests: ids, label counts and digests.")]
+
+_SHOWN = 5
+
+
+def _partitions(
+    task: list[str] | None, variant: str, choice: list[str] | None, data_root: list[str] | None, cache: Path | None
+) -> Iterator[tuple["TaskSpec", Path, "Partition | CxrBenchError"]]:
+    """Each task with its split as it lies on this disk, or with what is in its way."""
+    from cxrbench import catalog
+    from cxrbench.bench.request import Places, default_cache
+    from cxrbench.data.sources.base import load_partition
+
+    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
+    places = Places(data=data_places(data_root, list(catalog.task_files())), cache=cache or default_cache())
+    for name in catalog.select(words(task) or ("all",), catalog.task_files(), "task"):
+        spec, root = catalog.load_task(name), places.data_root(name)
+        try:
+            yield spec, root, load_partition(root, spec, made.split_of(name), places.cache)
+        except CxrBenchError as error:
+            yield spec, root, error
+
+
+@app.command()
+def status(
+    task: Tasks = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+) -> None:
+    """Say for every task what of its split is here: rows, images, what is missing, extra or there twice."""
+    failed: list[CxrBenchError] = []
+    for spec, _, found in _partitions(task, variant, choice, data_root, cache):
+        if isinstance(found, CxrBenchError):
+            typer.echo(f"{spec.name}: {found}")
+            failed.append(found)
+            continue
+        _tell(spec, found)
+        if found.findings.missing:
+            failed.append(DataError(f"{spec.name}: {len(found.findings.missing)} images are missing"))
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+def _tell(spec: "TaskSpec", partition: "Partition") -> None:
+    from cxrbench.data.sources.base import reference_verdict
+
+    verdict = reference_verdict(spec.split(partition.split), partition.parts)
+    made = ", PHANTOM images" if partition.synthetic else ""
+    typer.echo(
+        f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}"
+    )
+    for name, part in partition.parts.items():
+        counts = ", ".join(f"{label} {count}" for label, count in part.counts.items() if count)
+        typer.echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
+    findings = partition.findings
+    for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
+        if names:
+            typer.echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
+    for note in findings.notes:
+        typer.echo(f"  note: {note}")
+
+
+@app.command()
+def prepare(
+    task: Tasks = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    data_root: DataRoot = None,
+    cache: Cache = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Reading threads; 0: one a core.")] = 0,
+) -> None:
+    """Index the folders and read every image of the split once: what cannot be read is named before a long run.
+
+    Keeps the folders' listings and the images' hashes in the cache, so that later runs find both at once.
+    """
+    import sys
+
+    from cxrbench.bench.request import Engine, default_cache
+    from cxrbench.data.reading import read_all
+    from cxrbench.ledger import Ledger
+    from cxrbench.progress import progress_for
+
+    failed: list[CxrBenchError] = []
+    for spec, root, found in _partitions(task, variant, choice, data_root, cache):
+        if isinstance(found, CxrBenchError):
+            typer.echo(f"{spec.name}: {found}")
+            failed.append(found)
+            continue
+        ledger = Ledger(cache or default_cache(), root)
+        bad = read_all(found.paths, ledger, Engine(workers=workers).threads, progress_for(sys.stderr))
+        typer.echo(f"{spec.name}: {len(found.paths) - len(bad)} of {len(found.paths)} images read")
+        for image, reason in bad.items():
+            typer.echo(f"  unreadable: {image}: {reason}")
+        if bad:
+            failed.append(DataError(f"{spec.name}: {len(bad)} images cannot be read"))
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+@app.command()
+def verify(
+    task: Tasks = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    data_root: DataRoot = None,
+    manifests: Manifests = Path("results/manifests"),
+    cache: Cache = None,
+) -> None:
+    """Hold each split against its manifest, or write the manifest where there is none; exit code 4 on a difference.
+
+    A manifest holds ids, label counts and digests, and no image: it can be published.
+    """
+    from cxrbench.data.manifest import check, manifest, read_manifest
+
+    different, failed = 0, list[CxrBenchError]()
+    for spec, _, found in _partitions(task, variant, choice, data_root, cache):
+        if isinstance(found, CxrBenchError):
+            typer.echo(f"{spec.name}: {found}")
+            failed.append(found)
+            continue
+        path = manifests / f"{spec.name}.{found.split}.json"
+        if not path.exists():
+            manifest(found).write(path)
+            typer.echo(f"{spec.name}: wrote {path}")
+            continue
+        complaints = check(read_manifest(path), found)
+        different += bool(complaints)
+        typer.echo(f"{spec.name}: {'differs from' if complaints else 'equals'} {path}")
+        for complaint in complaints:
+            typer.echo(f"  {complaint}")
+    if different:
+        raise IntegrityError(f"{different} splits differ from their manifests")
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
+
+
+@app.command()
+def phantom(
+    task: Annotated[list[str], typer.Option("--task", "-t", help="Tasks: names, globs, or all; repeatable.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder in which the data set's own folder is made.")],
+    images_per_class: Annotated[
+        int | None, typer.Option("--images-per-class", min=1, help="Default: what the variant `phantom` needs.")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="small, true (as real files are), or HEIGHTxWIDTH.")] = "small",
+    seed: Annotated[int, typer.Option("--seed", help="Another seed: other patients.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Drawing processes.")] = 1,
+) -> None:
+    """Draw a procedural data set in the true layout and formats of a real one, for tests and demonstrations."""
+    from cxrbench import catalog
+    from cxrbench.data.phantom.write import write
+
+    for name in catalog.select(words(task), catalog.task_files(), "task"):
+        shape = _shape(size)
+        summary = write(name, out, images_per_class=images_per_class, size=shape, seed=seed, workers=workers)
+        typer.echo(f"{name}: {summary.images} made images in {summary.root}")
+
+
+def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:
+    if words == "small":
+        return "small"
+    if words == "true":
+        return "true"
+    height_width = numbers(words.split("x"), "--size", distinct=False)
+    if len(height_width) != 2:
+        raise SpecError(f"--size: {words!r} is not small, true or HEIGHTxWIDTH")
+    return height_width[0], height_width[1]

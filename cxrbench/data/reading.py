@@ -1,0 +1,59 @@
+"""Every image of a split read once, so that what cannot be read is known before a long run."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cxrbench import digest
+from cxrbench.data.images import read_bytes, read_radiograph
+from cxrbench.errors import ImageError
+from cxrbench.ledger import Ledger, Stamp, stamp
+
+
+class Progress(Protocol):
+    """Told of a sweep's start, of every image, and of the end."""
+
+    def start(self, total: int, what: str) -> None:
+        """A sweep over `total` images begins."""
+
+    def advance(self) -> None:
+        """One more image is done."""
+
+    def stop(self) -> None:
+        """The sweep is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    at: Stamp | None
+    content: str
+    reason: str
+
+
+def read_all(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: Progress) -> dict[str, str]:
+    """Read and decode every file; image id to reason for those that are no radiograph. Hashes go into the ledger."""
+    progress.start(len(paths), "the image reader")
+    bad: dict[str, str] = {}
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            for (image, path), found in zip(paths.items(), pool.map(_read, paths.values()), strict=True):
+                if found.reason:
+                    bad[image] = found.reason
+                elif found.at is not None:
+                    ledger.add([(path, found.at, found.content)])
+                progress.advance()
+    finally:
+        progress.stop()
+    return bad
+
+
+def _read(path: Path) -> _Read:
+    at = stamp(path)
+    try:
+        data = read_bytes(path)
+        read_radiograph(data, path.name)
+    except ImageError as error:
+        return _Read(at, "", str(error))
+    return _Read(at, digest.of_bytes(data), "")
