@@ -37,7 +37,7 @@ def run(
     allow_missing: bool = False,
     resume: bool = True,
 ) -> "Report":
-    """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards.
+    """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
     Returns the records and whatever went wrong; raises SpecError for a name that does not exist.
     """

@@ -70,7 +70,9 @@ def load_card(name: str) -> ModelCard:
 
 
 def load_task(name: str) -> TaskSpec:
-    """A task by name; raises SpecError with the nearest names."""
+    """A task by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_task(Path(name))
     files = task_files()
     if name not in files:
         raise unknown("task", name, files)

@@ -1,6 +1,6 @@
 """From a request to cells, with everything that is missing named before anything is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,9 +95,8 @@ def plan(request: Request) -> Plan:
     """
     variant = catalog.load_variant(request.variant).with_choices(request.choices)
     made = Plan(request, variant)
-    prompt_sets = [catalog.load_prompts(name) for name in _prompt_names(request)]
-    task_names = catalog.select(request.tasks, catalog.task_files(), "task")
-    tasks = [catalog.load_task(name) for name in task_names]
+    prompt_sets = [catalog.load_prompts(n) for n in _chosen(request.prompts, catalog.prompt_files(), "prompt set")]
+    tasks = [catalog.load_task(name) for name in _chosen(request.tasks, catalog.task_files(), "task")]
     _check_groups(request, tasks)
     models = list(_models(request, made))
     for data in _data(request, tasks, made):
@@ -107,10 +106,10 @@ def plan(request: Request) -> Plan:
     return made
 
 
-def _prompt_names(request: Request) -> list[str]:
-    files = [name for name in request.prompts if name.endswith(".toml")]
-    names = [name for name in request.prompts if not name.endswith(".toml")]
-    return [*catalog.select(names, catalog.prompt_files(), "prompt set"), *files]
+def _chosen(words: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """Names picked by words and globs, then the paths of fact files of the user's own."""
+    files = [word for word in words if word.endswith(".toml")]
+    return [*catalog.select([word for word in words if word not in files], known, what), *files]
 
 
 def _check_groups(request: Request, tasks: list[TaskSpec]) -> None:
@@ -121,10 +120,8 @@ def _check_groups(request: Request, tasks: list[TaskSpec]) -> None:
 
 
 def _models(request: Request, made: Plan) -> Iterator[BenchModel]:
-    files = [name for name in request.models if name.endswith(".toml")]
-    names = catalog.select([n for n in request.models if not n.endswith(".toml")], catalog.card_files(), "model")
     device = chosen_device(request.engine.device)
-    for name in [*names, *files]:
+    for name in _chosen(request.models, catalog.card_files(), "model"):
         card = catalog.load_card(name)
         try:
             yield bench_model(card, request.places, request.engine, device)

@@ -1,0 +1,220 @@
+"""The released protocol's figures, and the harness's own outcome on the same raw files, brought to one form."""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from made_weights import TEXT_ENCODER, make_checkpoint, official_layout, zoo_card
+from numpy.typing import NDArray
+from written_facts import write_facts
+
+import cxrbench
+from cxrbench import catalog
+from cxrbench.bench.run import Report
+from cxrbench.record import Record
+
+FloatArray = NDArray[np.float32]
+
+STRATEGIES = ("clip", "unicl", "unimodal", "dlilp")
+SHOTS = (1, 2, 4, 8, 16)
+SIZE = 64
+# experiment of the released code -> task, group
+EXPERIMENTS: Mapping[str, tuple[str, str]] = {
+    "chexpert_5x200": ("chexpert5x200", "all"),
+    "rsna_train": ("rsna", "all"),
+    "covid_train_2class": ("covid", "2-class"),
+    "covid_train_4class": ("covid", "all"),
+    "nihlt_train_base": ("nih_lt", "base"),
+    "nihlt_train_new": ("nih_lt", "new"),
+}
+COVID = ("COVID", "Normal", "Pneumonia", "Lung Opacity")
+# the quotas to which the released functions were scaled down for the figures: task -> split, parameters
+SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "rsna": ("dlilp-detailed-as-published", {"per_class": 120}),
+    "covid": (
+        "dlilp-sorted",
+        {
+            "quotas": {
+                "test": {**dict.fromkeys(COVID, 40), "Lung Opacity": 20},
+                "train": dict.fromkeys(COVID, 20),
+            }
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the released code drew and scored in one experiment."""
+
+    name: str
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, FloatArray]
+    raw: FloatArray  # (images, 2048)
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """The harness's id of each of the experiment's paths."""
+        return tuple(image_of(path) for path in self.facts["paths"])
+
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        return [self.images[row] for row in rows]
+
+    def fold(self, number: int) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.facts["folds"][number]
+        return found
+
+    def zero_shot(self, strategy: str, prompts: str) -> tuple[str, Mapping[str, Any]]:
+        """Array prefix and printed results of a run, another's where the file says that they coincide."""
+        run = self.facts["zero_shot"][strategy][prompts]
+        return self.zero_shot(*run["same_as"].split("/")) if "same_as" in run else (f"zs/{strategy}/{prompts}", run)
+
+    def probes(self) -> Iterator[tuple[str, str, int, str]]:
+        """Strategy, feature and K of every run in the file, and the `STRATEGY/FEATURE` under which its figures are."""
+        for strategy, features in self.facts["linear_probe"].items():
+            for feature, by_shots in features.items():
+                for shots, run in by_shots.items():
+                    yield strategy, feature, int(shots), run.get("same_as", f"{strategy}/{feature}")
+
+
+def image_of(path: str) -> str:
+    """The harness's image id of a path below the raw folder."""
+    folder, _, rest = path.partition("/")
+    name = path.rpartition("/")[2]
+    match folder:
+        case "CheXpert":
+            return "CheXpert-v1.0/" + rest.rpartition("CheXpert-v1.0/")[2]
+        case "RSNA_PNEUMONIA":
+            return name.removesuffix(".dcm")
+        case "COVID-19_Radiography_Dataset":
+            return f"{name.rpartition('-')[0]}/images/{name}"
+        case _:
+            return name
+
+
+def wanted(protocol: Path, name: str) -> Wanted:
+    """The figures of one experiment."""
+    facts = json.loads((protocol / f"{name}.json").read_text(encoding="utf-8"))
+    arrays = dict(np.load(protocol / f"{name}.npz"))
+    if "features_raw" in arrays:
+        return Wanted(name, facts, arrays, arrays["features_raw"])
+    other = wanted(protocol, facts["features_from"])
+    place = {path: row for row, path in enumerate(other.facts["paths"])}
+    return Wanted(name, facts, arrays, other.raw[[place[path] for path in facts["paths"]]])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the harness recorded: all runs, by what they measure."""
+
+    root: Path
+    raw: Path
+    reports: tuple[Report, ...]
+
+    @cached_property
+    def records(self) -> Mapping[tuple[str, str, str, str], Record]:
+        """By task, group, model, and `zero-shot/PROMPTS` or `TAP-CHOICE/K`."""
+        return {_place(record): record for report in self.reports for record in report.records}
+
+    def record(self, experiment: str, strategy: str, what: str) -> Record | None:
+        return self.records.get((*EXPERIMENTS[experiment], card_name(strategy), what))
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def scores(self, record: Record) -> Mapping[int, tuple[list[str], FloatArray]]:
+        """By fold: image ids and scores (n, C) as the Parquet file holds them."""
+        path = next((self.root / "results").rglob(record.predictions))
+        table = pq.read_table(path)
+        columns = [name for name in table.column_names if name.startswith("score: ")]
+        assert [name.removeprefix("score: ") for name in columns] == list(record.data.labels)
+        folds, images = np.array(table["fold"]), table["image"].to_pylist()
+        values = np.stack([np.array(table[name]) for name in columns], axis=1)
+        return {int(f): ([images[i] for i in np.flatnonzero(folds == f)], values[folds == f]) for f in np.unique(folds)}
+
+
+def _place(record: Record) -> tuple[str, str, str, str]:
+    if record.protocol.protocol == "zero-shot":
+        assert record.prompts is not None
+        what = f"zero-shot/{record.prompts.set}"
+    else:
+        what = f"{record.settings.features}/{record.protocol.shots}"
+    return record.data.task, record.data.group, record.model.name, what
+
+
+def card_name(strategy: str) -> str:
+    return f"made_{strategy}"
+
+
+def measured(root: Path, shared: Path) -> Found:
+    """The public path over the raw archive: four made checkpoints, six experiments, both kinds of features."""
+    protocol, raw = shared / "parity" / "protocol", root / "raw"
+    with tarfile.open(protocol / "raw.tar.xz") as archive:
+        archive.extractall(raw, filter="data")
+    cards = {strategy: str(write_model(root / "models", strategy)) for strategy in STRATEGIES}
+    tasks = [str(write_task(root / "tasks", name)) for name in SCALED]
+    variant, prompts = str(write_variant(root)), str(write_descriptions(root, protocol))
+    reports = []
+    for names, groups in ((["chexpert5x200", *tasks], ["all", "2-class"]), (["nih_lt"], ["base", "new"])):
+        for features, protocols in (("raw", ["all"]), ("projected", ["linear-probe"])):
+            for models, shots in ((["clip", "dlilp"], SHOTS), (["unicl", "unimodal"], (16,))):
+                report = cxrbench.run(
+                    [cards[strategy] for strategy in models],
+                    names,
+                    data_root=raw,
+                    text_encoder=TEXT_ENCODER,
+                    protocols=protocols,
+                    shots=shots,
+                    groups=groups,
+                    variant=variant,
+                    settings={"lp.features": features},
+                    prompts=["names", "ensemble", prompts],
+                    out=root / "results",
+                    cache=root / "cache",
+                    device="cpu",
+                )
+                assert report.problems == []
+                reports.append(report)
+    return Found(root, raw, tuple(reports))
+
+
+def write_model(folder: Path, strategy: str) -> Path:
+    """A card at size 64 beside a checkpoint of the published layout, its tensors made at seed 0."""
+    card = zoo_card(f"{strategy}_cm")
+    recipes = {name: recipe.model_copy(update={"size": SIZE}) for name, recipe in card.recipes.items()}
+    name = card_name(strategy)
+    weights = card.weights.model_copy(update={"files": (f"{name}.pth",), "where": "made", "url": None})
+    changes = {"name": name, "recipes": recipes, "weights": weights, "synthetic": True, "published": {}}
+    path = write_facts(folder / f"{name}.toml", card.model_copy(update=changes))
+    torch.save(make_checkpoint(official_layout(strategy)), folder / f"{name}.pth")
+    return path
+
+
+def write_task(folder: Path, name: str) -> Path:
+    """The task with its split's quotas scaled down, as a task file of the user's own."""
+    task, (split, params) = catalog.load_task(name), SCALED[name]
+    spec = task.split(split)
+    scaled = spec.model_copy(update={"params": {**spec.params, **params}, "complete": False, "reference": {}})
+    return write_facts(folder / f"{name}.toml", task.model_copy(update={"splits": {split: scaled}}))
+
+
+def write_variant(folder: Path) -> Path:
+    """`paper-code` on COVID's sorted names, DLILP scored on the test part as the figures are."""
+    chosen = catalog.load_variant("paper-code").with_choices(
+        {"covid.split": "dlilp-sorted", "covid.dlilp_split": "test"}
+    )
+    return write_facts(folder / "scaled.toml", chosen.model_copy(update={"name": "scaled", "title": "small quotas"}))
+
+
+def write_descriptions(folder: Path, protocol: Path) -> Path:
+    """The released descriptions as a prompt file of the user's own."""
+    classes = json.loads((protocol / "prompt_terms.json").read_text(encoding="utf-8"))["descriptions"]
+    return write_facts(folder / "description.toml", {"name": "description", "unlisted": "error", "classes": classes})
