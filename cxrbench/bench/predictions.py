@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +11,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class FoldScores:
-    """Scores (n, C) float32 of one fold's test rows, with their ids and labels."""
+    """Scores (n, C) of one fold's test rows, in the precision they were made in, with their ids and labels."""
 
     fold: int
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating[Any]]
 
 
 def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str]) -> bytes:
-    """Columns fold, image, label, then one float32 score column a class, named after it; rows in fold order.
+    """Columns fold, image, label, then one score column a class, named after it; rows in fold order.
 
     The bytes depend on the values alone: no time stamp enters.
     """
@@ -32,7 +33,7 @@ def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str]) -> bytes:
         "label": pa.array(np.concatenate([fold.labels for fold in folds]), pa.int16()),
     }
     scores = np.concatenate([fold.scores for fold in folds])
-    columns |= {f"score: {name}": pa.array(scores[:, i], pa.float32()) for i, name in enumerate(classes)}
+    columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
     out = io.BytesIO()
     pq.write_table(pa.table(columns), out, compression="zstd")
     return out.getvalue()

@@ -1,6 +1,7 @@
 """`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME`."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,9 +32,13 @@ def tasks() -> None:
     typer.echo("\n".join(_columns(rows)))
 
 
-def info(name: Annotated[str, typer.Argument(help="A model, task, variant, setting or prompt set.")]) -> None:
-    """Show everything that is known about a model, task, variant, setting or prompt set."""
-    if name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
+def info(
+    name: Annotated[str, typer.Argument(help="A model, task, variant, setting, prompt set, or a record's file.")],
+) -> None:
+    """Show everything that is known about a model, task, variant, setting or prompt set, or what made a record."""
+    if name.endswith(".json"):
+        _record(Path(name))
+    elif name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
         typer.echo(catalog.load_card(name).model_dump_json(indent=1))
     elif name in catalog.task_files():
         typer.echo(catalog.load_task(name).model_dump_json(indent=1))
@@ -56,6 +61,13 @@ def _nothing(name: str) -> SpecError:
         *catalog.setting_docs().settings,
     ]
     return catalog.unknown("model, task, variant, setting or prompt set", name, known)
+
+
+def _record(path: Path) -> None:
+    from cxrbench.record import read_record
+    from cxrbench.report.detail import detail
+
+    typer.echo(detail(read_record(path)), nl=False)
 
 
 def _variant(name: str) -> None:

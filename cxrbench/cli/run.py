@@ -28,7 +28,9 @@ def run(
     model: Annotated[
         list[str], typer.Option("--model", "-m", help="Models: names, globs, all, or card files; repeatable.")
     ],
-    task: Annotated[list[str], typer.Option("--task", "-t", help="Tasks: names, globs, all, or task files; repeatable.")],
+    task: Annotated[
+        list[str], typer.Option("--task", "-t", help="Tasks: names, globs, all, or task files; repeatable.")
+    ],
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", "-p", help="zero-shot, linear-probe; default both.")
     ] = None,

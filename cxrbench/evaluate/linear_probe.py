@@ -28,7 +28,7 @@ class Probe:
     intercept: FloatArray  # (C,) or (1,)
     iterations: int
     solver: Solver
-    version: str  # of scikit-learn, or of this package's own method
+    version: str  # of scikit-learn with its BLAS, or of this package's own method
 
 
 def fit(
@@ -105,5 +105,14 @@ def _scikit_learn(features: FloatArray, labels: IntArray, C: float) -> Probe:
         model.intercept_.astype(np.float32),
         int(model.n_iter_.max()),
         "scikit-learn",
-        sklearn.__version__,
+        f"{sklearn.__version__} on {_kernels()}",
     )
+
+
+def _kernels() -> str:
+    """BLAS kernels and their threads in this process: they decide the last digits of an unconverged fit."""
+    from threadpoolctl import threadpool_info
+
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    told = {f"{pool['internal_api']} {pool.get('architecture', '')} {pool['num_threads']} threads" for pool in blas}
+    return ", ".join(sorted(told)) or "no known BLAS"

@@ -1,0 +1,126 @@
+"""CPU time of one sweep through three models over that of their forward passes alone.
+
+Both arms load the models, run one batch and read one file of each kind before the clock starts, so start-up is in
+neither. The sweep: read, hash, decode, batch, forward, append to a cold store. The other arm: the same forward passes
+by the same engine, on batches that are decoded and stacked already. Image counts are multiples of the batch size, so
+nothing is padded. The second arm also clocks decoding alone, by the same functions without the harness.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.material import KINDS, Material
+from benchmarks.rounds import Row, Target, alternated, child, cpu_seconds, ratios
+
+if TYPE_CHECKING:
+    from cxrbench.bench.models import BenchModel
+
+Kinds = Mapping[str, Sequence[str]]  # kind of file to paths
+
+
+def rows(material: Material, rounds: int, images: int) -> list[Row]:
+    """Harness overhead and glue, for each kind of file and for all of them together."""
+    arguments: dict[str, object] = {
+        "cards": [str(card) for card in material.cards],
+        "kinds": {kind: material.files(kind, images) for kind in KINDS},
+    }
+    arms = {name: lambda name=name: child(f"overhead:{name}", **arguments) for name in ("sweep", "forward")}
+    found = alternated(arms, rounds)
+    return [row for kind in (*KINDS, "mix") for row in _rows(kind, found, images * (3 if kind == "mix" else 1))]
+
+
+def _rows(kind: str, found: Mapping[str, Sequence[Mapping[str, Any]]], images: int) -> list[Row]:
+    def seconds(arm: str, clock: str) -> list[float]:
+        return [sum(run[clock].values()) if kind == "mix" else run[clock][kind] for run in found[arm]]
+
+    sweep, forward, decode = seconds("sweep", "sweep"), seconds("forward", "forward"), seconds("forward", "decode")
+    floor = [a + b for a, b in zip(forward, decode, strict=True)]
+    per_forward, per_decode = 1000 * min(forward) / images / 3, 1000 * min(decode) / images
+    note = f"{images} images x 3 ResNet-50; forward {per_forward:.1f} ms, decode {per_decode:.1f} ms an image at best"
+    return [
+        Row(f"harness_overhead, {kind}", ratios(sweep, forward), Target(1.10, at_most=True), note=note),
+        Row(f"glue, {kind}", ratios(sweep, floor), Target(1.05, at_most=True), note="sweep over forward plus decode"),
+    ]
+
+
+def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
+    """Arm: `cxrbench.encode.encode` on a cold store."""
+    from cxrbench import cpu
+
+    cpu.prepare()
+    from cxrbench.bench.request import Engine
+    from cxrbench.encode import encode
+    from cxrbench.ledger import Ledger
+    from cxrbench.progress import Quiet
+    from cxrbench.recipe import Recipe
+    from cxrbench.store import Store
+
+    engine = Engine(device="cpu")
+    with TemporaryDirectory() as cache:
+        models = _ready(cards, kinds, engine, Path(cache))
+        encoders = {(one := model.encoder(Recipe())).key: one for model in models}
+        store, spent = Store(Path(cache)), {}
+        for kind, files in kinds.items():
+            paths = {Path(name): list(encoders) for name in files}
+            ledger = Ledger(Path(cache), Path(files[0]).parent)
+            spent[kind], told = cpu_seconds(
+                lambda paths=paths, ledger=ledger: encode(
+                    paths,
+                    encoders,
+                    store,
+                    lambda path: ledger,
+                    batch_size=engine.batch_size,
+                    workers=engine.threads,
+                    progress=Quiet(),
+                )
+            )
+            assert told.encoded == len(models) * len(files), told
+    return {"sweep": spent}
+
+
+def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
+    """Arm: the same batches through the same models; decoding is clocked apart."""
+    from cxrbench import cpu
+
+    cpu.prepare()
+    import numpy as np
+
+    from cxrbench.bench.request import Engine
+    from cxrbench.data.images import read_bytes
+    from cxrbench.data.pixels import pixels
+    from cxrbench.recipe import Recipe
+
+    engine, spent, decode = Engine(device="cpu"), {}, {}
+    with TemporaryDirectory() as cache:
+        forwards = [model.encoder(Recipe()).forward() for model in _ready(cards, kinds, engine, Path(cache))]
+    for kind, files in kinds.items():
+        decode[kind], images = cpu_seconds(
+            lambda files=files: [pixels(read_bytes(Path(f)), f, [Recipe()])[0].array for f in files]
+        )
+        size = engine.batch_size
+        batches = [np.stack(images[first : first + size]) for first in range(0, len(images), size)]
+        spent[kind], _ = cpu_seconds(
+            lambda batches=batches: [forward(batch) for batch in batches for forward in forwards]
+        )
+    return {"forward": spent, "decode": decode}
+
+
+def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "list[BenchModel]":
+    """Models that have run a batch, in a process that has read a file of each kind."""
+    import numpy as np
+
+    from cxrbench.bench.models import bench_model
+    from cxrbench.bench.request import Places
+    from cxrbench.catalog import load_card
+    from cxrbench.data.images import read_bytes
+    from cxrbench.data.pixels import pixels
+    from cxrbench.recipe import Recipe
+
+    models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu") for card in cards]
+    for model in models:
+        model.encoder(Recipe()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
+    for files in kinds.values():
+        pixels(read_bytes(Path(files[0])), files[0], [Recipe()])
+    return models
