@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cxrbench import catalog
 from cxrbench.errors import SpecError
 
 
@@ -17,6 +16,8 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
 
 def models() -> None:
     """List the models: name, what it was trained on, and what it is."""
+    from cxrbench import catalog
+
     cards = [catalog.load_card(name) for name in catalog.card_files()]
     rows = [("name", "trained on", "title"), *((c.name, "+".join(c.pretraining), c.title) for c in cards)]
     typer.echo("\n".join(_columns(rows)))
@@ -24,6 +25,8 @@ def models() -> None:
 
 def tasks() -> None:
     """List the tasks: name, label groups with their sizes, and splits."""
+    from cxrbench import catalog
+
     specs = [catalog.load_task(name) for name in catalog.task_files()]
     rows = [("name", "groups", "splits", "title")]
     for spec in specs:
@@ -36,6 +39,8 @@ def info(
     name: Annotated[str, typer.Argument(help="A model, task, variant, setting, prompt set, or a record's file.")],
 ) -> None:
     """Show everything that is known about a model, task, variant, setting or prompt set, or what made a record."""
+    from cxrbench import catalog
+
     if name.endswith(".json"):
         _record(Path(name))
     elif name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
@@ -53,6 +58,8 @@ def info(
 
 
 def _nothing(name: str) -> SpecError:
+    from cxrbench import catalog
+
     known = [
         *catalog.card_files(),
         *catalog.task_files(),
@@ -71,6 +78,8 @@ def _record(path: Path) -> None:
 
 
 def _variant(name: str) -> None:
+    from cxrbench import catalog
+
     variant = catalog.load_variant(name)
     typer.echo(f"{variant.name}, version {variant.version}: {variant.title}\ndigest {variant.digest}\n\nsplits")
     for task, split in variant.splits.items():
@@ -82,6 +91,8 @@ def _variant(name: str) -> None:
 
 
 def _setting(name: str) -> None:
+    from cxrbench import catalog
+
     doc = catalog.setting_docs().settings[name]
     typer.echo(f"{name}: {doc.title} ({doc.scope})")
     for choice, meaning in doc.choices.items():

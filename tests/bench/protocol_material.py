@@ -18,7 +18,7 @@ from written_facts import write_facts
 import cxrbench
 from cxrbench import catalog
 from cxrbench.bench.run import Report
-from cxrbench.record import Record
+from cxrbench.record import Record, read_records
 
 FloatArray = NDArray[np.float32]
 
@@ -121,7 +121,7 @@ class Found:
     @cached_property
     def records(self) -> Mapping[tuple[str, str, str, str], Record]:
         """By task, group, model, and `zero-shot/PROMPTS` or `TAP-CHOICE/K`."""
-        return {_place(record): record for report in self.reports for record in report.records}
+        return {_place(record): record for record in read_records(self.root / "results")}
 
     def record(self, experiment: str, strategy: str, what: str) -> Record | None:
         return self.records.get((*EXPERIMENTS[experiment], card_name(strategy), what))
