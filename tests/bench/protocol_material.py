@@ -1,28 +1,34 @@
 """The released protocol's figures, and the harness's own outcome on the same raw files, brought to one form."""
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
+from filelock import FileLock
 from made_weights import TEXT_ENCODER, make_checkpoint, official_layout, zoo_card
 from numpy.typing import NDArray
 from written_facts import write_facts
 
 import cxrbench
-from cxrbench import catalog
+from cxrbench import catalog, digest
 from cxrbench.bench.run import Report
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record, read_records, record_path
+from cxrbench.store import Embeddings, Store
 
 FloatArray = NDArray[np.float32]
 
+NOTES = "encoded.json"
 STRATEGIES = ("clip", "unicl", "unimodal", "dlilp")
+MAIN, SINGLE = ("clip", "dlilp"), ("rsna_train", "covid_train_2class", "covid_train_4class")
 SHOTS = (1, 2, 4, 8, 16)
 SIZE = 64
 # experiment of the released code -> task, group
@@ -94,7 +100,8 @@ def image_of(path: str) -> str:
         case "RSNA_PNEUMONIA":
             return name.removesuffix(".dcm")
         case "COVID-19_Radiography_Dataset":
-            return f"{name.rpartition('-')[0]}/images/{name}"
+            label, _, number = name.replace("ViralPneumonia", "Viral Pneumonia").rpartition("-")
+            return f"{label}/images/{label}-{number}"
         case _:
             return name
 
@@ -112,33 +119,69 @@ def wanted(protocol: Path, name: str) -> Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What the harness recorded: all runs, by what they measure."""
+    """What the harness left on disk below `root`: records, predictions, embeddings."""
 
     root: Path
-    raw: Path
-    reports: tuple[Report, ...]
 
-    @cached_property
-    def records(self) -> Mapping[tuple[str, str, str, str], Record]:
-        """By task, group, model, and `zero-shot/PROMPTS` or `TAP-CHOICE/K`."""
-        return {_place(record): record for record in read_records(self.root / "results")}
-
-    def record(self, experiment: str, strategy: str, what: str) -> Record | None:
-        return self.records.get((*EXPERIMENTS[experiment], card_name(strategy), what))
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
 
     @property
     def cache(self) -> Path:
         return self.root / "cache"
 
+    @cached_property
+    def records(self) -> Mapping[tuple[str, str, str, str], Record]:
+        """By task, group, model, and `zero-shot/PROMPTS` or `FEATURE/K`."""
+        return {_place(record): record for record in read_records(self.root / "results")}
+
+    @property
+    def encoded(self) -> list[int]:
+        """Forward passes of images, run by run."""
+        counts: list[int] = json.loads((self.root / NOTES).read_text(encoding="utf-8"))
+        return counts
+
+    def of(self, experiment: str) -> list[Record]:
+        return [record for place, record in self.records.items() if place[:2] == EXPERIMENTS[experiment]]
+
+    def probes(self, figures: Wanted) -> list[tuple[str, int, str, Record]]:
+        """Feature, K, the figures' `STRATEGY/FEATURE` and the record, of every strategy that was run."""
+        cells = []
+        for strategy, feature, shots, source in figures.probes():
+            place = (*EXPERIMENTS[figures.name], card_name(strategy), f"{feature}/{shots}")
+            if strategy in MAIN or figures.name in SINGLE:
+                cells.append((feature, shots, source, self.records[place]))
+        return cells
+
+    def zero_shot(self, experiment: str, strategy: str, prompts: str) -> Record | None:
+        """The run with these prompts, or the one by prototypes; None where it was not made."""
+        place = (*EXPERIMENTS[experiment], card_name(strategy))
+        by_prompts = self.records.get((*place, f"zero-shot/{prompts}"))
+        return by_prompts or self.records.get((*place, "zero-shot/prototypes"))
+
+    def contents(self, figures: Wanted) -> list[str]:
+        """SHA-256 of the files of an experiment; the released code doubles CheXpert's folder in their paths."""
+        paths = [path.replace("CheXpert-v1.0/CheXpert-v1.0", "CheXpert-v1.0") for path in figures.facts["paths"]]
+        return [digest.of_file(self.raw / path) for path in paths]
+
+    def embeddings(self, strategy: str) -> Embeddings:
+        """The stored vectors of one strategy's checkpoint."""
+        sha256 = digest.of_file(self.root / "models" / f"{card_name(strategy)}.pth")
+        store = Store(self.cache)
+        return next(store.read(key) for key, _ in store.entries() if key.weights == sha256)
+
     def scores(self, record: Record) -> Mapping[int, tuple[list[str], FloatArray]]:
         """By fold: image ids and scores (n, C) as the Parquet file holds them."""
-        path = next((self.root / "results").rglob(record.predictions))
-        table = pq.read_table(path)
-        columns = [name for name in table.column_names if name.startswith("score: ")]
-        assert [name.removeprefix("score: ") for name in columns] == list(record.data.labels)
+        path = record_path(self.root / "results", record.data.task, record.model.name, record.id)
+        table = pq.read_table(path.with_name(record.predictions))
+        columns = [f"score: {label}" for label in record.data.labels]
+        assert table.column_names == ["fold", "image", "label", *columns]
         folds, images = np.array(table["fold"]), table["image"].to_pylist()
         values = np.stack([np.array(table[name]) for name in columns], axis=1)
-        return {int(f): ([images[i] for i in np.flatnonzero(folds == f)], values[folds == f]) for f in np.unique(folds)}
+        return {
+            int(f): ([images[i] for i in np.flatnonzero(folds == f)], values[folds == f]) for f in np.unique(folds)
+        }
 
 
 def _place(record: Record) -> tuple[str, str, str, str]:
@@ -154,36 +197,69 @@ def card_name(strategy: str) -> str:
     return f"made_{strategy}"
 
 
-def measured(root: Path, shared: Path) -> Found:
-    """The public path over the raw archive: four made checkpoints, six experiments, both kinds of features."""
-    protocol, raw = shared / "parity" / "protocol", root / "raw"
+def measured(factory: pytest.TempPathFactory, shared: Path) -> Found:
+    """The public path over the raw archive, once for all workers of a test run."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "protocol"
+    with FileLock(f"{root}.lock"):
+        if not (root / NOTES).exists():
+            _measure(root, shared / "parity" / "protocol")
+    return Found(root)
+
+
+def _measure(root: Path, protocol: Path) -> None:
+    """Four made checkpoints, six experiments, both kinds of features.
+
+    At one seed all four files hold one image network, and UniCL's hold CLIP's tensors throughout, so their figures
+    coincide: UniCL and unimodal are run on two data sets, and UniCL's ensembles on a single group.
+    """
     with tarfile.open(protocol / "raw.tar.xz") as archive:
-        archive.extractall(raw, filter="data")
+        archive.extractall(root / "raw", filter="data")
     cards = {strategy: str(write_model(root / "models", strategy)) for strategy in STRATEGIES}
-    tasks = [str(write_task(root / "tasks", name)) for name in SCALED]
-    variant, prompts = str(write_variant(root)), str(write_descriptions(root, protocol))
+    rsna, covid = (str(write_task(root / "tasks", name)) for name in SCALED)
+    prompts = ("names", str(write_descriptions(root, protocol)))
+    run = partial(_run, root, str(write_variant(root)))
+    main, single = [cards["clip"], cards["dlilp"]], [cards["unicl"], cards["unimodal"]]
+    every = (*prompts, "ensemble")
     reports = []
-    for names, groups in ((["chexpert5x200", *tasks], ["all", "2-class"]), (["nih_lt"], ["base", "new"])):
-        for features, protocols in (("raw", ["all"]), ("projected", ["linear-probe"])):
-            for models, shots in ((["clip", "dlilp"], SHOTS), (["unicl", "unimodal"], (16,))):
-                report = cxrbench.run(
-                    [cards[strategy] for strategy in models],
-                    names,
-                    data_root=raw,
-                    text_encoder=TEXT_ENCODER,
-                    protocols=protocols,
-                    shots=shots,
-                    groups=groups,
-                    variant=variant,
-                    settings={"lp.features": features},
-                    prompts=["names", "ensemble", prompts],
-                    out=root / "results",
-                    cache=root / "cache",
-                    device="cpu",
-                )
-                assert report.problems == []
-                reports.append(report)
-    return Found(root, raw, tuple(reports))
+    for tasks in (["chexpert5x200", rsna, covid], ["nih_lt"]):
+        reports.append(run(main, tasks, shots=SHOTS, prompts=every))
+        reports.append(run(main, tasks, shots=SHOTS, protocols=["linear-probe"], features="projected"))
+    reports.append(run(single, [rsna, covid], prompts=prompts))
+    reports.append(run(single, [rsna, covid], protocols=["linear-probe"], features="projected"))
+    reports.append(run(single, [covid], protocols=["zero-shot"], prompts=["ensemble"], groups=["2-class"]))
+    (root / NOTES).write_text(json.dumps([report.encoded for report in reports]), encoding="utf-8")
+
+
+def _run(
+    root: Path,
+    variant: str,
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    shots: Sequence[int] = (16,),
+    protocols: Sequence[str] = ("all",),
+    prompts: Sequence[str] = ("names",),
+    features: str = "raw",
+    groups: Sequence[str] | None = None,
+) -> Report:
+    report = cxrbench.run(
+        models,
+        tasks,
+        data_root=root / "raw",
+        text_encoder=TEXT_ENCODER,
+        protocols=protocols,
+        shots=shots,
+        groups=groups or (["base", "new"] if tasks[0] == "nih_lt" else ["all", "2-class"]),
+        variant=variant,
+        settings={"lp.features": features},
+        prompts=prompts,
+        out=root / "results",
+        cache=root / "cache",
+        device="cpu",
+    )
+    assert report.problems == [] and report.unreadable == {}
+    return report
 
 
 def write_model(folder: Path, strategy: str) -> Path:

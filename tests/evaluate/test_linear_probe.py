@@ -163,7 +163,8 @@ def test_separable_large_features_still_converge():
 def test_a_probe_says_how_it_was_made():
     x, labels = problem(0, 3, 20, 10)
     literal, converged = fit(x, labels, 3, solver="scikit-learn"), fit(x, labels, 3)
-    assert (literal.solver, literal.version) == ("scikit-learn", sklearn.__version__)
+    assert literal.solver == "scikit-learn"
+    assert literal.version.startswith(f"{sklearn.__version__} on ")
     assert (converged.solver, converged.version) == ("converged", "newton-1")
     assert literal.iterations > 0
     assert converged.iterations > 0
