@@ -31,9 +31,13 @@ class Weights(Facts):
 
 
 class TextEncoder(Facts):
-    """Where tokenizer and text configuration come from (never weights); `revision` is a commit of the hub."""
+    """Where tokenizer and text configuration come from; `revision` is a commit of the hub.
+
+    `weights`: names of the text encoder's own weights beside them, for models whose checkpoint holds none.
+    """
 
     hub: str
+    weights: tuple[str, ...] = ()
     revision: str | None = Field(None, pattern="^[0-9a-f]{40}$")
     revision_reason: str | None = None
     max_tokens: int = Field(ge=2)
@@ -46,23 +50,32 @@ class TextEncoder(Facts):
 
 
 class View(Facts):
-    """One way of scoring images zero-shot: which image vectors against which class vectors."""
+    """One way of scoring images zero-shot.
+
+    `scoring`: `cosine` compares the vectors of `tap` with class vectors; `interaction` is the model's own `score` of
+    image tokens and all prompts of the task at once.
+    """
 
     tap: str
+    scoring: Literal["cosine", "interaction"] = "cosine"
     classes: ClassSource
 
 
 class ZeroShot(Facts):
     """The views of a model; `new` is the view for the group `new` where it differs from `default`.
 
-    `pooling`: a class's vector is the mean of its prompts' unit vectors (`embedding`). `released_parts`: tasks of
+    `pooling`, how the prompts of a class become one: `embedding`, its vector is the mean of its prompts' unit vectors;
+    `unit-embedding`, that mean at unit length; `projected-embedding`, the mean of its prompts' vectors before they were
+    brought to unit length, then at unit length; `mean` or `max` of its prompts' scores. `standardised`: each class's
+    scores minus their mean over the test images, over their population standard deviation. `released_parts`: tasks of
     which the released commands score another part than `test`.
     """
 
     views: Mapping[str, View] = Field(min_length=1)
     default: str
     new: str | None = None
-    pooling: Literal["embedding"]
+    pooling: Literal["embedding", "unit-embedding", "projected-embedding", "mean", "max"]
+    standardised: bool = False
     released_parts: Mapping[str, Literal["train"]] = {}
 
     @model_validator(mode="after")

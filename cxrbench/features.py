@@ -9,30 +9,33 @@ from torch import Tensor
 class ImageFeatures:
     """Vectors of N images, float32.
 
-    `pooled` (N, D) before any projection; `joint` (N, d) unit vectors of the space shared with text; `label` (N, d)
-    unit vectors of a second head for labels; `tokens` (N, T, w) for models that score by interaction.
+    `pooled` (N, D) before any projection; `joint` (N, d) the vectors that the model compares with text, of unit length
+    where its similarity is a cosine (None: it compares tokens only); `label` (N, d) unit vectors of a second head for
+    labels; `tokens` (N, T, w) for models that score by interaction.
     """
 
     pooled: Tensor
-    joint: Tensor
+    joint: Tensor | None = None
     label: Tensor | None = None
     tokens: Tensor | None = None
 
     @property
     def taps(self) -> dict[str, Tensor]:
         """The vectors by the names that cards use."""
-        vectors = {"pooled": self.pooled, "joint": self.joint}
-        return vectors if self.label is None else {**vectors, "label": self.label}
+        vectors = {"pooled": self.pooled, "joint": self.joint, "label": self.label}
+        return {name: vector for name, vector in vectors.items() if vector is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
     """Vectors of P texts, float32.
 
-    `joint` (P, d) unit vectors of the space shared with images; `tokens` (P, L, w) with `mask` (P, L), true at real
-    tokens, for models that score by interaction.
+    `joint` (P, d) the vectors that the model compares with images, of unit length where its similarity is a cosine;
+    `projected` (P, d) the same before they were brought to unit length; `tokens` (P, L, w) with `mask` (P, L), true at
+    positions that take part, for models that score by interaction.
     """
 
     joint: Tensor
+    projected: Tensor | None = None
     tokens: Tensor | None = None
     mask: Tensor | None = None
