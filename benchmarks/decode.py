@@ -46,13 +46,13 @@ def fast(kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     from benchmarks import official
     from cxrbench.data.images import read_bytes
     from cxrbench.data.pixels import pixels
-    from cxrbench.recipe import Recipe
+    from cxrbench.recipe import Canvas
 
     def quick(path: Path) -> Any:
-        return pixels(read_bytes(path), path.name, [Recipe()])[0].array
+        return pixels(read_bytes(path), path.name, [Canvas()])[0].array
 
     def same(path: Path) -> bool:
-        oracle = pixels(read_bytes(path), path.name, [Recipe()], "reference")[0].array
+        oracle = pixels(read_bytes(path), path.name, [Canvas()], "reference")[0].array
         return np.array_equal(quick(path), oracle) and np.array_equal(quick(path)[0], official.pixels(path))
 
     return {

@@ -54,13 +54,13 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     from cxrbench.encode import encode
     from cxrbench.ledger import Ledger
     from cxrbench.progress import Quiet
-    from cxrbench.recipe import Recipe
+    from cxrbench.recipe import Canvas
     from cxrbench.store import Store
 
     engine = Engine(device="cpu")
     with TemporaryDirectory() as cache:
         models = _ready(cards, kinds, engine, Path(cache))
-        encoders = {(one := model.encoder(Recipe())).key: one for model in models}
+        encoders = {(one := model.encoder(Canvas())).key: one for model in models}
         store, spent = Store(Path(cache)), {}
         for kind, files in kinds.items():
             paths = {Path(name): list(encoders) for name in files}
@@ -90,14 +90,14 @@ def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     from cxrbench.bench.request import Engine
     from cxrbench.data.images import read_bytes
     from cxrbench.data.pixels import pixels
-    from cxrbench.recipe import Recipe
+    from cxrbench.recipe import Canvas
 
     engine, spent, decode = Engine(device="cpu"), {}, {}
     with TemporaryDirectory() as cache:
-        forwards = [model.encoder(Recipe()).forward() for model in _ready(cards, kinds, engine, Path(cache))]
+        forwards = [model.encoder(Canvas()).forward() for model in _ready(cards, kinds, engine, Path(cache))]
     for kind, files in kinds.items():
         decode[kind], images = cpu_seconds(
-            lambda files=files: [pixels(read_bytes(Path(f)), f, [Recipe()])[0].array for f in files]
+            lambda files=files: [pixels(read_bytes(Path(f)), f, [Canvas()])[0].array for f in files]
         )
         size = engine.batch_size
         batches = [np.stack(images[first : first + size]) for first in range(0, len(images), size)]
@@ -116,11 +116,11 @@ def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "lis
     from cxrbench.catalog import load_card
     from cxrbench.data.images import read_bytes
     from cxrbench.data.pixels import pixels
-    from cxrbench.recipe import Recipe
+    from cxrbench.recipe import Canvas
 
     models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu") for card in cards]
     for model in models:
-        model.encoder(Recipe()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
+        model.encoder(Canvas()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
     for files in kinds.values():
-        pixels(read_bytes(Path(files[0])), files[0], [Recipe()])
+        pixels(read_bytes(Path(files[0])), files[0], [Canvas()])
     return models

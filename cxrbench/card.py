@@ -18,8 +18,11 @@ ClassSource = Literal["prompts", "prototypes"]
 class Weights(Facts):
     """The published file. Without a known `sha256` the record carries the digest of the file that was read.
 
-    `files`: the names it goes by; `container`: keys from the top of the file down to its tensors; `ignored`: tensors
-    that a file may hold and the model does not need, each with the reason.
+    `files`: the names it goes by; `container`: keys from the top of the file down to its tensors; `sections`: keys
+    there that hold a state dict each, whose names then begin with the key; `ignored`: tensors that a file may hold and
+    the model does not need, each with the reason. `foreign`: what to do with a file whose pickle names classes of other
+    packages, as training frameworks leave them: `refused`; or `inert`, every such name stays a mere name and the
+    tensors are read. Nothing that a file names is imported or called either way.
     """
 
     files: tuple[str, ...] = Field(min_length=1)
@@ -27,16 +30,19 @@ class Weights(Facts):
     url: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     container: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    foreign: Literal["refused", "inert"] = "refused"
     ignored: Mapping[str, str] = {}
 
 
 class TextEncoder(Facts):
-    """Where tokenizer and text configuration come from; `revision` is a commit of the hub.
+    """Where tokenizer and text configuration come from; `revision` is a commit of the hub, `files` must be there.
 
     `weights`: names of the text encoder's own weights beside them, for models whose checkpoint holds none.
     """
 
     hub: str
+    files: tuple[str, ...] = ("config.json", "vocab.txt")
     weights: tuple[str, ...] = ()
     revision: str | None = Field(None, pattern="^[0-9a-f]{40}$")
     revision_reason: str | None = None
@@ -167,6 +173,18 @@ class ModelCard(Facts):
         return self.view(group).tap if projected else "pooled"
 
 
+class UnavailableModel(Facts):
+    """`model_zoo/NAME_unavailable.toml`: a model that is known and cannot be run.
+
+    `unavailable`: what is published, what is not, and why no adapter could be shown to be right.
+    """
+
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
+    title: str
+    unavailable: str
+    source: str
+
+
 def read_card(path: Path) -> ModelCard:
     """The card in a TOML file; raises SpecError that names the file, the key and what was expected there."""
     card = read_toml(path, ModelCard)
@@ -175,5 +193,6 @@ def read_card(path: Path) -> ModelCard:
 
 
 def card_files(folder: Path) -> tuple[Path, ...]:
-    """The cards of a folder, by name; the vocabularies beside them (`*_vocabulary.toml`) are left out."""
-    return tuple(path for path in sorted(folder.glob("*.toml")) if not path.name.endswith("_vocabulary.toml"))
+    """The cards of a folder, by name; `*_vocabulary.toml` and `*_unavailable.toml` beside them are left out."""
+    others = ("_vocabulary.toml", "_unavailable.toml")
+    return tuple(path for path in sorted(folder.glob("*.toml")) if not path.name.endswith(others))

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
 
-from cxrbench import facts
-from cxrbench.card import ModelCard, read_card
+from cxrbench import card, facts
+from cxrbench.card import ModelCard, UnavailableModel, read_card
 from cxrbench.errors import SpecError
 from cxrbench.prompts import PromptSet, read_prompts
 from cxrbench.schema import read_toml
@@ -48,8 +48,22 @@ def _plugin_files(group: str) -> dict[str, Path]:
 
 def card_files() -> dict[str, Path]:
     """Model cards by name: built-in ones, then those of installed packages (entry points `cxrbench.model_zoo`)."""
-    own = {p.stem: p for p in sorted(facts.folder("model_zoo").glob("*.toml")) if not p.stem.endswith("_vocabulary")}
+    own = {path.stem: path for path in card.card_files(facts.folder("model_zoo"))}
     return own | {n: p for n, p in _plugin_files("cxrbench.model_zoo").items() if n not in own}
+
+
+def unavailable_models() -> dict[str, UnavailableModel]:
+    """Models that are known and cannot be run, by name."""
+    files = sorted(facts.folder("model_zoo").glob("*_unavailable.toml"))
+    return {model.name: model for model in (read_toml(path, UnavailableModel) for path in files)}
+
+
+def refuse_unavailable(names: Iterable[str]) -> None:
+    """Raise SpecError with the reason if one of the names is that of a model that cannot be run."""
+    absent = unavailable_models()
+    for name in names:
+        if name in absent:
+            raise SpecError(f"{name} ({absent[name].title}) cannot be run: {absent[name].unavailable}")
 
 
 def task_files() -> dict[str, Path]:
@@ -60,10 +74,14 @@ def task_files() -> dict[str, Path]:
 
 
 def load_card(name: str) -> ModelCard:
-    """A card by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    """A card by name, or by the path of a TOML file; raises SpecError with the nearest names.
+
+    Raises SpecError with the reason for a model that cannot be run.
+    """
     if name.endswith(".toml"):
         return read_card(Path(name))
     files = card_files()
+    refuse_unavailable([name])
     if name not in files:
         raise unknown("model", name, files)
     return read_card(files[name])

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cxrbench import catalog
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 from cxrbench.record import Record
 
 
@@ -42,7 +42,7 @@ def made_record(**changes: Any) -> Record:
             "left_out": {},
             "synthetic": False,
         },
-        "preprocessing": {"name": "reality-check", "digest": Recipe().digest, "recipe": Recipe().model_dump()},
+        "preprocessing": {"name": "reality-check", "digest": Canvas().digest, "recipe": Canvas().model_dump()},
         "protocol": {"protocol": "linear-probe", "tap": "pooled", "shots": 16},
         "folds": [
             {"fold": number, "metrics": {"balanced_accuracy": value}, **fold}

@@ -9,7 +9,7 @@ from cxrbench.adapters.base import adapter_class
 from cxrbench.adapters.dlilp_layout import Vocabulary
 from cxrbench.card import card_files, read_card
 from cxrbench.errors import SpecError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 from cxrbench.schema import read_toml
 
 ZOO = {path.stem: read_card(path) for path in card_files(facts.folder("model_zoo"))}
@@ -36,7 +36,7 @@ def test_every_card_is_read_and_its_adapter_takes_its_options(name: str) -> None
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_own_models_see_the_papers_own_pixels(name: str) -> None:
     card = ZOO[name]
-    assert card.recipe("reality-check") == card.recipe("authors") == Recipe()
+    assert card.recipe("reality-check") == card.recipe("authors") == Canvas()
     assert card.weights.files[0].lower().removesuffix(".pth") == name
     assert card.taps["pooled"] == 2048
 
@@ -123,7 +123,7 @@ def test_a_card_knows_its_folder_and_its_digest_does_not(tmp_path: Path) -> None
 def test_a_recipe_that_the_card_does_not_have() -> None:
     card = ZOO["clip_cm"]
     with pytest.raises(SpecError, match="no recipe 'authors'; its card names reality-check"):
-        card.model_copy(update={"recipes": {"reality-check": Recipe()}}).recipe("authors")
+        card.model_copy(update={"recipes": {"reality-check": Canvas()}}).recipe("authors")
 
 
 def test_reading_cards_needs_no_torch() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.nets import MemoryFormat
-from cxrbench.card import ModelCard
+from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.schema import Facts, complaints
@@ -45,11 +45,16 @@ class EngineReport:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where and how a model is to run. `auto` takes channels-last memory where that changes nothing in float32."""
+    """Where and how a model is to run. `auto` takes channels-last memory where that changes nothing in float32.
+
+    `recipe`: whose way of using the network this is, beside whose pixels it sees. What the authors do inside the model
+    but the paper did not (upsampling before the trunk, say) is done for `authors` alone.
+    """
 
     device: torch.device
     precision: Precision = "float32"
     memory_format: Literal["auto", "contiguous"] = "auto"
+    recipe: RecipeName = "reality-check"
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of a network's forward pass: autocast below float32, no TF32 on a GPU in float32."""
@@ -111,6 +116,8 @@ class DualEncoder:
 
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Logits (N, P): cosine times exp(log scale), the log scale clamped to 0..4.6052 as in training."""
+        if images.joint is None:
+            raise SpecError("these images have no joint vectors to compare with texts")
         scale = torch.tensor(self.log_scale).clamp(0, _HIGHEST_LOG_SCALE).exp().item()
         return images.joint @ texts.joint.T * scale
 
@@ -141,20 +148,22 @@ def load_adapter(
     precision: Precision = "float32",
     *,
     memory_format: Literal["auto", "contiguous"] = "auto",
+    recipe: RecipeName = "reality-check",
 ) -> Adapter:
-    """The model of a card with the weights of a file, on a device.
+    """The model of a card with the weights of a file, on a device, for the pixels of one of its recipes.
 
     The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
     Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
     """
     kind = adapter_class(card)
     path = find_weights(card, weights)
-    checkpoint = read_checkpoint(path, card.weights.container)
+    facts = card.weights
+    checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
     if card.weights.sha256 not in (None, checkpoint.sha256):
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return kind.load(card, checkpoint, text_encoder, Runtime(_device(device), precision, memory_format))
+    return kind.load(card, checkpoint, text_encoder, Runtime(_device(device), precision, memory_format, recipe))
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:

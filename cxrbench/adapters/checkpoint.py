@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from cxrbench import digest
+from cxrbench.adapters import torch_file
+from cxrbench.adapters.inert import Foreign, HostileNameError
+from cxrbench.adapters.stored import StoredTensor
 from cxrbench.errors import DataError, IntegrityError
 
 Format = Literal["torch", "safetensors"]
+ForeignClasses = Literal["refused", "inert"]
 
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
 _HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
@@ -42,7 +46,7 @@ class Checkpoint:
     """The tensors of one file, on the CPU, by the names that the file gives them.
 
     `container` are the keys that were walked down to reach them; `other` names what else the file holds on the way,
-    with its Python type.
+    with its Python type (the foreign name, where a file was read with `inert` foreign classes).
     """
 
     path: Path
@@ -52,30 +56,62 @@ class Checkpoint:
     other: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_checkpoint(path: Path, container: Sequence[str] = ()) -> Checkpoint:
+def read_checkpoint(
+    path: Path,
+    container: Sequence[str] = (),
+    *,
+    sections: Sequence[str] = (),
+    foreign: ForeignClasses = "refused",
+) -> Checkpoint:
     """The tensors under the keys `container`; content decides what kind of file it is, not the name.
 
+    `sections`: keys there that hold a state dict each; a tensor's name is then SECTION.NAME. `foreign` classes in a
+    pickle are `refused`; `inert` (a fact of the card), they stay names, and reading the file calls nothing.
     Raises DataError if there is no such file, IntegrityError if it is empty, truncated, a web page, a Git LFS pointer,
     no checkpoint at all, or if reading it would need a class other than tensors and plain Python values.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    kind = _format(path)
-    content = _safetensors(path) if kind == "safetensors" else _torch(path)
+    content = _content(path, foreign)
     other: dict[str, str] = {}
     for depth, key in enumerate(container):
         if not isinstance(content, Mapping) or key not in content:
             raise IntegrityError(f"{path}: no key {'.'.join(container[: depth + 1])!r}; it holds {_keys(content)}")
-        other.update({str(k): type(v).__name__ for k, v in content.items() if k != key})
+        other.update({_name(k): _kind(v) for k, v in content.items() if k != key})
         content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
+    if sections:
+        content = _joined(path, content, sections)
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | StoredTensor) for v in content.values()):
         raise IntegrityError(
             f"{path}: no tensors under {'.'.join(container) or 'its top level'}, which holds {_keys(content)}. "
             "If they lie deeper, name the keys in `container` of the card."
         )
-    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
-    other.update({str(k): type(v).__name__ for k, v in content.items() if not isinstance(v, Tensor)})
-    return Checkpoint(path, digest.of_file(path), tensors, tuple(container), other)
+    leaves = {str(k): v for k, v in content.items() if isinstance(v, Tensor | StoredTensor)}
+    other.update({_name(k): _kind(v) for k, v in content.items() if not isinstance(v, Tensor | StoredTensor)})
+    return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
+
+
+def _content(path: Path, foreign: ForeignClasses) -> Any:
+    if _format(path) == "safetensors":
+        return _safetensors(path)
+    return _inert(path) if foreign == "inert" else _torch(path)
+
+
+def _tensors(path: Path, leaves: Mapping[str, Tensor | StoredTensor]) -> dict[str, Tensor]:
+    try:
+        return {name: leaf.detach() if isinstance(leaf, Tensor) else leaf.read() for name, leaf in leaves.items()}
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+
+
+def _joined(path: Path, content: object, sections: Sequence[str]) -> dict[str, Any]:
+    """Several state dicts as one, beside what else there is; raises IntegrityError where one is not there."""
+    found = content if isinstance(content, Mapping) else {}
+    lost = [section for section in sections if not isinstance(found.get(section), Mapping)]
+    if lost:
+        raise IntegrityError(f"{path}: no state dict {' and '.join(map(repr, lost))}; it holds {_keys(content)}")
+    rest = {str(key): value for key, value in found.items() if key not in sections}
+    return {**rest, **{f"{section}.{name}": v for section in sections for name, v in found[section].items()}}
 
 
 def _format(path: Path) -> Format:
@@ -130,19 +166,42 @@ def _torch(path: Path) -> Any:
                 f"{path}: reading it would need the foreign class {foreign}, and could run its code; nothing was run. "
                 "Save the tensors alone (`torch.save(model.state_dict(), ...)` or safetensors) and use that file."
             ) from error
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise IntegrityError(f"{path}: truncated or damaged ({reason}). Download it again.") from error
+        raise _damaged(path, error) from error
+
+
+def _inert(path: Path) -> Any:
+    """The content with tensors not yet read, and names in place of everything that is no plain value."""
+    try:
+        _require_stored(path)
+        return torch_file.content(path)
+    except HostileNameError as error:
+        raise IntegrityError(
+            f"{path}: it names {error}, which no checkpoint needs: the file was made to run code. Nothing was run. "
+            "Do not use it; get the file again from where the model's card says."
+        ) from error
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return IntegrityError(f"{path}: truncated or damaged ({reason}). Download it again.")
 
 
 def _require_stored(path: Path) -> None:
-    """Raise IntegrityError for an archive that unpacks to more than its size: torch stores without compression."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise IntegrityError(
-                f"{path}: {path.stat().st_size} bytes that unpack to {unpacked}; torch writes no such file"
-            )
+    """Raise IntegrityError for an archive that torch did not write: it has a pickle, and stores without compression."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise IntegrityError(
+            f"{path}: an archive that holds {', '.join(names[:3])}, not a checkpoint. Unpack it, give the file within."
+        )
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise IntegrityError(f"{path}: {size} bytes, compressed, that unpack to {unpacked}; torch writes no such file")
 
 
 def _pickle_of(path: Path) -> bytes:
@@ -182,6 +241,19 @@ def _globals(data: bytes) -> Iterator[str]:
 
 def _keys(content: object) -> str:
     if not isinstance(content, Mapping):
-        return f"a {type(content).__name__}"
-    names = [f"{key!r} ({type(value).__name__})" for key, value in list(content.items())[:8]]
+        return f"a {_kind(content)}"
+    names = [f"{_name(key)!r} ({_kind(value)})" for key, value in list(content.items())[:8]]
     return ", ".join(names) + (f" and {len(content) - 8} more" if len(content) > 8 else "")
+
+
+def _name(key: object) -> str:
+    return key.name if isinstance(key, Foreign) else str(key)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case Foreign(name):
+            return name
+        case StoredTensor():
+            return "Tensor"
+    return type(value).__name__

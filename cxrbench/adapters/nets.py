@@ -45,6 +45,26 @@ def resnet(tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
     return trunk
 
 
+def resnet50() -> nn.Module:
+    """Torchvision's ResNet-50 on the meta device; its output is the pooled vector (2048)."""
+    import torchvision
+
+    with torch.device("meta"):
+        trunk: nn.Module = torchvision.models.resnet50(weights=None)
+        trunk.fc = nn.Identity()
+    return trunk
+
+
+def feature_maps(trunk: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+    """Maps (N, C, h, w) that the four stages of a ResNet make of (N, 3, H, W) pixels, `layer1` to `layer4`."""
+    maps: dict[str, Tensor] = {}
+    for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+        pixels = trunk.get_submodule(name)(pixels)
+        if name.startswith("layer"):
+            maps[name] = pixels
+    return maps
+
+
 def width(trunk: nn.Module) -> int:
     """Length of the pooled vector of a `resnet`."""
     block = trunk.get_submodule("layer4.0")

@@ -1,5 +1,6 @@
 """Text encoders of the BERT kind: tokenizer and configuration from a folder or the hub, weights from the checkpoint."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench import digest
+from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.nets import frozen
 from cxrbench.card import TextEncoder
-from cxrbench.errors import DataError, IntegrityError
+from cxrbench.errors import DataError, IntegrityError, SpecError
 
 FILES = ("config.json", "vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json")
-_NEEDED = FILES[:2]
 
 
 @dataclass(frozen=True, slots=True)
 class TextFiles:
-    """A folder with tokenizer and configuration, and the digest of those of its files that are used."""
+    """A folder with tokenizer and configuration, and the digest of those of its files that are used.
+
+    `weights`: the text encoder's own weights in it, where the card names any.
+    """
 
     folder: Path
     digest: str
+    weights: Path | None = None
 
 
 def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
@@ -31,11 +36,32 @@ def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
     Raises DataError that says what to fetch and where to put it.
     """
     place = folder if folder is not None else _from_hub(facts)
-    lost = [name for name in _NEEDED if not (place / name).is_file()]
+    lost = _lost(facts, place)
     if lost:
         raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")
-    contents = {name: digest.of_file(place / name) for name in FILES if (place / name).is_file()}
-    return TextFiles(place, digest.of_json(contents))
+    weights = next((place / name for name in facts.weights if (place / name).is_file()), None)
+    names = dict.fromkeys((*FILES, *facts.files))
+    used = [place / name for name in names if (place / name).is_file()] + ([weights] if weights else [])
+    return TextFiles(place, digest.of_json({path.name: digest.of_file(path) for path in used}), weights)
+
+
+def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles, Checkpoint]:
+    """The files of `text_files`, and the tensors of the text encoder's own weights among them.
+
+    Raises DataError as `text_files` does, IntegrityError as `read_checkpoint` does.
+    """
+    files = text_files(facts, folder)
+    if files.weights is None:
+        raise SpecError(f"{facts.hub}: the card names no weights of the text encoder")
+    return files, read_checkpoint(files.weights)
+
+
+def _lost(facts: TextEncoder, place: Path) -> list[str]:
+    """What is needed and not there; of several names for the weights, one is enough."""
+    lost = [name for name in facts.files if not (place / name).is_file()]
+    if facts.weights and not any((place / name).is_file() for name in facts.weights):
+        lost.append(" or ".join(facts.weights))
+    return lost
 
 
 def _from_hub(facts: TextEncoder) -> Path:
@@ -43,14 +69,14 @@ def _from_hub(facts: TextEncoder) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     def snapshot(local: bool) -> Path:
-        wanted = list(FILES)
+        wanted = [*FILES, *facts.files, *facts.weights]
         return Path(
             snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local)
         )
 
     try:
         cached = snapshot(local=True)
-        if all((cached / name).is_file() for name in _NEEDED):
+        if not _lost(facts, cached):
             return cached
     except LocalEntryNotFoundError:
         pass  # never fetched: the network is next
@@ -61,9 +87,10 @@ def _from_hub(facts: TextEncoder) -> Path:
 
 
 def _advice(facts: TextEncoder) -> str:
+    needed = [*facts.files, *([" or ".join(facts.weights)] if facts.weights else [])]
     at = f" at revision {facts.revision}" if facts.revision else ""
     return (
-        f"On a machine with network fetch {' and '.join(_NEEDED)} (and tokenizer_config.json if there is one) of "
+        f"On a machine with network fetch {' and '.join(needed)} (and tokenizer_config.json if there is one) of "
         f"{facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER."
     )
 
@@ -78,7 +105,9 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     sizes = _sizes(tensors)
     if files is None:
         return BertConfig(**sizes)
-    config = BertConfig.from_pretrained(str(files.folder), local_files_only=True)
+    config = BertConfig.from_dict(
+        {**_json(files.folder / "config.json"), "model_type": "bert"}
+    )  # whatever it is called
     for name, size in sizes.items():
         if getattr(config, name) != size:
             raise IntegrityError(
@@ -86,6 +115,16 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
                 f"has {size}. Give the folder of the text encoder that the checkpoint was trained with."
             )
     return config
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{path}: no JSON ({error}). Fetch it again.") from error
+    if not isinstance(said, dict):
+        raise IntegrityError(f"{path}: not a table of settings. Fetch it again.")
+    return said
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -102,13 +141,13 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return {**sizes, "num_hidden_layers": max(layers, default=-1) + 1}
 
 
-def bert(tensors: Mapping[str, Tensor], files: TextFiles | None) -> nn.Module:
-    """A BertModel with pooler, sized by `tensors`, on the meta device."""
+def bert(tensors: Mapping[str, Tensor], files: TextFiles | None, *, pooler: bool = True) -> nn.Module:
+    """A BertModel, with or without pooler, sized by `tensors`, on the meta device."""
     from transformers import BertModel
 
     config = bert_config(tensors, files)
     with torch.device("meta"):
-        model: nn.Module = BertModel(config)
+        model: nn.Module = BertModel(config, add_pooling_layer=pooler)
     for name, buffer in model.embeddings.named_buffers():  # type: ignore[union-attr]
         fresh = torch.zeros(buffer.shape, dtype=buffer.dtype)
         if name == "position_ids":

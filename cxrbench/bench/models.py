@@ -17,7 +17,7 @@ from cxrbench.encode import Encoder, Forward
 from cxrbench.errors import IntegrityError
 from cxrbench.ledger import Ledger, stamp
 from cxrbench.memo import Memo
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas, Recipe
 from cxrbench.record import ModelIdentity
 from cxrbench.settings import Settings
 from cxrbench.store import Key
@@ -167,10 +167,10 @@ def recipe_for(card: ModelCard, settings: Settings, polarity: str) -> tuple[str,
     )
     recipe = card.recipe(name)
     changes: dict[str, object] = {}
-    if recipe.geometry == "canvas":
+    if isinstance(recipe, Canvas):
         changes |= {"antialias": settings.antialias == "on", "floor": settings.canvas_floor}
     if settings.decode == "radiograph":
         changes |= {"decode": "radiograph", "polarity": "header"}
-    elif polarity == "negated":
+    elif polarity == "negated" and recipe.decode == "official":
         changes |= {"polarity": "negated" if settings.vindr_polarity == "released" else "header"}
-    return name, Recipe.model_validate({**recipe.model_dump(), **changes})
+    return name, type(recipe).model_validate({**recipe.model_dump(), **changes})

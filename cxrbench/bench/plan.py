@@ -121,6 +121,7 @@ def _check_groups(request: Request, tasks: list[TaskSpec]) -> None:
 
 def _models(request: Request, made: Plan) -> Iterator[BenchModel]:
     device = chosen_device(request.engine.device)
+    catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
     for name in _chosen(request.models, catalog.card_files(), "model"):
         card = catalog.load_card(name)
         try:

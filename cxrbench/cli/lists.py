@@ -15,11 +15,12 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
 
 
 def models() -> None:
-    """List the models: name, what it was trained on, and what it is."""
+    """List the models: name, what it was trained on, and what it is; last those that cannot be run."""
     from cxrbench import catalog
 
     cards = [catalog.load_card(name) for name in catalog.card_files()]
-    rows = [("name", "trained on", "title"), *((c.name, "+".join(c.pretraining), c.title) for c in cards)]
+    absent = [(m.name, "", f"{m.title}: cannot be run, see info") for m in catalog.unavailable_models().values()]
+    rows = [("name", "trained on", "title"), *((c.name, "+".join(c.pretraining), c.title) for c in cards), *absent]
     typer.echo("\n".join(_columns(rows)))
 
 
@@ -45,6 +46,8 @@ def info(
         _record(Path(name))
     elif name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
         typer.echo(catalog.load_card(name).model_dump_json(indent=1))
+    elif name in catalog.unavailable_models():
+        typer.echo(catalog.unavailable_models()[name].model_dump_json(indent=1))
     elif name in catalog.task_files():
         typer.echo(catalog.load_task(name).model_dump_json(indent=1))
     elif name in catalog.variant_files():
@@ -62,6 +65,7 @@ def _nothing(name: str) -> SpecError:
 
     known = [
         *catalog.card_files(),
+        *catalog.unavailable_models(),
         *catalog.task_files(),
         *catalog.variant_files(),
         *catalog.prompt_files(),

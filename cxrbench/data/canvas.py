@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data.grey import FloatArray
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 
 
-def fitted(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
+def fitted(height: int, width: int, recipe: Canvas) -> tuple[int, int]:
     """Height and width on the canvas; 0 is possible for pictures more oblong than the size.
 
     `released` floors a floating-point quotient, which makes the long side one pixel short for some sizes.
@@ -21,7 +21,7 @@ def fitted(height: int, width: int, recipe: Recipe) -> tuple[int, int]:
     return int(height / scale), int(width / scale)
 
 
-def laid_out(picture: FloatArray, recipe: Recipe) -> NDArray[np.float32]:
+def laid_out(picture: FloatArray, recipe: Canvas) -> NDArray[np.float32]:
     """(C, size, size) float32 from the resized picture (height, width): padded, then mean and std, then the cast.
 
     C is 1 where mean and std have one value: the three channels are equal and are expanded by whoever needs them.

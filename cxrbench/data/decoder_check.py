@@ -10,14 +10,17 @@ from PIL import Image
 from cxrbench.data.grey import ValueArray
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas, MinMax, Recipe, Resize, Steps
 
 JPEG_BASELINE, EXPLICIT = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-RECIPES = (
-    *(Recipe(size=64, antialias=smooth, polarity=way) for smooth in (False, True) for way in ("stored", "negated")),
-    *(Recipe(size=64, antialias=smooth, polarity="header", decode="radiograph") for smooth in (False, True)),
-    Recipe(size=224, polarity="header", mean=(0.5,), std=(0.5,)),
+SMALL = Resize(op="resize", to="exact", size=64, filter="bilinear")
+RECIPES: tuple[Recipe, ...] = (
+    *(Canvas(size=64, antialias=smooth, polarity=way) for smooth in (False, True) for way in ("stored", "negated")),
+    *(Canvas(size=64, antialias=smooth, polarity="header", decode="radiograph") for smooth in (False, True)),
+    Canvas(size=224, polarity="header", mean=(0.5,), std=(0.5,)),
+    Steps(kind="steps", polarity="negated", steps=(MinMax(op="min-max"), SMALL)),
+    Steps(kind="steps", polarity="header", decode="radiograph", steps=(SMALL,)),
 )
 
 

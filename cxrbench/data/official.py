@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from cxrbench.data import dicom, tone
-from cxrbench.data.grey import ValueArray, oddities
+from cxrbench.data.grey import Grey, ValueArray, oddities
 from cxrbench.data.tone import Tone
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Reading
 
 JPEGS = ("JPEG", "MPO")
 
@@ -29,11 +29,15 @@ class Plain:
     notes: tuple[str, ...]
 
 
-def draft(image: Image.Image, size: int) -> None:
-    """Ask Pillow for a JPEG at a reduced scale and as luma, as the released code does; raises ImageError.
+def draft(image: Image.Image, size: int | None) -> None:
+    """Ask Pillow for a JPEG as luma and, for a canvas of `size`, at a reduced scale, as the released code does.
 
     Other formats ignore the request. It is width over scale, a fraction, by the floor of height over scale.
+    Raises ImageError where nothing of the short side would be left.
     """
+    if size is None:
+        image.draft("L", None)
+        return
     width, height = image.size
     scale = max(width, height) / size
     asked = width / scale, height // scale
@@ -64,14 +68,42 @@ def from_raster(values: ValueArray) -> Plain:
     return Plain(first, None, oddities(first))
 
 
-def tone_of(plain: Plain, recipe: Recipe) -> Tone:
+def tone_of(plain: Plain, recipe: Reading) -> Tone:
     """How stored values become 0..1 under the recipe's polarity; raises ImageError where nothing can be stretched."""
+    negate, bounds = _negate(plain, recipe), _stretch(plain)
+    if bounds is None:
+        return tone.over_255_negated() if negate else tone.over_255()
+    return tone.stretched_negated(*bounds) if negate else tone.stretched(*bounds)
+
+
+def grey(plain: Plain, recipe: Reading) -> Grey:
+    """The same values on 0..255, or on the range that is stretched to it, at their full depth; same errors.
+
+    Rasters above 255, which the released reader lets beyond 1, are white there.
+    """
+    bounds = _stretch(plain)
+    low, high = (0, 255) if bounds is None else bounds
+    notes = plain.notes
+    if bounds is None and plain.values.max() > high:
+        notes += ("values above 255 count as white for the released reader's scale",)
+    if not _negate(plain, recipe):
+        return Grey(plain.values, low, high, notes)
+    return Grey(low + high - plain.values.astype(np.int64), low, high, notes)
+
+
+def _negate(plain: Plain, recipe: Reading) -> bool:
     if plain.inverted is None:
-        return tone.over_255()
-    negate = plain.inverted if recipe.polarity == "header" else recipe.polarity == "negated"
+        return False
+    return plain.inverted if recipe.polarity == "header" else recipe.polarity == "negated"
+
+
+def _stretch(plain: Plain) -> tuple[int, int] | None:
+    """Least and greatest value of a DICOM file that is stretched; None for everything that is only divided by 255."""
+    if plain.inverted is None:
+        return None
     low, high = int(plain.values.min()), int(plain.values.max())
     if low >= 0 and high <= 255:
-        return tone.over_255_negated() if negate else tone.over_255()
+        return None
     if low == high:
         raise ImageError(f"every pixel has the value {low}: the released reader divides by zero")
-    return tone.stretched_negated(low, high) if negate else tone.stretched(low, high)
+    return low, high

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data import canvas, dicom, display, official, raster, resize, tone
-from cxrbench.data.grey import ValueArray, refusing
+from cxrbench.data import canvas, dicom, display, official, raster, resize, steps, tone
+from cxrbench.data.grey import Grey, ValueArray, refusing
 from cxrbench.data.tone import Tone
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas, MinMax, Recipe, Steps
 
 Path = Literal["fast", "reference"]
 T = TypeVar("T")
@@ -59,6 +60,25 @@ class _Source:
         self._made: dict[Hashable, Any] = {}
 
     def pixels(self, recipe: Recipe) -> Pixels:
+        return self._stepped(recipe) if isinstance(recipe, Steps) else self._on_canvas(recipe)
+
+    def _stepped(self, recipe: Steps) -> Pixels:
+        key: Hashable = ("full", recipe.decode, recipe.polarity)
+        grey = self._once(key, lambda: self._full(recipe))
+        key = (key, isinstance(recipe.steps[0], MinMax))
+        picture = self._once(key, lambda: steps.first_picture(grey, recipe.steps[0]))
+        for step in recipe.steps:
+            key, before = (key, step), picture
+            picture = self._once(key, partial(steps.after, step, before))
+        return Pixels(steps.normalised(picture, recipe), grey.notes)
+
+    def _full(self, recipe: Steps) -> Grey:
+        """The grey picture at the file's full size."""
+        if recipe.decode == "official":
+            return official.grey(self._plain(None)[1], recipe)
+        return self._shown(None)[1]
+
+    def _on_canvas(self, recipe: Canvas) -> Pixels:
         decode = self._official if recipe.decode == "official" else self._radiograph
         need = (recipe.decode, recipe.polarity, recipe.size, recipe.floor)
         found = self._once(need, lambda: decode(recipe))
@@ -76,28 +96,35 @@ class _Source:
         )
         return Pixels(canvas.laid_out(picture, recipe), notes)
 
-    def _official(self, recipe: Recipe) -> _Decoded:
-        if self._stored is not None:
-            stored, key = self._stored, (recipe.decode, 0, 0)
-            plain = self._once(key, lambda: official.from_dicom(stored))
-        else:
-            image = raster.opened(self._data)
-            official.draft(image, recipe.size)
-            key = (recipe.decode, *image.size)
-            plain = self._once(key, lambda: official.from_raster(raster.loaded(image)))
+    def _official(self, recipe: Canvas) -> _Decoded:
+        key, plain = self._plain(recipe)
         return _Decoded((key, recipe.polarity), plain.values, official.tone_of(plain, recipe), plain.notes)
 
-    def _radiograph(self, recipe: Recipe) -> _Decoded:
+    def _radiograph(self, recipe: Canvas) -> _Decoded:
+        key, grey = self._shown(recipe)
+        return _Decoded(key, grey.values, tone.window(grey.low, grey.high), grey.notes)
+
+    def _plain(self, recipe: Canvas | None) -> tuple[Hashable, official.Plain]:
+        """What the released reader decodes; JPEG at a scale that is enough for the canvas, full without one."""
         if self._stored is not None:
-            stored, key = self._stored, (recipe.decode, 0, 0)
-            grey = self._once(key, lambda: display.grey(stored))
-        else:
-            image = raster.opened(self._data)
+            stored, key = self._stored, ("official", 0, 0)
+            return key, self._once(key, lambda: official.from_dicom(stored))
+        image = raster.opened(self._data)
+        official.draft(image, None if recipe is None else recipe.size)
+        key = ("official", *image.size)
+        return key, self._once(key, lambda: official.from_raster(raster.loaded(image)))
+
+    def _shown(self, recipe: Canvas | None) -> tuple[Hashable, Grey]:
+        """What the header asks for; JPEG at a scale that is enough for the canvas, full without one."""
+        if self._stored is not None:
+            stored, key = self._stored, ("radiograph", 0, 0)
+            return key, self._once(key, lambda: display.grey(stored))
+        image = raster.opened(self._data)
+        if recipe is not None:
             height, width = canvas.fitted(image.height, image.width, recipe)
             raster.draft(image, max(height, 1), max(width, 1))
-            key = (recipe.decode, *image.size)
-            grey = self._once(key, lambda: raster.grey(image))
-        return _Decoded(key, grey.values, tone.window(grey.low, grey.high), grey.notes)
+        key = ("radiograph", *image.size)
+        return key, self._once(key, lambda: raster.grey(image))
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:

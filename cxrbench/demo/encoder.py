@@ -20,7 +20,7 @@ from cxrbench import facts
 from cxrbench.adapters.dlilp import Vocabulary
 from cxrbench.data.images import read_bytes
 from cxrbench.data.pixels import pixels
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 from cxrbench.schema import read_toml
 
 FloatArray = NDArray[np.float32]
@@ -49,7 +49,7 @@ class Corpus:
     names: tuple[str, ...]
 
 
-def corpus(root: Path, recipe: Recipe) -> Corpus:
+def corpus(root: Path, recipe: Canvas) -> Corpus:
     """The frontal images of a CheXpert-shaped folder with its table of 0/1 labels (`train_visualCheXbert.csv`)."""
     with (root / "train_visualCheXbert.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["Frontal/Lateral"] == "Frontal"]
@@ -60,7 +60,7 @@ def corpus(root: Path, recipe: Recipe) -> Corpus:
     return Corpus(np.stack(images), labels, names)
 
 
-def _image(path: Path, recipe: Recipe) -> FloatArray:
+def _image(path: Path, recipe: Canvas) -> FloatArray:
     return pixels(read_bytes(path), path.name, [recipe])[0].array
 
 
@@ -129,7 +129,7 @@ def _augmented(images: Tensor, rng: torch.Generator) -> Tensor:
     return (images * contrast + brightness).clamp(0, 1)
 
 
-def card_text(name: str, weights: str, recipe: Recipe, taps: Sequence[tuple[str, int]]) -> str:
+def card_text(name: str, weights: str, recipe: Canvas, taps: Sequence[tuple[str, int]]) -> str:
     """A model card for the checkpoint, marked as made."""
     widths = "\n".join(f"{tap} = {width}" for tap, width in taps)
     return f'''name = "{name}"

@@ -10,7 +10,7 @@ from cxrbench.bench.run import Report, run
 from cxrbench.data.phantom.write import write
 from cxrbench.encode import Progress
 from cxrbench.published import published_table
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 from cxrbench.record import read_records
 from cxrbench.report.render import render
 from cxrbench.report.view import table_view
@@ -18,7 +18,7 @@ from cxrbench.report.view import table_view
 Say = Callable[[str], None]
 
 MODEL = "demo_unimodal"
-RECIPE = Recipe(size=64)
+RECIPE = Canvas(size=64)
 PRETRAINING_SEED, PRETRAINING_IMAGES = 1, 110  # another seed: other patients than in the evaluation sets
 
 

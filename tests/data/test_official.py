@@ -11,12 +11,12 @@ from PIL import Image
 from cxrbench.data.decoder_check import self_test
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 
 TRIMMED = Path(__file__).resolve().parent.parent / "fixtures" / "decode.npz"
 
 
-def golden(path: Path) -> Iterator[tuple[str, str, bytes, Recipe, np.ndarray]]:
+def golden(path: Path) -> Iterator[tuple[str, str, bytes, Canvas, np.ndarray]]:
     """Key, file name, bytes, recipe and expected pixels of every entry."""
     archive = np.load(path)
     for key in archive.files:
@@ -26,7 +26,7 @@ def golden(path: Path) -> Iterator[tuple[str, str, bytes, Recipe, np.ndarray]]:
         antialias, norm = parts[-1] == "antialias", parts[-1] == "norm"
         parts = parts[:-1] if antialias or norm else parts
         name = "/".join(parts[:-1])
-        recipe = Recipe(
+        recipe = Canvas(
             size=int(parts[-1]),
             antialias=antialias,
             polarity="negated" if "VinDr" in name else "stored",
@@ -64,7 +64,7 @@ def test_fast_path_equals_the_oracle_on_this_machine() -> None:
 
 def test_header_polarity_negates_only_what_the_header_calls_inverted() -> None:
     files = {name: data for _, name, data, _, _ in golden(TRIMMED)}
-    stored, negated, header = (Recipe(size=64, polarity=way) for way in ("stored", "negated", "header"))
+    stored, negated, header = (Canvas(size=64, polarity=way) for way in ("stored", "negated", "header"))
     for name, alike in (("other/bits12_MONOCHROME1.dcm", negated), ("other/bits12_MONOCHROME2.dcm", stored)):
         by_header, same = pixels(files[name], name, [header, alike])
         np.testing.assert_array_equal(by_header.array, same.array)
@@ -82,8 +82,8 @@ def saved(picture: np.ndarray, kind: str) -> bytes:
 def test_too_oblong_for_the_released_reader(kind: str) -> None:
     data = saved(np.arange(3000 * 2, dtype=np.uint8).reshape(2, 3000), kind)
     with pytest.raises(ImageError, match=r"thin: 3000 x 2 pixels.*canvas of 224.*radiograph"):
-        pixels(data, "thin", [Recipe()])
-    radiograph = Recipe(decode="radiograph", polarity="header")
+        pixels(data, "thin", [Canvas()])
+    radiograph = Canvas(decode="radiograph", polarity="header")
     picture = pixels(data, "thin", [radiograph])[0]
     assert any("one pixel" in note for note in picture.notes)
     assert picture.array[0, 0].max() > 0
@@ -92,4 +92,4 @@ def test_too_oblong_for_the_released_reader(kind: str) -> None:
 
 def test_deep_png_goes_beyond_one() -> None:
     data = saved(np.full((40, 40), 65535, dtype=np.uint16), "PNG")
-    assert pixels(data, "white", [Recipe()])[0].array.max() == 257.0
+    assert pixels(data, "white", [Canvas()])[0].array.max() == 257.0

@@ -12,11 +12,11 @@ from PIL import Image
 from cxrbench.data import canvas, resize, tone
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Recipe
+from cxrbench.recipe import Canvas
 
 SIDES = st.integers(1, 90)
 WIDTHS = st.integers(2, 90)  # with antialiasing torch 2.14 repeats one row in results that are one pixel wide
-RADIOGRAPH = Recipe(decode="radiograph", polarity="header")
+RADIOGRAPH = Canvas(decode="radiograph", polarity="header")
 
 
 def picture(height: int, width: int, seed: int = 0, top: int = 256) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_resize_at_true_sizes(rows: int, columns: int, antialias: bool) -> None:
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(SIDES, SIDES, st.sampled_from([256, 4096, 65536]), st.booleans(), st.sampled_from(["official", "radiograph"]))
 def test_fast_equals_reference(height: int, width: int, top: int, antialias: bool, decode: str) -> None:
-    recipe = Recipe(decode=decode, polarity="header", size=96, antialias=antialias)
+    recipe = Canvas(decode=decode, polarity="header", size=96, antialias=antialias)
     data = saved(picture(height, width, top, top))
     fast, plain = (pixels(data, "drawn", [recipe], way)[0] for way in ("fast", "reference"))
     np.testing.assert_allclose(fast.array, plain.array, rtol=3e-7, atol=1e-12)
@@ -78,24 +78,24 @@ def test_each_tone_commutes_with_the_resize(tones: tone.Tone, antialias: bool) -
 
 
 def test_released_floor_leaves_the_long_side_short_where_the_facts_say() -> None:
-    recipe = Recipe(size=224)
+    recipe = Canvas(size=224)
     short = [n for n in range(112, 5000) if max(canvas.fitted(n, n - 1, recipe)) == 223]
     assert len(short) == 450
     assert short[:10] == [116, 123, 130, 137, 144, 151, 158, 165, 225, 232]
     for size in (64, 512):
-        assert all(max(canvas.fitted(n, n - 1, Recipe(size=size))) == size for n in range(112, 5000))
+        assert all(max(canvas.fitted(n, n - 1, Canvas(size=size))) == size for n in range(112, 5000))
 
 
 @settings(derandomize=True)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
 def test_exact_floor_always_fills_the_long_side(height: int, width: int, size: int) -> None:
-    assert max(canvas.fitted(height, width, Recipe(size=size, floor="exact"))) == size
+    assert max(canvas.fitted(height, width, Canvas(size=size, floor="exact"))) == size
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30)])
 def test_border_is_zero_before_normalisation(height: int, width: int) -> None:
     data = saved(np.full((height, width), 255, dtype=np.uint8))
-    plain, normed = pixels(data, "white", [Recipe(size=50), Recipe(size=50, mean=(0.5,), std=(0.5,))])
+    plain, normed = pixels(data, "white", [Canvas(size=50), Canvas(size=50, mean=(0.5,), std=(0.5,))])
     assert plain.array[0, :height, :width].min() == 1.0
     assert plain.array.sum() == height * width
     np.testing.assert_array_equal(normed.array, plain.array * 2 - 1)
@@ -103,7 +103,7 @@ def test_border_is_zero_before_normalisation(height: int, width: int) -> None:
 
 def test_channels_follow_the_recipe() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    grey, colour = pixels(saved(picture(40, 40)), "x", [Recipe(size=32), Recipe(size=32, mean=mean, std=std)])
+    grey, colour = pixels(saved(picture(40, 40)), "x", [Canvas(size=32), Canvas(size=32, mean=mean, std=std)])
     assert grey.array.shape == (1, 32, 32)
     assert colour.array.shape == (3, 32, 32)
     assert grey.array.dtype == colour.array.dtype == np.float32
@@ -113,7 +113,7 @@ def test_channels_follow_the_recipe() -> None:
 
 def test_result_does_not_depend_on_the_other_recipes() -> None:
     data = saved(picture(700, 900), "JPEG")
-    recipes = [Recipe(size=s, antialias=a) for s in (64, 224, 512) for a in (False, True)] + [
+    recipes = [Canvas(size=s, antialias=a) for s in (64, 224, 512) for a in (False, True)] + [
         RADIOGRAPH,
         RADIOGRAPH.model_copy(update={"size": 64}),
     ]
@@ -131,6 +131,6 @@ def test_radiograph_is_scaled_by_its_own_range_and_kept_in_it() -> None:
 
 def test_errors_name_the_file_once() -> None:
     with pytest.raises(ImageError) as caught:
-        pixels(b"<html>please log in</html>", "a/b.png", [Recipe()])
+        pixels(b"<html>please log in</html>", "a/b.png", [Canvas()])
     assert str(caught.value).startswith("a/b.png: is a web page")
     assert str(caught.value).count("a/b.png") == 1

@@ -1,0 +1,151 @@
+"""What two-tower models share whose published zero-shot score is the cosine itself, without a temperature."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import ClassVar, Generic, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from cxrbench import digest, facts
+from cxrbench.adapters.base import EngineReport, OptionsT, Padding, Runtime, checked_options, checked_pixels
+from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.coverage import Coverage, coverage, require_complete
+from cxrbench.adapters.nets import frozen, settle, under
+from cxrbench.card import ModelCard, card_files, read_card
+from cxrbench.errors import SpecError
+from cxrbench.features import ImageFeatures, TextFeatures
+
+_CHECKED_SIZE = 224  # pixels a side of the random batch on which memory formats are compared
+
+
+class PlainCosine(ABC, Generic[OptionsT]):
+    """Layout, coverage, engine and score; a subclass brings its options, its networks and what they make of a batch.
+
+    `image_network`: the prefix of the one among `networks` that sees pixels.
+    """
+
+    revision: ClassVar[int] = 1
+    options_type: ClassVar[type]
+    image_network: ClassVar[str]
+
+    def __init__(
+        self, card: ModelCard, options: OptionsT, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+    ) -> None:
+        self.card, self.options, self.runtime, self.text_encoder = card, options, runtime, text_encoder
+        checkpoint = in_single_precision(checkpoint)
+        self.coverage = covered(type(self), checkpoint, card, options)
+        if not self.coverage.complete:
+            require_complete(self.coverage, checkpoint.path, card.name, _look_alikes(type(self), checkpoint, card))
+        used = {name: checkpoint.tensors[name] for name in self.coverage.used}
+        made = self.networks(used, card, options)
+        self.parts = {prefix: frozen(net, under(used, prefix), runtime.device) for prefix, net in made.items()}
+        self.engine = self._engine()
+
+    @classmethod
+    def options_digest(cls, card: ModelCard) -> str:
+        """See `Adapter.options_digest`."""
+        return digest.of_json(cls._options(card).model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
+        """See `Adapter.load`; raises SpecError for options that this adapter does not know."""
+        return cls(card, cls._options(card), checkpoint, text_encoder, runtime)
+
+    @classmethod
+    def _options(cls, card: ModelCard) -> OptionsT:
+        return cast(OptionsT, checked_options(card, cls.options_type))
+
+    @classmethod
+    @abstractmethod
+    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: OptionsT) -> dict[str, nn.Module]:
+        """All networks by the prefix of their tensors' names, on the meta device.
+
+        Only depths and the vocabulary are read off `tensors`, which may be those of any file.
+        """
+
+    @abstractmethod
+    def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        """Features of (N, 3, H, W) pixels on the model's device."""
+
+    @abstractmethod
+    def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
+        """Features of at least one text; none depends on its batch mates."""
+
+    def _engine(self) -> EngineReport:
+        device, precision = str(self.runtime.device), self.runtime.precision
+        network = self.parts[self.image_network]
+        plain = not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())  # nothing to gain without
+        if plain or self.runtime.memory_format == "contiguous":
+            return EngineReport(device, precision, "contiguous")
+        exact = replace(self.runtime, precision="float32")  # below it, rounding would hide what the check looks for
+        with torch.inference_mode():
+            chosen, found = settle(network, lambda pixels: self.image_vectors(pixels, exact).taps, _CHECKED_SIZE)
+        return EngineReport(device, precision, chosen, found)
+
+    def on_device(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) as the network wants them, from (N, 1 or 3, H, W) float32; SpecError for others."""
+        colour = checked_pixels(pixels).to(self.runtime.device, non_blocking=True).expand(-1, 3, -1, -1)
+        channels_last = self.engine.memory_format == "channels_last"
+        return colour.contiguous(memory_format=torch.channels_last) if channels_last else colour
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """See `Adapter.encode_image`."""
+        return self.image_vectors(self.on_device(pixels), self.runtime)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        """See `Adapter.encode_text`; padding enters no vector, so both ways of it give the same."""
+        if not texts or isinstance(texts, str):
+            raise SpecError("encode_text takes a list of at least one text")
+        return self.text_vectors(texts)
+
+    def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Cosines (N, P)."""
+        if images.joint is None:
+            raise SpecError(f"{self.card.name} scores joint vectors, and these images have none")
+        return images.joint @ texts.joint.T
+
+    def logit_scale(self, view: str) -> float:
+        """1: the cosines are the scores; raises SpecError for a view that the card does not have."""
+        if view not in self.card.zero_shot.views:
+            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.zero_shot.views)}")
+        return 1.0
+
+    def prototypes(self, classes: Sequence[str]) -> Tensor:
+        """Raises SpecError: there is no label side."""
+        raise SpecError(f"{self.card.name} has no label side: score {', '.join(classes)} by prompts")
+
+
+def require_size(pixels: Tensor, size: int, name: str) -> None:
+    """Raise SpecError unless the pixels are size x size: a transformer's positions fit no other."""
+    if pixels.shape[-2:] != (size, size):
+        raise SpecError(f"{name}: pixels are {tuple(pixels.shape)}; its image network takes {size} x {size} alone")
+
+
+def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint with half-precision tensors as float32, which is exact."""
+    single = {n: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for n, t in checkpoint.tensors.items()}
+    return replace(checkpoint, tensors=single)
+
+
+def covered(kind: type[PlainCosine[OptionsT]], checkpoint: Checkpoint, card: ModelCard, options: OptionsT) -> Coverage:
+    """The file against the layout; a name to be ignored may have `*` for numbers that the depth decides."""
+    found = checkpoint.tensors
+    ignored = {
+        name: reason for pattern, reason in card.weights.ignored.items() for name in found if fnmatchcase(name, pattern)
+    }
+    networks = kind.networks(found, card, options).items()
+    wanted = {prefix + name: tensor for prefix, net in networks for name, tensor in net.state_dict().items()}
+    return coverage(found, wanted, ignored)
+
+
+def _look_alikes(kind: type[PlainCosine[OptionsT]], checkpoint: Checkpoint, card: ModelCard) -> list[str]:
+    """Names of the zoo's other cards with this adapter whose layout the file has."""
+    others = map(read_card, card_files(facts.folder("model_zoo")))
+    alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
+    return [o.name for o in alike if covered(kind, checkpoint, o, checked_options(o, kind.options_type)).complete]

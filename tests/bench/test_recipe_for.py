@@ -1,0 +1,52 @@
+"""The variant's choices on both kinds of recipe."""
+
+import pytest
+
+from cxrbench import facts
+from cxrbench.bench.models import recipe_for
+from cxrbench.card import ModelCard, read_card
+from cxrbench.catalog import load_variant
+from cxrbench.recipe import Canvas, Resize, Steps
+from cxrbench.settings import Settings
+
+STEPPED = Steps(kind="steps", steps=(Resize(op="resize", to="exact", size=224, filter="bilinear"),))
+
+
+def card(**authors: object) -> ModelCard:
+    plain = read_card(facts.folder("model_zoo") / "dlilp_cm.toml")
+    return plain.model_copy(
+        update={"recipes": {"reality-check": Canvas(), "authors": STEPPED.model_copy(update=authors)}}
+    )
+
+
+def settings(**changes: str) -> Settings:
+    return load_variant("paper-code").settings.model_copy(update=changes)
+
+
+def test_released_preprocessing_takes_the_canvas_with_its_choices() -> None:
+    name, recipe = recipe_for(card(), settings(antialias="on", canvas_floor="exact"), "stored")
+    assert (name, recipe) == ("reality-check", Canvas(antialias=True, floor="exact"))
+
+
+@pytest.mark.parametrize(
+    ("decode", "polarity", "vindr", "expected"),
+    [
+        ("released", "stored", "released", ("official", "stored")),
+        ("released", "negated", "released", ("official", "negated")),
+        ("released", "negated", "header", ("official", "header")),
+        ("radiograph", "negated", "released", ("radiograph", "header")),
+    ],
+)
+def test_steps_take_the_decode_and_nothing_of_the_canvas(
+    decode: str, polarity: str, vindr: str, expected: tuple[str, str]
+) -> None:
+    choices = settings(preprocessing="authors", decode=decode, vindr_polarity=vindr, antialias="on")
+    name, recipe = recipe_for(card(), choices, polarity)
+    assert name == "authors"
+    assert recipe == STEPPED.model_copy(update={"decode": expected[0], "polarity": expected[1]})
+
+
+def test_a_card_that_reads_by_the_header_keeps_to_it() -> None:
+    reading = {"decode": "radiograph", "polarity": "header"}
+    _, recipe = recipe_for(card(**reading), settings(preprocessing="authors"), "negated")
+    assert recipe == STEPPED.model_copy(update=reading)

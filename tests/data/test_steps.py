@@ -1,0 +1,356 @@
+"""Stepped recipes against what the authors' own code made of the same pictures, level for level."""
+
+import io
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+
+from cxrbench import facts
+from cxrbench.card import card_files, read_card
+from cxrbench.data import raster, steps
+from cxrbench.data.area import area
+from cxrbench.data.grey import Grey
+from cxrbench.data.pixels import pixels
+from cxrbench.errors import ImageError
+from cxrbench.recipe import Canvas, Recipe, Steps
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
+SPELLED = tomllib.loads((FIXTURES / "recipes.toml").read_text())
+AUTHORS = {name: RECIPE.validate_python(spelled) for name, spelled in SPELLED["authors"].items()}
+REALITY = {name: RECIPE.validate_python(spelled) for name, spelled in SPELLED["reality-check"].items()}
+
+# All others agree to the last bit. The processor divides otherwise, torch sums the last resize in float32.
+OFF = {"medclip_processor": 3e-7, "chexzero": 2e-6}
+
+# What a golden file calls the pixels, and the recipe that makes them; `None`: the recipe of the file's own model.
+NAMES = {
+    "pixel_values": None,
+    "pixel_values_gray": None,
+    "pixel_uint8": None,
+    "pixel_values_eval": None,
+    "pixel_values_probe": "convirt_probe",
+    "benchx_pixels_0": "mgca_benchx",
+    "benchx_probe_pixels_0": "mgca_benchx_probe",
+}
+LONGER = {"op": "resize", "to": "longer", "size": 9, "filter": "area"}
+STEPPED = {
+    "kind": "steps",
+    "steps": [{"op": "min-max"}, {"op": "resize", "to": "exact", "size": 24, "filter": "bicubic"}],
+}
+PLAIN = {"kind": "steps", "steps": STEPPED["steps"][1:]}
+
+
+def saved(values: np.ndarray, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, kind)
+    return out.getvalue()
+
+
+def made(recipe: Recipe, picture: np.ndarray) -> np.ndarray:
+    return pixels(saved(picture), "made", [recipe])[0].array
+
+
+def drawn(height: int, width: int, seed: int = 0, top: int = 256) -> np.ndarray:
+    kind = np.uint8 if top <= 256 else np.uint16
+    return np.random.default_rng(seed).integers(0, top, (height, width)).astype(kind)
+
+
+def dicom(values: np.ndarray, bits: int, photometric: str = "MONOCHROME2") -> bytes:
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, "2.25.1"
+    made.Rows, made.Columns = values.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, photometric
+    made.BitsAllocated, made.BitsStored, made.HighBit = values.dtype.itemsize * 8, bits, bits - 1
+    made.PixelRepresentation = 0
+    made.PixelData = values.tobytes()
+    made["PixelData"].VR = "OB" if values.dtype.itemsize == 1 else "OW"
+    out = io.BytesIO()
+    made.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def worst(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference; one stored channel stands for equal ones, or for the first of three."""
+    found = found[:1] if len(expected) == 1 else np.broadcast_to(found, (len(expected), *found.shape[1:]))
+    assert found.shape == expected.shape
+    return float(np.abs(found.astype(np.float64) - expected).max())
+
+
+def test_fixture_is_reproduced() -> None:
+    archive, compared = np.load(FIXTURES / "recipe_pixels.npz"), set()
+    for key in archive.files:
+        if not key.startswith("pixels/"):
+            continue
+        _, name, image, step = key.split("/")
+        found = made(AUTHORS[name], archive[f"image/{image}"])[:, :: int(step), :: int(step)]
+        assert worst(found, archive[key]) <= OFF.get(name, 0), key
+        compared.add(name)
+    assert compared == set(AUTHORS)
+
+
+def test_fixture_of_the_papers_own_input_is_reproduced() -> None:
+    archive, compared = np.load(FIXTURES / "recipe_pixels.npz"), set()
+    for key in archive.files:
+        kind, name, *rest = key.split("/")
+        if not kind.startswith("reality-check"):
+            continue
+        recipe = REALITY[name].model_copy(update={"antialias": kind.endswith("antialias")})
+        found = made(recipe, archive[f"image/{rest[0]}"])[0, :: int(rest[1]), :: int(rest[1])]
+        np.testing.assert_array_equal(found, archive[key], key)
+        compared.add(name)
+    assert compared == {"medclip", "gloria", "biovil", "cxr_clip", "medklip", "kad", "kad_224"}
+
+
+def test_chexzero_canvas_before_its_last_resize() -> None:
+    archive = np.load(FIXTURES / "recipe_pixels.npz")
+    bare = AUTHORS["chexzero"].model_copy(update={"resample": None, "mean": (0.0,), "std": (1.0,)})
+    for image in ("middle", "large"):
+        np.testing.assert_array_equal(made(bare, archive[f"image/{image}"])[0, ::4, ::4], archive[f"canvas/{image}"])
+
+
+def golden(folder: Path, name: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each array of pixels in a model's golden file: its key, what our recipe makes, what theirs made."""
+    archive = np.load(folder / name / "golden.npz")
+    for suffix in ("", "_small", "_large"):
+        if f"images{suffix}" not in archive.files:
+            continue
+        for key, other in NAMES.items():
+            if key + suffix not in archive.files:
+                continue
+            by = "medclip_processor" if name.startswith("medclip") and key == "pixel_values" else other or name
+            theirs = archive[key + suffix]
+            ours = np.stack([made(AUTHORS[by], image) for image in archive[f"images{suffix}"][: len(theirs)]])
+            theirs = theirs if theirs.ndim == 4 else theirs[:, None]
+            yield f"{by}/{key}{suffix}", ours * (255 if key == "pixel_uint8" else 1), theirs
+        if f"pixel_values{suffix}_every4" in archive.files:
+            ours = made(AUTHORS[name], archive[f"images{suffix}"][0])[None, :, ::4, ::4]
+            yield f"{name}/pixel_values{suffix}_every4", ours, archive[f"pixel_values{suffix}_every4"]
+
+
+def test_every_golden_file_is_reproduced(shared: Path) -> None:
+    folder, compared, off = shared / "parity", 0, {}
+    for name in sorted(name for name in AUTHORS if (folder / name).is_dir()):
+        for key, ours, theirs in golden(folder, name):
+            compared += 1
+            difference = max(worst(*pair) for pair in zip(ours, theirs, strict=True))
+            if difference > max(OFF.get(key.split("/")[0], 0), 1e-5 if "uint8" in key else 0):
+                off[key] = difference
+    assert (compared, off) == (45, {})
+
+
+def test_area_is_opencv() -> None:
+    """Outputs of OpenCV 5.0.0 for pictures drawn from one generator, in the file's order of sizes."""
+    archive, rng = np.load(FIXTURES / "area.npz"), np.random.default_rng(7)
+    for key in archive.files:
+        height, width, _ = (int(n) for n in key.split("x"))
+        picture = rng.integers(0, 256, (height, width)).astype(np.uint8)
+        np.testing.assert_array_equal(area(picture, *archive[key].shape), archive[key], key)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.integers(0, 255))
+def test_area_keeps_a_flat_picture(height: int, width: int, size: int, level: int) -> None:
+    factor = size / max(height, width)
+    small = area(np.full((height, width), level, np.uint8), max(int(height * factor), 1), max(int(width * factor), 1))
+    assert np.abs(small.astype(int) - level).max() <= (1 if factor > 1 else 0)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.integers(2, 400), st.integers(1, 300))
+def test_resample_is_torch(before: int, size: int) -> None:
+    plane = drawn(before, before).astype(np.float32) / np.float32(60)
+    recipe = Steps.model_validate(
+        {
+            "kind": "steps",
+            "steps": [{"op": "resize", "to": "exact", "size": before, "filter": "bilinear"}],
+            "divisor": 1,
+            "std": [60],
+            "resample": {"size": size, "filter": "bicubic"},
+        }
+    )
+    assert recipe.size == size
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(plane)[None, None], (size, size), mode="bicubic", align_corners=False
+    )
+    assert worst(made(recipe, drawn(before, before)), expected[0].numpy()) < 1e-4
+
+
+@pytest.mark.parametrize("side", [40, 300])  # by arithmetic, by table
+def test_min_max_starts_from_full_depth(side: int) -> None:
+    deep = drawn(side, side, top=3000) + 700
+    data = dicom(deep.astype(np.uint16), 12)
+    wide = deep.astype(np.float64)
+    expected = ((wide - wide.min()) / (wide.max() - wide.min()) * 255).astype(np.uint8)
+    recipe = Steps.model_validate({"kind": "steps", "steps": [{"op": "min-max"}, *same(side)]})
+    for reading in ({}, {"decode": "radiograph", "polarity": "header"}):
+        found = pixels(data, "deep", [recipe.model_copy(update=reading)])[0].array
+        np.testing.assert_array_equal(np.rint(found[0] * 255), expected)
+
+
+def same(side: int) -> list[dict[str, object]]:
+    """A resize that changes nothing of a picture with this side."""
+    return [{"op": "resize", "to": "exact", "size": side, "filter": "bilinear"}]
+
+
+@pytest.mark.parametrize("side", [40, 300])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.float64])
+def test_eight_bits_are_the_range_rounded(side: int, kind: type) -> None:
+    values = (
+        np.random.default_rng(1).integers(-900, 3000, (side, side)) % 251
+        if kind is np.uint8
+        else np.random.default_rng(1).integers(0 if kind is np.uint16 else -900, 3000, (side, side))
+    ).astype(kind)
+    found = steps.eight_bit(Grey(values, 17.0, 240.0))
+    expected = np.rint((np.clip(values.astype(np.float64), 17, 240) - 17) / 223 * 255)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_polarity_acts_before_the_steps(bits: int, photometric: str) -> None:
+    values = drawn(24, 24, bits, 2**bits)
+    data = dicom(values, bits, photometric=photometric)
+    stored, negated, header = (
+        pixels(data, "x", [Steps.model_validate({**PLAIN, "polarity": way})])[0].array
+        for way in ("stored", "negated", "header")
+    )
+    np.testing.assert_allclose(negated, 1 - stored, atol=1.01 / 255)
+    np.testing.assert_array_equal(header, negated if photometric == "MONOCHROME1" else stored)
+    assert np.abs(negated - stored).max() > 0.9
+
+
+def test_a_deep_raster_is_white_for_the_released_reader_and_whole_for_the_other() -> None:
+    deep = np.linspace(300, 60000, 24 * 24).reshape(24, 24).astype(np.uint16)
+    released = pixels(saved(deep), "deep", [Steps.model_validate(PLAIN)])[0]
+    assert released.array.min() == 1
+    assert any("above 255 count as white" in note for note in released.notes)
+    whole = made(Steps.model_validate({**PLAIN, "decode": "radiograph", "polarity": "header"}), deep)
+    assert (whole.min(), whole.max()) == (0, 1)
+
+
+def test_a_picture_of_one_value_is_black_and_noted() -> None:
+    found = pixels(saved(np.full((40, 40), 9, np.uint8)), "flat", [Steps.model_validate(STEPPED)])[0]
+    assert found.array.max() == 0
+    assert any("every pixel has the value 9" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [("gloria", (4, 3000)), ("cxr_clip", (9000, 2)), ("medclip", (2, 9000)), ("chexzero", (2, 900))],
+)
+def test_oblong_pictures_are_refused(recipe: str, shape: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=r"strip: \d+ x \d+ pixels .*Leave it out"):
+        pixels(saved(drawn(*shape)), "strip", [AUTHORS[recipe]])
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(16, 700), st.integers(16, 700), st.sampled_from(sorted(AUTHORS)))
+def test_every_size_ends_in_the_recipes_square(height: int, width: int, name: str) -> None:
+    recipe = AUTHORS[name]
+    array = made(recipe, drawn(height, width))
+    assert array.shape == (len(recipe.mean), recipe.size, recipe.size)
+    assert array.dtype == np.float32
+
+
+def test_longer_cut_may_leave_the_long_side_short() -> None:
+    bare = AUTHORS["chexzero"].model_copy(update={"resample": None, "mean": (0.0,), "std": (1.0,)})
+    short = [n for n in range(321, 4500) if int(n * (320 / n)) == 319]
+    assert (short[:5], len(short)) == ([581, 606, 616, 623, 638], 60)
+    for height, rows in ((580, 320), (581, 319)):
+        assert int(made(bare, np.full((height, 400), 255, np.uint8)).max(axis=(0, 2)).astype(bool).sum()) == rows
+
+
+def test_result_does_not_depend_on_the_other_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(drawn(900, 700), "JPEG")
+    header = {"decode": "radiograph", "polarity": "header"}
+    recipes = [*AUTHORS.values(), *(r.model_copy(update=header) for r in AUTHORS.values()), Canvas(size=64)]
+    alone = [pixels(data, "x", [recipe])[0].array for recipe in recipes]
+    sizes, loaded = [], raster.loaded
+    monkeypatch.setattr(raster, "loaded", lambda image: (sizes.append(image.size), loaded(image))[1])
+    together = pixels(data, "x", recipes)
+    for expected, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(found.array, expected)
+    assert sorted(sizes) == [(88, 113), (700, 900), (700, 900)]  # the canvas' draft, and each reader once
+
+
+def test_fast_equals_reference() -> None:
+    recipes = [Steps.model_validate(STEPPED), *AUTHORS.values()]
+    for data in (dicom(drawn(211, 190, 1, 4096), 12, photometric="MONOCHROME1"), saved(drawn(300, 200), "JPEG")):
+        for fast, plain in zip(pixels(data, "x", recipes), pixels(data, "x", recipes, "reference"), strict=True):
+            np.testing.assert_array_equal(fast.array, plain.array)
+
+
+REFUSED = {
+    "end with pad, crop or an exact resize": [LONGER],
+    "min-max must be the first step": [*same(9), {"op": "min-max"}],
+    "pad to 9 needs a resize": [{"op": "pad", "size": 9}],
+    "pad to 8 needs a resize": [
+        {"op": "resize", "to": "longer", "size": 9, "filter": "area"},
+        {"op": "pad", "size": 8},
+    ],
+    "crop to 9 needs a resize": [
+        {"op": "resize", "to": "longer", "size": 9, "filter": "area"},
+        {"op": "crop", "size": 9},
+    ],
+    "does not match any of the expected tags": [{"op": "sharpen"}],
+    "at least 1 item": [],
+    "Extra inputs": [{"op": "crop", "size": 4, "offset": 1}],
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_steps_that_cannot_be_done_are_refused(reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        RECIPE.validate_python({"kind": "steps", "steps": REFUSED[reason]})
+
+
+def test_a_recipe_without_a_kind_is_a_canvas_and_an_unknown_kind_is_refused() -> None:
+    assert RECIPE.validate_python({"size": 64}) == Canvas(size=64)
+    for kind in ("magic", 3):
+        with pytest.raises(ValidationError, match="'canvas', 'steps'"):
+            RECIPE.validate_python({"kind": kind})
+
+
+def test_digests_tell_recipes_apart_and_survive_writing() -> None:
+    distinct = {recipe.model_dump_json(): recipe.digest for recipe in (*AUTHORS.values(), *REALITY.values())}
+    assert len(set(distinct.values())) == len(distinct) == 12 + 2
+    for recipe in (*AUTHORS.values(), *REALITY.values()):
+        again = RECIPE.validate_json(RECIPE.dump_json(recipe))
+        assert (again, again.digest) == (recipe, recipe.digest)
+
+
+def test_cards_spell_these_recipes() -> None:
+    for path in card_files(facts.folder("model_zoo")):
+        card = read_card(path)
+        for name, authors in AUTHORS.items():
+            if card.name not in {f"{name}{edition}" for edition in ("", "_m", "_mc", "_mcc")}:
+                continue
+            assert card.recipe("authors") == authors, card.name
+            if name in REALITY:
+                assert card.recipe("reality-check") == REALITY[name], card.name
+
+
+def test_decoding_loads_no_torch() -> None:
+    program = (
+        "import io, sys\nfrom PIL import Image\nfrom cxrbench.data.pixels import pixels\n"
+        "from cxrbench.recipe import Steps\n"
+        f"recipe = Steps.model_validate({AUTHORS['chexzero'].model_dump(mode='json')!r})\n"
+        "out = io.BytesIO()\nImage.new('L', (50, 40)).save(out, 'PNG')\n"
+        "pixels(out.getvalue(), 'x', [recipe])\nassert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

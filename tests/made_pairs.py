@@ -1,0 +1,117 @@
+"""MedCLIP and GLoRIA with made weights in the published layouts, and what the authors' code made of them."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from made_lightning import save_lightning
+from made_weights import FIXTURES, fixture_json, make_checkpoint, zoo_card
+from PIL import Image
+from torch import Tensor
+
+from cxrbench.adapters.base import Runtime, adapter_class, load_adapter
+from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.nets import relative_difference
+from cxrbench.card import RecipeName
+from cxrbench.data.pixels import pixels
+from cxrbench.features import ImageFeatures
+from cxrbench.recipe import Recipe
+
+Golden = dict[str, np.ndarray]
+SCALES = {"medclip": (0.5862785803043838, 0.27950088968644304), "gloria": (0.5, 0.5)}  # mean, std
+
+
+def golden(name: str, folder: Path | None = None) -> Golden:
+    """Figures of seed 0: those committed (two images), or all that the parity folder `folder` holds (four images)."""
+    place = FIXTURES if folder is None else folder
+    with np.load(place / name / "golden.npz") as stored:
+        found = {key: stored[key] for key in stored.files}
+    mean, std = SCALES[name.removesuffix("_vit")]
+    for key in [key for key in found if key.startswith("resized")]:  # committed as 8 bits: a quarter of the size
+        scaled = (found[key][:, None].astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+        found[key.replace("resized", "pixel_values")] = scaled
+    return found
+
+
+def prompts(name: str) -> Any:
+    """`prompts` of the text rows, `long`, `class_prompts` in the order of the columns."""
+    return fixture_json(f"{name}/prompts.json.gz")
+
+
+def text_folder(name: str) -> Path:
+    """Tokenizer and configuration: four layers (GLoRIA five), 278 words."""
+    return FIXTURES / name.removesuffix("_vit") / "text"
+
+
+def tensors(name: str) -> dict[str, Tensor]:
+    """The tensors of a published file."""
+    told = fixture_json(f"{name}/layout.json.gz")
+    literal = told["not_from_fill"]
+    made = make_checkpoint(entry for entry in told["tensors"] if entry[0].rpartition(".")[2] not in literal)
+    given = {key: torch.tensor(value) for key, value in literal.items()}
+    names = [entry[0] for entry in told["tensors"]]
+    return {name: made[name] if name in made else given[name.rpartition(".")[2]] for name in names}
+
+
+def write(name: str, made: Mapping[str, Tensor], path: Path) -> Path:
+    """The published file with these tensors, in its container."""
+    if name == "gloria":
+        save_lightning(path, made)
+    else:
+        torch.save(dict(made), path)
+    return path
+
+
+def loaded(name: str, path: Path, recipe: RecipeName = "authors") -> Any:
+    """The model of the zoo's card with a made file."""
+    return load_adapter(zoo_card(name), path, text_folder(name), recipe=recipe)
+
+
+def refused(name: str, made: Mapping[str, Tensor]) -> None:
+    """Try to load the card's model with these tensors, without a file."""
+    card = zoo_card(name)
+    checkpoint = Checkpoint(Path("made.bin"), "0" * 64, made)
+    adapter_class(card).load(card, checkpoint, text_folder(name), Runtime(torch.device("cpu")))
+
+
+class Encoded:
+    """A model whose batches are encoded once: features by the bytes of the pixels."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._kept: dict[bytes, ImageFeatures] = {}
+
+    def __call__(self, pixels: np.ndarray | Tensor) -> ImageFeatures:
+        """What the model makes of these pixels."""
+        batch = torch.as_tensor(pixels)
+        key = batch.numpy().tobytes()
+        if key not in self._kept:
+            self._kept[key] = self.model.encode_image(batch)
+        return self._kept[key]
+
+
+def from_files(images: np.ndarray, recipe: Recipe) -> Tensor:
+    """What a recipe makes of 8-bit images (N, H, W), each written as PNG: (N, C, size, size)."""
+    arrays = []
+    for number, image in enumerate(images):
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, format="PNG")
+        arrays.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [recipe])[0].array))
+    return torch.stack(arrays)
+
+
+def assert_equal(
+    found: Tensor | None, wanted: np.ndarray, tolerance: float = 1e-4, centred: float | None = None
+) -> None:
+    """Rows within the tolerance relative to their largest value, also when the mean row is taken off (`centred`)."""
+    reference = torch.from_numpy(wanted)
+    assert found is not None
+    assert found.shape == reference.shape
+    assert found.dtype == torch.float32
+    assert relative_difference(found, reference) <= tolerance
+    if len(reference) > 1:
+        mean = reference.mean(dim=0)
+        assert relative_difference(found - mean, reference - mean) <= (centred or tolerance)
