@@ -14,7 +14,7 @@ from cxrbench.bench.plan import Cell
 from cxrbench.bench.predictions import FoldScores
 from cxrbench.bench.wording import Wording, wording
 from cxrbench.errors import DataError
-from cxrbench.evaluate.linear_probe import fit, probe_scores
+from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.zero_shot import ClassVectors, class_vectors, scores
 from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
@@ -23,7 +23,7 @@ from cxrbench.settings import Settings
 FloatArray = NDArray[np.float32]
 Features = Callable[[str, Sequence[str]], FloatArray]  # tap and image ids to (n, dim)
 
-PROBE_C, PROBE_WEIGHT = 0.316, "balanced"  # the paper's linear probe, section 4
+PROBE_WEIGHT = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,20 @@ class Measured:
 
 
 def measure(
-    cell: Cell, folds: Sequence[IdFold], features: Features, left_out: set[str], settings: Settings
+    cell: Cell, folds: Sequence[IdFold], part: str, features: Features, left_out: set[str], settings: Settings
 ) -> Measured:
-    """The cell's folds evaluated on the images that could be read; rows of the others are left out of every fold."""
+    """The cell's folds evaluated on the images that could be read; rows of the others are left out of every fold.
+
+    `part` names the part of the split that the folds score. Raises NotApplicableError for classes that the model cannot
+    be scored on, DataError for folds that hold too little.
+    """
+    if cell.shots is not None:
+        for fold in folds:  # as drawn: an unreadable image must not end the cell
+            _check_shots(fold.train[cell.shots][1], cell.shots)
     kept = [_without(fold, left_out) for fold in folds]
     if cell.protocol == "zero-shot":
-        return _zero_shot(cell, kept, features, settings)
-    return _linear_probe(cell, kept, features, settings)
+        return _zero_shot(cell, kept, part, features, settings)
+    return _linear_probe(cell, kept, part, features, settings)
 
 
 def _without(fold: IdFold, left_out: set[str]) -> IdFold:
@@ -56,7 +63,7 @@ def _without(fold: IdFold, left_out: set[str]) -> IdFold:
     return IdFold(fold.fold, {k: keep(rows) for k, rows in fold.train.items()}, keep(fold.test), fold.random_state)
 
 
-def _zero_shot(cell: Cell, folds: Sequence[IdFold], features: Features, settings: Settings) -> Measured:
+def _zero_shot(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
     model, labels = cell.model, group_labels(cell.data.task, cell.group, settings)
     name = model.card.view_name(cell.group, settings.dlilp_head)
     view, scale = model.card.zero_shot.views[name], model.logit_scale(name)
@@ -66,7 +73,7 @@ def _zero_shot(cell: Cell, folds: Sequence[IdFold], features: Features, settings
     for fold, words in distinct:
         vectors = model.prototypes(labels) if words is None else _class_vectors(cell, words, settings)
         predictions.append(FoldScores(fold.fold, *fold.test, scores(features(view.tap, fold.test[0]), vectors, scale)))
-    protocol = ProtocolIdentity(protocol="zero-shot", view=name, tap=view.tap, logit_scale=scale)
+    protocol = ProtocolIdentity(protocol="zero-shot", view=name, tap=view.tap, part=part, logit_scale=scale)
     prompts = _prompt_identity(cell, [words for _, words in distinct])
     return _measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
 
@@ -108,27 +115,35 @@ class FoldExtra:
     iterations: int | None = None
 
 
-def _linear_probe(cell: Cell, folds: Sequence[IdFold], features: Features, settings: Settings) -> Measured:
+def _linear_probe(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
     assert cell.shots is not None
     labels = group_labels(cell.data.task, cell.group, settings)
     tap = cell.model.card.probe_tap(settings.features, cell.shots, cell.group)
     predictions, extras, version = [], [], ""
     for fold in folds:
         train, truth = fold.train[cell.shots]
-        probe = fit(features(tap, train), truth, len(labels), C=PROBE_C, solver=settings.solver)
+        probe = fit(features(tap, train), truth, len(labels), solver=settings.solver)
         predictions.append(FoldScores(fold.fold, *fold.test, probe_scores(probe, features(tap, fold.test[0]))))
         extras.append(FoldExtra(train, probe.iterations))
         version = probe.version
     protocol = ProtocolIdentity(
         protocol="linear-probe",
         tap=tap,
+        part=part,
         shots=cell.shots,
-        C=PROBE_C,
+        C=STRENGTH,
         class_weight=PROBE_WEIGHT,
         solver=settings.solver,
         solver_version=version,
     )
     return _measured(cell, settings, protocol, predictions, extras, None)
+
+
+def _check_shots(labels: NDArray[np.int64], shots: int) -> None:
+    """Nothing, or DataError: no class has so many images, so this is no K-shot probe."""
+    most = int(np.bincount(labels).max()) if len(labels) else 0
+    if most < shots:
+        raise DataError(f"K = {shots}: no class of the training part has more than {most} images; ask for fewer shots")
 
 
 def _measured(
