@@ -6,6 +6,7 @@ for bit, and once as it chooses itself (channels-last), within 5e-5. Loading and
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +27,7 @@ def rows(material: Material, rounds: int) -> list[Row]:
         child("forward:decoded", files=material.files(next(iter(KINDS)), IMAGES), out=str(pixels))
         card = str(material.cards[0])
         arms = {
-            name: lambda name=name: child(f"forward:{name}", card=card, pixels=str(pixels), out=f"{folder}/{name}.npy")
+            name: partial(child, f"forward:{name}", card=card, pixels=str(pixels), out=f"{folder}/{name}.npy")
             for name in ("plain", "exact", "chosen")
         }
         runs = alternated(arms, rounds)

@@ -1,12 +1,13 @@
 """CPU time of one sweep through three models over that of their forward passes alone.
 
-Both arms load the models, run one batch and read one file of each kind before the clock starts, so start-up is in
-neither. The sweep: read, hash, decode, batch, forward, append to a cold store. The other arm: the same forward passes
-by the same engine, on batches that are decoded and stacked already. Image counts are multiples of the batch size, so
-nothing is padded. The second arm also clocks decoding alone, by the same functions without the harness.
+Both arms load the models, run one batch, test the reader and read one file of each kind before the clock starts, so
+start-up is in neither. The sweep: read, hash, decode, batch, forward, append to a cold store. The other arm: the same
+forward passes by the same engine, on batches that are decoded and stacked already; it also clocks decoding alone, by
+the same functions without the harness.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,18 +18,19 @@ from benchmarks.rounds import Row, Target, alternated, child, cpu_seconds, ratio
 if TYPE_CHECKING:
     from cxrbench.bench.models import BenchModel
 
+IMAGES = 32  # of each kind: a multiple of the batch size, so that nothing is padded
 Kinds = Mapping[str, Sequence[str]]  # kind of file to paths
 
 
-def rows(material: Material, rounds: int, images: int) -> list[Row]:
+def rows(material: Material, rounds: int) -> list[Row]:
     """Harness overhead and glue, for each kind of file and for all of them together."""
     arguments: dict[str, object] = {
         "cards": [str(card) for card in material.cards],
-        "kinds": {kind: material.files(kind, images) for kind in KINDS},
+        "kinds": {kind: material.files(kind, IMAGES) for kind in KINDS},
     }
-    arms = {name: lambda name=name: child(f"overhead:{name}", **arguments) for name in ("sweep", "forward")}
+    arms = {name: partial(child, f"overhead:{name}", **arguments) for name in ("sweep", "forward")}
     found = alternated(arms, rounds)
-    return [row for kind in (*KINDS, "mix") for row in _rows(kind, found, images * (3 if kind == "mix" else 1))]
+    return [row for kind in (*KINDS, "mix") for row in _rows(kind, found, IMAGES * (3 if kind == "mix" else 1))]
 
 
 def _rows(kind: str, found: Mapping[str, Sequence[Mapping[str, Any]]], images: int) -> list[Row]:
@@ -63,19 +65,18 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
         encoders = {(one := model.encoder(Canvas())).key: one for model in models}
         store, spent = Store(Path(cache)), {}
         for kind, files in kinds.items():
-            paths = {Path(name): list(encoders) for name in files}
             ledger = Ledger(Path(cache), Path(files[0]).parent)
-            spent[kind], told = cpu_seconds(
-                lambda paths=paths, ledger=ledger: encode(
-                    paths,
-                    encoders,
-                    store,
-                    lambda path: ledger,
-                    batch_size=engine.batch_size,
-                    workers=engine.threads,
-                    progress=Quiet(),
-                )
+            once = partial(
+                encode,
+                {Path(name): list(encoders) for name in files},
+                encoders,
+                store,
+                lambda path, ledger=ledger: ledger,  # type: ignore[misc]
+                batch_size=engine.batch_size,
+                workers=engine.threads,
+                progress=Quiet(),
             )
+            spent[kind], told = cpu_seconds(once)
             assert told.encoded == len(models) * len(files), told
     return {"sweep": spent}
 
@@ -88,22 +89,16 @@ def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     import numpy as np
 
     from cxrbench.bench.request import Engine
-    from cxrbench.data.images import read_bytes
-    from cxrbench.data.pixels import pixels
     from cxrbench.recipe import Canvas
 
     engine, spent, decode = Engine(device="cpu"), {}, {}
     with TemporaryDirectory() as cache:
         forwards = [model.encoder(Canvas()).forward() for model in _ready(cards, kinds, engine, Path(cache))]
     for kind, files in kinds.items():
-        decode[kind], images = cpu_seconds(
-            lambda files=files: [pixels(read_bytes(Path(f)), f, [Canvas()])[0].array for f in files]
-        )
+        decode[kind], images = cpu_seconds(partial(_pixels, files))
         size = engine.batch_size
         batches = [np.stack(images[first : first + size]) for first in range(0, len(images), size)]
-        spent[kind], _ = cpu_seconds(
-            lambda batches=batches: [forward(batch) for batch in batches for forward in forwards]
-        )
+        spent[kind], _ = cpu_seconds(partial(_all, forwards, batches))
     return {"forward": spent, "decode": decode}
 
 
@@ -114,13 +109,29 @@ def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "lis
     from cxrbench.bench.models import bench_model
     from cxrbench.bench.request import Places
     from cxrbench.catalog import load_card
+    from cxrbench.data.decoder_check import self_test
+    from cxrbench.recipe import Canvas
+
+    models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu", alone=True) for card in cards]
+    for model in models:
+        model.encoder(Canvas()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
+    self_test()
+    for files in kinds.values():
+        _pixels(files[:1])
+    return models
+
+
+def _pixels(files: Sequence[str]) -> list[Any]:
+    """Decoding without the harness: (1, 224, 224) float32 each."""
     from cxrbench.data.images import read_bytes
     from cxrbench.data.pixels import pixels
     from cxrbench.recipe import Canvas
 
-    models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu") for card in cards]
-    for model in models:
-        model.encoder(Canvas()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
-    for files in kinds.values():
-        pixels(read_bytes(Path(files[0])), files[0], [Canvas()])
-    return models
+    return [pixels(read_bytes(Path(file)), file, [Canvas()])[0].array for file in files]
+
+
+def _all(forwards: Sequence[Any], batches: Sequence[Any]) -> None:
+    """Every batch through every model, in the order of a sweep."""
+    for batch in batches:
+        for forward in forwards:
+            forward(batch)

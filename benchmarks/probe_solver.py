@@ -36,10 +36,20 @@ class Comparison:
     rows: int
     sklearn_ms: float
     converged_ms: float
-    ratio: float
-    spread: float
+    ratios: tuple[float, ...]
     sklearn_gradient: float
     converged_gradient: float
+
+    @property
+    def ratio(self) -> float:
+        """The middle ratio."""
+        return float(np.median(self.ratios))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over median."""
+        low, high = np.percentile(self.ratios, [25, 75])
+        return float(high - low) / self.ratio
 
     @property
     def verdict(self) -> str:
@@ -131,10 +141,9 @@ def _all(runs: FloatArray) -> FloatArray:
 
 
 def _comparison(classes: str, rows: int, theirs: FloatArray, ours: FloatArray) -> Comparison:
-    ratios = theirs[:, 0] / ours[:, 0]
-    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    ratios = tuple(float(ratio) for ratio in theirs[:, 0] / ours[:, 0])
     (their_ms, their_gradient), (our_ms, our_gradient) = np.median(theirs, axis=0), np.median(ours, axis=0)
-    return Comparison(classes, rows, their_ms, our_ms, middle, (high - low) / middle, their_gradient, our_gradient)
+    return Comparison(classes, rows, their_ms, our_ms, ratios, their_gradient, our_gradient)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,22 +16,24 @@ from cxrbench.bench.plan import Cell, Plan
 from cxrbench.bench.request import Places, Request
 from cxrbench.bench.run import Report
 from cxrbench.catalog import load_card
+from cxrbench.data.decoder_check import self_test
 
 LIBRARIES = ("pandas", "pyarrow.parquet", "pydicom.pixels", "scipy.optimize", "sklearn.linear_model", "torchvision")
 
 
 @contextmanager
 def warm(cards: Sequence[str], batch_size: int) -> Iterator[None]:
-    """Within it, a run finds its libraries imported and its models loaded, each after one batch."""
+    """Within it, a run finds its libraries imported, its reader tested and its models loaded, each after one batch."""
     import torch
 
     for name in LIBRARIES:
         importlib.import_module(name)
+    self_test()
     adapters: dict[str, Adapter] = {}
     for card in map(load_card, cards):
         adapters[card.name] = load_adapter(card)
         adapters[card.name].encode_image(torch.zeros(batch_size, 1, 224, 224))
-    with patch.object(cxrbench.bench.models, "load_adapter", lambda card, *rest: adapters[card.name]):
+    with patch.object(cxrbench.bench.models, "load_adapter", lambda card, *_, **__: adapters[card.name]):
         yield
 
 

@@ -27,9 +27,9 @@ def run(
     variant: str = "paper-code",
     settings: Mapping[str, str] | None = None,
     prompts: Sequence[str] = ("all",),
-    text_encoder: Path | None = None,
+    text_encoder: Path | str | None = None,
     out: Path | str = "results",
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     device: str = "auto",
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
     batch_size: int = 32,
@@ -39,9 +39,14 @@ def run(
 ) -> "Report":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
-    Returns the records and whatever went wrong; raises SpecError for a name that does not exist.
+    Returns the records and whatever went wrong; raises SpecError for a name that does not exist, TypeError for a
+    string where a list of names is wanted.
     """
     from cxrbench import cpu
+
+    for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols), ("groups", groups)):
+        if isinstance(names, str):
+            raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
     cpu.prepare()
     from cxrbench.bench.request import Engine, Places, Request, default_cache
@@ -57,7 +62,13 @@ def run(
         variant=variant,
         choices=dict(settings or {}),
         prompts=tuple(prompts),
-        places=Places(_by_name(data_root), _by_name(weights), text_encoder, Path(out), cache or default_cache()),
+        places=Places(
+            _by_name(data_root),
+            _by_name(weights),
+            None if text_encoder is None else Path(text_encoder),
+            Path(out),
+            default_cache() if cache is None else Path(cache),
+        ),
         engine=Engine(device, precision, batch_size, workers),
         allow_missing=allow_missing,
         resume=resume,
@@ -68,13 +79,13 @@ def run(
 def _by_name(where: Path | str | Mapping[str, Path] | None) -> Mapping[str, Path]:
     if where is None:
         return {}
-    return dict(where) if isinstance(where, Mapping) else {"": Path(where)}
+    return {name: Path(path) for name, path in where.items()} if isinstance(where, Mapping) else {"": Path(where)}
 
 
 def load_model(
     name: str,
-    weights: Path | None = None,
-    text_encoder: Path | None = None,
+    weights: Path | str | None = None,
+    text_encoder: Path | str | None = None,
     device: str = "auto",
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> "Adapter":
@@ -83,7 +94,9 @@ def load_model(
     from cxrbench.bench.models import chosen_device
     from cxrbench.catalog import load_card
 
-    return load_adapter(load_card(name), weights, text_encoder, chosen_device(device), precision)
+    file = None if weights is None else Path(weights)
+    folder = None if text_encoder is None else Path(text_encoder)
+    return load_adapter(load_card(name), file, folder, chosen_device(device), precision)
 
 
 def load_task(name: str) -> "TaskSpec":

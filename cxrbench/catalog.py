@@ -14,6 +14,8 @@ from cxrbench.schema import read_toml
 from cxrbench.settings import SettingDocs, Variant
 from cxrbench.task import TaskSpec, read_task
 
+_PAPERS_ORDER = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
+
 
 def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
     """The error for a name that does not exist, with the nearest ones that do."""
@@ -68,8 +70,9 @@ def refuse_unavailable(names: Iterable[str]) -> None:
 
 def task_files() -> dict[str, Path]:
     """Tasks by name: built-in ones in the paper's order, then those of entry points `cxrbench.tasks`."""
-    order = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
-    own = {name: facts.folder("tasks") / f"{name}.toml" for name in order}
+    found = {path.stem: path for path in sorted(facts.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    order = [name for name in _PAPERS_ORDER if name in found]
+    own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     return own | {n: p for n, p in _plugin_files("cxrbench.tasks").items() if n not in own}
 
 

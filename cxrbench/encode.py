@@ -1,28 +1,23 @@
 """Images once through every model that wants them: one decoding sweep, a store of embeddings at its end."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Literal, Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.data.decoder_check import self_test
-from cxrbench.data.images import read_bytes
-from cxrbench.data.pixels import pixels
-from cxrbench.errors import ImageError
-from cxrbench.ledger import Ledger, Stamp, stamp
-from cxrbench.recipe import Recipe
-from cxrbench.store import Embeddings, Key, Store, Writer
+from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Work, decoded
+from cxrbench.errors import CxrBenchError
+from cxrbench.ledger import Ledger, Stamp
+from cxrbench.shard import Writer
+from cxrbench.store import Embeddings, Key, Store
 
 FloatArray = NDArray[np.float32]
-Forward = Callable[[FloatArray], Mapping[str, FloatArray]]  # (B, C, H, W) to taps of (B, dim)
 
 
 class Progress(Protocol):
@@ -38,16 +33,6 @@ class Progress(Protocol):
         """The sweep is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """One model with one recipe. `forward` gives its network, loaded when the first image needs it."""
-
-    key: Key
-    recipe: Recipe
-    dims: Mapping[str, int]  # tap to dimension
-    forward: Callable[[], Forward]
-
-
 @dataclass(slots=True)
 class Sweep:
     """What a sweep found: contents by path, what could not be read, and how much work it was."""
@@ -55,41 +40,10 @@ class Sweep:
     content: dict[Path, str] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reasons by content
+    broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # models that could not go on, and why
+    reader: Reader = "fast"
     decoded: int = 0
     encoded: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """One file: its content, and the pixels for every key that wants it and has not got it."""
-
-    path: Path
-    at: Stamp | None
-    content: str = ""  # known even for some files that fail
-    pixels: Mapping[Key, tuple[FloatArray, tuple[str, ...]]] = field(default_factory=dict)
-    failed: str = ""
-
-
-class _Claims:
-    """Which contents each key has or is about to get, so that no image goes through a model twice."""
-
-    def __init__(self, have: Mapping[Key, Embeddings]) -> None:
-        self._have, self._claimed, self._lock = have, set[tuple[Key, str]](), Lock()
-
-    def take(self, content: str, keys: Sequence[Key]) -> list[Key]:
-        with self._lock:
-            wanted = [k for k in keys if content not in self._have[k] and (k, content) not in self._claimed]
-            self._claimed.update((key, content) for key in wanted)
-            return wanted
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
-
-    encoders: Mapping[Key, Encoder]
-    claims: _Claims
-    reader: Literal["fast", "reference"]
 
 
 class _Batch:
@@ -123,6 +77,35 @@ class _Batch:
         return count
 
 
+class _Notebook:
+    """Collects what files hold and hands it to their ledgers some hundred at a time, and at the end."""
+
+    _EVERY = 256
+
+    def __init__(self, ledgers: Callable[[Path], Ledger]) -> None:
+        self._ledgers, self._entries = ledgers, list[tuple[Path, Stamp, str]]()
+
+    def add(self, path: Path, at: Stamp, content: str) -> None:
+        self._entries.append((path, at, content))
+        if len(self._entries) >= self._EVERY:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        by_ledger: dict[int, tuple[Ledger, list[tuple[Path, Stamp, str]]]] = {}
+        for entry in self._entries:
+            ledger = self._ledgers(entry[0])
+            by_ledger.setdefault(id(ledger), (ledger, []))[1].append(entry)
+        for ledger, entries in by_ledger.values():
+            ledger.add(entries)
+        self._entries = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hand_over()
+
+
 def encode(
     demands: Mapping[Path, Sequence[Key]],
     encoders: Mapping[Key, Encoder],
@@ -135,7 +118,8 @@ def encode(
 ) -> Sweep:
     """Bring every wanted embedding into the store; what is there already is neither decoded nor encoded.
 
-    `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing.
+    `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing;
+    a model that cannot be loaded, or whose vectors are not finite, is reported and ends only itself.
     Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
     """
     sweep = Sweep()
@@ -143,18 +127,21 @@ def encode(
     pending = _pending(demands, have, ledgers, sweep)
     if not pending:
         return sweep
+    sweep.reader = "fast" if self_test().passed else "reference"
     with ExitStack() as stack:
-        batches = _batches(
-            encoders, store, {k: sum(k in keys for keys in pending.values()) for k in encoders}, batch_size, stack
-        )
-        work = _Work(encoders, _Claims(have), "fast" if self_test().passed else "reference")
+        counts = {key: sum(key in keys for keys in pending.values()) for key in encoders}
+        batches = {
+            key: _Batch(encoder, batch_size, _lazy_writer(store, encoder, counts[key], stack))
+            for key, encoder in encoders.items()
+        }
+        notebook = stack.enter_context(_Notebook(ledgers))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
-        for item in _decoded(pending, work, workers, stack):
-            _take(item, batches, sweep, ledgers)
+        for item in decoded(pending, Work(encoders, Claims(have), sweep.reader), workers, stack):
+            _take(item, batches, sweep, notebook)
             progress.advance()
-        for batch in batches.values():
-            sweep.encoded += batch.flush()
+        for key in encoders:
+            _advance(key, sweep, batches[key].flush)
     _spread_failures(sweep)
     return sweep
 
@@ -184,53 +171,18 @@ def _pending(
     return pending
 
 
-def _batches(
-    encoders: Mapping[Key, Encoder], store: Store, counts: Mapping[Key, int], size: int, stack: ExitStack
-) -> dict[Key, _Batch]:
-    return {
-        key: _Batch(encoder, size, _lazy_writer(store, encoder, counts[key], stack))
-        for key, encoder in encoders.items()
-    }
-
-
 def _lazy_writer(store: Store, encoder: Encoder, capacity: int, stack: ExitStack) -> Callable[[], Writer]:
     opened: list[Writer] = []
 
     def writer() -> Writer:
         if not opened:
-            opened.append(stack.enter_context(store.writer(encoder.key, capacity, encoder.dims)))
+            opened.append(stack.enter_context(store.writer(encoder.key, capacity, encoder.dims, encoder.engine())))
         return opened[0]
 
     return writer
 
 
-def _decoded(pending: Mapping[Path, Sequence[Key]], work: _Work, workers: int, stack: ExitStack) -> Iterator[_Decoded]:
-    """Files read and decoded by threads a little ahead of the models, handed over in order."""
-    pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode"))
-    ahead: deque[Future[_Decoded]] = deque()
-    stack.callback(lambda: [future.cancel() for future in ahead])
-    for path, keys in pending.items():
-        ahead.append(pool.submit(_decode, path, keys, work))
-        if len(ahead) > 4 * workers:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
-
-
-def _decode(path: Path, keys: Sequence[Key], work: _Work) -> _Decoded:
-    at, content = stamp(path), ""
-    try:
-        data = read_bytes(path)
-        content = digest.of_bytes(data)
-        recipes = {key: work.encoders[key].recipe for key in work.claims.take(content, keys)}
-        distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
-        made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
-    except ImageError as error:
-        return _Decoded(path, at, content, failed=str(error))
-    return _Decoded(path, at, content, {key: (made[r].array, made[r].notes) for key, r in recipes.items()})
-
-
-def _take(item: _Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, ledgers: Callable[[Path], Ledger]) -> None:
+def _take(item: Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, notebook: _Notebook) -> None:
     if item.failed:
         sweep.content.pop(item.path, None)
         sweep.unreadable[item.path] = item.failed
@@ -239,8 +191,18 @@ def _take(item: _Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, ledgers: 
         return
     sweep.content[item.path] = item.content
     if item.at is not None:
-        ledgers(item.path).add([(item.path, item.at, item.content)])
+        notebook.add(item.path, item.at, item.content)
     if item.pixels:
         sweep.decoded += 1
     for key, (image, notes) in item.pixels.items():
-        sweep.encoded += batches[key].add(item.content, image, notes)
+        _advance(key, sweep, partial(batches[key].add, item.content, image, notes))
+
+
+def _advance(key: Key, sweep: Sweep, step: Callable[[], int]) -> None:
+    """One step of one model; an error of ours ends this model's part of the sweep and no other's."""
+    if key in sweep.broken:
+        return
+    try:
+        sweep.encoded += step()
+    except CxrBenchError as error:
+        sweep.broken[key] = error

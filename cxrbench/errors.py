@@ -13,6 +13,10 @@ class SpecError(CxrBenchError):
     exit_code = 2
 
 
+class NotApplicableError(SpecError):
+    """A model that by its own design cannot be scored on these classes: a dash in a table, not a failure."""
+
+
 class DataError(CxrBenchError):
     """Images or label tables that are missing, or do not hold what the data set's documentation says."""
 

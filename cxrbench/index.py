@@ -57,7 +57,7 @@ class Findings:
 
     missing: tuple[str, ...] = ()  # in the table, no file
     extra: tuple[str, ...] = ()  # a file, in no table
-    duplicate: tuple[str, ...] = ()  # one id, several files: the first path in sorted order is used
+    duplicate: tuple[str, ...] = ()  # one id, several files: the one where the id says, else the first, is used
     notes: tuple[str, ...] = ()
 
 

@@ -31,7 +31,7 @@ class Lines:
         """See `encode.Progress`."""
         self._total, self._done, self._what = total, 0, what
         self._began = self._said = time.monotonic()
-        print(f"encoding {total} images with {what}", file=self._out, flush=True)
+        print(f"reading {total} images for {what}", file=self._out, flush=True)
 
     def advance(self) -> None:
         """See `encode.Progress`."""
@@ -49,7 +49,7 @@ class Lines:
         rate = self._done / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
         print(
-            f"encoded {self._done} of {self._total} images, {rate:.1f} images/s, {left:.0f} s left",
+            f"{self._done} of {self._total} images done, {rate:.1f} images/s, {left:.0f} s left",
             file=self._out,
             flush=True,
         )
@@ -72,7 +72,7 @@ class Bar:
             console=Console(stderr=True),
         )
         self._began, self._done = time.monotonic(), 0
-        self._task = self._bar.add_task(f"encoding with {what}", total=total, rate="–")
+        self._task = self._bar.add_task(f"images for {what}", total=total, rate="–")
         self._bar.start()
 
     def advance(self) -> None:

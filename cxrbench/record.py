@@ -28,16 +28,22 @@ class ModelIdentity(Facts):
     weights_sha256: str
     card_digest: str
     text_encoder: str | None
+    text_encoder_digest: str | None  # of the tokenizer and text configuration that were used, None where none was
     pretraining: str
     synthetic: bool
 
 
 class DataIdentity(Facts):
-    """Which images with which labels; `reference` compares the partition with the digests the task file gives."""
+    """Which images with which labels.
+
+    `contents_digest` is over the bytes of the images that were used; `reference` compares the partition with the
+    digests that the task file gives.
+    """
 
     task: str
     split: str
     partition_digest: str
+    contents_digest: str
     reference: Literal["match", "differs", "unknown"]
     group: str
     labels: tuple[str, ...]
@@ -71,6 +77,7 @@ class ProtocolIdentity(Facts):
     protocol: Protocol
     view: str | None = None  # zero-shot: which head scored
     tap: str  # which embedding was used
+    part: str  # which part of the split was scored
     shots: int | None = None
     C: float | None = None
     class_weight: str | None = None
@@ -110,15 +117,21 @@ class CodeIdentity(Facts):
 
 
 class Runtime(Facts):
-    """Where and how it ran; nothing here enters the record's identity."""
+    """Where and how it ran; nothing here enters the record's identity.
 
+    `engines` computed the embeddings, in this run or an earlier one; the rest tells of the run that wrote the record,
+    with its counts over all cells.
+    """
+
+    engines: tuple[Mapping[str, str], ...]
     started: str
-    seconds: float
+    run_seconds: float
     device: str
     precision: str
     batch_size: int
-    images_decoded: int
-    images_encoded: int
+    run_images_decoded: int
+    run_images_encoded: int
+    reader: Literal["fast", "reference"]
     versions: Mapping[str, str]
 
 
@@ -191,6 +204,12 @@ def read_record(path: Path) -> Record:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def read_records(out: Path) -> list[Record]:
-    """All records below the results folder, sorted by path."""
-    return [read_record(path) for path in sorted((out / "records").glob("*/*/*.json"))]
+def read_records(out: Path) -> tuple[list[Record], int]:
+    """All records below the results folder, sorted by path, and how many files there are no record of this version."""
+    records, foreign = [], 0
+    for path in sorted((out / "records").glob("*/*/*.json")):
+        try:
+            records.append(read_record(path))
+        except IntegrityError:
+            foreign += 1
+    return records, foreign

@@ -4,7 +4,7 @@
 the whole resolved bundle, and records of different bundles are never compared without saying so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -64,17 +64,20 @@ class Variant(Facts):
             raise SpecError(f"variant {self.name} names no split of {task}: it has {', '.join(self.splits)}")
         return self.splits[task]
 
-    def with_choices(self, changes: Mapping[str, str]) -> "Variant":
+    def with_choices(self, changes: Mapping[str, str], tasks: Iterable[str] = ()) -> "Variant":
         """This bundle with single choices replaced (`rsna.split=gloria`, `lp.solver=scikit-learn`), renamed after them.
 
-        Raises SpecError for a setting or choice that does not exist; a task's split is checked where it is loaded.
+        `tasks` may get a split though the bundle names none. A choice that is the bundle's own changes nothing. Raises
+        SpecError for a setting or choice that does not exist; a task's split is checked where it is loaded.
         """
+        own = self.settings.model_dump(mode="json") | {f"{task}.split": name for task, name in self.splits.items()}
+        changes = {name: choice for name, choice in changes.items() if own.get(name) != choice}
         if not changes:
             return self
         splits, settings = dict(self.splits), self.settings.model_dump(mode="json")
         for name, choice in changes.items():
             task, _, kind = name.rpartition(".")
-            if kind == "split" and task in splits:
+            if kind == "split" and task in {*splits, *tasks}:
                 splits[task] = choice
             elif name in settings:
                 settings[name] = choice

@@ -25,8 +25,9 @@ def made_record(**changes: Any) -> Record:
             "revision": 1,
             "weights_file": "clip_CM.pth",
             "weights_sha256": "a" * 64,
-            "card_digest": "c" * 64,
+            "card_digest": catalog.load_card("clip_cm").digest,
             "text_encoder": None,
+            "text_encoder_digest": None,
             "pretraining": "C+M",
             "synthetic": False,
         },
@@ -34,6 +35,7 @@ def made_record(**changes: Any) -> Record:
             "task": "rsna",
             "split": variant.splits["rsna"],
             "partition_digest": "e" * 64,
+            "contents_digest": "b" * 64,
             "reference": "match",
             "group": "all",
             "labels": ["Normal", "Pneumonia"],
@@ -43,7 +45,7 @@ def made_record(**changes: Any) -> Record:
             "synthetic": False,
         },
         "preprocessing": {"name": "reality-check", "digest": Canvas().digest, "recipe": Canvas().model_dump()},
-        "protocol": {"protocol": "linear-probe", "tap": "pooled", "shots": 16},
+        "protocol": {"protocol": "linear-probe", "tap": "pooled", "part": "test", "shots": 16},
         "folds": [
             {"fold": number, "metrics": {"balanced_accuracy": value}, **fold}
             for number, value in enumerate((0.9, 0.91))
@@ -54,12 +56,14 @@ def made_record(**changes: Any) -> Record:
         "code": {"version": "0.1.0", "sources": "0" * 16},
         "runtime": {
             "started": "2026-01-01T00:00:00+00:00",
-            "seconds": 1.0,
+            "run_seconds": 1.0,
+            "engines": [],
+            "reader": "fast",
             "device": "cpu",
             "precision": "float32",
             "batch_size": 32,
-            "images_decoded": 0,
-            "images_encoded": 0,
+            "run_images_decoded": 0,
+            "run_images_encoded": 0,
             "versions": {},
         },
     }

@@ -13,11 +13,25 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cxrbench"
 LAYERS: list[set[str]] = [
     {"errors", "facts", "digest", "durable", "cpu"},
     {"schema"},
-    {"recipe", "index", "settings", "prompts", "published", "task", "features", "ledger", "memo", "store", "progress"},
+    {
+        "recipe",
+        "index",
+        "settings",
+        "prompts",
+        "published",
+        "task",
+        "features",
+        "ledger",
+        "memo",
+        "store",
+        "shard",
+        "progress",
+    },
     {"card", "record"},
     {"catalog"},
+    {"comparable"},
     {"data", "adapters", "evaluate"},
-    {"encode"},
+    {"encode", "decoding"},
     {"bench", "report"},
     {"demo"},
     {"cli"},
@@ -68,6 +82,6 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_no_module_is_longer_than_it_should_be() -> None:
     long = {
-        str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300
+        str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 250
     }
     assert not long

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cxrbench import digest
 from cxrbench.errors import IntegrityError
-from cxrbench.store import Key, Store, read_shard, shard_folders
+from cxrbench.shard import read_shard, shard_folders
+from cxrbench.store import Key, Store
 
 KEY = Key(adapter="a:B", revision=1, options="o", weights="w" * 64, recipe="r" * 64, precision="float32")
 DIMS = {"pooled": 5, "joint": 3}

@@ -148,9 +148,12 @@ def load_adapter(
     precision: Precision = "float32",
     *,
     memory_format: Literal["auto", "contiguous"] = "auto",
+    sha256: str | None = None,
     recipe: RecipeName = "reality-check",
 ) -> Adapter:
     """The model of a card with the weights of a file, on a device, for the pixels of one of its recipes.
+
+    `sha256`, where given, must be that of the file.
 
     The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
     Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
@@ -159,11 +162,13 @@ def load_adapter(
     path = find_weights(card, weights)
     facts = card.weights
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    if sha256 not in (None, checkpoint.sha256):
+        raise IntegrityError(f"{path}: sha256 is {checkpoint.sha256}; it was {sha256} a moment ago. Run again.")
     if card.weights.sha256 not in (None, checkpoint.sha256):
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return kind.load(card, checkpoint, text_encoder, Runtime(_device(device), precision, memory_format, recipe))
+    return kind.load(card, checkpoint, text_encoder, Runtime(known_device(device), precision, memory_format, recipe))
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:
@@ -193,7 +198,8 @@ def checked_pixels(pixels: Tensor) -> Tensor:
     return pixels
 
 
-def _device(name: str) -> torch.device:
+def known_device(name: str) -> torch.device:
+    """The device of that name; raises SpecError if there is none here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -35,7 +35,7 @@ from cxrbench.adapters.dlilp_layout import (
 from cxrbench.adapters.nets import frozen, resnet, settle, under, width
 from cxrbench.adapters.text import BertText, text_files
 from cxrbench.card import ModelCard
-from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.errors import IntegrityError, NotApplicableError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 
 
@@ -115,7 +115,7 @@ class DLILP(DualEncoder):
     def _text(self) -> BertText:
         encoder = self.card.text_encoder
         if encoder is None or TEXT_HEAD not in self._own:
-            raise SpecError(f"{self.card.name} has no text side: it is scored by prototypes")
+            raise NotApplicableError(f"{self.card.name} has no text side: it is scored by prototypes")
         files = text_files(encoder, self._text_encoder)
         return BertText(self._bert, files, encoder.max_tokens, self._runtime.device)
 
@@ -127,7 +127,7 @@ class DLILP(DualEncoder):
     @property
     def _words(self) -> Vocabulary:
         if self._vocabulary is None:
-            raise SpecError(f"{self.card.name} has no label side: it is scored by prompts")
+            raise NotApplicableError(f"{self.card.name} has no label side: it is scored by prompts")
         return self._vocabulary
 
     def logit_scale(self, view: str) -> float:

@@ -12,7 +12,7 @@ from cxrbench.adapters.coverage import Coverage, coverage
 from cxrbench.adapters.nets import resnet, under, width
 from cxrbench.adapters.text import bert
 from cxrbench.card import ModelCard, card_files, read_card
-from cxrbench.errors import SpecError
+from cxrbench.errors import NotApplicableError
 from cxrbench.schema import Facts, read_toml
 
 Strategy = Literal["clip", "unicl", "unimodal", "dlilp"]
@@ -45,10 +45,10 @@ class Vocabulary(Facts):
     aliases: Mapping[str, tuple[str, ...]]
 
     def rows(self, name: str) -> list[int]:
-        """Row numbers of the prototypes of a class; raises SpecError that lists the vocabulary."""
+        """Row numbers of the prototypes of a class; raises NotApplicableError that lists the vocabulary."""
         wanted = self.aliases.get(name.lower(), (name.lower(),))
         if any(category not in self.categories for category in wanted):
-            raise SpecError(
+            raise NotApplicableError(
                 f"there is no prototype for class {name!r}; the label side knows: {', '.join(self.categories)}; "
                 f"and under another name: {', '.join(self.aliases)}. Score the class by prompts, or leave it out."
             )

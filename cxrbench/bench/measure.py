@@ -13,17 +13,17 @@ from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.plan import Cell
 from cxrbench.bench.predictions import FoldScores
 from cxrbench.bench.wording import Wording, wording
-from cxrbench.errors import DataError
-from cxrbench.evaluate.linear_probe import fit, probe_scores
+from cxrbench.errors import DataError, NotApplicableError
+from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
-from cxrbench.evaluate.zero_shot import ClassVectors, class_vectors, scores
+from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vectors, scores, standardised
 from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.settings import Settings
 
 FloatArray = NDArray[np.float32]
 Features = Callable[[str, Sequence[str]], FloatArray]  # tap and image ids to (n, dim)
 
-PROBE_C, PROBE_WEIGHT = 0.316, "balanced"  # the paper's linear probe, section 4
+PROBE_WEIGHT = "balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,20 @@ class Measured:
 
 
 def measure(
-    cell: Cell, folds: Sequence[IdFold], features: Features, left_out: set[str], settings: Settings
+    cell: Cell, folds: Sequence[IdFold], part: str, features: Features, left_out: set[str], settings: Settings
 ) -> Measured:
-    """The cell's folds evaluated on the images that could be read; rows of the others are left out of every fold."""
+    """The cell's folds evaluated on the images that could be read; rows of the others are left out of every fold.
+
+    `part` names the part of the split that the folds score. Raises NotApplicableError for classes that the model cannot
+    be scored on, DataError for folds that hold too little.
+    """
+    if cell.shots is not None:
+        for fold in folds:  # as drawn: an unreadable image must not end the cell
+            _check_shots(fold.train[cell.shots][1], cell.shots)
     kept = [_without(fold, left_out) for fold in folds]
     if cell.protocol == "zero-shot":
-        return _zero_shot(cell, kept, features, settings)
-    return _linear_probe(cell, kept, features, settings)
+        return _zero_shot(cell, kept, part, features, settings)
+    return _linear_probe(cell, kept, part, features, settings)
 
 
 def _without(fold: IdFold, left_out: set[str]) -> IdFold:
@@ -56,19 +63,45 @@ def _without(fold: IdFold, left_out: set[str]) -> IdFold:
     return IdFold(fold.fold, {k: keep(rows) for k, rows in fold.train.items()}, keep(fold.test), fold.random_state)
 
 
-def _zero_shot(cell: Cell, folds: Sequence[IdFold], features: Features, settings: Settings) -> Measured:
+def _zero_shot(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
     model, labels = cell.model, group_labels(cell.data.task, cell.group, settings)
     name = model.card.view_name(cell.group, settings.dlilp_head)
-    view, scale = model.card.zero_shot.views[name], model.logit_scale(name)
+    view = model.card.zero_shot.views[name]
+    if view.scoring == "interaction":
+        raise NotApplicableError(
+            f"{model.card.name} scores tokens of image and text together; such scores are not computed by runs, "
+            "only its linear probes are"
+        )
+    scale = model.logit_scale(name)
     drawn = [wording(cell.prompts, labels, settings, f.random_state) if cell.prompts else None for f in folds]
     distinct = _distinct(folds, drawn, whole=settings.resplit != "released")
     predictions = []
     for fold, words in distinct:
-        vectors = model.prototypes(labels) if words is None else _class_vectors(cell, words, settings)
-        predictions.append(FoldScores(fold.fold, *fold.test, scores(features(view.tap, fold.test[0]), vectors, scale)))
-    protocol = ProtocolIdentity(protocol="zero-shot", view=name, tap=view.tap, logit_scale=scale)
+        images = features(view.tap, fold.test[0])
+        if words is None:
+            found = scores(images, model.prototypes(labels), scale)
+        else:
+            found = _prompt_scores(cell, images, words, scale, settings)
+        predictions.append(FoldScores(fold.fold, *fold.test, found))
+    protocol = ProtocolIdentity(protocol="zero-shot", view=name, tap=view.tap, part=part, logit_scale=scale)
     prompts = _prompt_identity(cell, [words for _, words in distinct])
     return _measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
+
+
+def _prompt_scores(
+    cell: Cell, images: FloatArray, words: Wording, scale: float, settings: Settings
+) -> NDArray[np.floating[Any]]:
+    """Scores (n, C) of image vectors against the prompts of each class, pooled and standardised as the card says."""
+    pooling = cell.model.card.zero_shot.pooling
+    projected = pooling == "projected-embedding"
+    rows = [cell.model.prompt_vectors(prompts, settings, projected=projected) for prompts in words.values()]
+    vectors, owner = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    if pooling == "mean" or pooling == "max":  # noqa: PLR1714 - a tuple would not narrow the type
+        found = class_scores(scores(images, vectors, scale), owner, pooling)
+    else:
+        how: ClassVectors = "mean" if pooling == "embedding" and settings.ensemble == "released" else "renormalised"
+        found = scores(images, class_vectors(vectors, owner, len(rows), how), scale)
+    return standardised(found) if cell.model.card.zero_shot.standardised else found
 
 
 def _distinct(
@@ -83,13 +116,6 @@ def _distinct(
     if all((fold.test[0], words) == first for fold, words in zip(folds, drawn, strict=True)):
         return [(folds[0], drawn[0])]
     return list(zip(folds, drawn, strict=True))
-
-
-def _class_vectors(cell: Cell, words: Wording, settings: Settings) -> FloatArray:
-    how: ClassVectors = "mean" if settings.ensemble == "released" else "renormalised"
-    rows = [cell.model.prompt_vectors(prompts, settings) for prompts in words.values()]
-    owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    return class_vectors(np.concatenate(rows), owner, len(rows), how)
 
 
 def _prompt_identity(cell: Cell, drawn: Sequence[Wording | None]) -> PromptIdentity:
@@ -108,27 +134,35 @@ class FoldExtra:
     iterations: int | None = None
 
 
-def _linear_probe(cell: Cell, folds: Sequence[IdFold], features: Features, settings: Settings) -> Measured:
+def _linear_probe(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
     assert cell.shots is not None
     labels = group_labels(cell.data.task, cell.group, settings)
     tap = cell.model.card.probe_tap(settings.features, cell.shots, cell.group)
     predictions, extras, version = [], [], ""
     for fold in folds:
         train, truth = fold.train[cell.shots]
-        probe = fit(features(tap, train), truth, len(labels), C=PROBE_C, solver=settings.solver)
+        probe = fit(features(tap, train), truth, len(labels), solver=settings.solver)
         predictions.append(FoldScores(fold.fold, *fold.test, probe_scores(probe, features(tap, fold.test[0]))))
         extras.append(FoldExtra(train, probe.iterations))
         version = probe.version
     protocol = ProtocolIdentity(
         protocol="linear-probe",
         tap=tap,
+        part=part,
         shots=cell.shots,
-        C=PROBE_C,
+        C=STRENGTH,
         class_weight=PROBE_WEIGHT,
         solver=settings.solver,
         solver_version=version,
     )
     return _measured(cell, settings, protocol, predictions, extras, None)
+
+
+def _check_shots(labels: NDArray[np.int64], shots: int) -> None:
+    """Nothing, or DataError: no class has so many images, so this is no K-shot probe."""
+    most = int(np.bincount(labels).max()) if len(labels) else 0
+    if most < shots:
+        raise DataError(f"K = {shots}: no class of the training part has more than {most} images; ask for fewer shots")
 
 
 def _measured(

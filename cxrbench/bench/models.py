@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
-from cxrbench.adapters.base import Adapter, adapter_class, find_weights, load_adapter
+from cxrbench.adapters.base import Adapter, adapter_class, find_weights, known_device, load_adapter
 from cxrbench.adapters.text import text_files
+from cxrbench.bench.code import library_versions
 from cxrbench.bench.request import Engine, Places
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.encode import Encoder, Forward
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.ledger import Ledger, stamp
 from cxrbench.memo import Memo
-from cxrbench.recipe import Canvas, Recipe
+from cxrbench.recipe import Recipe
 from cxrbench.record import ModelIdentity
 from cxrbench.settings import Settings
 from cxrbench.store import Key
@@ -36,20 +37,28 @@ class BenchModel:
     engine: Engine
     text_encoder: Path | None
     memo: Memo
+    recipe: RecipeName
 
     @cached_property
     def adapter(self) -> Adapter:
-        """The network, loaded at first use."""
-        return load_adapter(self.card, self.weights, self.text_encoder, self.device, self.engine.precision)
+        """The network, loaded at first use; raises IntegrityError if the file is not the one that was hashed."""
+        return load_adapter(
+            self.card,
+            self.weights,
+            self.text_encoder,
+            self.device,
+            self.engine.precision,
+            sha256=self.sha256,
+            recipe=self.recipe,
+        )
 
     @property
     def revision(self) -> int:
         """The adapter's revision, known without its weights."""
         return adapter_class(self.card).revision
 
-    @property
-    def identity(self) -> ModelIdentity:
-        """What a record says of the model."""
+    def identity(self, text_digest: str | None) -> ModelIdentity:
+        """What a record says of the model; `text_digest` is that of the text files, where prompts were used."""
         text = self.card.text_encoder
         return ModelIdentity(
             name=self.card.name,
@@ -60,6 +69,7 @@ class BenchModel:
             weights_sha256=self.sha256,
             card_digest=self.card.digest,
             text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.hub,
+            text_encoder_digest=text_digest,
             pretraining="+".join(self.card.pretraining),
             synthetic=self.card.synthetic,
         )
@@ -77,7 +87,12 @@ class BenchModel:
 
     def encoder(self, recipe: Recipe) -> Encoder:
         """This model with a recipe, ready for a sweep."""
-        return Encoder(self.key(recipe), recipe, dict(self.card.taps), self._forward)
+        return Encoder(self.key(recipe), recipe, dict(self.card.taps), self._forward, self._told_engine)
+
+    def _told_engine(self) -> dict[str, str]:
+        report = self.adapter.engine
+        asked = {"device": self.device, "precision": self.engine.precision, "batch_size": str(self.engine.batch_size)}
+        return {**asked, "memory_format": report.memory_format, **library_versions()}
 
     def _forward(self) -> Forward:
         import torch
@@ -104,17 +119,28 @@ class BenchModel:
         }
 
     @cached_property
-    def _text(self) -> str | None:
+    def text_digest(self) -> str | None:
         """Digest of tokenizer and text configuration; raises DataError that says what to fetch when they are absent."""
         text = self.card.text_encoder
         return None if text is None else text_files(text, self.text_encoder).digest
 
-    def prompt_vectors(self, prompts: Sequence[str], settings: Settings) -> FloatArray:
-        """Unit vectors (P, d) of one class's prompts, encoded as one batch."""
-        key = self._vector_key(prompts=list(prompts), padding=settings.padding, text=self._text)
-        return self.memo.array(
-            key, lambda: self.adapter.encode_text(list(prompts), settings.padding).joint.float().cpu().numpy()
+    def prompt_vectors(self, prompts: Sequence[str], settings: Settings, *, projected: bool = False) -> FloatArray:
+        """Vectors (P, d) of one class's prompts, encoded as one batch; `projected`: before they get unit length.
+
+        Raises SpecError where the model keeps no vectors from before.
+        """
+        key = self._vector_key(
+            prompts=list(prompts), padding=settings.padding, text=self.text_digest, projected=projected
         )
+
+        def encoded() -> FloatArray:
+            features = self.adapter.encode_text(list(prompts), settings.padding)
+            vectors = features.projected if projected else features.joint
+            if vectors is None:
+                raise SpecError(f"{self.card.name}: its card pools projected vectors, and its adapter gives none")
+            return vectors.float().cpu().numpy()
+
+        return self.memo.array(key, encoded)
 
     def prototypes(self, classes: Sequence[str]) -> FloatArray:
         """Unit class vectors (C, d) of the label side; raises SpecError for a class outside its vocabulary."""
@@ -127,13 +153,21 @@ class BenchModel:
         return float(self.memo.array(key, lambda: np.array(self.adapter.logit_scale(view), np.float32)))
 
 
-def bench_model(card: ModelCard, places: Places, engine: Engine, device: str) -> BenchModel:
-    """The model of a card with its weights found and hashed; raises DataError or IntegrityError for a wrong file."""
-    path = find_weights(card, places.weights.get(card.name) or places.weights.get(""))
+def bench_model(
+    card: ModelCard, places: Places, engine: Engine, device: str, *, alone: bool, recipe: RecipeName = "reality-check"
+) -> BenchModel:
+    """The model of a card with its weights found and hashed; raises DataError or IntegrityError for a wrong file.
+
+    A general --weights that is a file serves a model that is asked for `alone`, or one that publishes that name.
+    """
+    general = places.weights.get("")
+    if general is not None and general.is_file() and not alone and general.name not in card.weights.files:
+        general = general.parent
+    path = find_weights(card, places.weights.get(card.name) or general)
     sha256 = _hashed(path, places.cache)
     if card.weights.sha256 not in (None, sha256):
         raise IntegrityError(f"{path}: sha256 is {sha256}, the card of {card.name} says {card.weights.sha256}")
-    return BenchModel(card, path, sha256, device, engine, places.text_encoder, Memo(places.cache))
+    return BenchModel(card, path, sha256, device, engine, places.text_encoder, Memo(places.cache), recipe)
 
 
 def _hashed(path: Path, cache: Path) -> str:
@@ -149,28 +183,9 @@ def _hashed(path: Path, cache: Path) -> str:
 
 
 def chosen_device(name: str) -> str:
-    """The device asked for; `auto` is CUDA where torch sees one."""
-    if name != "auto":
-        return name
+    """The device asked for; `auto` is CUDA where torch sees one. Raises SpecError for a device that is not there."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def recipe_for(card: ModelCard, settings: Settings, polarity: str) -> tuple[str, Recipe]:
-    """The card's recipe with the variant's choices applied, and its name.
-
-    `polarity` is how the released reader treats this data set's grey values (`stored` or `negated`).
-    """
-    name: RecipeName = (
-        "reality-check" if settings.preprocessing == "released" or "authors" not in card.recipes else "authors"
-    )
-    recipe = card.recipe(name)
-    changes: dict[str, object] = {}
-    if isinstance(recipe, Canvas):
-        changes |= {"antialias": settings.antialias == "on", "floor": settings.canvas_floor}
-    if settings.decode == "radiograph":
-        changes |= {"decode": "radiograph", "polarity": "header"}
-    elif polarity == "negated" and recipe.decode == "official":
-        changes |= {"polarity": "negated" if settings.vindr_polarity == "released" else "header"}
-    return name, type(recipe).model_validate({**recipe.model_dump(), **changes})
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return str(known_device(name))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from cxrbench import catalog
 from cxrbench.bench.folds import IdFold, group_labels, id_folds
-from cxrbench.bench.models import BenchModel, bench_model, chosen_device, recipe_for
+from cxrbench.bench.models import BenchModel, bench_model, chosen_device
 from cxrbench.bench.request import Request
+from cxrbench.bench.variants import recipe_for, recipe_name
+from cxrbench.card import ModelCard
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError
 from cxrbench.index import Partition
@@ -93,16 +95,21 @@ def plan(request: Request) -> Plan:
 
     A task or model that cannot be had becomes a problem of the plan; names that do not exist raise SpecError.
     """
-    variant = catalog.load_variant(request.variant).with_choices(request.choices)
-    made = Plan(request, variant)
     prompt_sets = [catalog.load_prompts(n) for n in _chosen(request.prompts, catalog.prompt_files(), "prompt set")]
     tasks = [catalog.load_task(name) for name in _chosen(request.tasks, catalog.task_files(), "task")]
+    known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
+    variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
+    made = Plan(request, variant)
     _check_groups(request, tasks)
-    models = list(_models(request, made))
+    catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
+    cards = [catalog.load_card(name) for name in _chosen(request.models, catalog.card_files(), "model")]
+    _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
+    models = list(_models(request, cards, made))
     for data in _data(request, tasks, made):
         for model in models:
             made.cells.extend(_cells(request, variant, data, model, prompt_sets))
     _require_files(made)
+    _require_text(made)
     return made
 
 
@@ -119,13 +126,21 @@ def _check_groups(request: Request, tasks: list[TaskSpec]) -> None:
             raise catalog.unknown("group", group, known)
 
 
-def _models(request: Request, made: Plan) -> Iterator[BenchModel]:
-    device = chosen_device(request.engine.device)
-    catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
-    for name in _chosen(request.models, catalog.card_files(), "model"):
-        card = catalog.load_card(name)
+def _check_places(request: Request, tasks: set[str], models: set[str]) -> None:
+    """Folders and files are named for tasks and models that exist."""
+    for what, named, known in (("task", request.places.data, tasks), ("model", request.places.weights, models)):
+        for name in named:
+            if name and name not in known:
+                raise catalog.unknown(what, name, known)
+
+
+def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[BenchModel]:
+    device, settings, alone = chosen_device(request.engine.device), made.variant.settings, len(cards) == 1
+    for card in cards:
         try:
-            yield bench_model(card, request.places, request.engine, device)
+            yield bench_model(
+                card, request.places, request.engine, device, alone=alone, recipe=recipe_name(card, settings)
+            )
         except CxrBenchError as error:
             made.problems.append(error)
 
@@ -180,3 +195,16 @@ def _require_files(made: Plan) -> None:
         )
         for task, (count, first, root) in short.items()
     ]
+
+
+def _require_text(made: Plan) -> None:
+    """Cells whose prompts need a text encoder that is not at hand become one problem a model."""
+    lost: dict[str, CxrBenchError] = {}
+    for cell in made.cells:
+        if cell.prompts is not None and cell.model.card.name not in lost:
+            try:
+                _ = cell.model.text_digest
+            except CxrBenchError as error:
+                lost[cell.model.card.name] = error
+    made.cells = [c for c in made.cells if c.prompts is None or c.model.card.name not in lost]
+    made.problems += lost.values()

@@ -1,7 +1,6 @@
 """The paper's number for a measured cell, and what forbids to compare the two."""
 
-from collections.abc import Sequence
-
+from cxrbench.comparable import why_not
 from cxrbench.published import MISSING, published_table
 from cxrbench.record import PublishedCell, Record
 
@@ -26,17 +25,3 @@ def published_cells(record: Record) -> tuple[PublishedCell, ...]:
                         )
                     )
     return tuple(found)
-
-
-def why_not(record: Record) -> tuple[str, ...]:
-    """Reasons against comparing a record with a published number, none if there is none."""
-    data = record.data
-    checks: Sequence[tuple[bool, str]] = (
-        (record.model.synthetic, "the weights are made"),
-        (data.synthetic, "the images are made"),
-        (record.variant != "paper-code", f"the variant is {record.variant}"),
-        (data.reference == "differs", f"the split is not the known {data.split}: its digest differs"),
-        (data.missing > 0, f"{data.missing} images have no file"),
-        (bool(data.left_out), f"{len(data.left_out)} images could not be read"),
-    )
-    return tuple(reason for holds, reason in checks if holds)

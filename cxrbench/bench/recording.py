@@ -1,5 +1,6 @@
 """A measured cell as a record: identity, what was left out, predictions, and the record that an equal run left."""
 
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.bench.code import code_identity, library_versions
-from cxrbench.bench.folds import group_labels
+from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.measure import Measured
 from cxrbench.bench.plan import Cell, Plan
 from cxrbench.bench.predictions import as_parquet
@@ -20,6 +21,7 @@ from cxrbench.bench.published_cells import published_cells
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
+from cxrbench.errors import IntegrityError
 from cxrbench.record import (
     DataIdentity,
     Preprocessing,
@@ -34,7 +36,7 @@ from cxrbench.store import Embeddings, Key
 
 FloatArray = NDArray[np.float32]
 
-_NO_FILE = "no file"
+NO_FILE = "no file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,20 @@ class Outcome:
         paths, reasons = cell.data.partition.paths, {}
         for image in sorted(self.plan.wanted(cell)):
             if image not in paths:
-                reasons[image] = _NO_FILE
+                reasons[image] = NO_FILE
             elif paths[image] in self.sweep.unreadable:
-                reasons[image] = self.sweep.unreadable[paths[image]]
+                reasons[image] = self.sweep.unreadable[paths[image]].replace(f"{cell.data.root}{os.sep}", "")
         return reasons
+
+    def contents(self, cell: Cell) -> dict[str, str]:
+        """SHA-256 of the bytes of the cell's images, those left out excepted."""
+        paths, content = cell.data.partition.paths, self.sweep.content
+        return {i: content[paths[i]] for i in sorted(self.plan.wanted(cell)) if i in paths and paths[i] in content}
 
     def notes(self, cell: Cell) -> dict[str, tuple[str, ...]]:
         """What the image reader remarked on the cell's images."""
-        found, known = {}, self.embeddings[cell.model.key(cell.recipe)]
-        for image in sorted(self.plan.wanted(cell)):
-            content = (
-                self.sweep.content.get(cell.data.partition.paths[image]) if image in cell.data.partition.paths else None
-            )
-            if content is not None and known.notes(content):
-                found[image] = known.notes(content)
-        return found
+        known = self.embeddings[cell.model.key(cell.recipe)]
+        return {i: known.notes(content) for i, content in self.contents(cell).items() if known.notes(content)}
 
     def features(self, cell: Cell) -> Callable[[str, Sequence[str]], FloatArray]:
         """Tap and image ids to vectors (n, dim) float32."""
@@ -77,39 +78,64 @@ class Outcome:
         """Where and how the cell was computed."""
         engine = self.plan.request.engine
         return Runtime(
+            engines=self.embeddings[cell.model.key(cell.recipe)].engines(list(self.contents(cell).values())),
             started=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self.began, 3),
+            run_seconds=round(time.monotonic() - self.began, 3),
             device=cell.model.device,
             precision=engine.precision,
             batch_size=engine.batch_size,
-            images_decoded=self.sweep.decoded,
-            images_encoded=self.sweep.encoded,
+            run_images_decoded=self.sweep.decoded,
+            run_images_encoded=self.sweep.encoded,
+            reader=self.sweep.reader,
             versions={**library_versions(), "python": platform.python_version(), "machine": platform.machine()},
         )
 
 
-def identity(cell: Cell, made: Plan, left_out: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that decides a cell's number."""
+def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that decides a cell's number; `contents` are the SHA-256 of the images that it rests on.
+
+    Raises DataError where prompts need a text encoder that is not at hand.
+    """
     return {
         "key": asdict(cell.model.key(cell.recipe)),
         "card": cell.model.card.digest,
         "variant": made.variant.digest,
         "partition": cell.data.partition.digest,
         "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
+        "folds": _folds_digest(made.folds(cell)),
         "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots],
-        "prompts": None if cell.prompts is None else cell.prompts.digest,
+        "prompts": None if cell.prompts is None else [cell.prompts.digest, cell.model.text_digest],
         "left_out": sorted(left_out),
+        "contents": _digest(contents),
         "code": code_identity().sources,
     }
 
 
-def cached(cell: Cell, made: Plan, left_out: Mapping[str, str]) -> Record | None:
-    """The record that an equal run left, if its predictions are whole."""
-    out = made.request.places.out
-    path = record_path(out, cell.data.task.name, cell.model.card.name, record_id(identity(cell, made, left_out)))
-    if not path.is_file():
-        return None
-    record = read_record(path)
+def _folds_digest(folds: Sequence[IdFold]) -> str:
+    """Over what every fold trains on and scores: task facts that change a draw change it."""
+    drawn = [
+        [
+            fold.fold,
+            [[k, ids, labels.tolist()] for k, (ids, labels) in sorted(fold.train.items())],
+            [fold.test[0], fold.test[1].tolist()],
+        ]
+        for fold in folds
+    ]
+    return digest.of_json(drawn)
+
+
+def _digest(contents: Mapping[str, str]) -> str:
+    return digest.of_lines(f"{image} {content}" for image, content in sorted(contents.items()))
+
+
+def cached(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> Record | None:
+    """The record that an equal run left, if it and its predictions are whole."""
+    ident = record_id(identity(cell, made, left_out, contents))
+    path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
+    try:
+        record = read_record(path)
+    except IntegrityError:
+        return None  # absent or damaged: measured again
     predictions = path.parent / record.predictions
     whole = predictions.is_file() and digest.of_file(predictions) == record.predictions_sha256
     return record if whole else None
@@ -119,7 +145,7 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
     """The record of a measured cell, on disk after its predictions."""
     made = outcome.plan
     ident, labels = (
-        record_id(identity(cell, made, left_out)),
+        record_id(identity(cell, made, left_out, outcome.contents(cell))),
         group_labels(cell.data.task, cell.group, made.variant.settings),
     )
     parquet = as_parquet(measured.predictions, labels)
@@ -132,8 +158,8 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         variant_digest=made.variant.digest,
         splits=made.variant.splits,
         settings=made.variant.settings,
-        model=cell.model.identity,
-        data=_data_identity(cell, labels, left_out, outcome.notes(cell)),
+        model=cell.model.identity(cell.model.text_digest if cell.prompts is not None else None),
+        data=_data_identity(cell, labels, left_out, outcome),
         preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
         prompts=measured.prompts,
         protocol=measured.protocol,
@@ -146,24 +172,22 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         runtime=outcome.runtime(cell),
     )
     record = record.model_copy(update={"published": published_cells(record)})
-    write_record(made.request.places.out, record)
-    return record
+    return read_record(write_record(made.request.places.out, record))  # so that a rerun returns its equal
 
 
-def _data_identity(
-    cell: Cell, labels: Sequence[str], left_out: Mapping[str, str], notes: Mapping[str, tuple[str, ...]]
-) -> DataIdentity:
+def _data_identity(cell: Cell, labels: Sequence[str], left_out: Mapping[str, str], outcome: Outcome) -> DataIdentity:
     partition = cell.data.partition
     return DataIdentity(
         task=cell.data.task.name,
         split=partition.split,
         partition_digest=partition.digest,
+        contents_digest=_digest(outcome.contents(cell)),
         reference=reference_verdict(cell.data.task.split(partition.split), partition.parts),
         group=cell.group,
         labels=tuple(labels),
         rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},
-        missing=sum(reason == _NO_FILE for reason in left_out.values()),
-        left_out={image: reason for image, reason in left_out.items() if reason != _NO_FILE},
-        notes=notes,
+        missing=sum(reason == NO_FILE for reason in left_out.values()),
+        left_out={image: reason for image, reason in left_out.items() if reason != NO_FILE},
+        notes=outcome.notes(cell),
         synthetic=partition.synthetic,
     )

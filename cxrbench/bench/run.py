@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cxrbench.bench.measure import measure
 from cxrbench.bench.plan import Cell, Plan, plan
-from cxrbench.bench.recording import Outcome, cached, written
+from cxrbench.bench.recording import NO_FILE, Outcome, cached, written
 from cxrbench.bench.request import Request
 from cxrbench.encode import Encoder, Progress, encode
-from cxrbench.errors import CxrBenchError, SpecError
+from cxrbench.errors import CxrBenchError, NotApplicableError
 from cxrbench.ledger import Ledger
 from cxrbench.progress import Quiet
 from cxrbench.record import Record
-from cxrbench.store import Embeddings, Key, Store
+from cxrbench.store import Key, Store
 
 
 @dataclass(slots=True)
@@ -91,6 +91,8 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
         workers=request.engine.threads,
         progress=progress or Quiet(),
     )
+    if sweep.reader == "reference":
+        say("this machine's fast image decoders failed their self-test: the plain ones were used")
     report.decoded, report.encoded, report.unreadable = sweep.decoded, sweep.encoded, sweep.unreadable
     outcome = Outcome(made, sweep, {key: desk.store.read(key) for key in desk.encoders}, started, began)
     for cell in made.cells:
@@ -100,19 +102,26 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
 
 def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], None]) -> None:
     """Measure one cell and write its record, or take the one that an equal run left."""
-    left_out = outcome.left_out(cell)
-    known = cached(cell, outcome.plan, left_out) if outcome.plan.request.resume else None
-    if known is not None:
-        report.records.append(known)
-        report.cached += 1
-        say(f"{cell.name}: {_told(known)} (recorded before)")
+    made, left_out = outcome.plan, outcome.left_out(cell)
+    broken = outcome.sweep.broken.get(cell.model.key(cell.recipe))
+    if broken is not None:
+        say(f"{cell.name}: failed: {broken}")
+        if broken not in report.problems:
+            report.problems.append(broken)
         return
-    folds, settings = outcome.plan.folds(cell), outcome.plan.variant.settings
     try:
-        record = written(cell, outcome, measure(cell, folds, outcome.features(cell), set(left_out), settings), left_out)
-    except SpecError as error:
+        known = cached(cell, made, left_out, outcome.contents(cell)) if made.request.resume else None
+        if known is not None:
+            report.records.append(known)
+            report.cached += 1
+            say(f"{cell.name}: {_told(known)} (recorded before)")
+            return
+        folds, part, settings = made.folds(cell), made.test_part(cell), made.variant.settings
+        measured = measure(cell, folds, part, outcome.features(cell), set(left_out), settings)
+        record = written(cell, outcome, measured, left_out)
+    except NotApplicableError as error:
         report.skipped[cell.name] = str(error)
-        say(f"{cell.name}: not applicable: {error}")
+        say(f"{cell.name}: not applicable: {str(error).partition(';')[0]}")
         return
     except CxrBenchError as error:
         report.problems.append(error)
@@ -139,11 +148,20 @@ def forecast(request: Request) -> Forecast:
             there, waiting = images.get(desk.names[key], (0, 0))
             have = content is not None and content in embeddings[key]
             images[desk.names[key]] = (there + have, waiting + (not have))
-    ready = [cell.name for cell in made.cells if _all_there(cell, made, desk, embeddings) and cached(cell, made, {})]
-    return Forecast(tuple(cell.name for cell in made.cells), tuple(ready), images, tuple(made.problems))
+    problems = list(made.problems)
+    ready = [cell.name for cell in made.cells if _recorded(cell, made, desk, problems)]
+    return Forecast(tuple(cell.name for cell in made.cells), tuple(ready), images, tuple(problems))
 
 
-def _all_there(cell: Cell, made: Plan, desk: _Desk, embeddings: Mapping[Key, Embeddings]) -> bool:
-    known = embeddings[cell.model.key(cell.recipe)]
-    paths = [cell.data.partition.paths.get(image) for image in made.wanted(cell)]
-    return all(path is not None and (desk.ledger(path).known(path) or "") in known for path in paths)
+def _recorded(cell: Cell, made: Plan, desk: _Desk, problems: list[CxrBenchError]) -> bool:
+    """Whether a run would find the cell's record; what keeps it from being looked for joins the problems."""
+    paths = {image: cell.data.partition.paths.get(image) for image in made.wanted(cell)}
+    contents = {image: desk.ledger(path).known(path) for image, path in paths.items() if path is not None}
+    read = {image: content for image, content in contents.items() if content is not None}
+    left_out = {image: NO_FILE for image, path in paths.items() if path is None}
+    try:
+        return len(read) == len(contents) and cached(cell, made, left_out, read) is not None
+    except CxrBenchError as error:
+        if str(error) not in map(str, problems):
+            problems.append(error)
+        return False

@@ -15,26 +15,27 @@ app = typer.Typer(help="Look after the stored embeddings.", no_args_is_help=True
 def list_(cache: Cache = None) -> None:
     """One line a key: images, size on disk, shards, and what decides the key."""
     from cxrbench.bench.request import default_cache
-    from cxrbench.store import Store, shard_folders
+    from cxrbench.shard import shard_folders
+    from cxrbench.store import Store
 
-    total = 0
-    for key, folder in Store(cache or default_cache()).entries():
+    store, total = Store(cache or default_cache()), 0
+    for key, folder in store.entries():
         shards = shard_folders(folder)
         size = sum(file.stat().st_size for shard in shards for file in shard.iterdir())
         total += size
-        images = len(Store(cache or default_cache()).read(key))
         typer.echo(
-            f"{key.digest[:16]}  {images} images  {size / 2**20:.1f} MiB  {len(shards)} shards  {key.adapter} "
-            f"weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
+            f"{key.digest[:16]}  {len(store.read(key))} images  {size / 2**20:.1f} MiB  {len(shards)} shards  "
+            f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
         )
-    typer.echo(f"{total / 2**20:.1f} MiB in {cache or default_cache()}")
+    typer.echo(f"{total / 2**20:.1f} MiB in {store.root}")
 
 
 @app.command()
 def verify(cache: Cache = None) -> None:
     """Hold every stored batch against its checksum; exit code 4 when one does not fit."""
     from cxrbench.bench.request import default_cache
-    from cxrbench.store import Store, read_shard, shard_folders
+    from cxrbench.shard import read_shard, shard_folders
+    from cxrbench.store import Store
 
     torn = rows = 0
     for key, folder in Store(cache or default_cache()).entries():
@@ -52,15 +53,17 @@ def verify(cache: Cache = None) -> None:
 @app.command()
 def prune(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys by the first digits that `list` shows.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every key.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every key, and the vectors of prompts.")] = False,
     cache: Cache = None,
 ) -> None:
     """Remove stored embeddings: named keys, or all. A run that needs them encodes again."""
     from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
+    from cxrbench.memo import Memo
     from cxrbench.store import Store
 
-    known = {key.digest: folder for key, folder in Store(cache or default_cache()).entries()}
+    root = cache or default_cache()
+    known = Store(root).folders()
     chosen = set(known) if everything else set[str]()
     for start in keys or ():
         fitting = {name for name in known if name.startswith(start)}
@@ -69,4 +72,6 @@ def prune(
         chosen |= fitting
     for name in sorted(chosen):
         shutil.rmtree(known[name])
+    if everything:
+        shutil.rmtree(Memo(root).root, ignore_errors=True)
     typer.echo(f"{len(chosen)} of {len(known)} keys removed")

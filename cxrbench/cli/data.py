@@ -22,7 +22,12 @@ _SHOWN = 5
 
 
 def _partitions(
-    task: list[str] | None, variant: str, choice: list[str] | None, data_root: list[str] | None, cache: Path | None
+    task: list[str] | None,
+    variant: str,
+    choice: list[str] | None,
+    data_root: list[str] | None,
+    cache: Path | None,
+    survey: bool = False,
 ) -> Iterator[tuple["TaskSpec", Path, "Partition | CxrBenchError"]]:
     """Each task with its split as it lies on this disk, or with what is in its way."""
     from cxrbench import catalog
@@ -34,7 +39,7 @@ def _partitions(
     for name in catalog.select(words(task) or ("all",), catalog.task_files(), "task"):
         spec, root = catalog.load_task(name), places.data_root(name)
         try:
-            yield spec, root, load_partition(root, spec, made.split_of(name), places.cache)
+            yield spec, root, load_partition(root, spec, made.split_of(name), places.cache, survey)
         except CxrBenchError as error:
             yield spec, root, error
 
@@ -49,9 +54,9 @@ def status(
 ) -> None:
     """Say for every task what of its split is here: rows, images, what is missing, extra or there twice."""
     failed: list[CxrBenchError] = []
-    for spec, _, found in _partitions(task, variant, choice, data_root, cache):
+    for spec, _, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(f"{spec.name}: {found}")
+            typer.echo(str(found))
             failed.append(found)
             continue
         _tell(spec, found)
@@ -89,25 +94,30 @@ def prepare(
     cache: Cache = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Reading threads; 0: one a core.")] = 0,
 ) -> None:
-    """Index the folders and read every image of the split once: what cannot be read is named before a long run.
+    """Index the folders and read every image of the split once: what a run would leave out is named before it.
 
     Keeps the folders' listings and the images' hashes in the cache, so that later runs find both at once.
     """
     import sys
 
     from cxrbench.bench.request import Engine, default_cache
+    from cxrbench.bench.variants import applied
+    from cxrbench.catalog import load_variant
     from cxrbench.data.reading import read_all
     from cxrbench.ledger import Ledger
     from cxrbench.progress import progress_for
+    from cxrbench.recipe import Canvas
+
+    settings = load_variant(variant).with_choices(pairs(choice, "--set")).settings
 
     failed: list[CxrBenchError] = []
-    for spec, root, found in _partitions(task, variant, choice, data_root, cache):
+    for spec, root, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(f"{spec.name}: {found}")
+            typer.echo(str(found))
             failed.append(found)
             continue
-        ledger = Ledger(cache or default_cache(), root)
-        bad = read_all(found.paths, ledger, Engine(workers=workers).threads, progress_for(sys.stderr))
+        ledger, recipe = Ledger(cache or default_cache(), root), applied(Canvas(), settings, spec.released_polarity)
+        bad = read_all(found.paths, recipe, ledger, Engine(workers=workers).threads, progress_for(sys.stderr))
         typer.echo(f"{spec.name}: {len(found.paths) - len(bad)} of {len(found.paths)} images read")
         for image, reason in bad.items():
             typer.echo(f"  unreadable: {image}: {reason}")
@@ -135,7 +145,7 @@ def verify(
     different, failed = 0, list[CxrBenchError]()
     for spec, _, found in _partitions(task, variant, choice, data_root, cache):
         if isinstance(found, CxrBenchError):
-            typer.echo(f"{spec.name}: {found}")
+            typer.echo(str(found))
             failed.append(found)
             continue
         path = manifests / f"{spec.name}.{found.split}.json"

@@ -19,8 +19,12 @@ def models() -> None:
     from cxrbench import catalog
 
     cards = [catalog.load_card(name) for name in catalog.card_files()]
-    absent = [(m.name, "", f"{m.title}: cannot be run, see info") for m in catalog.unavailable_models().values()]
-    rows = [("name", "trained on", "title"), *((c.name, "+".join(c.pretraining), c.title) for c in cards), *absent]
+    rows = [("name", "trained on", "title", "rows of the paper")]
+    for card in cards:
+        printed = ", ".join(f"{table.replace('table', 'Table ')}: {row}" for table, row in card.published.items())
+        rows.append((card.name, "+".join(card.pretraining), card.title, printed))
+    for model in catalog.unavailable_models().values():
+        rows.append((model.name, "", f"{model.title}: cannot be run, see info", ""))
     typer.echo("\n".join(_columns(rows)))
 
 
@@ -44,7 +48,9 @@ def info(
 
     if name.endswith(".json"):
         _record(Path(name))
-    elif name in catalog.card_files() or (name.endswith(".toml") and "/" in name):
+    elif name.endswith(".toml"):
+        typer.echo(_fact_file(Path(name)))
+    elif name in catalog.card_files():
         typer.echo(catalog.load_card(name).model_dump_json(indent=1))
     elif name in catalog.unavailable_models():
         typer.echo(catalog.unavailable_models()[name].model_dump_json(indent=1))
@@ -72,6 +78,25 @@ def _nothing(name: str) -> SpecError:
         *catalog.setting_docs().settings,
     ]
     return catalog.unknown("model, task, variant, setting or prompt set", name, known)
+
+
+def _fact_file(path: Path) -> str:
+    """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
+    import tomllib
+
+    from cxrbench import catalog
+
+    try:
+        keys = tomllib.loads(path.read_text(encoding="utf-8")).keys()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as TOML: {error}") from error
+    if "adapter" in keys:
+        return catalog.load_card(str(path)).model_dump_json(indent=1)
+    if "data_set" in keys:
+        return catalog.load_task(str(path)).model_dump_json(indent=1)
+    if "settings" in keys:
+        return catalog.load_variant(str(path)).model_dump_json(indent=1)
+    return catalog.load_prompts(str(path)).model_dump_json(indent=1, exclude_defaults=True)
 
 
 def _record(path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli import cache, data, demo, lists, run, table
-from cxrbench.errors import CxrBenchError
+from cxrbench.errors import CxrBenchError, RunError
 
 EXIT_CODES = """
 Exit codes: 0 done; 2 usage (an unknown name, option, card or setting); 3 data missing (images, label tables, weights);
@@ -56,6 +56,11 @@ def main() -> None:
     except CxrBenchError as error:
         typer.echo(f"cxrbench: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(
+            f"cxrbench: {error.filename or 'a file'}: {error.strerror or error}; finished work is kept", err=True
+        )
+        sys.exit(RunError.exit_code)
     except KeyboardInterrupt:
         typer.echo("cxrbench: interrupted; what was encoded is kept, the same command goes on from there", err=True)
         sys.exit(130)

@@ -1,6 +1,7 @@
 """Options that several verbs share, and how their words become values."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,9 @@ Choices = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=CHOICE", help="Replace one choice of the bundle; repeatable."),
 ]
+
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
@@ -86,7 +90,8 @@ def places(values: Sequence[str] | None, known: Sequence[str], what: str) -> Map
     found: dict[str, Path] = {}
     for value in values or ():
         name, separator, rest = value.partition("=")
-        key, path = (name, rest) if separator and name in known else ("", value)
+        named = separator and (name in known or (_NAME.fullmatch(name) and not Path(value).exists()))
+        key, path = (name, rest) if named else ("", value)
         if key in found:
             raise SpecError(f"{what}: {key or 'the general folder'} is named twice, {found[key]} and {path}")
         found[key] = Path(path).expanduser()

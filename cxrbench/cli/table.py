@@ -40,5 +40,8 @@ def table(
     from cxrbench.report.render import render
     from cxrbench.report.view import table_view
 
-    records = [record for record in read_records(out) if record.variant_digest == made.digest]
+    found, foreign = read_records(out)
+    if foreign:
+        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+    records = [record for record in found if record.variant_digest == made.digest]
     typer.echo(render(table_view(published_table(number), records, made.name, synthetic=synthetic), form), nl=False)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -45,8 +46,9 @@ class SelfTest:
         return all(check.equal for check in self.checks)
 
 
+@cache
 def self_test() -> SelfTest:
-    """Draw a file of each format and read it by both paths; about half a second."""
+    """Draw a file of each format and read it by both paths; about half a second, once a process."""
     return SelfTest(tuple(_check(kind, data) for kind, data in _files()))
 
 

@@ -1,12 +1,14 @@
 """Which image files a folder holds: one sorted walk, and the match of ids with file names."""
 
+import errno
 import json
 import os
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from cxrbench import digest
 from cxrbench.durable import write_atomically
@@ -18,7 +20,7 @@ _SETTLED_NS = 3 * 10**9  # a folder changed just before its listing may change a
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All files below `root`, as sorted relative paths with `/`; `unreadable` names folders that refused."""
+    """All files below `root`, as sorted relative paths with `/`; `unreadable` names folders and links that refused."""
 
     root: Path
     files: tuple[str, ...]
@@ -55,7 +57,8 @@ def stem_key(path: str) -> str | None:
 def listing(root: Path, skip: frozenset[str] = frozenset(), cache: Path | None = None) -> Listing:
     """Walk the folder once; folder names in `skip` (lower case) are left out, links are followed, loops are not.
 
-    With `cache`, the result is kept there and taken again as long as no folder below the root has changed.
+    With `cache`, the result is kept there and taken again as long as no folder below the root has changed; a listing
+    with unreadable folders is not kept.
     """
     if cache is None:
         return _walk(root, skip)[0]
@@ -65,8 +68,9 @@ def listing(root: Path, skip: frozenset[str] = frozenset(), cache: Path | None =
         return kept
     started = time.time_ns()
     found, folders = _walk(root, skip)
-    content = {"started": started, "folders": folders, "files": found.files, "unreadable": found.unreadable}
-    write_atomically(path, json.dumps(content).encode())
+    if not found.unreadable:
+        content = {"started": started, "folders": folders, "files": found.files}
+        write_atomically(path, json.dumps(content).encode())
     return found
 
 
@@ -83,35 +87,45 @@ def _walk(root: Path, skip: frozenset[str]) -> tuple[Listing, dict[str, int]]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            inside, below = _entries(root, folder, skip)
+            inside, below, refused = _entries(root, folder, skip)
         except OSError:
             unreadable.append(folder or ".")
             continue
         folders[folder] = status.st_mtime_ns
         files += inside
+        unreadable += refused
         waiting += sorted(below, reverse=True)
     return Listing(root, tuple(sorted(files)), tuple(sorted(unreadable))), folders
 
 
-def _entries(root: Path, folder: str, skip: frozenset[str]) -> tuple[list[str], list[str]]:
-    files, folders = [], []
+def _entries(root: Path, folder: str, skip: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
+    """Files, folders, and names of which the system does not say what they are."""
+    files: list[str] = []
+    folders: list[str] = []
+    refused: list[str] = []
     prefix = f"{folder}/" if folder else ""
     with os.scandir(root / folder) as entries:
         for entry in entries:
             if ignored(entry.name):
                 continue
-            if _is(entry, "file"):
-                files.append(prefix + entry.name)
-            elif _is(entry, "folder") and entry.name.casefold() not in skip:
-                folders.append(prefix + entry.name)
-    return files, folders
+            try:
+                if is_kind(entry, "file"):
+                    files.append(prefix + entry.name)
+                elif is_kind(entry, "folder") and entry.name.casefold() not in skip:
+                    folders.append(prefix + entry.name)
+            except OSError:
+                refused.append(prefix + entry.name)
+    return files, folders, refused
 
 
-def _is(entry: "os.DirEntry[str]", kind: str) -> bool:
+def is_kind(entry: "os.DirEntry[str]", kind: Literal["file", "folder"]) -> bool:
+    """Whether an entry is one, links followed; raises OSError where the system does not say, but not for a loop."""
     try:
         return entry.is_file() if kind == "file" else entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _kept(root: Path, path: Path) -> Listing | None:
@@ -121,7 +135,7 @@ def _kept(root: Path, path: Path) -> Listing | None:
         for folder, changed in content["folders"].items():
             if (root / folder).stat().st_mtime_ns != changed or changed > content["started"] - _SETTLED_NS:
                 return None
-        return Listing(root, tuple(content["files"]), tuple(content["unreadable"]))
+        return Listing(root, tuple(content["files"]))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -150,27 +164,3 @@ def near(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def folders(root: Path, depth: int = 6, crowded: int = 2000) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Folders at and below the root with the names in them, level by level and sorted.
-
-    A folder with more than `crowded` entries holds images: what lies below it is not visited.
-    """
-    level = [root]
-    seen: set[tuple[int, int]] = set()
-    for _ in range(depth + 1):
-        following: list[Path] = []
-        for folder in level:
-            try:
-                status = folder.stat()
-                if (status.st_dev, status.st_ino) in seen:
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                files, below = _entries(folder, "", frozenset())
-            except OSError:
-                continue
-            yield folder, frozenset([*files, *below])
-            if len(files) + len(below) <= crowded:
-                following += [folder / name for name in sorted(below)]
-        level = following

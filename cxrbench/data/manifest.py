@@ -55,17 +55,44 @@ def manifest(partition: Partition) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest from its file; raises IntegrityError if it cannot be read or its digests do not fit its ids."""
+    """A manifest from its file; raises IntegrityError if it cannot be read.
+
+    Also if a count or digest in it is not the one that its own ids, labels and classes add up to.
+    """
     try:
         read = Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise IntegrityError(f"{path}: is no manifest: {complaints(error)}") from error
-    for name, part in read.parts.items():
-        if digest.of_lines(part.ids) != part.rows_sha256 or len(part.ids) != part.rows:
-            raise IntegrityError(f"{path}: part {name}: the ids are not the ones that its digest promises.")
+    tables = {name: _table(path, name, part, read.classes) for name, part in read.parts.items()}
+    for name, table in tables.items():
+        _same(path, f"part {name}: ", read.parts[name], _part(table))
+    if Partition(read.task, read.split, tables, {}).digest != read.digest:
+        raise IntegrityError(_edited(path, "", "digest"))
     return read
+
+
+def _table(path: Path, name: str, part: PartManifest, classes: tuple[str, ...]) -> Table:
+    if len(part.labels) != len(part.ids) or any(not 0 <= n < len(classes) for row in part.labels for n in row):
+        raise IntegrityError(_edited(path, f"part {name}: ", "labels"))
+    labels = np.zeros((len(part.ids), len(classes)), dtype=np.int8)
+    for row, holding in enumerate(part.labels):
+        labels[row, list(holding)] = 1
+    return Table(part.ids, labels, classes)
+
+
+def _same(path: Path, where: str, read: PartManifest, content: PartManifest) -> None:
+    fields = [field for field in PartManifest.model_fields if getattr(read, field) != getattr(content, field)]
+    if fields:
+        raise IntegrityError(_edited(path, where, ", ".join(fields)))
+
+
+def _edited(path: Path, where: str, fields: str) -> str:
+    return (
+        f"{path}: {where}{fields}: not what the ids, labels and classes there add up to. The file was changed after it "
+        "was written: take the published one, or remove it to have it written anew."
+    )
 
 
 def check(expected: Manifest, partition: Partition) -> list[str]:

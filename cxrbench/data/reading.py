@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from cxrbench import digest
-from cxrbench.data.images import read_bytes, read_radiograph
+from cxrbench.data.images import read_bytes
+from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
 from cxrbench.ledger import Ledger, Stamp, stamp
+from cxrbench.recipe import Recipe
 
 
 class Progress(Protocol):
@@ -32,13 +35,20 @@ class _Read:
     reason: str
 
 
-def read_all(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: Progress) -> dict[str, str]:
-    """Read and decode every file; image id to reason for those that are no radiograph. Hashes go into the ledger."""
+def read_all(
+    paths: Mapping[str, Path], recipe: Recipe, ledger: Ledger, workers: int, progress: Progress
+) -> dict[str, str]:
+    """Read every file as a run with this recipe would; image id to reason for those that it would leave out.
+
+    Hashes go into the ledger.
+    """
     progress.start(len(paths), "the image reader")
     bad: dict[str, str] = {}
     try:
         with ThreadPoolExecutor(workers) as pool:
-            for (image, path), found in zip(paths.items(), pool.map(_read, paths.values()), strict=True):
+            for (image, path), found in zip(
+                paths.items(), pool.map(partial(_read, recipe=recipe), paths.values()), strict=True
+            ):
                 if found.reason:
                     bad[image] = found.reason
                 elif found.at is not None:
@@ -49,11 +59,11 @@ def read_all(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: 
     return bad
 
 
-def _read(path: Path) -> _Read:
+def _read(path: Path, recipe: Recipe) -> _Read:
     at = stamp(path)
     try:
         data = read_bytes(path)
-        read_radiograph(data, path.name)
+        pixels(data, path.name, [recipe])
     except ImageError as error:
         return _Read(at, "", str(error))
     return _Read(at, digest.of_bytes(data), "")

@@ -12,6 +12,10 @@ from cxrbench.index import IntArray, Table
 from cxrbench.schema import Facts
 
 
+class TooFewError(DataError):
+    """A pool that holds fewer images than the split takes of it."""
+
+
 class ThreeParts(Facts):
     """70 % train; the other 30 % halved into `first` and the remaining one of test and valid."""
 
@@ -35,15 +39,15 @@ class HashQuotas(Quotas):
 def random_pair(n: int, second: float | int, seed: int, labels: IntArray | None = None) -> tuple[IntArray, IntArray]:
     """Positions 0..n-1 in two drawn parts, as scikit-learn's train_test_split draws and orders them.
 
-    `second` is the second part's fraction or size; `labels` (n,) stratify the draw. Raises DataError if a part would
-    stay empty.
+    `second` is the second part's fraction or size; `labels` (n,) stratify the draw. Raises TooFewError if a part
+    would stay empty.
     """
     from sklearn.model_selection import train_test_split
 
     try:
         one, two = train_test_split(np.arange(n), test_size=second, random_state=seed, stratify=labels)
     except ValueError as error:
-        raise DataError(f"{n} rows are too few for this split: {error}") from error
+        raise TooFewError(f"{n} rows are too few for this split: {error}") from error
     return one.astype(np.int64), two.astype(np.int64)
 
 
@@ -62,12 +66,12 @@ def from_the_top(
 ) -> dict[str, IntArray]:
     """Per class the first rows for the first part, the next for the second, and so on; rows class after class.
 
-    Raises DataError that names the class that has too few rows.
+    Raises TooFewError that names the class that has too few rows.
     """
     need = sum(quotas.values())
     for name, rows in zip(names, classes, strict=True):
         if len(rows) < need:
-            raise DataError(
+            raise TooFewError(
                 f"class {name} has {len(rows)} rows, the split takes {need}. Is the download complete, and the version "
                 "the right one? A split with smaller quotas needs fewer."
             )

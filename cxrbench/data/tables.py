@@ -5,13 +5,15 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.data.presence import is_file
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,11 +24,14 @@ _SUFFIXES = (".csv", ".csv.gz")
 
 
 def named(folder: Path, *stems: str) -> Path | None:
-    """The first of these tables in the folder, plain or gzipped; None if there is none."""
+    """The first of these tables in the folder, plain or gzipped; None if there is none.
+
+    Raises DataError where the system does not say whether it is there.
+    """
     for stem in stems:
         for suffix in _SUFFIXES:
             path = folder / f"{stem}{suffix}"
-            if path.is_file():
+            if is_file(path):
                 return path
     return None
 
@@ -41,8 +46,12 @@ def required(folder: Path, *stems: str, why: str = "") -> Path:
 
 
 def header(path: Path) -> tuple[str, ...]:
-    """The column names of a table, stripped; raises DataError as `read_table` does."""
-    return tuple(name.strip() for name in _rows(path, limit=1)[0])
+    """The column names of a table, stripped, of which only the first line is read; raises DataError as `read_table`."""
+    with _opened(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="") as text:
+        names = _rows(path, text, limit=1)[0]
+    if any("\udc80" <= letter <= "\udcff" for name in names for letter in name):
+        raise DataError(_other_encoding(path, "in the header"))
+    return tuple(name.strip() for name in names)
 
 
 def read_table(path: Path, required: Sequence[str]) -> "pd.DataFrame":
@@ -54,7 +63,7 @@ def read_table(path: Path, required: Sequence[str]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    names, *rows = _rows(path)
+    names, *rows = _rows(path, io.StringIO(_text(path), newline=""))
     names = [name.strip() for name in names]
     _check_header(path, names, required)
     rows = [row for row in rows if row]
@@ -65,8 +74,8 @@ def read_table(path: Path, required: Sequence[str]) -> "pd.DataFrame":
     return pd.DataFrame({name: list(map(str.strip, columns[name])) for name in required}, dtype=object)
 
 
-def _rows(path: Path, limit: int | None = None) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+def _rows(path: Path, lines: Iterable[str], limit: int | None = None) -> list[list[str]]:
+    reader = csv.reader(lines, strict=True)
     try:
         rows = list(itertools.islice(reader, limit))
     except csv.Error as error:
@@ -78,21 +87,35 @@ def _rows(path: Path, limit: int | None = None) -> list[list[str]]:
     return rows
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The table's bytes, unzipped where they are zipped; what goes wrong in reading them becomes a DataError."""
     try:
-        data = path.read_bytes()
-        if data[:2] == _GZIP:
-            data = gzip.decompress(data)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    except (EOFError, zlib.error) as error:
+        with path.open("rb") as stream:
+            zipped = stream.read(2) == _GZIP
+            stream.seek(0)
+            if not zipped:
+                yield stream
+                return
+            with gzip.GzipFile(fileobj=stream) as unzipped:
+                yield cast(IO[bytes], unzipped)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip stream is cut or damaged ({error}). Download it again.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _text(path: Path) -> str:
+    with _opened(path) as stream:
+        data = stream.read()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: is not UTF-8 (byte {error.start}). Save it as UTF-8, or download it again."
-        ) from error
+        raise DataError(_other_encoding(path, f"byte {error.start}")) from error
+
+
+def _other_encoding(path: Path, where: str) -> str:
+    return f"{path}: is not UTF-8 ({where}). Save it as UTF-8, or download it again."
 
 
 def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:

@@ -73,7 +73,7 @@ def encoder(out: Path, say: Say) -> Path:
 def tables(results: Path, say: Say) -> None:
     """Tables 2 to 4 of the phantom records, to the terminal and as Markdown below `results`/tables."""
     variant = catalog.load_variant("phantom")
-    records = [record for record in read_records(results) if record.variant_digest == variant.digest]
+    records = [record for record in read_records(results)[0] if record.variant_digest == variant.digest]
     folder = results / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for number in (2, 3, 4):

@@ -56,14 +56,6 @@ def released_fold(labels: IntArray, n_classes: int, fold: int, shots: Iterable[i
     return Fold(fold=fold, train=train, test=_concatenated(test), random_state=state)
 
 
-def released_test(labels: IntArray, n_classes: int, fold: int) -> IntArray:
-    """All usable rows (m,) of a test table of its own, in the order in which the released code scores them in a fold.
-
-    The same draw with 100 % test: every fold has the same rows, shuffled anew and grouped by class.
-    """
-    return released_fold(labels, n_classes, fold, shots=(), test_percent=100).test
-
-
 def hash_rank_fold(
     ids: Sequence[str], labels: IntArray, *, task: str, fold: int, shots: Iterable[int], test: IntArray | None = None
 ) -> Fold:

@@ -11,6 +11,7 @@ from cxrbench.index import IntArray
 FloatArray = NDArray[np.floating[Any]]
 Float32Array = NDArray[np.float32]
 ClassVectors = Literal["mean", "renormalised"]
+Pooling = Literal["mean", "max"]
 
 
 def class_vectors(embeddings: FloatArray, owner: IntArray, n_classes: int, how: ClassVectors) -> Float32Array:
@@ -33,6 +34,31 @@ def scores(images: FloatArray, classes: FloatArray, scale: float) -> Float32Arra
     No softmax: in the released code one is computed and overwritten.
     """
     return (images.astype(np.float32) @ classes.astype(np.float32).T) * np.float32(scale)
+
+
+def class_scores(scores: FloatArray, owner: IntArray, how: Pooling) -> FloatArray:
+    """One score per class from one score per prompt: (N, P) to (N, C), same scale, higher is likelier.
+
+    `owner` (P,) gives each prompt's class, 0 to C - 1. Raises SpecError if a class owns no prompt.
+    Source: the pooling each paper's own code uses; the model's card says which.
+    """
+    n_classes = int(owner.max()) + 1 if len(owner) else 0
+    _check_owner(owner, scores.shape[1], n_classes)
+    pooled = [scores[:, owner == c] for c in range(n_classes)]
+    if how == "max":
+        return np.stack([p.max(axis=1) for p in pooled], axis=1)
+    return np.stack([p.mean(axis=1, dtype=np.float64) for p in pooled], axis=1).astype(scores.dtype)
+
+
+def standardised(scores: FloatArray) -> FloatArray:
+    """Each class's scores (N, C) minus their mean over the N images, over their population standard deviation.
+
+    One image alone stays as it is. Source: GLoRIA's released zero-shot classification, done once over the test set.
+    """
+    if len(scores) < 2:
+        return scores
+    exact = scores.astype(np.float64)
+    return ((exact - exact.mean(axis=0)) / exact.std(axis=0)).astype(scores.dtype)
 
 
 def _check_owner(owner: IntArray, n_prompts: int, n_classes: int) -> None:

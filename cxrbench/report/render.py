@@ -46,7 +46,7 @@ def as_grid(view: TableView, form: Literal["terminal", "markdown", "latex"]) -> 
         + tabulate(lines, head, tablefmt=style, disable_numparse=True, stralign="left", colalign=_align(view))
         for name, lines in grids
     ]
-    return "\n\n".join([_title(view, form), *bodies, *_footnotes(view)]) + "\n"
+    return "\n\n".join([_title(view, form), *bodies, *_footnotes(view, form)]) + "\n"
 
 
 def _align(view: TableView) -> list[str]:
@@ -57,7 +57,7 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     cells = [row.cells[name] for name, _ in view.columns]
     lines = [("paper", [cell.published for cell in cells])]
     if any(cell.measured is not None for cell in cells):
-        lines.append(("measured", [shown(cell.measured) for cell in cells]))
+        lines.append(("measured", [shown(cell.measured) + "*" * bool(cell.flaws) for cell in cells]))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
@@ -70,9 +70,10 @@ def _title(view: TableView, form: str) -> str:
     return f"{'## ' if form == 'markdown' else ''}{title}\n{view.source}"
 
 
-def _footnotes(view: TableView) -> list[str]:
-    variant = [f"variant: {view.variant}"] if view.variant else []
-    return ["\n".join(f"note: {note}" for note in (*variant, *view.notes))] if view.notes or variant else []
+def _footnotes(view: TableView, form: str) -> list[str]:
+    marked = any(cell.flaws for row in view.rows for cell in row.cells.values())
+    notes = [f"variant: {view.variant}", *(["* not comparable, see below"] if marked else []), *view.notes]
+    return ["\n".join(f"{'% ' if form == 'latex' else ''}note: {note}" for note in notes)]
 
 
 def _flat(view: TableView) -> list[dict[str, str | None]]:
@@ -91,6 +92,7 @@ def _entry(view: TableView, row: ViewRow, column: str, cell: Cell) -> dict[str, 
         "measured": None if cell.measured is None else str(cell.measured),
         "difference": None if cell.difference is None else str(cell.difference),
         "record": cell.record,
+        "flaws": "; ".join(cell.flaws) or None,
     }
 
 

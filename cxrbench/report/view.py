@@ -4,22 +4,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from cxrbench.comparable import flaws
 from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell in percent: as printed, as measured (None without a record), and the record's id."""
+    """One cell in percent: as printed, as measured (None without a record), and the record's id.
+
+    `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing.
+    """
 
     published: str
     measured: Decimal | None = None
     record: str | None = None
+    flaws: tuple[str, ...] = ()
 
     @property
     def difference(self) -> Decimal | None:
-        """Measured minus printed, None as soon as one of them is missing."""
-        if self.measured is None or self.published == MISSING:
+        """Measured minus printed, None as soon as one of them is missing or the measured one is flawed."""
+        if self.measured is None or self.published == MISSING or self.flaws:
             return None
         return self.measured - Decimal(self.published)
 
@@ -66,8 +71,9 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     """The table with the measured cells filled in from records of one variant bundle, which is named `variant`.
 
     With `synthetic` only records of made weights or images are used and the title says so; without it, none of them.
-    The newest record of a cell is shown, and a note counts those it replaces. A cell without a record stays empty, and
-    an average over an empty cell is empty.
+    The newest sound record of a cell is shown, and a note counts those it replaces. A number from an incomplete or
+    altered input is marked, its flaws are noted, and no average is taken over it. A cell without a record stays empty,
+    and an average over an empty cell is empty.
     """
     chosen = [record for record in records if record.synthetic == synthetic]
     sections = list(dict.fromkeys(row.section for row in table.rows))
@@ -76,6 +82,11 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     for row in rows:
         cells, replaced = _cells(table, row, chosen)
         views.append(ViewRow(row.section, row.name, row.model, cells))
+        notes += [
+            f"{row.name}, {title}: {'; '.join(cells[name].flaws)}"
+            for name, title in ((c.id, c.title) for c in table.columns)
+            if cells[name].flaws
+        ]
         if replaced:
             notes.append(f"{row.name}: {replaced} older record{'s' * (replaced > 1)} of the same cells not shown")
     mark = "PHANTOM, made images or weights, no result: " if synthetic else ""
@@ -109,11 +120,12 @@ def _own_rows(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
 def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, Cell], int]:
     cells, replaced = {}, 0
     for column in table.columns:
-        fitting = sorted((r for r in records if r.measures(row, column)), key=lambda r: r.runtime.started)
+        fitting = [record for record in records if record.measures(row, column)]
         replaced += max(0, len(fitting) - 1)
-        measured = shown_value(fitting[-1]) if fitting else None
-        cells[column.id] = Cell(row.cells[column.id], measured, fitting[-1].id if fitting else None)
-    means = averages({name: cell.measured for name, cell in cells.items()}, table.averages)
+        best = max(fitting, key=lambda record: (not flaws(record), record.runtime.started), default=None)
+        printed = row.cells[column.id]
+        cells[column.id] = Cell(printed) if best is None else Cell(printed, shown_value(best), best.id, flaws(best))
+    means = averages({name: None if c.flaws else c.measured for name, c in cells.items()}, table.averages)
     for average in table.averages:
         cells[average.id] = Cell(row.cells[average.id], means[average.id])
     return cells, replaced

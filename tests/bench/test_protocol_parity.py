@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from made_weights import zoo_card
 from numpy.typing import NDArray
-from protocol_material import EXPERIMENTS, MAIN, SHOTS, SINGLE, STRATEGIES, Found, Wanted, measured, wanted
+from protocol_figures import EXPERIMENTS, Wanted, wanted
+from protocol_material import MAIN, SHOTS, SINGLE, STRATEGIES, Found, measured
 
 from cxrbench import digest
 from cxrbench.evaluate.metrics import FoldMetrics
@@ -135,7 +136,9 @@ def test_zero_shot_metrics_are_the_released_ones(found: Found, figures: Wanted) 
         report = official_rounding([metrics(record, number) for number in FOLDS])
         for number, reference in enumerate(run["folds"]):
             rendered = report.folds[number]
-            wrong += [(strategy, prompts, number, n) for n, v in reference.items() if printed(rendered[n]) != printed(v)]
+            wrong += [
+                (strategy, prompts, number, n) for n, v in reference.items() if printed(rendered[n]) != printed(v)
+            ]
         for name, value in run["average"].items():
             if printed(report.average[name]) != printed(value):
                 wrong.append((strategy, prompts, -1, name))
@@ -152,7 +155,9 @@ def test_probe_scores_are_the_converged_ones(found: Found, figures: Wanted) -> N
         for number in FOLDS:
             reference = figures.arrays[f"converged/lp/{source}/K{shots}/f{number}/scores"]
             values = aligned(*scores[number], figures.ids(figures.fold(number)["test"]))
-            differences[record.model.name, feature, number] = float(np.abs(values - reference).max() / np.ptp(reference))
+            differences[record.model.name, feature, number] = float(
+                np.abs(values - reference).max() / np.ptp(reference)
+            )
     assert len(differences) == 5 * 2 * (4 if figures.name in SINGLE else 2)
     assert {run: worst for run, worst in differences.items() if worst > 1e-4} == {}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cxrbench import facts
-from cxrbench.bench.models import recipe_for
+from cxrbench.bench.variants import recipe_for
 from cxrbench.card import ModelCard, read_card
 from cxrbench.catalog import load_variant
 from cxrbench.recipe import Canvas, Resize, Steps

@@ -1,5 +1,6 @@
 """Folders as they are met: clutter, links, loops, near names, and a listing kept between runs."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.listing import folders, image_stem, listing, matches, near, stem_key
+from cxrbench.data.listing import image_stem, listing, matches, near, stem_key
 
 
 def touch(root: Path, *names: str) -> None:
@@ -60,6 +61,25 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 def test_an_unreadable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir(mode=0)
     assert listing(tmp_path).unreadable == ("shut",)
+
+
+def test_what_refuses_to_be_looked_at_is_named_and_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "a/one.png", "shut/two.png")
+    (root / "away.png").symlink_to(tmp_path / ("x" * 300))  # of which the system says neither file nor folder
+    real = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refusing)
+        found = listing(root, cache=cache)
+    assert (found.files, found.unreadable) == (("a/one.png",), ("away.png", "shut"))
+    (root / "away.png").unlink()
+    assert listing(root, cache=cache).files == ("a/one.png", "shut/two.png")
 
 
 @pytest.mark.slow
@@ -138,9 +158,3 @@ def test_near_names_are_names_that_are_there(wanted: list[str], there: list[str]
     assert set(found) <= set(wanted)
     assert set(found.values()) <= set(there)
     assert all(key.casefold() == value.casefold() for key, value in found.items())
-
-
-def test_crowded_folders_are_not_searched_below(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"images/p{n}/a.png" for n in range(12)), "tables/labels.csv")
-    visited = [folder.relative_to(tmp_path).as_posix() for folder, _ in folders(tmp_path, crowded=10)]
-    assert visited == [".", "images", "tables"]

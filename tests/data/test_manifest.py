@@ -1,6 +1,9 @@
 """What a split consists of, written down without the images and checked again."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,8 +64,41 @@ def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     manifest(partition()).write(path)
     path.write_text(path.read_text().replace('["a","b","b"]', '["a","c","b"]'))
-    with pytest.raises(IntegrityError, match="part train: the ids are not the ones"):
+    with pytest.raises(IntegrityError, match="part train: distinct, rows_sha256, set_sha256: not what"):
         read_manifest(path)
     path.write_text("{")
     with pytest.raises(IntegrityError, match="is no manifest"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda m: m["parts"]["train"].update(rows=4), "part train: rows: "),
+        (lambda m: m["parts"]["train"].update(distinct=3), "part train: distinct: "),
+        (lambda m: m["parts"]["train"]["counts"].update(Normal=2), "part train: counts: "),
+        (lambda m: m["parts"]["train"].update(set_sha256="0" * 64), "part train: set_sha256: "),
+        (lambda m: m["parts"]["train"].update(labels_sha256="0" * 64), "part train: labels_sha256: "),
+        (lambda m: m["parts"]["train"].update(labels=[[1], [0], [1]]), "part train: labels_sha256: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [0], [1]]), "part train: counts, labels_sha256: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1]]), "part train: labels: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [2]]), "part train: labels: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-1]]), "part train: labels: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [1, 1]]), "part train: labels: "),
+        (lambda m: m.update(classes=["Pneumonia", "Normal"]), "part train: counts: "),
+        (lambda m: m.update(digest="0" * 64), ": digest: "),
+        (lambda m: m["parts"].update(test=m["parts"]["train"]), ": digest: "),
+        (lambda m: m.update(parts={}), ": digest: "),
+    ],
+)
+def test_every_edit_of_a_manifest_is_seen_and_named(
+    edit: Callable[[dict[str, Any]], None], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.json"
+    manifest(partition()).write(path)
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match=f"{path}: .*changed after it was written") as refused:
+        read_manifest(path)
+    assert said in str(refused.value)

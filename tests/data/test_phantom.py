@@ -1,10 +1,15 @@
 import csv
+import errno
 import gzip
 import io
 import json
+import os
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +19,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from cxrbench import digest
+from cxrbench.data.phantom import note
 from cxrbench.data.phantom.anatomy import patient
 from cxrbench.data.phantom.develop import run_lengths
 from cxrbench.data.phantom.draw import draw, signs, sketch
 from cxrbench.data.phantom.layouts.order import layout_facts, order
 from cxrbench.data.phantom.reports import phrases, report
 from cxrbench.data.phantom.signs_shape import RESHAPES
-from cxrbench.data.phantom.write import NOTE, Summary, tasks, write
+from cxrbench.data.phantom.write import LAYOUTS, Summary, tasks, write
 from cxrbench.errors import DataError, SpecError
 
 FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -148,10 +154,10 @@ def test_findings_can_be_learnt_but_not_from_exposure(task: str, classes: tuple[
 @pytest.mark.parametrize("task", tasks())
 def test_every_data_set_says_that_it_is_made(task: str, written: Written) -> None:
     summary = written(task)
-    note = json.loads((summary.root / NOTE).read_text())
-    assert "nobody" in note["note"]
-    assert note["request"]["seed"] == 5
-    assert note["images"] == summary.images > 0
+    told = json.loads((summary.root / note.NAME).read_text())
+    assert "nobody" in told["note"]
+    assert told["request"]["seed"] == 5
+    assert told["images"] == summary.images > 0
     assert not list(summary.root.parent.glob("*.unfinished"))
 
 
@@ -171,9 +177,9 @@ def test_several_processes_give_the_same_bytes(written: Written, tmp_path: Path)
 
 def test_a_phantom_that_is_there_is_kept_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
     first = write("covid", tmp_path, images_per_class=1, size=(64, 64))
-    stamp = (first.root / NOTE).stat().st_mtime_ns
+    stamp = (first.root / note.NAME).stat().st_mtime_ns
     assert write("covid", tmp_path, images_per_class=1, size=(64, 64)) == first
-    assert (first.root / NOTE).stat().st_mtime_ns == stamp
+    assert (first.root / note.NAME).stat().st_mtime_ns == stamp
     with pytest.raises(DataError, match="made otherwise"):
         write("covid", tmp_path, images_per_class=2, size=(64, 64))
     (tmp_path / "real" / "COVID-19_Radiography_Dataset").mkdir(parents=True)
@@ -181,12 +187,63 @@ def test_a_phantom_that_is_there_is_kept_and_nothing_else_is_overwritten(tmp_pat
         write("covid", tmp_path / "real", images_per_class=1, size=(64, 64))
 
 
-def test_an_interrupted_phantom_is_made_anew(tmp_path: Path) -> None:
-    left = tmp_path / "COVID-19_Radiography_Dataset.unfinished" / "COVID" / "images"
-    left.mkdir(parents=True)
-    (left / "COVID-999.png").write_bytes(b"half")
+@pytest.mark.parametrize(("hours", "kept"), [(1, True), (30, False)])
+def test_leftovers_go_but_nothing_that_somebody_may_be_filling(hours: int, kept: bool, tmp_path: Path) -> None:
+    begun = tmp_path / ".COVID-19_Radiography_Dataset.0123.unfinished"
+    half = begun / "COVID" / "images" / "COVID-999.png"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    then = time.time() - 100 * 3600
+    for path in (begun, begun / "COVID", half.parent, half):
+        os.utime(path, (then, then))
+    os.utime(half, (time.time() - hours * 3600,) * 2)
     summary = write("covid", tmp_path, images_per_class=1, size=(64, 64))
-    assert not (summary.root / "COVID" / "images" / "COVID-999.png").exists()
+    assert half.exists() == kept
+    assert not list(summary.root.rglob("COVID-999.png"))
+
+
+def drawing_meanwhile(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> None:
+    """Something happens while a COVID phantom is drawn: its pictures are there, its tables are not yet."""
+    layout = LAYOUTS["covid"]
+
+    def tables(*asked: Any) -> Mapping[str, bytes]:
+        monkeypatch.setattr("cxrbench.data.phantom.write.LAYOUTS", LAYOUTS)
+        meanwhile()
+        return layout.tables(*asked)
+
+    monkeypatch.setattr("cxrbench.data.phantom.write.LAYOUTS", {**LAYOUTS, "covid": replace(layout, tables=tables)})
+
+
+def test_two_that_draw_the_same_at_once_both_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Summary] = []
+    drawing_meanwhile(monkeypatch, lambda: made.append(write("covid", tmp_path, images_per_class=1, size=(64, 64))))
+    made.append(write("covid", tmp_path, images_per_class=1, size=(64, 64)))
+    assert made[0] == made[1]
+    assert [path.name for path in tmp_path.iterdir()] == [made[0].root.name]
+    alone = write("covid", tmp_path / "alone", images_per_class=1, size=(64, 64))
+    assert tree_digest(alone.root) == tree_digest(made[0].root)
+
+
+def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "COVID-19_Radiography_Dataset" / "COVID"
+    drawing_meanwhile(monkeypatch, lambda: real.mkdir(parents=True))
+    with pytest.raises(DataError, match="may be a real data set"):
+        write("covid", tmp_path, images_per_class=1, size=(64, 64))
+    assert [path.name for path in tmp_path.iterdir()] == ["COVID-19_Radiography_Dataset"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file.*Not a directory"):
+        write("covid", tmp_path / "file" / "out", images_per_class=1, size=(64, 64))
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    drawing_meanwhile(monkeypatch, full)
+    with pytest.raises(DataError, match=f"{tmp_path}.*No space left"):
+        write("covid", tmp_path / "out", images_per_class=1, size=(64, 64))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_quotas_follow_a_number_or_a_mapping_and_nothing_unknown() -> None:

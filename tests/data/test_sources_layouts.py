@@ -1,17 +1,19 @@
 """Every layout in which the seven data sets are met on disk leads to the same images."""
 
+import errno
 import gzip
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from cxrbench import facts
-from cxrbench.data.sources import base, siim
-from cxrbench.errors import DataError
+from cxrbench.data.phantom import note
+from cxrbench.data.sources import base
+from cxrbench.errors import DataError, SpecError
 from cxrbench.index import Partition
 from cxrbench.task import TaskSpec, read_task
 
@@ -48,6 +50,15 @@ def assert_found(partition: Partition, files: Mapping[str, Path]) -> None:
     }
     findings = partition.findings
     assert (findings.missing, findings.extra, findings.duplicate) == ((), (), ())
+
+
+def assert_survey_agrees(partition: Partition, root: Path, task: TaskSpec) -> None:
+    """The images were found without a survey, and one finds nothing else."""
+    assert any("not surveyed" in note for note in partition.findings.notes)
+    surveyed = base.load_partition(root, task, partition.split, survey=True)
+    assert not any("not surveyed" in note for note in surveyed.findings.notes)
+    assert surveyed.paths == partition.paths
+    assert (surveyed.findings.missing, surveyed.findings.extra, surveyed.findings.duplicate) == ((), (), ())
 
 
 # CheXpert
@@ -103,6 +114,7 @@ def test_chexpert_layouts(prefix: str, table: str, images: str, tmp_path: Path) 
     touch(*files.values(), (root / table).parent / "valid/patient64541/study1/view1_frontal.jpg")
     partition = base.load_partition(root, CHEXPERT, "gloria")
     assert_found(partition, files)
+    assert_survey_agrees(partition, root, CHEXPERT)
     assert partition.parts["all"].counts == dict.fromkeys(CHEXPERT.classes, 3)
     assert partition.parts["all"].patients == tuple(name.split("/")[2] for name in partition.parts["all"].ids)
 
@@ -117,6 +129,24 @@ def test_chexpert_takes_a_ready_list_where_train_csv_is_absent(tmp_path: Path) -
     assert partition.parts["all"].ids == tuple(row["Path"] for row in rows)
     with pytest.raises(DataError, match=r"split mgca .* train\.csv"):
         base.load_partition(tmp_path, CHEXPERT, "mgca")
+
+
+def test_a_train_csv_that_may_not_be_read_is_named_before_a_ready_list_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "CheXpert-v1.0/train.csv")
+    rows = chexpert_rows("CheXpert-v1.0/")
+    write(tmp_path / "a_list/chexpert_5x200.csv", ["Path", *CHEXPERT.columns], rows)
+    opened = Path.open
+
+    def refusing(path: Path, *mode: Any, **options: Any) -> Any:
+        if path.name == "train.csv":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *mode, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(DataError, match=r"train\.csv: cannot be read: Permission denied"):
+        base.load_partition(tmp_path, CHEXPERT, "gloria")
 
 
 def test_another_train_csv_is_not_taken_for_chexpert(tmp_path: Path) -> None:
@@ -188,6 +218,7 @@ def test_mimic_layouts(tables: str, images: str, suffix: str, tmp_path: Path) ->
     touch(*files.values())
     partition = base.load_partition(root, MIMIC, "dlilp")
     assert_found(partition, files)
+    assert_survey_agrees(partition, root, MIMIC)
     part = partition.parts["all"]
     subject_of = {str(row["dicom_id"]): str(row["subject_id"]) for row in MIMIC_ROWS}
     assert part.patients == tuple(subject_of[name] for name in part.ids)
@@ -212,6 +243,50 @@ def test_a_mimic_image_that_is_not_there_is_reported_and_none_takes_its_place(tm
     assert partly.parts["all"].ids == whole.parts["all"].ids
     assert partly.findings.missing == (lost,)
     assert lost not in partly.paths
+
+
+def mimic_tree(root: Path) -> dict[str, Path]:
+    mimic_tables(root)
+    files = {}
+    for row in MIMIC_ROWS:
+        study = root / f"files/p10/p{row['subject_id']}/s{row['study_id']}"
+        files[str(row["dicom_id"])] = study / f"{row['dicom_id']}.jpg"
+    touch(*files.values())
+    return files
+
+
+def test_images_that_lie_where_their_ids_say_are_found_without_a_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = mimic_tree(tmp_path / "mimic")
+
+    def listed(*asked: object) -> NoReturn:
+        pytest.fail("the folder was listed")
+
+    monkeypatch.setattr("cxrbench.data.sources.join.listing", listed)
+    assert_found(base.load_partition(tmp_path, MIMIC, "dlilp"), files)
+
+
+def test_one_that_lies_elsewhere_is_found_by_the_survey_and_moves_no_other(tmp_path: Path) -> None:
+    files = mimic_tree(tmp_path / "mimic")
+    lost, double = base.load_partition(tmp_path, MIMIC, "dlilp").parts["all"].ids[:2]
+    files[lost] = files[lost].rename(tmp_path / "mimic" / files[lost].name)
+    touch(tmp_path / "mimic/a_copy" / files[double].name, tmp_path / "mimic/files/p10/unknown.jpg")
+    found = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert found.paths == {name: files[name] for name in found.paths}
+    assert found.findings.missing == ()
+    assert found.findings.extra == ("files/p10/unknown.jpg",)
+    assert found.findings.duplicate == (double,)
+
+
+def test_a_survey_finds_extra_and_double_files_and_changes_no_path(tmp_path: Path) -> None:
+    files = mimic_tree(tmp_path / "mimic")
+    first = base.load_partition(tmp_path, MIMIC, "dlilp").parts["all"].ids[0]
+    touch(tmp_path / "mimic/a_copy" / files[first].name, tmp_path / "mimic/files/p10/unknown.jpg")
+    plain, surveyed = (base.load_partition(tmp_path, MIMIC, "dlilp", survey=survey) for survey in (False, True))
+    assert plain.paths == surveyed.paths
+    assert (plain.findings.extra, plain.findings.duplicate) == ((), ())
+    assert (surveyed.findings.extra, surveyed.findings.duplicate) == (("files/p10/unknown.jpg",), (first,))
 
 
 # RSNA
@@ -340,17 +415,6 @@ def test_siim_both_stages_need_more_than_the_stage_1_table(tmp_path: Path) -> No
     write(tmp_path / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
     with pytest.raises(DataError, match=r"stage 2 and needs stage_2_train\.csv"):
         base.source(SIIM).tables(tmp_path, SIIM, "cxrbench-v1")
-
-
-def test_an_empty_patient_id_is_nobody(shared: Path, tmp_path: Path) -> None:
-    write(tmp_path / "train-rle.csv", ["ImageId", " EncodedPixels"], SIIM_ROWS)
-    empty = (shared / "bad_images/dcm/empty_patient_id.dcm").read_bytes()
-    for name in SIIM_IDS:
-        (tmp_path / f"{name}.dcm").write_bytes(empty)
-    found = siim.with_header_patients(base.load_partition(tmp_path, SIIM, "dlilp-rows"))
-    patients = [patient for part in found.parts.values() for patient in part.patients or ()]
-    assert len(patients) == len(set(patients)) == 6
-    assert found.digest == base.load_partition(tmp_path, SIIM, "dlilp-rows").digest
 
 
 # COVID
@@ -548,14 +612,36 @@ def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: P
         assert min(part.counts[label] for label in task.group("all")) > 0
 
 
-def test_the_note_of_a_drawn_data_set_is_known_by_its_name() -> None:
-    drawing = pytest.importorskip("cxrbench.data.phantom.write")
-    assert drawing.NOTE == base.PHANTOM_NOTE
-
-
 def test_only_drawn_data_sets_are_synthetic(tmp_path: Path) -> None:
     rsna_tables(tmp_path / "rsna", 2)
-    touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "other" / base.PHANTOM_NOTE)
+    touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "other" / note.NAME)
     assert not base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
-    touch(tmp_path / "rsna" / base.PHANTOM_NOTE)
+    touch(tmp_path / "rsna" / note.NAME)
     assert base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
+
+
+def test_a_split_that_cannot_be_drawn_says_task_and_split_once(tmp_path: Path) -> None:
+    rsna_tables(tmp_path / "rsna", 2)
+    large = small("rsna", "cxrbench-v1", parts={"test": 1, "train": 9})
+    with pytest.raises(
+        DataError, match=r"^task rsna, split cxrbench-v1: class \w+ has 3 rows, the split takes 10\."
+    ) as told:
+        base.load_partition(tmp_path, large, "cxrbench-v1")
+    assert "phantom" not in str(told.value)
+    with pytest.raises(SpecError, match=r"^task rsna, split cxrbench-v1: split rule 'hash-rank': "):
+        base.load_partition(tmp_path, small("rsna", "cxrbench-v1", parts={"test": "many"}), "cxrbench-v1")
+    with pytest.raises(SpecError, match=r"^task rsna has no split"):
+        base.load_partition(tmp_path, RSNA, "nonsense")
+
+
+def test_a_drawn_data_set_that_is_too_small_says_which_split_fits(tmp_path: Path) -> None:
+    rsna_tables(tmp_path / "rsna", 2)
+    touch(tmp_path / "rsna" / note.NAME)
+    for split in ("cxrbench-v1", "dlilp-boxes"):
+        hint = rf"^task rsna, split {split}: .*--variant phantom \(or --set rsna\.split=phantom\)"
+        with pytest.raises(DataError, match=hint):
+            base.load_partition(tmp_path, read_task(facts.folder("tasks") / "rsna.toml"), split)
+    phantom = small("rsna", "phantom", per_class=60)
+    with pytest.raises(DataError, match=r"^task rsna, split phantom: ") as told:
+        base.load_partition(tmp_path, phantom, "phantom")
+    assert "--variant" not in str(told.value)

@@ -1,8 +1,11 @@
 """Label tables: what is read, and what is refused with a useful word."""
 
+import errno
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,7 +187,53 @@ def test_values_come_back_stripped(
 ) -> None:
     path = tmp_path_factory.mktemp("t") / "t.csv"
     data = ("id,value\n" + "".join(f"x{a},{b}\n" for a, b in rows)).encode()
-    path.write_bytes(gzip.compress(data) if packed else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if packed else data)
     read = tables.read_table(path, ("id", "value"))
     assert read["id"].tolist() == [f"x{a}".strip() for a, _ in rows]
     assert read["value"].tolist() == [b.strip() for _, b in rows]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_is_read_without_the_rows(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    rows = np.random.default_rng(0).bytes(1 << 20)  # neither text nor rows
+    path.write_bytes(pack(b'\xef\xbb\xbfPath, "Frontal/Lateral" ,Sex\r\n'.replace(b'"', b"") + rows)[: 1 << 19])
+    assert tables.header(path) == ("Path", "Frontal/Lateral", "Sex")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        ("größe,b\n1,2\n".encode("latin-1"), "is not UTF-8"),
+        (gzip.compress(b"a,b\n", mtime=0)[:12], "gzip stream is cut"),
+        (b"\x1f\x8bnonsense", "gzip stream is cut or damaged"),
+        (b'"a,b\n1,2\n', "quote"),
+    ],
+)
+def test_a_spoilt_header_is_refused(data: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{path}: .*{said}"):
+        tables.header(path)
+
+
+def test_a_header_ends_at_any_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(f"a,b{end}1,2{end}".encode())
+        assert tables.header(path) == ("a", "b")
+
+
+def test_a_table_that_may_not_be_looked_at_is_not_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def refusing(path: Path, **options: Any) -> os.stat_result:
+        if str(path).endswith("labels.csv"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    with pytest.raises(DataError, match=r"labels\.csv: cannot be looked at: Permission denied"):
+        tables.named(tmp_path, "labels")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.errors import DataError, SpecError
-from cxrbench.evaluate.few_shot import hash_rank_fold, partition_folds, released_fold, released_test, usable_rows
+from cxrbench.evaluate.few_shot import hash_rank_fold, partition_folds, released_fold, usable_rows
 
 TEST_PERCENT = 20
 
@@ -22,7 +22,8 @@ def test_released_draw_is_the_recorded_one(experiment):
         if test is None:
             drawn = train.paths[fold.test]
         else:
-            drawn = test.paths[released_test(test.labels, experiment.n_classes, number)]
+            alone = released_fold(test.labels, experiment.n_classes, number, shots=(), test_percent=100)
+            drawn = test.paths[alone.test]
         assert drawn.tolist() == recorded["test"]
         for k in shots:
             assert train.paths[fold.train[k]].tolist() == recorded["train"][str(k)], (number, k)

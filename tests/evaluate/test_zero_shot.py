@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxrbench.errors import SpecError
-from cxrbench.evaluate.zero_shot import class_vectors, scores
+from cxrbench.evaluate.zero_shot import class_scores, class_vectors, scores, standardised
 
 
 def test_scores_from_class_vectors_are_the_released_ones(experiment):
@@ -42,3 +42,27 @@ def test_a_class_without_a_prompt_is_refused():
         class_vectors(np.eye(2), np.array([0, 2]), 3, "mean")
     with pytest.raises(SpecError, match="owners"):
         class_vectors(np.eye(2), np.array([1]), 2, "mean")
+
+
+def test_prompt_scores_are_pooled_by_mean_or_max():
+    by_prompt = np.array([[1, 3, 5], [4, 2, -1]], dtype=np.float32)
+    owner = np.array([0, 0, 1])
+    assert class_scores(by_prompt, owner, "mean").tolist() == [[2, 5], [3, -1]]
+    assert class_scores(by_prompt, owner, "max").tolist() == [[3, 5], [4, -1]]
+    with pytest.raises(SpecError, match="class"):
+        class_scores(np.eye(2), np.array([1, 1]), "mean")
+
+
+def test_pooling_vectors_and_pooling_scores_agree_where_scores_are_dot_products():
+    rng = np.random.default_rng(1)
+    images, prompts, owner = rng.standard_normal((5, 16)), rng.standard_normal((7, 16)), np.array([0, 0, 1, 1, 1, 2, 2])
+    pooled = class_scores(scores(images, prompts, 3.0), owner, "mean")
+    from_vectors = scores(images, class_vectors(prompts, owner, 3, "mean"), 3.0)
+    np.testing.assert_allclose(pooled, from_vectors, rtol=1e-4, atol=1e-5)
+
+
+def test_standardised_scores_have_no_mean_and_unit_spread_in_every_class():
+    found = standardised(np.array([[1.0, 10.0], [3.0, 30.0], [5.0, 80.0]]))
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(found.std(axis=0), 1)
+    assert standardised(np.array([[1.0, 2.0]])).tolist() == [[1.0, 2.0]]

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from made_records import made_record
 
+from cxrbench import catalog
 from cxrbench.published import published_table
 from cxrbench.report.view import Cell, TableView, shown_value, table_view
 
@@ -14,6 +15,10 @@ def folds(*values: float | None) -> list[dict[str, object]]:
         {"fold": i, "metrics": {"balanced_accuracy": v}, "test_rows": 1, "test_digest": "d" * 64}
         for i, v in enumerate(values)
     ]
+
+
+def named(model: str) -> dict[str, str]:
+    return {"model__name": model, "model__card_digest": catalog.load_card(model).digest}
 
 
 def cell(view: TableView, row: str, column: str, section: str = "(b)") -> Cell:
@@ -42,7 +47,7 @@ def test_record_fills_its_cell_and_no_other() -> None:
 
 def test_average_needs_every_cell() -> None:
     table = published_table(4)
-    records = [made_record(model__name="unimodal_cm", data__task=c.task, data__group=c.group) for c in table.columns]
+    records = [made_record(**named("unimodal_cm"), data__task=c.task, data__group=c.group) for c in table.columns]
     complete = table_view(table, records, "paper-code", synthetic=False)
     assert cell(complete, "Unimodal (M+C)", "avg", "").measured == Decimal("90.50")
     short = table_view(table, records[1:], "paper-code", synthetic=False)
@@ -84,10 +89,51 @@ def test_other_cells_stay_out(changes: dict[str, object]) -> None:
 
 
 def test_prompt_set_decides_the_column_of_table_3() -> None:
-    told = {"set": "names", "digest": "0" * 64, "source": "prompts"}
+    told = {"set": "names", "digest": catalog.load_prompts("names").digest, "source": "prompts"}
     record = made_record(
-        data__task="covid", data__group="2-class", protocol={"protocol": "zero-shot", "tap": "joint"}, prompts=told
+        data__task="covid",
+        data__group="2-class",
+        protocol={"protocol": "zero-shot", "tap": "joint", "part": "test"},
+        prompts=told,
     )
     view = table_view(published_table(3), [record], "paper-code", synthetic=False)
     assert cell(view, "CLIP loss", "two_name", "").measured == Decimal("90.50")
     assert cell(view, "CLIP loss", "two_description", "").measured is None
+
+
+FLAWED = [
+    ({"data__missing": 3}, "3 images have no file"),
+    ({"data__left_out": {"a": "cut"}}, "1 images could not be read"),
+    ({"data__reference": "differs"}, "its digest differs"),
+    ({"runtime__precision": "float16"}, "float16"),
+    ({"model__card_digest": "0" * 64}, "not the built-in one"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), FLAWED)
+def test_flawed_number_is_marked_compared_with_nothing_and_never_averaged(
+    changes: dict[str, object], reason: str
+) -> None:
+    view = table_view(published_table(2), [made_record(**changes)], "paper-code", synthetic=False)
+    found = cell(view, "CLIP loss", "rsna")
+    assert found.measured == Decimal("90.50")
+    assert found.difference is None
+    assert any("RSNA B" in note and reason in note for note in view.notes)
+
+
+def test_average_over_a_flawed_cell_is_empty() -> None:
+    table = published_table(4)
+    records = [
+        made_record(**named("unimodal_cm"), data__task=c.task, data__group=c.group, data__missing=int(c.id == "rsna"))
+        for c in table.columns
+    ]
+    view = table_view(table, records, "paper-code", synthetic=False)
+    assert cell(view, "Unimodal (M+C)", "siim", "").measured == Decimal("90.50")
+    assert cell(view, "Unimodal (M+C)", "avg", "").measured is None
+
+
+def test_sound_record_is_preferred_to_a_newer_flawed_one() -> None:
+    sound = made_record()
+    flawed = made_record(id="f" * 16, data__missing=1, runtime__started="2026-02-01T00:00:00+00:00")
+    view = table_view(published_table(2), [sound, flawed], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "rsna").record == sound.id

@@ -1,10 +1,14 @@
 """A whole data set of drawn radiographs, as it would lie on the disk of somebody who downloaded the real one."""
 
+import errno
 import json
+import secrets
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -12,14 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cxrbench.data.phantom import note
 from cxrbench.data.phantom.develop import develop
 from cxrbench.data.phantom.layouts import chexpert, covid, mimic, nih_lt, rsna, siim, vindr
 from cxrbench.data.phantom.layouts.order import Order, Size, layout_facts, order
 from cxrbench.data.phantom.plate import Developed, Plate
 from cxrbench.errors import DataError
 
-NOTE = "PHANTOM.json"
 REVISION = "cxrbench phantom 1"  # counts up when the same request comes to give other bytes
+_UNFINISHED = ".unfinished"
+_ABANDONED_S = 24 * 3600  # a folder in which nothing was written for so long has nobody who draws in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +78,83 @@ def write(
 
     `images_per_class` is a number for the main kind of images or a mapping of the quotas in layouts.toml; `size` is
     `small`, `true` (as the real files are) or (height, width). With `workers` > 1 that many processes draw, with the
-    same bytes as one. Raises SpecError for what does not exist, DataError where another folder is in the way.
+    same bytes as one. Several may draw the same at once: the first to be done has it, the others take what is there.
+    Raises SpecError for what does not exist, DataError where another folder is in the way or nothing can be written.
     """
     asked = order(task, images_per_class, size, seed)
     root = out / asked.facts.folder
     request = {"task": task, "seed": seed, "size": list(asked.size), "quotas": dict(asked.quotas), "tool": _versions()}
-    if root.exists():
-        return _existing(root, request)
-    fresh = root.with_name(f"{root.name}.unfinished")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    layout = LAYOUTS[task]
-    developed = _developed(layout.plates(asked), partial(develop, root=fresh, seed=seed, runs=layout.runs), workers)
+    with _said(root):
+        if root.exists():
+            return _existing(root, request)
+        _sweep(root)
+        with _fresh(root) as fresh:
+            summary = _draw(asked, root, fresh, request, workers)
+            try:
+                fresh.rename(root)
+            except OSError as error:
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                    raise
+                return _existing(root, request)
+    return summary
+
+
+def _draw(asked: Order, root: Path, fresh: Path, request: Mapping[str, Any], workers: int) -> Summary:
+    layout = LAYOUTS[asked.task]
+    job = partial(develop, root=fresh, seed=asked.seed, runs=layout.runs)
+    developed = _developed(layout.plates(asked), job, workers)
     for name, data in layout.tables(asked, developed).items():
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
         (fresh / name).write_bytes(data)
-    summary = Summary(task, root, len(developed), _counts(developed))
-    note = {
+    summary = Summary(asked.task, root, len(developed), _counts(developed))
+    content = {
         "note": "Made by a program: drawn radiographs and invented reports of nobody. For tests and demonstrations.",
         "request": request,
         "images": summary.images,
         "findings": dict(summary.findings),
     }
-    (fresh / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    fresh.rename(root)
+    (fresh / note.NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return summary
+
+
+@contextmanager
+def _said(root: Path) -> Iterator[None]:
+    """What the system refuses becomes a DataError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: {error.strerror or error}. So the phantom cannot be drawn there; "
+            "draw it into a folder that can be written and has room."
+        ) from error
+
+
+@contextmanager
+def _fresh(root: Path) -> Iterator[Path]:
+    """A new hidden folder beside `root` that nobody else has; gone at the end if it still bears its name."""
+    fresh = root.with_name(f".{root.name}.{secrets.token_hex(6)}{_UNFINISHED}")
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed runs left beside `root`, as far as it may be; never a folder that somebody may be filling."""
+    beside = root.parent.iterdir() if root.parent.is_dir() else ()
+    left = [path for path in beside if path.name.startswith(f".{root.name}.") and path.name.endswith(_UNFINISHED)]
+    for folder in left:
+        if time.time() - _changed(folder) > _ABANDONED_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _changed(folder: Path) -> float:
+    """When the folder or anything in it last changed, in seconds; now, if it goes away meanwhile."""
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _developed(plates: Sequence[Plate], job: Callable[[Plate], Developed], workers: int) -> list[Developed]:
@@ -109,16 +167,16 @@ def _developed(plates: Sequence[Plate], job: Callable[[Plate], Developed], worke
 
 def _existing(root: Path, request: Mapping[str, Any]) -> Summary:
     try:
-        note = json.loads((root / NOTE).read_text(encoding="utf-8"))
-        if note["request"] == request:
-            return Summary(str(request["task"]), root, note["images"], note["findings"])
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+        content = json.loads((root / note.NAME).read_bytes())
+        if content["request"] == request:
+            return Summary(str(request["task"]), root, content["images"], content["findings"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         raise DataError(
-            f"{root} is there already and has no readable {NOTE}, so it may be a real data set. "
+            f"{root} is there already and has no readable {note.NAME}, so it may be a real data set. "
             "Draw the phantom into another folder."
         ) from None
     raise DataError(
-        f"{root} holds a phantom that was made otherwise; {NOTE} there says how. Remove it or draw elsewhere."
+        f"{root} holds a phantom that was made otherwise; {note.NAME} there says how. Remove it or draw elsewhere."
     )
 
 

@@ -1,17 +1,20 @@
 """What all data sources share: finding the data set's folder, and joining its label tables with its files."""
 
 import importlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from cxrbench.data.listing import IMAGE_SUFFIXES, Listing, Matches, folders, listing, matches, near
+from cxrbench.data.listing import IMAGE_SUFFIXES, near
+from cxrbench.data.phantom import note
+from cxrbench.data.sources.join import Disk, Layout, Survey, met
+from cxrbench.data.splits import TooFewError
 from cxrbench.errors import DataError, SpecError
 from cxrbench.index import Findings, Partition, Table
 from cxrbench.task import SplitSpec, TaskSpec
 
-PHANTOM_NOTE = "PHANTOM.json"  # lies in the folder of every drawn data set
 _SHOWN = 3
 
 
@@ -25,33 +28,6 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How ids and files of a data set meet.
-
-    `key` turns a relative path into a join key (None: no image of this set); `names` gives the join keys under which
-    an id may lie; folders in `skip` are not entered; files below a folder in `unlabelled` are no surprise without row.
-    """
-
-    key: Callable[[str], str | None]
-    names: Callable[[str], tuple[str, ...]]
-    skip: frozenset[str] = frozenset()
-    unlabelled: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """Where a source looks: the user's `root`, the data set's folder in it as `listed`, how ids and files meet there.
-
-    `cache` may keep listings between runs.
-    """
-
-    root: Path
-    listed: Listing
-    layout: Layout
-    cache: Path | None = None
-
-
 class Source(Protocol):
     """A module of `cxrbench.data.sources`."""
 
@@ -61,8 +37,13 @@ class Source(Protocol):
     def tables(self, folder: Path, task: TaskSpec, split: str) -> Labelled:
         """The parts of a split from the files in `folder`; image files need not be there."""
 
-    def load(self, root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
-        """The parts of a split with the files of their images; `cache` may keep the folder's listing."""
+    def load(
+        self, root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False
+    ) -> Partition:
+        """The parts of a split with the files of their images; `cache` may keep the folder's listing.
+
+        `survey`: also look for extra and double files where that means listing a folder that need not be listed.
+        """
 
 
 def source(task: TaskSpec) -> Source:
@@ -76,9 +57,34 @@ def source(task: TaskSpec) -> Source:
         raise SpecError(f"task {task.name}: there is no data source {task.source!r}") from error
 
 
-def load_partition(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
-    """One split of a task's data set as it lies at or below `root`; see `Source.load`."""
-    return source(task).load(root, task, split, cache)
+def load_partition(
+    root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False
+) -> Partition:
+    """One split of a task's data set as it lies at or below `root`; see `Source.load`.
+
+    A DataError or SpecError names the task and the split, and the way out where the data set is a drawn one that is
+    too small for the split.
+    """
+    chosen = source(task)
+    try:
+        return chosen.load(root, task, split, cache, survey)
+    except TooFewError as error:
+        raise TooFewError(_named(str(error), task, split) + _hint(chosen, root, task, split)) from error
+    except (DataError, SpecError) as error:
+        raise type(error)(_named(str(error), task, split)) from error
+
+
+def _named(message: str, task: TaskSpec, split: str) -> str:
+    """The message, with the task and the split before it unless it names the task (as a word, not within a path)."""
+    if re.search(rf"(?<![\w/\\.-]){re.escape(task.name)}(?![\w/\\.-])", message):
+        return message
+    return f"task {task.name}, split {split}: {message}"
+
+
+def _hint(chosen: Source, root: Path, task: TaskSpec, split: str) -> str:
+    if split == "phantom" or not note.drawn(chosen.locate(root), root):
+        return ""
+    return f" {note.NAME} says that these images are drawn: use --variant phantom (or --set {task.name}.split=phantom)."
 
 
 def rule_of(task: TaskSpec, split: str, rules: Collection[str]) -> SplitSpec:
@@ -89,88 +95,48 @@ def rule_of(task: TaskSpec, split: str, rules: Collection[str]) -> SplitSpec:
     return spec
 
 
-def located(root: Path, what: str, *signs: Callable[[Path, frozenset[str]], bool], wanted: str) -> Path:
-    """The first folder, level by level, that shows the first sign; else the second, and so on; else DataError."""
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder. Point --data-root at the folder that holds {what}.")
-    visited = []
-    for folder, names in folders(root):
-        if signs[0](folder, names):
-            return folder
-        visited.append((folder, names))
-    for sign in signs[1:]:
-        for folder, names in visited:
-            if sign(folder, names):
-                return folder
-    raise DataError(
-        f"{what}: found no {wanted} in {root} or the folders below it ({len(visited)} searched). "
-        "Point --data-root at the data set's folder, or at one that holds it."
-    )
-
-
-def has_table(*stems: str) -> Callable[[Path, frozenset[str]], bool]:
-    """Whether a folder holds one of these label tables, plain or gzipped."""
-    wanted = {f"{stem}{suffix}" for stem in stems for suffix in (".csv", ".csv.gz")}
-    return lambda folder, names: not wanted.isdisjoint(names)
-
-
 def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Partition:
     """Join the parts with the files on this disk, and say what does not meet.
 
     Raises DataError if no image of the split is there.
     """
     wanted = list(dict.fromkeys(name for part in labelled.parts.values() for name in part.ids))
-    disk, found, paths = _met(wanted, disk)
-    if wanted and not paths:
+    found = met(wanted, disk)
+    if wanted and not found.paths:
         raise DataError(
-            f"{task.name}: none of the {len(wanted)} images of split {split} lies under {disk.listed.root}; the first "
-            f"would be {' or '.join(disk.layout.names(wanted[0]))}. {task.get}"
+            f"{task.name}: none of the {len(wanted)} images of split {split} lies under {found.home}; the first would "
+            f"be {' or '.join(disk.layout.names(wanted[0]))}. {task.get}"
         )
-    keys = {key: name for name in labelled.known for key in disk.layout.names(name)}
-    missing = sorted(set(wanted) - paths.keys())
+    missing = sorted(set(wanted) - found.paths.keys())
     spec = task.split(split)
-    findings = Findings(
+    surveyed = _findings(labelled, missing, found.survey, disk.layout) if found.survey else _unsurveyed(found.home)
+    notes = (
+        *labelled.notes,
+        *surveyed.notes,
+        *(total_notes(task, labelled.found) if spec.complete else ()),
+        *reference_notes(spec, labelled.parts),
+    )
+    paths = {name: found.home / file for name, file in found.paths.items()}
+    return Partition(
+        task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), note.drawn(found.home, disk.root)
+    )
+
+
+def _findings(labelled: Labelled, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:
+    keys = {key: name for name in labelled.known for key in layout.names(name)}
+    return Findings(
         missing=tuple(missing),
-        extra=_extra(found.files, keys, disk.layout),
-        duplicate=tuple(sorted({keys[key] for key in found.duplicates if key in keys})),
+        extra=_extra(survey.found.files, keys, layout),
+        duplicate=tuple(sorted({keys[key] for key in survey.found.duplicates if key in keys})),
         notes=(
-            *labelled.notes,
-            *_near_notes(missing, disk.layout, found.files),
-            *(f"{folder}: this folder could not be read" for folder in disk.listed.unreadable),
-            *(total_notes(task, labelled.found) if spec.complete else ()),
-            *reference_notes(spec, labelled.parts),
+            *_near_notes(missing, layout, survey.found.files),
+            *(f"{name}: this could not be read" for name in survey.listed.unreadable),
         ),
     )
-    located_paths = {name: disk.listed.root / file for name, file in paths.items()}
-    return Partition(task.name, split, labelled.parts, located_paths, findings, _synthetic(disk))
 
 
-def _met(wanted: Sequence[str], disk: Disk) -> tuple[Disk, Matches, dict[str, str]]:
-    """The files of the wanted ids in the listed folder, or in the one above it where none of them is there."""
-    found = matches(disk.listed.files, disk.layout.key)
-    paths = _joined(wanted, found.files, disk.layout)
-    home = disk.listed.root
-    if paths or home == disk.root or not home.is_relative_to(disk.root):
-        return disk, found, paths
-    above = replace(disk, listed=listing(home.parent, disk.layout.skip, disk.cache))
-    found = matches(above.listed.files, disk.layout.key)
-    return above, found, _joined(wanted, found.files, disk.layout)
-
-
-def _synthetic(disk: Disk) -> bool:
-    """Whether the folder, or one above it up to the root, holds the note of a drawn data set."""
-    home = disk.listed.root
-    above = (parent for parent in home.parents if parent.is_relative_to(disk.root))
-    return any((place / PHANTOM_NOTE).is_file() for place in (home, *above))
-
-
-def _joined(wanted: Sequence[str], files: Mapping[str, str], layout: Layout) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name in wanted:
-        file = next((files[key] for key in layout.names(name) if key in files), None)
-        if file is not None:
-            joined[name] = file
-    return joined
+def _unsurveyed(home: Path) -> Findings:
+    return Findings(notes=(f"{home}: not surveyed for extra and double files, as every image lies where its id says",))
 
 
 def _extra(files: Mapping[str, str], keys: Mapping[str, str], layout: Layout) -> tuple[str, ...]:

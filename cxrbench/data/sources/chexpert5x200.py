@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache as cache_calls
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import image_stem, listing
-from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
-from cxrbench.data.splits import table
+from cxrbench.data.listing import image_stem
+from cxrbench.data.search import Sign, has_table, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout, Tree
+from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.index import IntArray, Partition, Table
 from cxrbench.schema import Facts
@@ -57,24 +60,24 @@ def patient_of(image: str) -> str:
 def locate(root: Path) -> Path:
     """The folder with CheXpert's `train.csv` (told by its columns), else the one with `chexpert_5x200.csv`.
 
-    Else one with a `train.csv` that cannot be read, so that reading it says why.
+    A `train.csv` that the system refuses to read comes before the ready list, a broken one after it: reading it says
+    why.
     """
     named = has_table(_ALL)
 
-    def columns(folder: Path) -> tuple[str, ...] | None:
+    @cache_calls
+    def state(folder: Path) -> Literal["whole", "another", "refused", "broken"]:
         try:
-            return csv_tables.header(csv_tables.required(folder, _ALL))
-        except DataError:
-            return None
+            columns = csv_tables.header(csv_tables.required(folder, _ALL))
+        except DataError as error:
+            return "refused" if isinstance(error.__cause__, PermissionError) else "broken"
+        return "whole" if "Frontal/Lateral" in columns else "another"
 
-    return located(
-        root,
-        "CheXpert",
-        lambda folder, names: named(folder, names) and "Frontal/Lateral" in (columns(folder) or ()),
-        has_table(_READY),
-        lambda folder, names: named(folder, names) and columns(folder) is None,
-        wanted="train.csv of CheXpert or chexpert_5x200.csv",
-    )
+    def shows(wanted: str) -> Sign:
+        return lambda folder: named(folder) and state(folder.path) == wanted
+
+    signs = (shows("whole"), shows("refused"), has_table(_READY), shows("broken"))
+    return located(root, "CheXpert", *signs, wanted="train.csv of CheXpert or chexpert_5x200.csv")
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
@@ -91,11 +94,11 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return _from_all(path, task, rule)
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
     labelled = tables(folder, task, split)
-    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+    return partition(task, split, labelled, Disk(root, folder, LAYOUT, cache, survey))
 
 
 def _key(path: str) -> str | None:
@@ -109,9 +112,16 @@ def _names(image: str) -> tuple[str, ...]:
     return (f"{found[1]}/{found[2]}/{PurePosixPath(found[3]).stem}",) if found else ()
 
 
+def _below(image: str) -> str | None:
+    found = _TAIL.search(image)
+    return found[0] if found else None
+
+
 # Patient numbers of train, valid and test do not overlap, so the last three components name an image whatever the
 # tools that unpacked the archives put above them.
-LAYOUT = Layout(key=_key, names=_names, unlabelled=frozenset({"valid", "test"}))
+LAYOUT = Layout(
+    key=_key, names=_names, unlabelled=frozenset({"valid", "test"}), tree=Tree(re.compile(r"patient\d+"), _below)
+)
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> "tuple[pd.DataFrame, list[str]]":
@@ -156,7 +166,7 @@ def _drawn(
             pool &= absent[other]
         positions = np.flatnonzero(pool)
         if len(positions) < rule.per_class:
-            raise DataError(f"{path}: {len(positions)} images have only {column}; the split takes {rule.per_class}.")
+            raise TooFewError(f"{path}: {len(positions)} images have only {column}; the split takes {rule.per_class}.")
         if rule.reseed:
             generator = np.random.RandomState(rule.seed)
         drawn.append(positions[generator.choice(len(positions), rule.per_class, replace=False)].astype(np.int64))

@@ -9,7 +9,9 @@ import numpy as np
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import Listing, image_stem, listing
-from cxrbench.data.sources.base import Disk, Labelled, Layout, located, partition, rule_of
+from cxrbench.data.search import Visited, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import from_the_top, table
 from cxrbench.errors import DataError
 from cxrbench.index import IntArray, Partition, Table
@@ -51,8 +53,8 @@ def image_id(path: str, task: TaskSpec) -> str | None:
 def locate(root: Path) -> Path:
     """The folder with the class folders COVID, Normal and Viral Pneumonia or Lung_Opacity, however spelt."""
 
-    def sign(folder: Path, names: frozenset[str]) -> bool:
-        plain = {_plain(name).removesuffix("19") for name in names}
+    def sign(folder: Visited) -> bool:
+        plain = {_plain(name).removesuffix("19") for name in folder.names}
         return {"covid", "normal"} <= plain and bool({"viralpneumonia", "lungopacity"} & plain)
 
     return located(root, "COVID-19 Radiography Database", sign, wanted="class folders COVID, Normal, Viral Pneumonia")
@@ -63,7 +65,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return labelled(folder, _ids(listing(folder, _SKIP), task), task, split)
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
     listed = listing(folder, _SKIP, cache)
@@ -72,7 +74,8 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> P
         names=lambda image: (image_id(image, task) or image,),
         skip=_SKIP,
     )
-    return partition(task, split, labelled(folder, _ids(listed, task), task, split), Disk(root, listed, layout, cache))
+    disk = Disk(root, folder, layout, cache, survey, listed)
+    return partition(task, split, labelled(folder, _ids(listed, task), task, split), disk)
 
 
 def labelled(folder: Path, ids: Sequence[str], task: TaskSpec, split: str) -> Labelled:

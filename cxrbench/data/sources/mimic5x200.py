@@ -1,5 +1,6 @@
 """MIMIC5x200: 200 frontal images of each of five classes, one a patient, drawn from MIMIC-CXR-JPG's tables."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import listing, stem_key
-from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
-from cxrbench.data.splits import table
+from cxrbench.data.listing import stem_key
+from cxrbench.data.search import has_table, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout, Tree
+from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.index import Partition
 from cxrbench.schema import Facts
@@ -44,8 +47,11 @@ def locate(root: Path) -> Path:
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
+    return _labelled(folder, _images(folder), task, split)
+
+
+def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) -> Labelled:
     rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
-    images = _images(folder)
     ids = images["dicom_id"].tolist()
     labels = _study_labels(folder, task, images["study_id"].tolist())
     views = _views(folder)
@@ -63,14 +69,24 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return Labelled({"all": part}, ids, found, _gaps(ids, views, labels))
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
-    labelled = tables(folder, task, split)
-    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+    images = _images(folder)
+    labelled = _labelled(folder, images, task, split)
+    layout = Layout(key=stem_key, names=lambda image: (image,), tree=_tree(images))
+    return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
-LAYOUT = Layout(key=stem_key, names=lambda image: (image,))
+def _tree(images: "pd.DataFrame") -> Tree:
+    """`p10/p10000032/s50414267/<dicom_id>.jpg`, below a folder of any name."""
+    studies = dict(zip(images["dicom_id"], zip(images["subject_id"], images["study_id"], strict=True), strict=True))
+
+    def below(image: str) -> str:
+        subject, study = studies[image]
+        return f"p{subject[:2]}/p{subject}/s{study}/{image}.jpg"
+
+    return Tree(re.compile(r"p\d\d"), below)
 
 
 def _images(folder: Path) -> "pd.DataFrame":
@@ -125,9 +141,8 @@ def _draw(
         sure = (np.delete(labels[first], number, axis=1) == 0).all(axis=1)
         pool = first[(index[first] == number) & sure]
         if len(pool) < rule.per_class:
-            raise DataError(
-                f"{task.name}: {len(pool)} patients show only {name}; the split takes {rule.per_class}. "
-                "Are the tables whole?"
+            raise TooFewError(
+                f"{len(pool)} patients show only {name}; the split takes {rule.per_class}. Are the tables whole?"
             )
         drawn.append(pool[np.random.RandomState(rule.seed).choice(len(pool), rule.per_class, replace=False)])
     return np.concatenate(drawn).astype(np.int64), index

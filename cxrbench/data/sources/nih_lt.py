@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
-from cxrbench.data.listing import image_stem, listing, stem_key
-from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.listing import image_stem, stem_key
+from cxrbench.data.search import has_table, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.index import Partition, Table
 from cxrbench.schema import Facts
 from cxrbench.task import TaskSpec
@@ -65,11 +67,11 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return Labelled(parts, {name for table in read.values() for name in table.ids}.union(*others.values()), found)
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
     labelled = tables(folder, task, split)
-    return partition(task, split, labelled, Disk(root, listing(folder, LAYOUT.skip, cache), LAYOUT, cache))
+    return partition(task, split, labelled, Disk(root, folder, LAYOUT, cache, survey))
 
 
 def _others(folder: Path) -> dict[str, set[str]]:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import listing, stem_key
-from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.listing import stem_key
+from cxrbench.data.search import has_table, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.sources.rsna_draws import DRAWS, FROM_TARGETS
 from cxrbench.data.sources.rsna_mapping import Mapped, mapping
 from cxrbench.data.sources.rsna_tables import kinds, targets
@@ -26,7 +28,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return _tables(folder, task, split, mapping(folder))
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`. Images may also lie under the UIDs of the MD.ai export, if the mapping file gives them."""
     folder = locate(root)
     mapped = mapping(folder)
@@ -37,7 +39,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> P
         unlabelled=frozenset({"stage_2_test_images", "stage_1_test_images"}),
     )
     labelled = _tables(folder, task, split, mapped)
-    return partition(task, split, labelled, Disk(root, listing(folder, layout.skip, cache), layout, cache))
+    return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
 def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> Labelled:

@@ -10,7 +10,7 @@ import numpy as np
 from cxrbench.data.hash_rank import share
 from cxrbench.data.sources.rsna_mapping import FILE, Mapped
 from cxrbench.data.sources.rsna_tables import Rows, images, of_the_two_classes
-from cxrbench.data.splits import HashQuotas, ThreeParts, by_hash, from_the_top, random_pair, three_parts
+from cxrbench.data.splits import HashQuotas, ThreeParts, TooFewError, by_hash, from_the_top, random_pair, three_parts
 from cxrbench.errors import DataError
 from cxrbench.index import IntArray
 from cxrbench.schema import Facts
@@ -117,7 +117,7 @@ def _balanced(rows: Rows, rule: Sampled) -> IntArray:
     positive, negative = np.flatnonzero(rows.index == 1), np.flatnonzero(rows.index == 0)
     top = from_the_top([positive], {"sample": rule.per_class}, ["Pneumonia"])["sample"]
     if len(negative) < rule.per_class:
-        raise DataError(f"{rows.path}: {len(negative)} negative rows, the split draws {rule.per_class}.")
+        raise TooFewError(f"{rows.path}: {len(negative)} negative rows, the split draws {rule.per_class}.")
     drawn = random.Random(rule.sample_seed).sample(range(len(negative)), rule.per_class)
     return np.concatenate([top, negative[drawn]])
 

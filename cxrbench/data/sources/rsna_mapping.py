@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrbench.data import tables
+from cxrbench.data.presence import is_file
 from cxrbench.errors import DataError
 
 FILE = "pneumonia-challenge-dataset-mappings_2018.json"
@@ -31,7 +32,7 @@ def mapping(folder: Path) -> Mapped | None:
     Raises DataError if the file is not what its name says.
     """
     path = folder / FILE
-    if path.is_file():
+    if is_file(path):
         return _from_json(path)
     table = tables.named(folder, _TABLE)
     if table is None:
@@ -43,10 +44,14 @@ def mapping(folder: Path) -> Mapped | None:
 
 def _from_json(path: Path) -> Mapped:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        entries = json.loads(data)
         nih = {str(entry["subset_img_id"]): str(entry["img_id"]) for entry in entries}
         uids = {str(e["subset_img_id"]): str(e["SOPInstanceUID"]) for e in entries if e.get("SOPInstanceUID")}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path}: is no list of entries with subset_img_id and img_id ({error}). Download it again."
         ) from error

@@ -1,7 +1,7 @@
 """SIIM-ACR Pneumothorax 2019: run-length tables with a row for each mask, or the PNG repackaging's image tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import image_stem, listing, stem_key
-from cxrbench.data.sources.base import Disk, Labelled, Layout, has_table, located, partition, rule_of
+from cxrbench.data.listing import image_stem, stem_key
+from cxrbench.data.search import has_table, located
+from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import HashQuotas, Quotas, ThreeParts, by_hash, from_the_top, random_pair, table, three_parts
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray, Partition, Table
+from cxrbench.index import IntArray, Partition
 from cxrbench.schema import Facts
 from cxrbench.task import TaskSpec
 
@@ -78,7 +80,7 @@ def locate(root: Path) -> Path:
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
-    """The parts of a split, patients unknown (see `with_header_patients`); see `Source.tables`."""
+    """The parts of a split, patients unknown; see `Source.tables`."""
     spec = rule_of(task, split, ("first-rows", "thirds", "as-many", "hash-rank"))
     if spec.rule == "as-many":
         return _as_many(folder, task, spec.parameters(AsMany))
@@ -101,7 +103,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     )
 
 
-def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> Partition:
+def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`. Files are named by ImageId, or as the repackaging's tables say."""
     folder = locate(root)
     names = _file_names(folder)
@@ -112,31 +114,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None) -> P
         unlabelled=frozenset({"stage_2_images", "dicom-images-test"}),
     )
     labelled = tables(folder, task, split)
-    return partition(task, split, labelled, Disk(root, listing(folder, layout.skip, cache), layout, cache))
-
-
-def with_header_patients(found: Partition) -> Partition:
-    """The partition with patients from the DICOM headers; an image with none, or an empty one, is its own patient.
-
-    Reads the header of every file once; copies in other formats have none.
-    """
-    patients = {name: _header_patient(path) or f"image:{name}" for name, path in found.paths.items()}
-    parts = {
-        part: Table(t.ids, t.labels, t.classes, tuple(patients.get(name, f"image:{name}") for name in t.ids))
-        for part, t in found.parts.items()
-    }
-    return replace(found, parts=parts)
-
-
-def _header_patient(path: Path) -> str:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except (InvalidDicomError, OSError):
-        return ""
-    return str(header.get("PatientID") or "").strip()
+    return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
 def _first_rows(rows: Rows, rule: Quotas) -> dict[str, IntArray]:

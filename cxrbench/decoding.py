@@ -1,0 +1,96 @@
+"""Files to pixels by threads, a little ahead of the models, each file read and decoded once."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench import digest
+from cxrbench.data.images import read_bytes
+from cxrbench.data.pixels import pixels
+from cxrbench.errors import ImageError
+from cxrbench.ledger import Stamp, stamp
+from cxrbench.recipe import Recipe
+from cxrbench.store import Embeddings, Key
+
+FloatArray = NDArray[np.float32]
+Forward = Callable[[FloatArray], Mapping[str, FloatArray]]  # (B, C, H, W) to taps of (B, dim)
+Reader = Literal["fast", "reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One model with one recipe. `forward` gives its network, loaded when the first image needs it."""
+
+    key: Key
+    recipe: Recipe
+    dims: Mapping[str, int]  # tap to dimension
+    forward: Callable[[], Forward]
+    engine: Callable[[], Mapping[str, str]]  # what runs the network, known once it is loaded; kept with the rows
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One file: its content, and the pixels for every key that wants it and has not got it."""
+
+    path: Path
+    at: Stamp | None
+    content: str = ""  # known even for some files that fail
+    pixels: Mapping[Key, tuple[FloatArray, tuple[str, ...]]] = field(default_factory=dict)
+    failed: str = ""
+
+
+class Claims:
+    """Which contents each key has or is about to get, so that no image goes through a model twice."""
+
+    def __init__(self, have: Mapping[Key, Embeddings]) -> None:
+        self._have, self._claimed, self._lock = have, set[tuple[Key, str]](), Lock()
+
+    def take(self, content: str, keys: Sequence[Key]) -> list[Key]:
+        """The keys that neither have the content nor await it; from now on they await it."""
+        with self._lock:
+            wanted = [k for k in keys if content not in self._have[k] and (k, content) not in self._claimed]
+            self._claimed.update((key, content) for key in wanted)
+            return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
+
+    encoders: Mapping[Key, Encoder]
+    claims: Claims
+    reader: Reader
+
+
+def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, stack: ExitStack) -> Iterator[Decoded]:
+    """Files read and decoded by threads a little ahead of the models, handed over in order."""
+    pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode"))
+    ahead: deque[Future[Decoded]] = deque()
+    stack.callback(lambda: [future.cancel() for future in ahead])
+    for path, keys in pending.items():
+        ahead.append(pool.submit(_decode, path, keys, work))
+        if len(ahead) > 4 * workers:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
+    at, content = stamp(path), ""
+    try:
+        data = read_bytes(path)
+        content = digest.of_bytes(data)
+        recipes = {key: work.encoders[key].recipe for key in work.claims.take(content, keys)}
+        distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
+        made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
+    except ImageError as error:
+        return Decoded(path, at, content, failed=str(error))
+    return Decoded(path, at, content, {key: (made[r].array, made[r].notes) for key, r in recipes.items()})

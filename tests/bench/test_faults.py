@@ -1,0 +1,130 @@
+"""What goes wrong ends only what it must, and no number claims inputs that did not make it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from lab import Lab, write_card
+from made_weights import make_checkpoint, small_layout
+
+import cxrbench
+from cxrbench.errors import DataError, IntegrityError, SpecError
+
+
+def two_models(lab: Lab, folder: Path) -> tuple[str, str]:
+    """Cards of one layout with checkpoints of their own."""
+    folder.mkdir()
+    for seed, name in enumerate(("first", "second")):
+        torch.save(make_checkpoint(small_layout("unimodal"), seed=seed), folder / f"{name}.pth")
+        write_card(folder, name, "unimodal")
+        card = folder / f"{name}.toml"
+        card.write_text(card.read_text().replace("unimodal.pth", f"{name}.pth"))
+    return str(folder / "first.toml"), str(folder / "second.toml")
+
+
+def test_a_bad_checkpoint_ends_only_its_own_model(lab: Lab, tmp_path: Path) -> None:
+    good, bad = two_models(lab, tmp_path / "models")
+    whole = (tmp_path / "models" / "second.pth").read_bytes()
+    (tmp_path / "models" / "second.pth").write_bytes(whole[: len(whole) // 2])
+    report = lab.run(tmp_path, [], ["covid"], models=[good, bad])
+    assert {record.model.name for record in report.records} == {"first"}
+    assert [type(problem) for problem in report.problems] == [IntegrityError]
+    assert report.encoded == report.decoded
+
+
+def test_vectors_that_are_not_finite_end_only_their_own_model(lab: Lab, tmp_path: Path) -> None:
+    good, bad = two_models(lab, tmp_path / "models")
+    tensors = torch.load(tmp_path / "models" / "second.pth", weights_only=True)
+    tensors["vision_model.model.conv1.weight"].fill_(float("nan"))
+    torch.save(tensors, tmp_path / "models" / "second.pth")
+    report = lab.run(tmp_path, [], ["covid"], models=[good, bad])
+    assert {record.model.name for record in report.records} == {"first"}
+    assert "finite" in str(report.problems[0])
+
+
+def test_one_weights_file_serves_no_two_models(lab: Lab, tmp_path: Path) -> None:
+    first, second = two_models(lab, tmp_path / "models")
+    given = tmp_path / "models" / "first.pth"
+    report = lab.run(tmp_path, [], ["covid"], models=[first, second], weights=given)
+    files = {record.model.name: record.model.weights_file for record in report.records}
+    assert files == {"first": "first.pth", "second": "second.pth"}
+
+
+def test_weights_that_changed_unseen_are_refused(lab: Lab, tmp_path: Path) -> None:
+    model, other = (Path(card) for card in two_models(lab, tmp_path / "models"))
+    weights = model.with_suffix(".pth")
+    assert lab.run(tmp_path, [], ["covid"], models=[str(model)]).records
+    stamp = weights.stat()
+    shutil.copyfile(other.with_suffix(".pth"), weights)
+    os.truncate(weights, stamp.st_size)
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    shutil.rmtree(tmp_path / "cache" / "embeddings")
+    report = lab.run(tmp_path, [], ["covid"], models=[str(model)], resume=False)
+    assert not report.records
+    assert all(isinstance(problem, IntegrityError) for problem in report.problems)
+
+
+def test_a_changed_task_is_measured_anew(lab: Lab, tmp_path: Path) -> None:
+    before = lab.run(tmp_path, ["small_unimodal"], ["chexpert5x200"], prompts=["names"])
+    task = tmp_path / "tasks" / "chexpert5x200.toml"
+    task.parent.mkdir()
+    text = Path(lab.task("chexpert5x200")).read_text()
+    task.write_text(text.replace('"test_percent" = 20', '"test_percent" = 50'))
+    assert task.read_text() != text
+    after = lab.run(tmp_path, ["small_unimodal"], [], tasks=[str(task)], prompts=["names"])
+    assert after.cached == 0
+    assert {r.id for r in before.records}.isdisjoint(r.id for r in after.records)
+
+
+def test_more_shots_than_images_are_refused(lab: Lab, tmp_path: Path) -> None:
+    report = lab.run(tmp_path, ["small_unimodal"], ["covid"], protocols=("linear-probe",), shots=(1, 10**6))
+    assert {record.protocol.shots for record in report.records} == {1}
+    assert any("fewer shots" in str(problem) for problem in report.problems)
+
+
+def test_a_device_that_is_not_there_is_refused_even_when_all_is_stored(lab: Lab, tmp_path: Path) -> None:
+    lab.run(tmp_path, ["small_unimodal"], ["covid"])
+    with pytest.raises(SpecError, match="gpu0"):
+        lab.run(tmp_path, ["small_unimodal"], ["covid"], device="gpu0")
+
+
+def test_a_missing_text_encoder_is_one_problem_before_anything_is_read(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    report = lab.run(tmp_path, ["small_clip"], ["covid"], text_encoder=tmp_path / "empty", protocols=("zero-shot",))
+    assert report.decoded == 0
+    assert [type(problem) for problem in report.problems] == [DataError]
+
+
+def test_records_say_what_computed_the_vectors_and_which_text_files(lab: Lab, tmp_path: Path) -> None:
+    report = lab.run(tmp_path, ["small_clip"], ["covid"], batch_size=4)
+    again = lab.run(tmp_path, ["small_clip"], ["covid"], batch_size=16, resume=False)
+    assert again.encoded == 0
+    for record in (*report.records, *again.records):
+        assert [engine["batch_size"] for engine in record.runtime.engines] == ["4"]
+        assert (record.model.text_encoder_digest is None) == (record.prompts is None)
+
+
+def test_places_for_names_that_do_not_exist_are_refused(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="covid"):
+        lab.run(tmp_path, ["small_unimodal"], ["covid"], data_root={**lab.data, "cvoid": tmp_path})
+
+
+@pytest.mark.parametrize("field", ["models", "tasks", "groups"])
+def test_a_bare_string_is_no_list_of_names(field: str, lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=field):
+        cxrbench.run(**{**lab.arguments(tmp_path, ["small_unimodal"], ["covid"]), field: "covid"})
+
+
+def test_reasons_in_a_record_hold_no_path_of_this_machine(lab: Lab, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(lab.data[""], root)
+    victim = next(iter(lab.on("covid", root).files("covid").values()))
+    victim.write_bytes(b"")
+    report = lab.on("covid", root).run(tmp_path, ["small_unimodal"], ["covid"])
+    reasons = [reason for record in report.records for reason in record.data.left_out.values()]
+    assert reasons
+    assert not any(str(tmp_path) in reason for reason in reasons)

@@ -1,0 +1,141 @@
+"""`cxrbench run` killed in the middle, or run twice at once: finished work is kept, and the numbers are the same."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab, numbers, records_of
+
+from cxrbench import digest
+from cxrbench.record import record_path
+from cxrbench.store import Store
+
+pytestmark = pytest.mark.slow
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TASKS = ("covid", "chexpert5x200")
+PATIENCE = 120.0  # seconds, many times what a run takes
+JOURNAL_ENTRY = 24  # bytes
+
+
+def start(lab: Lab, place: Path) -> "subprocess.Popen[str]":
+    """The command line in a process of its own, with small batches so that there are many moments to be killed at."""
+    words = ["run", "--model", lab.model("small_unimodal"), *(w for task in TASKS for w in ("--task", lab.task(task)))]
+    words += [
+        "--data-root",
+        str(lab.data[""]),
+        "--variant",
+        str(lab.variant),
+        "--shots",
+        "1,2,3,4",
+        "--batch-size",
+        "2",
+    ]
+    words += ["--device", "cpu", "--workers", "1", "--out", str(place / "results"), "--cache", str(place / "cache")]
+    return subprocess.Popen(
+        [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> int:
+    """How many images the command says it encoded."""
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, told
+    found = re.search(r"(\d+) images decoded, (\d+) encoded", told)
+    assert found is not None, told
+    assert found[1] == found[2]
+    return int(found[2])
+
+
+def kill_when(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
+    """SIGKILL as soon as something is so; fails if the process ends before."""
+    end = time.monotonic() + PATIENCE
+    while not ready():
+        assert process.poll() is None and time.monotonic() < end, "the run ended before it could be killed"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL
+
+
+def outcome(place: Path) -> dict[str, tuple[dict[str, Any], str]]:
+    """By record: its numbers and the digest of its predictions."""
+    found = {}
+    for record in records_of(place):
+        path = record_path(place / "results", record.data.task, record.model.name, record.id)
+        found[record.id] = (numbers(record), digest.of_file(path.with_name(record.predictions)))
+    return found
+
+
+def vectors(place: Path) -> dict[str, dict[str, bytes]]:
+    """Every stored vector by tap and image."""
+    ((key, folder),) = Store(place / "cache").entries()
+    known = Store(place / "cache").read(key)
+    images = sorted({line.hex() for path in folder.rglob("ids.bin") for line in chunks(path.read_bytes())})
+    there = [image for image in images if image in known]
+    return {
+        tap: {image: row.tobytes() for image, row in zip(there, known.rows(tap, there), strict=True)}
+        for tap in ("pooled", "joint")
+    }
+
+
+def chunks(data: bytes) -> list[bytes]:
+    return [data[place : place + 32] for place in range(0, len(data), 32)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    place = tmp_path_factory.mktemp("undisturbed")
+    return place, finish(start(lab, place))
+
+
+def journalled(place: Path) -> int:
+    """Batches that the journals of a cache speak of."""
+    return sum(path.stat().st_size // JOURNAL_ENTRY for path in (place / "cache").rglob("journal.bin"))
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [lambda place: journalled(place) >= 1, lambda place: journalled(place) >= 8],
+        [lambda place: journalled(place) >= 18],
+        [lambda place: len(list((place / "results").rglob("[0-9a-f]*.json"))) >= 2],
+    ],
+    ids=["first batch and soon again", "half of the images", "some records"],
+)
+def test_a_killed_run_goes_on_to_the_same_result(
+    moments: list[Callable[[Path], bool]], lab: Lab, undisturbed: tuple[Path, int], tmp_path: Path
+) -> None:
+    (reference, total), kept = undisturbed, 0
+    for moment in moments:
+        kill_when(start(lab, tmp_path), partial(moment, tmp_path))
+        ((key, _),) = Store(tmp_path / "cache").entries()
+        before, kept = kept, len(Store(tmp_path / "cache").read(key))
+        assert kept > before
+    records = records_of(tmp_path)
+    assert kept < total or 2 <= len(records) < len(outcome(reference))
+    assert finish(start(lab, tmp_path)) == total - kept
+    assert outcome(tmp_path) == outcome(reference)
+    assert vectors(tmp_path) == vectors(reference)
+
+
+def test_two_processes_at_once_come_to_the_same_result(lab: Lab, undisturbed: tuple[Path, int], tmp_path: Path) -> None:
+    reference, total = undisturbed
+    both = [start(lab, tmp_path), start(lab, tmp_path)]
+    encoded = [finish(process) for process in both]
+    assert total <= sum(encoded) <= 2 * total
+    assert outcome(tmp_path) == outcome(reference)
+    assert vectors(tmp_path) == vectors(reference)
+    assert finish(start(lab, tmp_path)) == 0

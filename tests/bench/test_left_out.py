@@ -1,0 +1,111 @@
+"""Whole runs over data with broken and missing files: what is left out, and what is told of it."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from lab import COVID_IMAGES, Lab, by_id, copied, predictions
+
+from cxrbench.bench.run import forecast
+from cxrbench.errors import DataError
+
+
+@pytest.mark.parametrize("spoilt", ["cut", "login page", "empty"])
+def test_a_bad_image_is_reported_counted_and_ends_nothing(spoilt: str, lab: Lab, tmp_path: Path) -> None:
+    own, folder = copied(lab, tmp_path / "data")
+    path = folder / "COVID" / "images" / "COVID-1.png"
+    sound = path.read_bytes()
+    page = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+    path.write_bytes({"cut": sound[: len(sound) // 2], "login page": page, "empty": b""}[spoilt])
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"])
+    whole = lab.run(tmp_path / "whole", ["small_unimodal"], ["covid"])
+    assert list(report.unreadable) == [path]
+    assert report.problems == [] and len(report.records) == len(whole.records)
+    assert report.encoded == COVID_IMAGES - 1
+    image = "COVID/images/COVID-1.png"
+    for record in report.records:
+        assert list(record.data.left_out) == [image] and record.data.missing == 0
+        assert "COVID-1.png" in record.data.left_out[image]
+        assert image not in pq.read_table(predictions(tmp_path, record))["image"].to_pylist()
+    rows = {(r.data.group, r.protocol): r.folds[0].test_rows for r in whole.records}
+    assert all(r.folds[0].test_rows == rows[r.data.group, r.protocol] - 1 for r in report.records)
+    again = own.run(tmp_path, ["small_unimodal"], ["covid"])
+    assert (again.decoded, again.encoded, again.cached) == (0, 0, len(report.records))
+    assert list(again.unreadable) == [path]
+
+
+def test_bad_images_in_every_class_end_no_probe(lab: Lab, tmp_path: Path) -> None:
+    """Each class has four training images, three of them readable: K = 4 is measured on what is there."""
+    own, folder = copied(lab, tmp_path / "data")
+    train = [image for image in sorted(own.files("covid")) if image.endswith(("-6.png", "-7.png", "-8.png", "-9.png"))]
+    for image in train[::4]:
+        (folder / image).write_bytes(b"")
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(4,), groups=["all"], protocols=["linear-probe"])
+    assert report.problems == []
+    (record,) = report.records
+    assert {len(fold.train) for fold in record.folds} == {12}
+    too_many = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(5,), groups=["all"], protocols=["linear-probe"])
+    assert [type(problem) for problem in too_many.problems] == [DataError]
+
+
+def test_copies_of_a_bad_image_are_all_left_out(lab: Lab, tmp_path: Path) -> None:
+    own, folder = copied(lab, tmp_path / "data")
+    bad = [folder / "COVID" / "images" / "COVID-1.png", folder / "Normal" / "images" / "Normal-2.png"]
+    for path in bad:
+        path.write_bytes(b"\x89PNG\r\n\x1a\nnothing that follows")
+    for _ in range(2):
+        report = own.run(tmp_path, ["small_unimodal"], ["covid"])
+        assert set(report.unreadable) == set(bad)
+        assert {len(record.data.left_out) for record in report.records} == {2}
+
+
+def test_a_bad_image_that_was_mended_is_scored(lab: Lab, tmp_path: Path) -> None:
+    own, folder = copied(lab, tmp_path / "data")
+    path = folder / "COVID" / "images" / "COVID-1.png"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:100])
+    assert own.run(tmp_path, ["small_unimodal"], ["covid"]).unreadable
+    path.write_bytes(sound)
+    mended = own.run(tmp_path, ["small_unimodal"], ["covid"])
+    assert (mended.encoded, mended.cached, mended.unreadable) == (1, 0, {})
+    assert by_id(mended) == by_id(lab.run(tmp_path / "whole", ["small_unimodal"], ["covid"]))
+
+
+def lost(lab: Lab, place: Path) -> Lab:
+    """The bench without three of VinDr's test images; its label tables still name them."""
+    shutil.copytree(lab.data[""] / "vindr-pcxr", place / "vindr-pcxr")
+    own = lab.on("vindr", place)
+    for path in sorted(path for path in own.files("vindr").values() if path.parent.name == "test")[:3]:
+        path.unlink()
+    return own
+
+
+def test_missing_files_are_a_problem_that_counts_them(lab: Lab, tmp_path: Path) -> None:
+    own = lost(lab, tmp_path / "data")
+    report = own.run(tmp_path, ["small_unimodal"], ["vindr", "covid"])
+    (problem,) = report.problems
+    assert isinstance(problem, DataError)
+    assert "vindr: 3 images of the split have no file" in str(problem) and "--allow-missing" in str(problem)
+    assert {record.data.task for record in report.records} == {"covid"}
+
+
+def test_missing_files_are_recorded_where_they_are_allowed(lab: Lab, tmp_path: Path) -> None:
+    own = lost(lab, tmp_path / "data")
+    report = own.run(tmp_path, ["small_unimodal"], ["vindr"], allow_missing=True, groups=["all"])
+    whole = lab.run(tmp_path / "whole", ["small_unimodal"], ["vindr"], groups=["all"])
+    assert report.problems == [] and len(report.records) == len(whole.records) > 0
+    for record, other in zip(report.records, whole.records, strict=True):
+        assert record.data.missing == 3 and other.data.missing == 0
+        assert record.data.left_out == {}
+        assert record.id != other.id
+        assert record.data.partition_digest == other.data.partition_digest
+    again = own.run(tmp_path, ["small_unimodal"], ["vindr"], allow_missing=True, groups=["all"])
+    assert again.cached == len(report.records)
+
+
+def test_a_forecast_says_what_is_missing(lab: Lab, tmp_path: Path) -> None:
+    own = lost(lab, tmp_path / "data")
+    told = forecast(own.request(tmp_path, ["small_unimodal"], ["vindr", "covid"]))
+    assert len(told.problems) == 1 and "vindr" in str(told.problems[0])
+    assert all(" / covid / " in name for name in told.cells)
