@@ -1,13 +1,11 @@
 """Checkpoint files as tensors, without ever running what is in them."""
 
-import io
 import json
 import pickle
-import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ from torch import Tensor
 from cxrbench import digest
 from cxrbench.adapters import torch_file
 from cxrbench.adapters.inert import Foreign, HostileNameError
+from cxrbench.adapters.pickle_names import foreign_names, pickle_of
 from cxrbench.adapters.stored import StoredTensor
 from cxrbench.errors import DataError, IntegrityError
 
@@ -25,7 +24,6 @@ Format = Literal["torch", "safetensors"]
 ForeignClasses = Literal["refused", "inert"]
 
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
-_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
 _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch names the first class that it would not touch
 _BROKEN: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
@@ -134,7 +132,7 @@ def _format(path: Path) -> Format:
             raise IntegrityError(f"{path}: {size} bytes, but its header alone claims {length}: truncated. {again}")
         return "safetensors"
     if head.startswith(b"\x80"):
-        named = _foreign(path.read_bytes())
+        named = foreign_names(path.read_bytes())
         raise IntegrityError(
             f"{path}: a bare pickle, which could run anything when read (it names {named}); nothing was read. "
             "Only files written by torch.save or safetensors are accepted."
@@ -160,7 +158,7 @@ def _torch(path: Path) -> Any:
             return torch.load(stream, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         refused = _REFUSED.search(str(error))
-        foreign = refused.group(1) if refused else _foreign(_pickle_of(path))
+        foreign = refused.group(1) if refused else foreign_names(pickle_of(path))
         if isinstance(error, pickle.UnpicklingError) and foreign:
             raise IntegrityError(
                 f"{path}: reading it would need the foreign class {foreign}, and could run its code; nothing was run. "
@@ -202,41 +200,6 @@ def _require_stored(path: Path) -> None:
     size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise IntegrityError(f"{path}: {size} bytes, compressed, that unpack to {unpacked}; torch writes no such file")
-
-
-def _pickle_of(path: Path) -> bytes:
-    """The pickled part of a torch file (b"" where it cannot be found), at most 64 MB of it."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as stream:
-            return stream.read(1 << 26)
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("/data.pkl"):
-                with archive.open(name) as stream:
-                    return stream.read(1 << 26)
-    return b""
-
-
-def _foreign(data: bytes) -> str:
-    """The classes and functions beyond torch's own that a pickle names, found without running it."""
-    names = dict.fromkeys(name for name in _globals(data) if not name.startswith(_HARMLESS))
-    return ", ".join(list(names)[:5])
-
-
-def _globals(data: bytes) -> Iterator[str]:
-    stream = io.BytesIO(data)
-    while stream.tell() < len(data):
-        strings: list[str] = []
-        try:
-            for code, argument, _ in pickletools.genops(stream):
-                if code.name in ("GLOBAL", "INST"):
-                    yield str(argument).replace(" ", ".")
-                elif code.name == "STACK_GLOBAL":
-                    yield ".".join(strings[-2:])
-                elif isinstance(argument, str):
-                    strings.append(argument)
-        except (ValueError, UnicodeDecodeError, struct.error):
-            return  # the rest is no pickle: storages of the legacy format, or damage
 
 
 def _keys(content: object) -> str:
