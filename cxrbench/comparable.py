@@ -1,6 +1,7 @@
 """What keeps a measured number from being set beside a printed one."""
 
 from collections.abc import Iterator
+from functools import cache
 
 from cxrbench import catalog
 from cxrbench.record import Record
@@ -13,11 +14,10 @@ def flaws(record: Record) -> tuple[str, ...]:
 
 def why_not(record: Record) -> tuple[str, ...]:
     """Reasons against comparing a record with a published number, none if there is none."""
-    official = catalog.load_variant("paper-code")
     checks = (
         (record.model.synthetic, "the weights are made"),
         (record.data.synthetic, "the images are made"),
-        (record.variant_digest != official.digest, f"the variant is {record.variant}"),
+        (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )
     return (*(reason for holds, reason in checks if holds), *flaws(record))
 
@@ -36,11 +36,24 @@ def _incomplete(record: Record) -> Iterator[str]:
 
 def _strangers(record: Record) -> Iterator[str]:
     """A card or prompt set that bears a built-in name and is another one."""
-    cards, sets, told = catalog.card_files(), catalog.prompt_files(), record.prompts
-    name = record.model.name
-    if name in cards and catalog.load_card(name).digest != record.model.card_digest:
+    name, told = record.model.name, record.prompts
+    if _card_digest(name) not in (None, record.model.card_digest):
         yield f"the card {name} is not the built-in one"
-    if told is None or told.source != "prompts" or told.set not in sets:
-        return
-    if catalog.load_prompts(told.set).digest != told.digest:
+    if told is not None and told.source == "prompts" and _prompts_digest(told.set) not in (None, told.digest):
         yield f"the prompt set {told.set} is not the built-in one"
+
+
+@cache
+def _official_digest() -> str:
+    return catalog.load_variant("paper-code").digest
+
+
+@cache
+def _card_digest(name: str) -> str | None:
+    """Of the known card of that name, read once for all cells of a table; None where there is none."""
+    return catalog.load_card(name).digest if name in catalog.card_files() else None
+
+
+@cache
+def _prompts_digest(name: str) -> str | None:
+    return catalog.load_prompts(name).digest if name in catalog.prompt_files() else None

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +14,11 @@ from cxrbench.data.decoder_check import self_test
 from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Work, decoded
 from cxrbench.errors import CxrBenchError
 from cxrbench.ledger import Ledger, Stamp
+from cxrbench.progress import Progress
 from cxrbench.shard import Writer
 from cxrbench.store import Embeddings, Key, Store
 
 FloatArray = NDArray[np.float32]
-
-
-class Progress(Protocol):
-    """Told how many images there are, and of each that is done."""
-
-    def start(self, total: int, what: str) -> None:
-        """A sweep over `total` image files begins."""
-
-    def advance(self) -> None:
-        """One more image file is decoded and waits for, or has been through, the models."""
-
-    def stop(self) -> None:
-        """The sweep is over."""
 
 
 @dataclass(slots=True)

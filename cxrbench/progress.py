@@ -2,20 +2,33 @@
 
 import sys
 import time
-from typing import TextIO
+from typing import Protocol, TextIO
+
+
+class Progress(Protocol):
+    """Told how many images there are, and of each that is done."""
+
+    def start(self, total: int, what: str) -> None:
+        """A sweep over `total` image files begins."""
+
+    def advance(self) -> None:
+        """One more image file is decoded and waits for, or has been through, the models."""
+
+    def stop(self) -> None:
+        """The sweep is over."""
 
 
 class Quiet:
     """Says nothing."""
 
     def start(self, total: int, what: str) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
 
     def advance(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
 
     def stop(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
 
 
 class Lines:
@@ -28,13 +41,13 @@ class Lines:
         self._what = ""
 
     def start(self, total: int, what: str) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         self._total, self._done, self._what = total, 0, what
         self._began = self._said = time.monotonic()
         print(f"reading {total} images for {what}", file=self._out, flush=True)
 
     def advance(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         self._done += 1
         now = time.monotonic()
         if now - self._said >= self._every:
@@ -42,7 +55,7 @@ class Lines:
             self._say(now)
 
     def stop(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         self._say(time.monotonic())
 
     def _say(self, now: float) -> None:
@@ -59,11 +72,12 @@ class Bar:
     """A rich progress bar with images per second and time left."""
 
     def start(self, total: int, what: str) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
 
-        self._bar = Progress(
+        self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -76,13 +90,13 @@ class Bar:
         self._bar.start()
 
     def advance(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         self._done += 1
         rate = self._done / max(time.monotonic() - self._began, 1e-9)
         self._bar.update(self._task, advance=1, rate=f"{rate:.1f}")
 
     def stop(self) -> None:
-        """See `encode.Progress`."""
+        """See `Progress`."""
         self._bar.stop()
 
 

@@ -24,8 +24,6 @@ from cxrbench.errors import IntegrityError
 FloatArray = NDArray[np.float32]
 
 _ENTRY = struct.Struct("<QQII")  # first row, rows, CRC-32 of ids and taps, CRC-32 of the three before
-
-
 _ID_BYTES = 32
 
 
@@ -66,7 +64,9 @@ class Writer:
         """
         self._check(images, taps)
         ids = b"".join(bytes.fromhex(image) for image in images)
-        remarks = [json.dumps([image, *note]) for image, note in zip(images, notes, strict=False) if note]
+        remarks = [
+            json.dumps([image, *note]) for image, note in zip(images, notes or [()] * len(images), strict=True) if note
+        ]
         self._notes.write("".join(f"{line}\n" for line in remarks).encode())
         _sync(self._notes)
         self._ids.write(ids)

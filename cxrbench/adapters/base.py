@@ -191,6 +191,17 @@ def checked_options(card: ModelCard, kind: type[OptionsT]) -> OptionsT:
         raise SpecError(f"{card.name}: options: {complaints(error)}") from error
 
 
+def coloured(pixels: Tensor, device: torch.device, engine: EngineReport) -> Tensor:
+    """Pixels (N, 1 or 3, H, W) as three channels on the device, in the memory format that the engine settled on.
+
+    Raises SpecError as `checked_pixels` does.
+    """
+    colour = checked_pixels(pixels).to(device, non_blocking=True).expand(-1, 3, -1, -1)
+    if engine.memory_format == "channels_last":
+        return colour.contiguous(memory_format=torch.channels_last)
+    return colour
+
+
 def checked_pixels(pixels: Tensor) -> Tensor:
     """The same pixels; raises SpecError unless they are (N, 1 or 3, H, W) float32."""
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or pixels.dtype != torch.float32:

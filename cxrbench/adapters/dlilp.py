@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from cxrbench import digest
-from cxrbench.adapters.base import DualEncoder, EngineReport, Padding, Runtime, checked_options, checked_pixels
+from cxrbench.adapters.base import DualEncoder, EngineReport, Padding, Runtime, checked_options, coloured
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.coverage import require_complete
 from cxrbench.adapters.dlilp_layout import (
@@ -89,10 +89,7 @@ class DLILP(DualEncoder):
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """See `Adapter.encode_image`; `label` is there for DLILP alone. Raises SpecError for other pixels."""
-        colour = checked_pixels(pixels).to(self._runtime.device, non_blocking=True).expand(-1, 3, -1, -1)
-        if self.engine.memory_format == "channels_last":
-            colour = colour.contiguous(memory_format=torch.channels_last)
-        return self._encoded(colour, self._runtime)
+        return self._encoded(coloured(pixels, self._runtime.device, self.engine), self._runtime)
 
     @torch.inference_mode()
     def _encoded(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cxrbench.adapters.nets import frozen
-from cxrbench.adapters.text import TextFiles, bert
-from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.adapters.text import TextFiles, lower_cased_bert
+from cxrbench.errors import SpecError
 
 _NUMBERING = re.compile(r"[0-9]+\.")
 _WORD = re.compile(r"\w+")
@@ -73,12 +72,7 @@ class GloriaWords:
 
         self._places, self._device = places, device
         self._tokenizer = BertTokenizer.from_pretrained(str(files.folder), local_files_only=True)
-        if self._tokenizer("Lung").input_ids != self._tokenizer("lung").input_ids:
-            raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
-        model = bert(tensors, files)
-        if len(self._tokenizer) > int(model.config.vocab_size):  # type: ignore[union-attr, arg-type]
-            raise IntegrityError(f"{files.folder}: more tokens than the checkpoint has word embeddings for")
-        self._model = frozen(model, tensors, device)
+        self._model = lower_cased_bert(self._tokenizer, tensors, files, device)
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (P, L) of the cleaned texts, cut to the places, padded to the longest."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench import digest, facts
-from cxrbench.adapters.base import EngineReport, OptionsT, Padding, Runtime, checked_options, checked_pixels
+from cxrbench.adapters.base import EngineReport, OptionsT, Padding, Runtime, checked_options, coloured
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.coverage import Coverage, coverage, require_complete
 from cxrbench.adapters.nets import frozen, settle, under
@@ -88,9 +88,7 @@ class PlainCosine(ABC, Generic[OptionsT]):
 
     def on_device(self, pixels: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) as the network wants them, from (N, 1 or 3, H, W) float32; SpecError for others."""
-        colour = checked_pixels(pixels).to(self.runtime.device, non_blocking=True).expand(-1, 3, -1, -1)
-        channels_last = self.engine.memory_format == "channels_last"
-        return colour.contiguous(memory_format=torch.channels_last) if channels_last else colour
+        return coloured(pixels, self.runtime.device, self.engine)
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> ImageFeatures:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from cxrbench.adapters.base import EngineReport, Padding, Runtime, checked_pixels
+from cxrbench.adapters.base import EngineReport, Padding, Runtime, coloured
 from cxrbench.adapters.nets import settle
 from cxrbench.card import ModelCard, TextEncoder
 from cxrbench.errors import IntegrityError, SpecError
@@ -125,10 +125,7 @@ class QueryDecoder(ABC):
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """See `Adapter.encode_image`; `joint`, where the card has it, is the mean token and not of unit length."""
-        colour = checked_pixels(pixels).to(self._runtime.device, non_blocking=True).expand(-1, 3, -1, -1)
-        if self.engine.memory_format == "channels_last":
-            colour = colour.contiguous(memory_format=torch.channels_last)
-        return self._encoded(colour, self._runtime)
+        return self._encoded(coloured(pixels, self._runtime.device, self.engine), self._runtime)
 
     @torch.inference_mode()
     def _encoded(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:

@@ -156,6 +156,21 @@ def bert(tensors: Mapping[str, Tensor], files: TextFiles | None, *, pooler: bool
     return model
 
 
+def lower_cased_bert(
+    tokenizer: Any, tensors: Mapping[str, Tensor], files: TextFiles, device: torch.device
+) -> nn.Module:
+    """The BERT of these tensors for a tokenizer that lower-cases and has no more tokens than it has embeddings.
+
+    Raises IntegrityError where the tokenizer of the folder is another.
+    """
+    if tokenizer("Lung").input_ids != tokenizer("lung").input_ids:
+        raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
+    model = bert(tensors, files)
+    if len(tokenizer) > int(model.config.vocab_size):  # type: ignore[union-attr, arg-type]
+        raise IntegrityError(f"{files.folder}: more tokens than the checkpoint has word embeddings for")
+    return frozen(model, tensors, device)
+
+
 class BertText:
     """Texts to the mean over positions of the mean of hidden states 1, 2 and last: (P, hidden) float32, unprojected."""
 
@@ -166,12 +181,7 @@ class BertText:
         self._tokenizer = AutoTokenizer.from_pretrained(
             str(files.folder), local_files_only=True, trust_remote_code=False
         )
-        if self._tokenizer("Lung").input_ids != self._tokenizer("lung").input_ids:
-            raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
-        model = bert(tensors, files)
-        if len(self._tokenizer) > int(model.config.vocab_size):  # type: ignore[union-attr, arg-type]
-            raise IntegrityError(f"{files.folder}: more tokens than the checkpoint has word embeddings for")
-        self._model = frozen(model, tensors, device)
+        self._model = lower_cased_bert(self._tokenizer, tensors, files, device)
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (P, L): cut at the card's limit, padded to the longest of these texts."""

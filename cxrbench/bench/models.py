@@ -57,6 +57,11 @@ class BenchModel:
         """The adapter's revision, known without its weights."""
         return adapter_class(self.card).revision
 
+    @cached_property
+    def _options(self) -> str:
+        """Digest of the card's options and of the files they name, read once: every key holds it."""
+        return adapter_class(self.card).options_digest(self.card)
+
     def identity(self, text_digest: str | None) -> ModelIdentity:
         """What a record says of the model; `text_digest` is that of the text files, where prompts were used."""
         text = self.card.text_encoder
@@ -79,7 +84,7 @@ class BenchModel:
         return Key(
             adapter=self.card.adapter,
             revision=self.revision,
-            options=adapter_class(self.card).options_digest(self.card),
+            options=self._options,
             weights=self.sha256,
             recipe=recipe.digest,
             precision=self.engine.precision,
@@ -112,7 +117,7 @@ class BenchModel:
         return {
             "adapter": self.card.adapter,
             "revision": self.revision,
-            "options": adapter_class(self.card).options_digest(self.card),
+            "options": self._options,
             "weights": self.sha256,
             "precision": self.engine.precision,
             **what,

@@ -10,10 +10,10 @@ from cxrbench.bench.measure import measure
 from cxrbench.bench.plan import Cell, Plan, plan
 from cxrbench.bench.recording import NO_FILE, Outcome, cached, written
 from cxrbench.bench.request import Request
-from cxrbench.encode import Encoder, Progress, encode
+from cxrbench.encode import Encoder, encode
 from cxrbench.errors import CxrBenchError, NotApplicableError
 from cxrbench.ledger import Ledger
-from cxrbench.progress import Quiet
+from cxrbench.progress import Progress, Quiet
 from cxrbench.record import Record
 from cxrbench.store import Key, Store
 

@@ -5,27 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from cxrbench import digest
 from cxrbench.data.images import read_bytes
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
 from cxrbench.ledger import Ledger, Stamp, stamp
+from cxrbench.progress import Progress
 from cxrbench.recipe import Recipe
-
-
-class Progress(Protocol):
-    """Told of a sweep's start, of every image, and of the end."""
-
-    def start(self, total: int, what: str) -> None:
-        """A sweep over `total` images begins."""
-
-    def advance(self) -> None:
-        """One more image is done."""
-
-    def stop(self) -> None:
-        """The sweep is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from cxrbench import catalog
 from cxrbench.bench.request import Engine, Places, Request
 from cxrbench.bench.run import Report, run
 from cxrbench.data.phantom.write import write
-from cxrbench.encode import Progress
+from cxrbench.progress import Progress
 from cxrbench.published import published_table
 from cxrbench.recipe import Canvas
 from cxrbench.record import read_records
