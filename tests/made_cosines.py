@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_weights import FIXTURES, fixture_json, make_checkpoint, zoo_card
+from made_weights import (
+    certificate,
+    figures,
+    fixture_json,
+    published_layout,
+    published_tensors,
+    with_prompts,
+    zoo_card,
+)
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +34,7 @@ BIOVIL, CXR_CLIP = ("biovil", "biovil_t"), ("cxr_clip", "cxr_clip_swin")
 
 def golden(name: str) -> Golden:
     """The committed figures of a model, seed 0: the first two images, all texts."""
-    with np.load(FIXTURES / name / "golden.npz") as stored:
-        return {key: stored[key] for key in stored.files}
+    return figures(name)
 
 
 def whole(name: str, shared: Path) -> Golden:
@@ -38,12 +45,12 @@ def whole(name: str, shared: Path) -> Golden:
 
 def prompts(name: str) -> dict[str, Any]:
     """The texts behind the figures, by what they are for."""
-    return dict(fixture_json(f"{name}/prompts.json.gz"))
+    return with_prompts(name, fixture_json(f"{name}/prompts.json.gz"))
 
 
 def layout(name: str) -> dict[str, Any]:
     """The published file: `tensors`, the values of those that are constants, and the configuration in it if any."""
-    return dict(fixture_json(f"{name}/layout.json.gz"))
+    return dict(published_layout(name))
 
 
 def bare(name: str) -> Tensors:
@@ -54,22 +61,19 @@ def bare(name: str) -> Tensors:
 
 def tensors(name: str) -> Tensors:
     """The tensors of the published file with made weights."""
-    told = layout(name)
-    constants = {end: torch.tensor(values) for end, values in told.get("not_from_fill", {}).items()}
-    made = make_checkpoint(told["tensors"])
-    return {entry: constants.get(entry.rpartition(".")[2], tensor) for entry, tensor in made.items()}
+    return published_tensors(name)
 
 
 def text_tensors() -> Tensors:
     """The tensors of CXR-BERT's file with made weights; those that are tied are one."""
-    told = fixture_json("biovil/text_layout.json.gz")
-    made = make_checkpoint(entry for entry in told["tensors"] if entry[0] not in told["aliases"])
-    return {name: made[told["aliases"].get(name, name)] for name, *_ in told["tensors"]}
+    return published_tensors("biovil", "text_layout")
 
 
 def text_folder(name: str) -> Path:
     """Tokenizer and configuration: three layers, 241 or 300 words."""
-    return FIXTURES / ("biovil" if name in BIOVIL else "cxr_clip") / "text"
+    told = certificate(name)
+    assert told.text is not None
+    return told.place(told.text)
 
 
 def text_encoder(name: str, folder: Path, made: Tensors | None = None) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from made_lightning import save_lightning
-from made_weights import FIXTURES, fixture_json, make_checkpoint, zoo_card
+from made_weights import certificate, figures, fixture_json, published_tensors, with_prompts, zoo_card
 from PIL import Image
 from torch import Tensor
 
@@ -26,9 +26,11 @@ SCALES = {"medclip": (0.5862785803043838, 0.27950088968644304), "gloria": (0.5, 
 
 def golden(name: str, folder: Path | None = None) -> Golden:
     """Figures of seed 0: those committed (two images), or all that the parity folder `folder` holds (four images)."""
-    place = FIXTURES if folder is None else folder
-    with np.load(place / name / "golden.npz") as stored:
-        found = {key: stored[key] for key in stored.files}
+    if folder is None:
+        found = figures(name)
+    else:
+        with np.load(folder / name / "golden.npz") as stored:
+            found = {key: stored[key] for key in stored.files}
     mean, std = SCALES[name.removesuffix("_vit")]
     for key in [key for key in found if key.startswith("resized")]:  # committed as 8 bits: a quarter of the size
         scaled = (found[key][:, None].astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
@@ -38,22 +40,19 @@ def golden(name: str, folder: Path | None = None) -> Golden:
 
 def prompts(name: str) -> Any:
     """`prompts` of the text rows, `long`, `class_prompts` in the order of the columns."""
-    return fixture_json(f"{name}/prompts.json.gz")
+    return with_prompts(name, fixture_json(f"{name}/prompts.json.gz"))
 
 
 def text_folder(name: str) -> Path:
     """Tokenizer and configuration: four layers (GLoRIA five), 278 words."""
-    return FIXTURES / name.removesuffix("_vit") / "text"
+    told = certificate(name)
+    assert told.text is not None
+    return told.place(told.text)
 
 
 def tensors(name: str) -> dict[str, Tensor]:
     """The tensors of a published file."""
-    told = fixture_json(f"{name}/layout.json.gz")
-    literal = told["not_from_fill"]
-    made = make_checkpoint(entry for entry in told["tensors"] if entry[0].rpartition(".")[2] not in literal)
-    given = {key: torch.tensor(value) for key, value in literal.items()}
-    names = [entry[0] for entry in told["tensors"]]
-    return {name: made[name] if name in made else given[name.rpartition(".")[2]] for name in names}
+    return published_tensors(name)
 
 
 def write(name: str, made: Mapping[str, Tensor], path: Path) -> Path:

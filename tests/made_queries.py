@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from made_weights import FIXTURES, fixture_json, make_checkpoint, zoo_card
+from made_weights import certificate, figures, published_tensors, zoo_card
 from torch import Tensor
 
 from cxrbench.adapters.base import Adapter, load_adapter
@@ -20,13 +20,12 @@ MEAN, STD = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (
 
 def golden(name: str) -> Golden:
     """The committed figures of a model, seed 0."""
-    with np.load(FIXTURES / name / "golden.npz") as stored:
-        return {key: stored[key] for key in stored.files}
+    return figures(name)
 
 
 def prompts(name: str) -> list[str]:
     """The texts behind the golden text rows."""
-    return list(fixture_json(f"{name}/prompts.json.gz")["prompts"])
+    return list(certificate(name).prompts)
 
 
 def authors_pixels(resized: np.ndarray) -> Tensor:
@@ -36,15 +35,14 @@ def authors_pixels(resized: np.ndarray) -> Tensor:
 
 def text_folder(name: str) -> Path:
     """Tokenizer and configuration: three layers, 244 words."""
-    return FIXTURES / ("medklip" if name == "medklip" else "kad") / "text"
+    told = certificate(name)
+    assert told.text is not None
+    return told.place(told.text)
 
 
 def tensors(name: str, layout: str = "layout") -> Tensors:
     """The tensors of a published file by `SECTION.NAME`; those kept under two names are one."""
-    told = fixture_json(f"{name}/{layout}.json.gz")
-    aliases = told["aliases"]
-    made = make_checkpoint(entry for entry in told["tensors"] if entry[0] not in aliases)
-    return {entry[0]: made[aliases.get(entry[0], entry[0])] for entry in told["tensors"]}
+    return published_tensors(name, layout)
 
 
 def write(name: str, made: Tensors, path: Path) -> Path:

@@ -1,6 +1,5 @@
 """CheXzero, MGCA and ConVIRT with made weights, beside the figures of their authors' code."""
 
-import gzip
 import io
 import json
 from dataclasses import dataclass, replace
@@ -10,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_weights import FIXTURES, Entry, make_checkpoint, zoo_card
+from made_weights import FIXTURES, Entry, certificate, figures, make_checkpoint, with_prompts, zoo_card
 from PIL import Image
 from torch import Tensor
 
 from cxrbench.adapters.base import load_adapter
 from cxrbench.adapters.plain_cosine import PlainCosine
 from cxrbench.card import RecipeName
+from cxrbench.certificate import read_layout
 from cxrbench.data.pixels import pixels
 from cxrbench.recipe import Recipe
 
@@ -25,16 +25,16 @@ Golden = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Towers:
-    """A published model by the name of its card; `layout` names one of its layouts."""
+    """A published model by the name of its card; `layout` names one of the fixtures, otherwise the certificate's."""
 
     name: str
-    layout: str = "layout"
+    layout: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """`container`, `optional`, `reduced` and `tensors` of the layout."""
-        found: dict[str, Any] = json.loads(gzip.decompress((self.folder / f"{self.layout}.json.gz").read_bytes()))
-        return found
+        told = certificate(self.name)
+        return read_layout(self.folder / f"{self.layout}.json.gz" if self.layout else told.place(told.layout))
 
     @property
     def folder(self) -> Path:
@@ -46,8 +46,18 @@ class Towers:
 
     @property
     def prompts(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "prompts.json").read_text())
-        return found
+        return with_prompts(self.name, json.loads((self.folder / "prompts.json").read_text()))
+
+    @property
+    def golden(self) -> Golden:
+        """The committed figures: the first two images, all texts."""
+        return figures(self.name)
+
+    @property
+    def text(self) -> Path | None:
+        """The folder of the tokenizer, where one is needed."""
+        told = certificate(self.name)
+        return None if told.text is None else told.place(told.text)
 
     def tensors(self) -> dict[str, Tensor]:
         return make_checkpoint(self.entries)
@@ -86,7 +96,7 @@ class Towers:
         return path
 
     def load(self, path: Path, recipe: RecipeName = "authors") -> PlainCosine[Any]:
-        model = load_adapter(zoo_card(self.name), path, self.folder / "text", recipe=recipe)
+        model = load_adapter(zoo_card(self.name), path, self.text, recipe=recipe)
         assert isinstance(model, PlainCosine)
         return model
 

@@ -1,13 +1,11 @@
-"""Checkpoints with made weights: every tensor's values follow from its name, its shape and a seed alone.
+"""Checkpoints with made weights, in the layouts of the certificates that the package ships.
 
-The authors' code was run on checkpoints made by the same rule, so its outputs (`fixtures/dlilp_*.npz`) can be compared
-with ours without any published weights.
+The authors' code was run on checkpoints made by the same rule, so its outputs (in the certificates, and what only tests
+need in `fixtures`) can be compared with ours without any published weights.
 """
 
 import gzip
 import json
-import math
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxrbench import facts
+from cxrbench import facts, made
 from cxrbench.card import ModelCard, read_card
+from cxrbench.certificate import Certificate, made_tensors, read_certificate, read_layout
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-TEXT_ENCODER = FIXTURES / "dlilp_text"  # four layers, 373 words
+TEXT_ENCODER = facts.folder("model_zoo") / "certificates" / "dlilp" / "text"  # four layers, 373 words
 Entry = tuple[str, Sequence[int], str]
 
 
@@ -29,9 +28,31 @@ def fixture_json(name: str) -> Any:
     return json.loads(gzip.decompress((FIXTURES / name).read_bytes()))
 
 
+def certificate(name: str) -> Certificate:
+    """The certificate of that name in the package."""
+    return read_certificate(facts.folder("model_zoo") / "certificates" / name)
+
+
+def published_layout(name: str, file: str = "layout") -> Any:
+    """A certificate's layout: `tensors` and what else it tells."""
+    return read_layout(certificate(name).place(getattr(certificate(name), file)))
+
+
+def figures(name: str, file: str = "golden") -> dict[str, np.ndarray]:
+    """What the authors' code made of a model, seed 0: its certificate's figures and pictures, the fixtures' rest."""
+    told = certificate(name)
+    with np.load(FIXTURES / name / f"{file}.npz") as stored:
+        return told.golden() | {"images": told.images()} | {key: stored[key] for key in stored.files}
+
+
+def with_prompts(name: str, rest: Any) -> dict[str, Any]:
+    """The texts behind a model's figures: the certificate's prompts, and those that only tests need."""
+    return {"prompts": list(certificate(name).prompts), **rest}
+
+
 def official_layout(strategy: str) -> list[Entry]:
     """Names, shapes and dtypes of a published file (clip, unicl, unimodal, dlilp), with four text layers."""
-    return [(name, shape, dtype) for name, shape, dtype in fixture_json("dlilp_layouts.json.gz")[strategy]]
+    return [(name, shape, dtype) for name, shape, dtype in published_layout(strategy)["tensors"]]
 
 
 def small_layout(strategy: str) -> list[Entry]:
@@ -51,25 +72,14 @@ def small_layout(strategy: str) -> list[Entry]:
 
 def make_checkpoint(layout: Iterable[Entry], seed: int = 0) -> dict[str, Tensor]:
     """The tensors of a layout, in its order."""
-    return {name: torch.from_numpy(_values(name, tuple(shape), dtype, seed)) for name, shape, dtype in layout}
+    return {name: torch.from_numpy(made.fill(name, shape, dtype, seed)) for name, shape, dtype in layout}
 
 
-def _values(name: str, shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
-    if dtype == "int64":
-        if name.endswith("position_ids"):
-            return np.broadcast_to(np.arange(shape[-1], dtype=np.int64), shape).copy()
-        return np.ones(shape, dtype=np.int64)
-    noise = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())])).standard_normal(shape)
-    match (name.endswith("running_var"), len(shape)):
-        case True, _:
-            made = 1.0 + 0.1 * np.abs(noise)
-        case _, 0:
-            made = 2.0 + 0.1 * noise
-        case _, 1:
-            made = 1.0 + 0.05 * noise if name.endswith("weight") else 0.02 * noise
-        case _:
-            made = noise * (0.05 if "embedding" in name else math.sqrt(1.0 / math.prod(shape[1:])))
-    return np.asarray(made, dtype=np.float32)
+def published_tensors(name: str, file: str = "layout") -> dict[str, Tensor]:
+    """The tensors of a certificate's published file with made weights; those kept under two names are one."""
+    shared: dict[int, Tensor] = {}
+    arrays = made_tensors(published_layout(name, file))
+    return {key: shared.setdefault(id(array), torch.from_numpy(array)) for key, array in arrays.items()}
 
 
 def zoo_card(name: str) -> ModelCard:

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_weights import FIXTURES, TEXT_ENCODER, make_checkpoint, official_layout, small_card, small_layout, zoo_card
+from made_weights import (
+    FIXTURES,
+    TEXT_ENCODER,
+    certificate,
+    make_checkpoint,
+    official_layout,
+    small_card,
+    small_layout,
+    zoo_card,
+)
 from safetensors.torch import save_file
 
 from cxrbench.adapters.base import Adapter, load_adapter
@@ -17,7 +26,8 @@ Golden = dict[str, np.ndarray]
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     """What the authors' code made of the made weights, seed 0."""
-    arrays: Golden = {}
+    told = certificate("dlilp")
+    arrays: Golden = told.golden() | {"images": told.images()}
     for part in ("pixels", "antialias", "images", "features"):
         with np.load(FIXTURES / f"dlilp_{part}.npz") as stored:
             arrays.update({name: stored[name] for name in stored.files})

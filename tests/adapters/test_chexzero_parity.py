@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made_towers import Golden, Towers, assert_close, assert_well_behaved, from_files, stored, unit
+from made_weights import certificate
 from torch import Tensor
 
 from cxrbench.adapters.chexzero import CheXzero
@@ -11,7 +12,7 @@ from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures
 
 PROMPTS = Towers("chexzero").prompts
-DEPTHS = {"four blocks": ("layout", ""), "all blocks": ("layout_full_depth", "_full_depth")}
+DEPTHS = {"four blocks": ("layout", ""), "all blocks": (None, "_full_depth")}
 
 
 @pytest.fixture(
@@ -31,8 +32,9 @@ def golden(request: pytest.FixtureRequest, depth: tuple[CheXzero, str]) -> Golde
     """The figures; inputs are those of the four blocks."""
     ending = depth[1]
     if request.param == "few rows":
-        folder = Towers("chexzero").folder
-        return stored(folder / "golden.npz") | (stored(folder / f"golden{ending}.npz") if ending else {})
+        towers = Towers("chexzero")
+        whole = certificate("chexzero").golden() | stored(towers.folder / "golden_full_depth.npz") if ending else {}
+        return towers.golden | whole
     folder = request.getfixturevalue("shared") / "parity" / "chexzero"
     return stored(folder / "golden.npz") | (stored(folder / "full_depth" / "golden.npz") if ending else {})
 

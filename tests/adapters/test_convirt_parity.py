@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ConVIRT:
 @pytest.fixture(scope="module", params=["few rows", pytest.param("all rows", marks=pytest.mark.slow)])
 def golden(request: pytest.FixtureRequest) -> Golden:
     if request.param == "few rows":
-        return stored(MADE.folder / "golden.npz")
+        return MADE.golden
     return stored(request.getfixturevalue("shared") / "parity" / "convirt" / "golden.npz")
 
 

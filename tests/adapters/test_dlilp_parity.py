@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_weights import fixture_json
+from made_weights import certificate, fixture_json
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +23,7 @@ Load = Callable[[str], Adapter]
 STRATEGIES = ("clip", "unicl", "unimodal", "dlilp")
 WITH_TEXT = ("clip", "unicl", "dlilp")
 SHAPES = ("", "_landscape", "_square", "_antialias")
-PROMPTS = fixture_json("dlilp_prompts.json.gz")
+PROMPTS = {"text": list(certificate("dlilp").prompts), **fixture_json("dlilp_prompts.json.gz")}
 LABELLED = [(s, e) for s in ("unimodal", "dlilp") for e in PROMPTS["experiments"]]
 SCORED = [(s, e) for s in ("unimodal", "dlilp") for e in ("chexpert_5x200", "covid_test_4class")]
 

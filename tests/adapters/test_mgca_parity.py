@@ -42,7 +42,7 @@ def model(models: dict[str, MGCA]) -> MGCA:
 def golden(request: pytest.FixtureRequest, model: MGCA) -> Golden:
     name = model.card.name
     if request.param == "few rows":
-        return stored(Towers(name).folder / "golden.npz")
+        return Towers(name).golden
     return stored(request.getfixturevalue("shared") / "parity" / name / "golden.npz")
 
 

@@ -19,7 +19,7 @@ from cxrbench.errors import DataError, IntegrityError, SpecError
 Tensors = dict[str, Tensor]
 
 PUBLISHED = {
-    "chexzero": (Towers("chexzero", "layout_full_depth"), 302, None),
+    "chexzero": (Towers("chexzero"), 302, None),
     "mgca": (Towers("mgca"), 536, 113_659_840),
     "mgca_vit": (Towers("mgca_vit"), 368, 172_751_616),
     "convirt": (Towers("convirt"), 526, 151_552_192),
@@ -119,12 +119,12 @@ def test_a_text_encoder_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"vocab\.json and merges\.txt is missing.*biomed_roberta_base.*--text-encoder"):
         model(tmp_path).encode_text(["edema"])
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(towers.folder / "text" / name, tmp_path / name)
+        shutil.copy(towers.text / name, tmp_path / name)
     words = json.loads((tmp_path / "vocab.json").read_text())
     (tmp_path / "vocab.json").write_text(json.dumps({**words, "spare": len(words)}))
     with pytest.raises(IntegrityError, match=f"{len(words) + 1} tokens"):
         model(tmp_path).encode_text(["edema"])
-    fitting = model(towers.folder / "text")
+    fitting = model(towers.text)
     with pytest.raises(SpecError, match="at least one text"):
         fitting.encode_text([])
     with pytest.raises(SpecError, match="convirt has no label side"):

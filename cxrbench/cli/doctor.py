@@ -1,0 +1,41 @@
+"""`cxrbench doctor MODEL`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrbench.cli.options import Cache, WeightsFrom, weights_places
+
+
+def doctor(
+    model: Annotated[str, typer.Argument(help="A model's name, or a card file.")],
+    weights: WeightsFrom = None,
+    text_encoder: Annotated[
+        Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    cache: Cache = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether this installation computes what a model's authors do, and whether your file of weights fits.
+
+    A checkpoint with made weights in the published layout goes through preprocessing, network and text side, and is
+    held against stored figures of the authors' own code. With weights at hand, the file, its adapter and one drawn
+    radiograph are looked at too. Exit code 4 if anything differs, 3 if a file is missing.
+    """
+    from cxrbench import catalog, cpu
+
+    card = catalog.load_card(model)
+    places = weights_places(weights, list(catalog.card_files()))
+    cpu.prepare()
+    from cxrbench.bench.models import chosen_device
+    from cxrbench.bench.request import default_cache
+    from cxrbench.doctor import tell
+    from cxrbench.doctor.examine import Patient, examine
+
+    given = places.get(card.name) or places.get("")
+    found = examine(Patient(card, given, text_encoder, chosen_device(device), cache or default_cache()))
+    typer.echo(tell.as_json(found) if as_json else "\n".join(tell.lines(found)))
+    if found.answer.exit_code:
+        raise typer.Exit(found.answer.exit_code)

@@ -1,0 +1,1 @@
+"""Whether this installation, and the user's own file in it, compute what a model's authors do."""
