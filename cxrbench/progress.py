@@ -1,4 +1,4 @@
-"""Progress of a sweep: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a sweep or of a download: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -103,3 +103,74 @@ class Bar:
 def progress_for(stream: TextIO) -> Bar | Lines:
     """A bar where somebody watches, lines in a log file."""
     return Bar() if stream.isatty() else Lines(stream)
+
+
+class Transfer(Protocol):
+    """Told of a file that arrives, in bytes."""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """The file `what` of `total` bytes is coming, and `done` of them are here."""
+
+    def advance(self, count: int) -> None:
+        """So many more bytes are here."""
+
+    def stop(self) -> None:
+        """All is here, or the connection ended."""
+
+
+class TransferLines:
+    """One line every `every` seconds: megabytes here, and how many there will be."""
+
+    def __init__(self, out: TextIO | None = None, every: float = 10.0) -> None:
+        self._out, self._every = out or sys.stderr, every
+        self._total = self._done = 0
+        self._said = 0.0
+        self._what = ""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """See `Transfer`."""
+        self._total, self._done, self._what, self._said = total, done, what, time.monotonic()
+        here = f", {done / 1e6:.1f} MB of it here already" if done else ""
+        print(f"fetching {what}: {total / 1e6:.1f} MB{here}", file=self._out, flush=True)
+
+    def advance(self, count: int) -> None:
+        """See `Transfer`."""
+        self._done += count
+        if time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            self._say()
+
+    def stop(self) -> None:
+        """See `Transfer`."""
+        self._say()
+
+    def _say(self) -> None:
+        print(f"{self._what}: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB", file=self._out, flush=True)
+
+
+class TransferBar:
+    """A rich progress bar with bytes per second and time left."""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """See `Transfer`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._task = self._bar.add_task(what, total=total, completed=done)
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        """See `Transfer`."""
+        self._bar.update(self._task, advance=count)
+
+    def stop(self) -> None:
+        """See `Transfer`."""
+        self._bar.stop()
+
+
+def transfer_for(stream: TextIO) -> TransferBar | TransferLines:
+    """A bar where somebody watches, lines in a log file."""
+    return TransferBar() if stream.isatty() else TransferLines(stream)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.adapters.converted import preferred
 from cxrbench.adapters.nets import MemoryFormat
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
@@ -122,20 +123,25 @@ class DualEncoder:
         return images.joint @ texts.joint.T * scale
 
 
-def find_weights(card: ModelCard, given: Path | None) -> Path:
-    """The weights' file: `given` itself, or a published name in the folder `given` or beside the card.
+def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = None) -> Path:
+    """The weights' file: `given` itself, or a published name in it, or beside the card, or in the folder `fetched`.
 
-    Raises DataError that says what to download from where.
+    `fetched`, the folder that `weights fetch` fills, serves where nothing is given. In a folder the model's own
+    subfolder comes first; a converted file beside a published one is taken instead of it. Raises DataError that says
+    what to download from where, IntegrityError for a damaged converted file.
     """
     if given is not None and given.is_file():
-        return given
-    folder = card.home if given is None else given
-    for name in card.weights.files:
-        if (folder / name).is_file():
-            return folder / name
+        return preferred(given)
+    folders = [given] if given is not None else [card.home] if fetched is None else [card.home, fetched]
+    for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
+        found = preferred(place)
+        if found.is_file():
+            return found
     at = f" ({card.weights.url})" if card.weights.url else ""
+    how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.name}` gets it. "
     raise DataError(
-        f"{card.name}: no weights in {folder}. Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "
+        f"{card.name}: no weights in {' or '.join(map(str, folders))}. {how}"
+        f"Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "
         "Then give the file, or the folder that holds it, as --weights."
     )
 
@@ -153,12 +159,16 @@ def load_adapter(
 ) -> Adapter:
     """The model of a card with the weights of a file, on a device, for the pixels of one of its recipes.
 
-    `sha256`, where given, must be that of the file.
+    `sha256`, where given, must be that of the file. A card whose tensors are made needs no file, and its adapter gets a
+    checkpoint without tensors.
 
     The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
     Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
     """
     kind = adapter_class(card)
+    how = Runtime(known_device(device), precision, memory_format, recipe)
+    if card.weights.made is not None:
+        return kind.load(card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
     path = find_weights(card, weights)
     facts = card.weights
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
@@ -168,7 +178,7 @@ def load_adapter(
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return kind.load(card, checkpoint, text_encoder, Runtime(known_device(device), precision, memory_format, recipe))
+    return kind.load(card, checkpoint, text_encoder, how)
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:

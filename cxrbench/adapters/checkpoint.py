@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cxrbench import digest
-from cxrbench.adapters import torch_file
+from cxrbench.adapters import converted, torch_file
 from cxrbench.adapters.inert import Foreign, HostileNameError
 from cxrbench.adapters.pickle_names import foreign_names, pickle_of
 from cxrbench.adapters.stored import StoredTensor
@@ -44,7 +44,8 @@ class Checkpoint:
     """The tensors of one file, on the CPU, by the names that the file gives them.
 
     `container` are the keys that were walked down to reach them; `other` names what else the file holds on the way,
-    with its Python type (the foreign name, where a file was read with `inert` foreign classes).
+    with its Python type (the foreign name, where a file was read with `inert` foreign classes). Of a converted file
+    `sha256` is the published file's, and `published` its name.
     """
 
     path: Path
@@ -52,6 +53,12 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     container: tuple[str, ...] = ()
     other: Mapping[str, str] = field(default_factory=dict)
+    published: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the published file."""
+        return self.published or self.path.name
 
 
 def read_checkpoint(
@@ -70,7 +77,11 @@ def read_checkpoint(
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    content = _content(path, foreign)
+    kind = file_format(path)
+    told = converted.origin(path) if kind == "safetensors" else None
+    if told is not None:
+        return _converted(path, told, tuple(container), tuple(sections))
+    content = _content(path, kind, foreign)
     other: dict[str, str] = {}
     for depth, key in enumerate(container):
         if not isinstance(content, Mapping) or key not in content:
@@ -89,8 +100,20 @@ def read_checkpoint(
     return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
 
 
-def _content(path: Path, foreign: ForeignClasses) -> Any:
-    if _format(path) == "safetensors":
+def _converted(path: Path, told: converted.Origin, container: tuple[str, ...], sections: tuple[str, ...]) -> Checkpoint:
+    """The tensors as they were converted: container and sections are behind them, and must be those asked for now."""
+    if (told.container, told.sections) != (container, sections):
+        raise IntegrityError(
+            f"{path}: converted for a card with container {list(told.container)} and sections {list(told.sections)}; "
+            f"this one has {list(container)} and {list(sections)}. Convert {told.file} again."
+        )
+    tensors = _safetensors(path)
+    converted.require_faithful(path, told, tensors)
+    return Checkpoint(path, told.sha256, tensors, container, told.other, told.file)
+
+
+def _content(path: Path, kind: Format, foreign: ForeignClasses) -> Any:
+    if kind == "safetensors":
         return _safetensors(path)
     return _inert(path) if foreign == "inert" else _torch(path)
 
@@ -112,7 +135,7 @@ def _joined(path: Path, content: object, sections: Sequence[str]) -> dict[str, A
     return {**rest, **{f"{section}.{name}": v for section in sections for name, v in found[section].items()}}
 
 
-def _format(path: Path) -> Format:
+def file_format(path: Path) -> Format:
     """What the first bytes say; raises IntegrityError for everything that is no checkpoint."""
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -122,7 +145,7 @@ def _format(path: Path) -> Format:
         raise IntegrityError(f"{path}: the file is empty. {again}")
     if head.startswith(b"version https://git-lfs"):
         raise IntegrityError(f"{path}: a Git LFS pointer, not the file it stands for. Run `git lfs pull`, or: {again}")
-    if head.lstrip()[:1] == b"<":
+    if head.lstrip()[:1] == b"<" and b"\0" not in head[:8]:  # a safetensors file may begin so, but with zeros after
         raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"

@@ -129,8 +129,8 @@ def _require_edition(kind: type[CXRCLIP], card: ModelCard, checkpoint: Checkpoin
     family = {f"{k.__module__}:{k.__name__}": k for k in (CXRCLIP, CXRCLIPSwin)}
     published = map(read_card, sorted(facts.folder("model_zoo").glob("cxr_clip*.toml")))
     zoo = [other for other in published if other.adapter in family]
-    named = [c for c in zoo if checkpoint.path.name in c.weights.files]
-    looks = [] if checkpoint.path.name in card.weights.files else named
+    named = [c for c in zoo if checkpoint.name in c.weights.files]
+    looks = [] if checkpoint.name in card.weights.files else named
     if not under(checkpoint.tensors, kind.image_network):
         alike = [c for c in zoo if under(checkpoint.tensors, family[c.adapter].image_network)]
         looks = [c for c in alike if c in named] or alike

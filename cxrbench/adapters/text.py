@@ -31,11 +31,11 @@ class TextFiles:
 
 
 def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
-    """The user's own folder, or the hub's files at the card's revision, from its cache if they are there.
+    """The user's own folder, that beside the card, or the hub's files at its revision, from the cache if there.
 
     Raises DataError that says what to fetch and where to put it.
     """
-    place = folder if folder is not None else _from_hub(facts)
+    place = folder or facts.beside or _from_hub(facts)
     lost = _lost(facts, place)
     if lost:
         raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")
@@ -56,6 +56,19 @@ def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles,
     return files, read_checkpoint(files.weights)
 
 
+def lost_text_files(facts: TextEncoder, folder: Path | None) -> tuple[str, ...]:
+    """What of tokenizer, configuration and weights is missing in `folder`, or without one in the hub's cache.
+
+    Asks no network.
+    """
+    place = folder or facts.beside or _cached(facts)
+    return tuple(_needed(facts) if place is None else _lost(facts, place))
+
+
+def _needed(facts: TextEncoder) -> list[str]:
+    return [*facts.files, *([" or ".join(facts.weights)] if facts.weights else [])]
+
+
 def _lost(facts: TextEncoder, place: Path) -> list[str]:
     """What is needed and not there; of several names for the weights, one is enough."""
     lost = [name for name in facts.files if not (place / name).is_file()]
@@ -64,34 +77,40 @@ def _lost(facts: TextEncoder, place: Path) -> list[str]:
     return lost
 
 
-def _from_hub(facts: TextEncoder) -> Path:
+def _snapshot(facts: TextEncoder, *, local: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    def snapshot(local: bool) -> Path:
-        wanted = [*FILES, *facts.files, *facts.weights]
-        return Path(
-            snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local)
-        )
+    wanted = [*FILES, *facts.files, *facts.weights]
+    return Path(snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local))
+
+
+def _cached(facts: TextEncoder) -> Path | None:
+    """The folder in the hub's cache, or None if nothing was ever fetched."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        cached = snapshot(local=True)
-        if not _lost(facts, cached):
-            return cached
+        return _snapshot(facts, local=True)
     except LocalEntryNotFoundError:
-        pass  # never fetched: the network is next
+        return None
+
+
+def _from_hub(facts: TextEncoder) -> Path:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cached = _cached(facts)
+    if cached is not None and not _lost(facts, cached):
+        return cached
     try:
-        return snapshot(local=False)
+        return _snapshot(facts, local=False)
     except (OSError, HfHubHTTPError) as error:
         raise DataError(f"{facts.hub}: its tokenizer and configuration cannot be fetched. {_advice(facts)}") from error
 
 
 def _advice(facts: TextEncoder) -> str:
-    needed = [*facts.files, *([" or ".join(facts.weights)] if facts.weights else [])]
     at = f" at revision {facts.revision}" if facts.revision else ""
     return (
-        f"On a machine with network fetch {' and '.join(needed)} (and tokenizer_config.json if there is one) of "
-        f"{facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER."
+        f"On a machine with network fetch {' and '.join(_needed(facts))} (and tokenizer_config.json if there is one) "
+        f"of {facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER."
     )
 
 

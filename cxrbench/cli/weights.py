@@ -1,0 +1,192 @@
+"""`cxrbench weights fetch|verify|convert|info`: the published models on this disk."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cxrbench.cli.options import Cache, WeightsFrom, weights_places, words
+from cxrbench.errors import CxrBenchError, DataError
+
+if TYPE_CHECKING:
+    from cxrbench.card import ModelCard
+    from cxrbench.weights.identity import WeightsIdentity
+    from cxrbench.weights.verify import Verified
+
+app = typer.Typer(help="Look after the published weights on this disk.", no_args_is_help=True)
+
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, globs, all, or card files.")]
+TextFolder = Annotated[
+    Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files, instead of the hub.")
+]
+
+
+def _each(models: Sequence[str], *steps: Callable[["ModelCard"], None]) -> None:
+    """Take the steps for every model, tell what stands in the way of each, and leave with the gravest exit code."""
+    from cxrbench import catalog
+
+    named = words(models)
+    files = [word for word in named if word.endswith(".toml")]
+    names = catalog.select([word for word in named if word not in files], catalog.card_files(), "model")
+    failed: list[CxrBenchError] = []
+    for card in [catalog.load_card(name) for name in [*names, *files]]:
+        for step in steps:
+            try:
+                step(card)
+            except CxrBenchError as error:
+                typer.echo(f"cxrbench: {error}", err=True)
+                failed.append(error)
+    if failed:
+        raise typer.Exit(max(error.exit_code for error in failed))
+
+
+def _given(weights: list[str] | None, card: "ModelCard") -> Path | None:
+    from cxrbench import catalog
+
+    places: Mapping[str, Path] = weights_places(weights, list(catalog.card_files()))
+    return places.get(card.name) or places.get("")
+
+
+def _cache(cache: Path | None) -> Path:
+    from cxrbench.bench.request import default_cache
+
+    return cache or default_cache()
+
+
+@app.command()
+def fetch(
+    model: Models,
+    weights: WeightsFrom = None,
+    text: Annotated[bool, typer.Option("--text/--no-text", help="Also tokenizer and text weights.")] = True,
+    cache: Cache = None,
+) -> None:
+    """Get weights, tokenizer and text weights from where they are published, and verify; a cut download goes on.
+
+    Without --weights into the user's cache, where every verb finds them. What only a person can download is named, with
+    the page to open and the place to put it.
+    """
+    from cxrbench.progress import transfer_for
+    from cxrbench.weights.fetch import fetch as fetched
+    from cxrbench.weights.fetch import fetch_text
+    from cxrbench.weights.verify import verify as verified
+
+    def checkpoint(card: "ModelCard") -> None:
+        if card.weights.made is not None:
+            _tell_made(card)
+            return
+        path = fetched(card, _given(weights, card), _cache(cache), transfer_for(sys.stderr))
+        _tell_verified(card, verified(card, path, _cache(cache)))
+
+    def encoder(card: "ModelCard") -> None:
+        files = fetch_text(card, None) if text else None
+        if files is not None:
+            typer.echo(f"{card.name}: text encoder in {files.folder}")
+
+    _each(model, checkpoint, encoder)
+
+
+@app.command()
+def verify(
+    model: Models,
+    weights: WeightsFrom = None,
+    text_encoder: TextFolder = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Take a replaced file as the one to expect.")] = False,
+    cache: Cache = None,
+) -> None:
+    """Hash the weights, hold them against the digest first seen, and every tensor against the card; asks no network."""
+    from cxrbench.weights.verify import missing_text
+    from cxrbench.weights.verify import verify as verified
+
+    def checkpoint(card: "ModelCard") -> None:
+        if card.weights.made is not None:
+            _tell_made(card)
+        else:
+            _tell_verified(card, verified(card, _given(weights, card), _cache(cache), accept=accept))
+
+    def encoder(card: "ModelCard") -> None:
+        lost = missing_text(card, text_encoder)
+        if lost is not None:
+            raise DataError(lost)
+
+    _each(model, checkpoint, encoder)
+
+
+@app.command()
+def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> None:
+    """Verify the published file, and write its tensors once as NAME.safetensors beside it; then no pickle is read.
+
+    Records and stored embeddings keep the digest of the published file, which may be removed afterwards.
+    """
+    from cxrbench.weights.convert import convert as converted
+    from cxrbench.weights.verify import verify as verified
+
+    def work(card: "ModelCard") -> None:
+        found = verified(card, _given(weights, card), _cache(cache))
+        if found.identity.converted:
+            typer.echo(f"{card.name}: converted before: {found.identity.file}")
+        else:
+            _tell(card, converted(found.identity.file, card, _cache(cache)))
+
+    _each(model, work)
+
+
+@app.command()
+def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = None, cache: Cache = None) -> None:
+    """Say what is published where, under which terms, and what of it is here; asks no network."""
+    from cxrbench.weights.fetch import locate
+    from cxrbench.weights.verify import directions, missing
+
+    def work(card: "ModelCard") -> None:
+        facts, given = card.weights, _given(weights, card)
+        typer.echo(f"{card.name}: {card.title}\n  source: {card.source}\n  terms: {card.licence}")
+        lost = missing(card, given, text_encoder, _cache(cache))
+        if facts.made is not None:
+            typer.echo(f"  weights: none; its tensors are made: {facts.made}")
+        else:
+            typer.echo(f"  weights: {' or '.join(facts.files)}: {facts.where}\n  {directions(card, _cache(cache))}")
+            if lost.weights is None:
+                _on_disk(locate(card, given, _cache(cache)), _cache(cache))
+            else:
+                typer.echo("  missing: the weights")
+        if card.text_encoder is not None:
+            at = card.text_encoder.revision or "its main branch"
+            typer.echo(f"  text encoder: {card.text_encoder.hub} at {at}")
+        if lost.text is not None:
+            typer.echo(f"  missing: {lost.text}")
+
+    _each(model, work)
+
+
+def _on_disk(path: Path, cache: Path) -> None:
+    from cxrbench.weights.pins import Pins
+
+    pin = Pins(cache).read(path)
+    seen = f"first seen {pin.first_seen}, sha256 {pin.sha256}" if pin else "not yet verified"
+    typer.echo(f"  here: {path}, {path.stat().st_size} bytes, {seen}")
+
+
+def _tell(card: "ModelCard", found: "WeightsIdentity") -> None:
+    seen = "recorded now" if found.fresh else f"as first seen {found.pin.first_seen}"
+    typer.echo(f"{card.name}: {found.file}, {found.size} bytes")
+    if found.converted:
+        typer.echo(f"  sha256 {found.pin.sha256} ({seen})\n  converted from {found.published}, sha256 {found.sha256}")
+    else:
+        typer.echo(f"  sha256 {found.sha256} ({seen})")
+
+
+def _tell_made(card: "ModelCard") -> None:
+    typer.echo(f"{card.name}: no file of weights; its tensors are made: {card.weights.made}")
+
+
+def _tell_verified(card: "ModelCard", found: "Verified") -> None:
+    _tell(card, found.identity)
+    typer.echo(f"  format {found.format}")
+    if found.coverage is None:
+        typer.echo("  its adapter took it, and does not tell of the tensors")
+        return
+    reasons = list(found.coverage.ignored.values())
+    typer.echo(f"  {len(found.coverage.used)} tensors used, none missing, none left over, {len(reasons)} ignored")
+    for reason in dict.fromkeys(reasons):
+        typer.echo(f"    {reasons.count(reason)} ignored: {reason}")

@@ -1,0 +1,12 @@
+"""No proxy, no network, no waiting."""
+
+import pytest
+
+from cxrbench.weights import download
+
+
+@pytest.fixture(autouse=True)
+def _local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.delenv("CXRBENCH_WEIGHTS", raising=False)
+    monkeypatch.setattr(download, "_WAIT", 0.0)
