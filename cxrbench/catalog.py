@@ -2,8 +2,9 @@
 
 import difflib
 import fnmatch
+import importlib.util
 from collections.abc import Iterable, Sequence
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 from cxrbench import card, facts
@@ -39,19 +40,28 @@ def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str
     return list(dict.fromkeys(chosen))
 
 
-def _plugin_files(group: str) -> dict[str, Path]:
-    """TOML files of installed packages that offer them by an entry point; the package's code is not imported."""
-    files = {}
+def _plugin_folders(group: str) -> list[Path]:
+    """Folders of installed packages that offer fact files by an entry point; none of their code is imported.
+
+    Raises SpecError that names the entry point of a package that is not there, or not a folder.
+    """
+    folders = []
     for point in metadata.entry_points(group=group):
-        with resources.as_file(resources.files(point.value)) as folder:
-            files.update({path.stem: path for path in sorted(folder.glob("*.toml"))})
-    return files
+        top, *inner = point.value.split(".")
+        found = importlib.util.find_spec(top)  # of the topmost package: for one within it, Python would import that
+        places = found.submodule_search_locations if found is not None else None
+        folder = next((path for place in places or () if (path := Path(place, *inner)).is_dir()), None)
+        if folder is None:
+            raise SpecError(f"entry point {point.name} of {group}: there is no package {point.value!r} as a folder")
+        folders.append(folder)
+    return folders
 
 
 def card_files() -> dict[str, Path]:
     """Model cards by name: built-in ones, then those of installed packages (entry points `cxrbench.model_zoo`)."""
     own = {path.stem: path for path in card.card_files(facts.folder("model_zoo"))}
-    return own | {n: p for n, p in _plugin_files("cxrbench.model_zoo").items() if n not in own}
+    others = (path for folder in _plugin_folders("cxrbench.model_zoo") for path in card.card_files(folder))
+    return own | {path.stem: path for path in others if path.stem not in own}
 
 
 def unavailable_models() -> dict[str, UnavailableModel]:
@@ -73,7 +83,8 @@ def task_files() -> dict[str, Path]:
     found = {path.stem: path for path in sorted(facts.folder("tasks").glob("*.toml")) if path.stem != "settings"}
     order = [name for name in _PAPERS_ORDER if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
-    return own | {n: p for n, p in _plugin_files("cxrbench.tasks").items() if n not in own}
+    others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
+    return own | {path.stem: path for path in others if path.stem not in own}
 
 
 def load_card(name: str) -> ModelCard:
@@ -116,15 +127,23 @@ def load_variant(name: str) -> Variant:
 
 
 def prompt_files() -> dict[str, Path]:
-    """Prompt sets by name."""
+    """Prompt sets by name that serve every model."""
     return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts").glob("*.toml"))}
 
 
+def author_prompt_files() -> dict[str, Path]:
+    """Prompt sets by name that the authors of single models use; the models' cards say which are theirs."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts" / "authors").glob("*.toml"))}
+
+
 def load_prompts(name: str) -> PromptSet:
-    """A prompt set by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    """A prompt set by name, those of single models' authors included, or by the path of a TOML file.
+
+    Raises SpecError with the nearest names.
+    """
     if name.endswith(".toml"):
         return read_prompts(Path(name))
-    files = prompt_files()
+    files = prompt_files() | author_prompt_files()
     if name not in files:
         raise unknown("prompt set", name, files)
     return read_prompts(files[name])

@@ -29,10 +29,11 @@ from cxrbench.adapters.dlilp_layout import (
     Options,
     Vocabulary,
     covered,
+    image_network,
     look_alikes,
     vocabulary,
 )
-from cxrbench.adapters.nets import frozen, resnet, settle, under, width
+from cxrbench.adapters.nets import frozen, settle, under
 from cxrbench.adapters.text import BertText, text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError, NotApplicableError, SpecError
@@ -58,11 +59,11 @@ class DLILP(DualEncoder):
         self._bert = under(tensors, BERT)
         self._own = {n: t.to(runtime.device) for n, t in tensors.items() if not n.startswith((TRUNK, BERT))}
         self.log_scale = float(self._own[SCALES["joint"]])
-        trunk = resnet(under(tensors, TRUNK), checkpoint.path)
-        if width(trunk) != card.taps["pooled"]:
-            found = f"{checkpoint.path}: pooled vectors of width {width(trunk)}"
+        made = image_network(checkpoint, options)
+        if made.width != card.taps["pooled"]:
+            found = f"{checkpoint.path}: pooled vectors of width {made.width}"
             raise IntegrityError(f"{found}, the card of {card.name} says {card.taps['pooled']}")
-        self._trunk = frozen(trunk, under(tensors, TRUNK), runtime.device)
+        self._trunk = frozen(made.module, under(tensors, TRUNK), runtime.device)
         self.engine = self._engine()
 
     @classmethod
@@ -70,7 +71,8 @@ class DLILP(DualEncoder):
         """See `Adapter.options_digest`; the vocabulary's content is in it."""
         options = checked_options(card, Options)
         words = vocabulary(card, options)
-        return digest.of_json([options.model_dump(), words and words.model_dump(mode="json")])
+        told = options.model_dump(exclude=set() if options.trunk else {"trunk"})  # keys of before there was one stay
+        return digest.of_json([told, words and words.model_dump(mode="json")])
 
     @classmethod
     def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
@@ -129,6 +131,6 @@ class DLILP(DualEncoder):
 
     def logit_scale(self, view: str) -> float:
         """See `Adapter.logit_scale`; raises SpecError for a view that the card does not have."""
-        if view not in self.card.zero_shot.views:
-            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.zero_shot.views)}")
-        return float(self._own[SCALES[self.card.zero_shot.views[view].tap]].exp())
+        if view not in self.card.views:
+            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.views)}")
+        return float(self._own[SCALES[self.card.views[view].tap]].exp())

@@ -9,6 +9,7 @@ from torch import Tensor
 from cxrbench import facts
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.coverage import Coverage, coverage
+from cxrbench.adapters.named_trunk import NamedTrunk, named_trunk
 from cxrbench.adapters.nets import resnet, under, width
 from cxrbench.adapters.text import bert
 from cxrbench.card import ModelCard, card_files, read_card
@@ -27,10 +28,14 @@ TEXT_HEAD, PROTOTYPES = "text_model.projection_head_text.projection.weight", "cl
 
 
 class Options(Facts):
-    """`strategy` decides the layout; `vocabulary` names a file beside the card, or of the zoo."""
+    """`strategy` decides the layout; `vocabulary` names a file beside the card, or of the zoo.
+
+    `trunk`: the image network's name in torchvision, or `timm:NAME`; without one it is a ResNet, told by its tensors.
+    """
 
     strategy: Strategy
     vocabulary: str | None = None
+    trunk: str | None = None
 
 
 class Vocabulary(Facts):
@@ -71,21 +76,29 @@ def covered(checkpoint: Checkpoint, card: ModelCard, options: Options) -> Covera
 
 def wanted(checkpoint: Checkpoint, card: ModelCard, options: Options) -> dict[str, Tensor]:
     """Every tensor of the layout, on the meta device: depths as the file has them, widths as the card says."""
-    trunk = resnet(under(checkpoint.tensors, TRUNK), checkpoint.path)
+    made = image_network(checkpoint, options)
     words = vocabulary(card, options)
-    sizes = {HEADS["joint"]: (card.taps["joint"], width(trunk)), SCALES["joint"]: ()}
+    sizes = {HEADS["joint"]: (card.taps["joint"], made.width), SCALES["joint"]: ()}
     if words is not None:
         label = "label" if "label" in card.taps else "joint"
         sizes[PROTOTYPES] = (len(words.categories), card.taps[label])
     if "label" in card.taps:
-        sizes |= {HEADS["label"]: (card.taps["label"], width(trunk)), SCALES["label"]: ()}
+        sizes |= {HEADS["label"]: (card.taps["label"], made.width), SCALES["label"]: ()}
     text: dict[str, Tensor] = {}
     if options.strategy != "unimodal":
         encoder = bert(under(checkpoint.tensors, BERT), None)
         text = {BERT + name: tensor for name, tensor in encoder.state_dict().items()}
         sizes[TEXT_HEAD] = (card.taps["joint"], int(encoder.get_submodule("pooler.dense").in_features))  # type: ignore[arg-type]
     own = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
-    return {**own, **{TRUNK + name: tensor for name, tensor in trunk.state_dict().items()}, **text}
+    return {**own, **{TRUNK + name: tensor for name, tensor in made.module.state_dict().items()}, **text}
+
+
+def image_network(checkpoint: Checkpoint, options: Options) -> NamedTrunk:
+    """The image network of a file, to be filled; raises IntegrityError, or SpecError for a name nobody knows."""
+    if options.trunk is not None:
+        return named_trunk(options.trunk)
+    found = resnet(under(checkpoint.tensors, TRUNK), checkpoint.path)
+    return NamedTrunk(found, width(found))
 
 
 def look_alikes(checkpoint: Checkpoint, card: ModelCard) -> list[str]:

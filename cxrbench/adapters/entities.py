@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from cxrbench import facts
 from cxrbench.card import ModelCard
-from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.errors import DataError, IntegrityError, NotApplicableError
 from cxrbench.schema import Facts, read_toml
 
 
@@ -45,11 +45,11 @@ class Entities(Facts):
         return self
 
     def columns(self, classes: Sequence[str]) -> tuple[int, ...]:
-        """Where the classes stand among the entities; raises SpecError that lists the vocabulary for any other."""
+        """Where the classes stand among the entities; raises NotApplicableError that lists the vocabulary."""
         wanted = [self._entity(name.lower()) for name in classes]
         lost = [name for name, entity in zip(classes, wanted, strict=True) if entity not in self.entities]
         if lost:
-            raise SpecError(
+            raise NotApplicableError(
                 f"no entity for {', '.join(map(repr, lost))}; the vocabulary is: {', '.join(self.entities)}; and under "
                 f"another name: {', '.join(self.aliases)}. Score the task by prompts, or leave the class out."
             )

@@ -66,14 +66,17 @@ class MedKLIP(QueryDecoder):
         """See `Adapter.load`; raises SpecError for options that this adapter does not know."""
         return cls(card, checked_options(card, Options), checkpoint, text_encoder, runtime)
 
-    def entity_queries(self, classes: Sequence[str]) -> EntityQueries:
+    @classmethod
+    def entity_queries(cls, card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> EntityQueries:
         """The authors' own set of queries, always all of them and in their order, and where in it the classes stand.
 
-        Raises SpecError that lists the vocabulary for a class outside it, DataError without the authors' descriptions.
+        Needs no weights. Raises NotApplicableError that lists the vocabulary for a class outside it, DataError without
+        the authors' descriptions.
         """
-        words = vocabulary(self.card, self._options)
+        options = checked_options(card, Options)
+        words = vocabulary(card, options)
         columns = words.columns(classes)
-        return EntityQueries(words.entities, descriptions(self.card, self._options, self._text_encoder), columns)
+        return EntityQueries(words.entities, descriptions(card, options, text_encoder), columns)
 
     @cached_property
     def _text(self) -> UnclosedWords:

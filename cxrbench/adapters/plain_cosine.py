@@ -19,7 +19,7 @@ from cxrbench.card import ModelCard, card_files, read_card
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 
-_CHECKED_SIZE = 224  # pixels a side of the random batch on which memory formats are compared
+_CHECKED_SIZE = 224
 
 
 class PlainCosine(ABC, Generic[OptionsT]):
@@ -30,7 +30,7 @@ class PlainCosine(ABC, Generic[OptionsT]):
 
     revision: ClassVar[int] = 1
     options_type: ClassVar[type]
-    image_network: ClassVar[str]
+    image_network: str
 
     def __init__(
         self, card: ModelCard, options: OptionsT, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
@@ -83,8 +83,13 @@ class PlainCosine(ABC, Generic[OptionsT]):
             return EngineReport(device, precision, "contiguous")
         exact = replace(self.runtime, precision="float32")  # below it, rounding would hide what the check looks for
         with torch.inference_mode():
-            chosen, found = settle(network, lambda pixels: self.image_vectors(pixels, exact).taps, _CHECKED_SIZE)
+            chosen, found = settle(network, lambda pixels: self.image_vectors(pixels, exact).taps, self.checked_size)
         return EngineReport(device, precision, chosen, found)
+
+    @property
+    def checked_size(self) -> int:
+        """Pixels a side of the random batch on which memory formats are compared."""
+        return _CHECKED_SIZE
 
     def on_device(self, pixels: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) as the network wants them, from (N, 1 or 3, H, W) float32; SpecError for others."""
@@ -110,8 +115,8 @@ class PlainCosine(ABC, Generic[OptionsT]):
 
     def logit_scale(self, view: str) -> float:
         """1: the cosines are the scores; raises SpecError for a view that the card does not have."""
-        if view not in self.card.zero_shot.views:
-            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.zero_shot.views)}")
+        if view not in self.card.views:
+            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.views)}")
         return 1.0
 
     def prototypes(self, classes: Sequence[str]) -> Tensor:

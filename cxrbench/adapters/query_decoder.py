@@ -166,6 +166,6 @@ class QueryDecoder(ABC):
 
     def logit_scale(self, view: str) -> float:
         """See `Adapter.logit_scale`; 1: no temperature takes part. Raises SpecError for a view not on the card."""
-        if view not in self.card.zero_shot.views:
-            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.zero_shot.views)}")
+        if view not in self.card.views:
+            raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.views)}")
         return 1.0

@@ -1,0 +1,127 @@
+"""`docs/add-a-model.md`, kept true: its card runs as it stands, and its package installs and runs."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made_hub
+import open_clip
+import pytest
+import torch
+from lab import Lab, records_of
+from safetensors.torch import save_file
+
+from cxrbench.adapters.base import load_adapter
+from cxrbench.card import read_card
+from cxrbench.testing import check_adapter
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLUGIN = CHECKOUT / "tests" / "example_plugin"
+DOCUMENT = (CHECKOUT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
+CARD, *OTHERS = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+TINY = {
+    "embed_dim": 512,
+    "vision_cfg": {"image_size": 224, "patch_size": 32, "width": 768, "layers": 1, "head_width": 64},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the document's card, and a tiny model under the names that the card gives."""
+    folder = tmp_path_factory.mktemp("my_clip")
+    (folder / "my_clip.toml").write_text(CARD, encoding="utf-8")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
+    model = made_hub.drawn(open_clip.CLIP(**json.loads(json.dumps(TINY))))
+    save_file(made_hub.tensors(model), folder / "open_clip_model.safetensors")
+    return folder / "my_clip.toml"
+
+
+def test_the_card_is_about_fifteen_lines_long() -> None:
+    assert len([line for line in CARD.splitlines() if line.strip()]) <= 17
+
+
+def test_the_card_as_it_stands_keeps_the_promises_of_an_adapter(published: Path) -> None:
+    check_adapter(load_adapter(read_card(published))).require()
+
+
+@pytest.mark.slow
+def test_the_card_as_it_stands_runs(published: Path, lab: Lab, tmp_path: Path) -> None:
+    report = lab.run(tmp_path, [], ["covid"], models=[str(published)], groups=("2-class",), shots=(2,))
+    assert not report.problems
+    assert {record.protocol.protocol for record in report.records} == {"zero-shot", "linear-probe"}
+    assert {record.model.name for record in report.records} == {"my_clip"}
+
+
+def test_the_document_shows_the_package_as_it_is() -> None:
+    assert (PLUGIN / "cxrbench_heron" / "adapter.py").read_text(encoding="utf-8") in DOCUMENT
+    card, entry = OTHERS
+    assert card == (PLUGIN / "cxrbench_heron" / "heron.toml").read_text(encoding="utf-8")
+    assert entry.strip() in (PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_package_of_its_own_is_listed_shown_and_run(lab: Lab, tmp_path: Path) -> None:
+    shutil.copytree(PLUGIN, tmp_path / "source")  # building writes beside the sources
+    site = tmp_path / "site"
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(tmp_path / "source")], check=True)
+
+    def told(*words: str) -> str:
+        command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
+        env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert any(line.startswith("heron ") for line in told("models").splitlines())
+    assert json.loads(told("info", "heron"))["adapter"] == "cxrbench_heron.adapter:Heron"
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"image.weight": (32, 64), "image.bias": (32,), "words.weight": (512, 32)}
+    (tmp_path / "weights").mkdir()
+    save_file(
+        {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()},
+        tmp_path / "weights" / "heron.safetensors",
+    )
+    roots = [
+        word for task, root in lab.data.items() for word in ("--data-root", f"{task}={root}" if task else str(root))
+    ]
+    run = ["run", "--model", "heron", "--task", lab.task("covid"), "--variant", str(lab.variant), *roots]
+    places = [
+        "--weights",
+        str(tmp_path / "weights"),
+        "--out",
+        str(tmp_path / "results"),
+        "--cache",
+        str(tmp_path / "c"),
+    ]
+    told(*run, *places, "--shots", "2", "--group", "2-class", "--prompts", "names", "--device", "cpu")
+    records = records_of(tmp_path)
+    assert {(r.model.name, r.protocol.protocol) for r in records} == {("heron", "zero-shot"), ("heron", "linear-probe")}
+    assert all(record.synthetic for record in records)
+
+
+@pytest.mark.slow
+def test_listing_imports_no_code_of_a_package(tmp_path: Path) -> None:
+    """A package whose import fails is listed all the same; one that is not there is named."""
+    package = tmp_path / "site" / "heron_cards"
+    (package / "cards").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    shutil.copy(PLUGIN / "cxrbench_heron" / "heron.toml", package / "cards" / "heron.toml")
+    metadata = tmp_path / "site" / "heron-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: heron\nVersion: 1\n")
+    program = "import cxrbench.catalog as c; print('heron' in c.card_files())"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{CHECKOUT}"}
+
+    def listed(value: str) -> subprocess.CompletedProcess[str]:
+        (metadata / "entry_points.txt").write_text(f"[cxrbench.model_zoo]\nheron = {value}\n")
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
+
+    assert listed("heron_cards.cards").stdout.strip() == "True"
+    assert "there is no package 'heron_cards.eggs'" in listed("heron_cards.eggs").stderr
+    assert "there is no package 'heron_eggs'" in listed("heron_eggs").stderr
