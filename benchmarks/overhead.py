@@ -62,13 +62,14 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     engine = Engine(device="cpu")
     with TemporaryDirectory() as cache:
         models = _ready(cards, kinds, engine, Path(cache))
-        encoders = {(one := model.encoder(Canvas())).key: one for model in models}
+        encoders = [model.encoder(Canvas()) for model in models]
+        keys = [key for encoder in encoders for key in encoder.outputs]
         store, spent = Store(Path(cache)), {}
         for kind, files in kinds.items():
             ledger = Ledger(Path(cache), Path(files[0]).parent)
             once = partial(
                 encode,
-                {Path(name): list(encoders) for name in files},
+                {Path(name): keys for name in files},
                 encoders,
                 store,
                 lambda path, ledger=ledger: ledger,  # type: ignore[misc]
@@ -89,11 +90,10 @@ def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     import numpy as np
 
     from cxrbench.bench.request import Engine
-    from cxrbench.recipe import Canvas
 
     engine, spent, decode = Engine(device="cpu"), {}, {}
     with TemporaryDirectory() as cache:
-        forwards = [model.encoder(Canvas()).forward() for model in _ready(cards, kinds, engine, Path(cache))]
+        forwards = [_forward(model) for model in _ready(cards, kinds, engine, Path(cache))]
     for kind, files in kinds.items():
         decode[kind], images = cpu_seconds(partial(_pixels, files))
         size = engine.batch_size
@@ -110,15 +110,23 @@ def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "lis
     from cxrbench.bench.request import Places
     from cxrbench.catalog import load_card
     from cxrbench.data.decoder_check import self_test
-    from cxrbench.recipe import Canvas
 
     models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu", alone=True) for card in cards]
     for model in models:
-        model.encoder(Canvas()).forward()(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
+        _forward(model)(np.zeros((engine.batch_size, 1, 224, 224), np.float32))
     self_test()
     for files in kinds.values():
         _pixels(files[:1])
     return models
+
+
+def _forward(model: "BenchModel") -> Any:
+    """The network alone: a batch to its vectors."""
+    from cxrbench.recipe import Canvas
+
+    encoder = model.encoder(Canvas())
+    network, keys = encoder.forward(), list(encoder.outputs)
+    return lambda images: network(images, keys)
 
 
 def _pixels(files: Sequence[str]) -> list[Any]:

@@ -26,7 +26,7 @@ def run(
     groups: Sequence[str] = ("*",),
     variant: str = "paper-code",
     settings: Mapping[str, str] | None = None,
-    prompts: Sequence[str] = ("all",),
+    prompts: Sequence[str] | None = None,
     text_encoder: Path | str | None = None,
     out: Path | str = "results",
     cache: Path | str | None = None,
@@ -39,10 +39,11 @@ def run(
 ) -> "Report":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
+    `prompts`: by default the sets that serve every model; `authors` are those of each model's own authors, `all` both.
     Returns the records and whatever went wrong; raises SpecError for a name that does not exist, TypeError for a
     string where a list of names is wanted.
     """
-    from cxrbench import cpu
+    from cxrbench import catalog, cpu
 
     for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols), ("groups", groups)):
         if isinstance(names, str):
@@ -61,7 +62,7 @@ def run(
         groups=tuple(groups),
         variant=variant,
         choices=dict(settings or {}),
-        prompts=tuple(prompts),
+        prompts=tuple(prompts or catalog.prompt_files()),
         places=Places(
             _by_name(data_root),
             _by_name(weights),
@@ -92,11 +93,14 @@ def load_model(
     """A model by name or card, with `encode_image`, `encode_text` and `score`; see `adapters.base.load_adapter`."""
     from cxrbench.adapters.base import load_adapter
     from cxrbench.bench.models import chosen_device
+    from cxrbench.bench.request import default_cache
     from cxrbench.catalog import load_card
+    from cxrbench.weights.fetch import locate
 
-    file = None if weights is None else Path(weights)
+    card, file = load_card(name), None if weights is None else Path(weights)
     folder = None if text_encoder is None else Path(text_encoder)
-    return load_adapter(load_card(name), file, folder, chosen_device(device), precision)
+    found = None if card.weights.made is not None else locate(card, file, default_cache())
+    return load_adapter(card, found, folder, chosen_device(device), precision)
 
 
 def load_task(name: str) -> "TaskSpec":

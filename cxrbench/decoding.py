@@ -21,29 +21,42 @@ from cxrbench.recipe import Recipe
 from cxrbench.store import Embeddings, Key
 
 FloatArray = NDArray[np.float32]
-Forward = Callable[[FloatArray], Mapping[str, FloatArray]]  # (B, C, H, W) to taps of (B, dim)
+Taps = Mapping[str, FloatArray]  # of (B, dim)
+Forward = Callable[[FloatArray, Sequence[Key]], Mapping[Key, Taps]]  # (B, C, H, W) to the taps of the keys asked for
 Reader = Literal["fast", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One model with one recipe. `forward` gives its network, loaded when the first image needs it."""
+    """One model with one recipe, and all that is stored of an image that goes through it.
 
-    key: Key
+    `outputs`: taps and their dimensions by key: the image's vectors, and its scores of every set of texts that the
+    model scores as a whole. `forward` gives the network, loaded when the first image needs it.
+    """
+
     recipe: Recipe
-    dims: Mapping[str, int]  # tap to dimension
+    outputs: Mapping[Key, Mapping[str, int]]
     forward: Callable[[], Forward]
     engine: Callable[[], Mapping[str, str]]  # what runs the network, known once it is loaded; kept with the rows
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """An image as one encoder takes it, (C, H, W), and the keys that want it and have not got it."""
+
+    pixels: FloatArray
+    notes: tuple[str, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
-    """One file: its content, and the pixels for every key that wants it and has not got it."""
+    """One file: its content, and what each encoder (by its place in the work) is to make of it."""
 
     path: Path
     at: Stamp | None
     content: str = ""  # known even for some files that fail
-    pixels: Mapping[Key, tuple[FloatArray, tuple[str, ...]]] = field(default_factory=dict)
+    wanted: Mapping[int, Wanted] = field(default_factory=dict)
     failed: str = ""
 
 
@@ -65,9 +78,15 @@ class Claims:
 class Work:
     """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
 
-    encoders: Mapping[Key, Encoder]
+    encoders: Sequence[Encoder]
     claims: Claims
     reader: Reader
+
+    def claimed(self, content: str, keys: Sequence[Key]) -> dict[int, tuple[Key, ...]]:
+        """The keys that now await the content, by the encoder that will serve them."""
+        taken = self.claims.take(content, keys)
+        served = ((i, tuple(key for key in taken if key in e.outputs)) for i, e in enumerate(self.encoders))
+        return {i: mine for i, mine in served if mine}
 
 
 def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, stack: ExitStack) -> Iterator[Decoded]:
@@ -88,9 +107,11 @@ def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
     try:
         data = read_bytes(path)
         content = digest.of_bytes(data)
-        recipes = {key: work.encoders[key].recipe for key in work.claims.take(content, keys)}
+        claimed = work.claimed(content, keys)
+        recipes = {i: work.encoders[i].recipe for i in claimed}
         distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
         made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
     except ImageError as error:
         return Decoded(path, at, content, failed=str(error))
-    return Decoded(path, at, content, {key: (made[r].array, made[r].notes) for key, r in recipes.items()})
+    wanted = {i: Wanted(made[recipes[i]].array, made[recipes[i]].notes, mine) for i, mine in claimed.items()}
+    return Decoded(path, at, content, wanted)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data.decoder_check import self_test
-from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Work, decoded
+from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Wanted, Work, decoded
 from cxrbench.errors import CxrBenchError
 from cxrbench.ledger import Ledger, Stamp
 from cxrbench.progress import Progress
@@ -37,31 +37,31 @@ class Sweep:
 class _Batch:
     """Images that wait for one model; flushed at a fixed size, the last one padded to it."""
 
-    def __init__(self, encoder: Encoder, size: int, writer: Callable[[], Writer]) -> None:
+    def __init__(self, encoder: Encoder, size: int, writer: Callable[[Key], Writer]) -> None:
         self._encoder, self._size, self._writer = encoder, size, writer
-        self._contents: list[str] = []
-        self._pixels: list[FloatArray] = []
-        self._notes: list[tuple[str, ...]] = []
+        self._waiting: list[tuple[str, Wanted]] = []
         self._forward: Forward | None = None
 
-    def add(self, content: str, image: FloatArray, notes: tuple[str, ...]) -> int:
+    def add(self, content: str, image: Wanted) -> int:
         """Images encoded by this call: the batch size when it became full, else 0."""
-        self._contents.append(content)
-        self._pixels.append(image)
-        self._notes.append(notes)
-        return self.flush() if len(self._contents) == self._size else 0
+        self._waiting.append((content, image))
+        return self.flush() if len(self._waiting) == self._size else 0
 
     def flush(self) -> int:
         """Encode and store what waits; the padding repeats the last image, so a feature knows no company."""
-        count = len(self._contents)
+        count = len(self._waiting)
         if count == 0:
             return 0
         if self._forward is None:
             self._forward = self._encoder.forward()
-        images = np.stack(self._pixels + [self._pixels[-1]] * (self._size - count))
-        taps = {tap: values[:count] for tap, values in self._forward(images).items()}
-        self._writer().append(self._contents, taps, self._notes)
-        self._contents, self._pixels, self._notes = [], [], []
+        images = [image.pixels for _, image in self._waiting]
+        keys = list(dict.fromkeys(key for _, image in self._waiting for key in image.keys))
+        found = self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys)
+        for key in keys:
+            rows = [row for row, (_, image) in enumerate(self._waiting) if key in image.keys]
+            contents, notes = ([self._waiting[row][0] for row in rows], [self._waiting[row][1].notes for row in rows])
+            self._writer(key).append(contents, {tap: values[rows] for tap, values in found[key].items()}, notes)
+        self._waiting = []
         return count
 
 
@@ -96,7 +96,7 @@ class _Notebook:
 
 def encode(
     demands: Mapping[Path, Sequence[Key]],
-    encoders: Mapping[Key, Encoder],
+    encoders: Sequence[Encoder],
     store: Store,
     ledgers: Callable[[Path], Ledger],
     *,
@@ -111,25 +111,24 @@ def encode(
     Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
     """
     sweep = Sweep()
-    have = {key: store.read(key) for key in encoders}
+    have = {key: store.read(key) for encoder in encoders for key in encoder.outputs}
     pending = _pending(demands, have, ledgers, sweep)
     if not pending:
         return sweep
     sweep.reader = "fast" if self_test().passed else "reference"
     with ExitStack() as stack:
-        counts = {key: sum(key in keys for keys in pending.values()) for key in encoders}
-        batches = {
-            key: _Batch(encoder, batch_size, _lazy_writer(store, encoder, counts[key], stack))
-            for key, encoder in encoders.items()
-        }
+        counts = {key: sum(key in keys for keys in pending.values()) for key in have}
+        batches = [_Batch(encoder, batch_size, _lazy_writers(store, encoder, counts, stack)) for encoder in encoders]
         notebook = stack.enter_context(_Notebook(ledgers))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
         for item in decoded(pending, Work(encoders, Claims(have), sweep.reader), workers, stack):
-            _take(item, batches, sweep, notebook)
+            _note(item, sweep, notebook)
+            for place, image in item.wanted.items():
+                _advance(encoders[place], sweep, partial(batches[place].add, item.content, image))
             progress.advance()
-        for key in encoders:
-            _advance(key, sweep, batches[key].flush)
+        for encoder, batch in zip(encoders, batches, strict=True):
+            _advance(encoder, sweep, batch.flush)
     _spread_failures(sweep)
     return sweep
 
@@ -159,18 +158,21 @@ def _pending(
     return pending
 
 
-def _lazy_writer(store: Store, encoder: Encoder, capacity: int, stack: ExitStack) -> Callable[[], Writer]:
-    opened: list[Writer] = []
+def _lazy_writers(
+    store: Store, encoder: Encoder, counts: Mapping[Key, int], stack: ExitStack
+) -> Callable[[Key], Writer]:
+    opened: dict[Key, Writer] = {}
 
-    def writer() -> Writer:
-        if not opened:
-            opened.append(stack.enter_context(store.writer(encoder.key, capacity, encoder.dims, encoder.engine())))
-        return opened[0]
+    def writer(key: Key) -> Writer:
+        if key not in opened:
+            made = store.writer(key, counts[key], encoder.outputs[key], encoder.engine())
+            opened[key] = stack.enter_context(made)
+        return opened[key]
 
     return writer
 
 
-def _take(item: Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, notebook: _Notebook) -> None:
+def _note(item: Decoded, sweep: Sweep, notebook: _Notebook) -> None:
     if item.failed:
         sweep.content.pop(item.path, None)
         sweep.unreadable[item.path] = item.failed
@@ -180,17 +182,15 @@ def _take(item: Decoded, batches: Mapping[Key, _Batch], sweep: Sweep, notebook: 
     sweep.content[item.path] = item.content
     if item.at is not None:
         notebook.add(item.path, item.at, item.content)
-    if item.pixels:
+    if item.wanted:
         sweep.decoded += 1
-    for key, (image, notes) in item.pixels.items():
-        _advance(key, sweep, partial(batches[key].add, item.content, image, notes))
 
 
-def _advance(key: Key, sweep: Sweep, step: Callable[[], int]) -> None:
+def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
     """One step of one model; an error of ours ends this model's part of the sweep and no other's."""
-    if key in sweep.broken:
+    if any(key in sweep.broken for key in encoder.outputs):
         return
     try:
         sweep.encoded += step()
     except CxrBenchError as error:
-        sweep.broken[key] = error
+        sweep.broken.update(dict.fromkeys(encoder.outputs, error))

@@ -71,6 +71,13 @@ class Partition:
     paths: Mapping[str, Path]  # id to file; ids without a file are absent and listed in findings.missing
     findings: Findings = field(default_factory=Findings)
     synthetic: bool = False  # drawn by `data phantom`: its numbers enter no table of results
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # sex, age, view by image, where known
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """The patient of every image whose patient is known."""
+        known = (part for part in self.parts.values() if part.patients is not None)
+        return {image: patient for part in known for image, patient in zip(part.ids, part.patients or (), strict=True)}
 
     @property
     def digest(self) -> str:

@@ -30,6 +30,12 @@ class PromptSet(Facts):
 
     A class is looked up in `classes`, then in `terms`; `unlisted` says what happens to the others: the `template` with
     `{class}` replaced, the bare name, or an error. `aliases` map a task's spelling to this set's.
+
+    `negatives` and `negative_template` put prompts for a class's absence beside those for its presence: the score is
+    then the logit of the one minus the logit of the other, each pooled as the card says. `spelling`: `released` joins
+    terms, reduces blanks and lower-cases as the released evaluation code does; `kept` joins them by one blank and
+    changes nothing. `queries`: the prompts are the model's own closed set of queries, asked whole; nothing is written
+    here then.
     """
 
     name: str
@@ -41,16 +47,29 @@ class PromptSet(Facts):
     aliases: Mapping[str, str] = Field(default_factory=dict)
     terms: Mapping[str, Terms] = Field(default_factory=dict)
     sample: Sample | None = None
+    negatives: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    negative_template: str | None = None
+    spelling: Literal["released", "kept"] = "released"
+    queries: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "PromptSet":
         if (self.unlisted == "template") != (self.template is not None):
             raise ValueError("a template and unlisted = 'template' go together")
-        if self.template is not None and "{class}" not in self.template:
-            raise ValueError("the template must contain {class}")
-        if empty := [name for name, prompts in self.classes.items() if not prompts]:
+        if any("{class}" not in text for text in (self.template, self.negative_template) if text is not None):
+            raise ValueError("a template must contain {class}")
+        if empty := [n for side in (self.classes, self.negatives) for n, prompts in side.items() if not prompts]:
             raise ValueError(f"classes without a prompt: {', '.join(empty)}")
+        if self.queries and (self.classes or self.terms or self.paired or self.unlisted != "error"):
+            raise ValueError("a set of the model's own queries has no prompts of its own")
+        if self.sample is not None and self.spelling == "kept":
+            raise ValueError("the released draw knows the released spelling alone")
         return self
+
+    @property
+    def paired(self) -> bool:
+        """Whether prompts for the absence of a class stand against those for its presence."""
+        return bool(self.negatives) or self.negative_template is not None
 
     @property
     def digest(self) -> str:

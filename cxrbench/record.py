@@ -63,12 +63,19 @@ class Preprocessing(Facts):
 
 
 class PromptIdentity(Facts):
-    """Which words stood for the classes; `drawn[f]` are the prompts of fold f, one entry if all folds share them."""
+    """Which words stood for the classes; `drawn[f]` are the prompts of fold f, one entry if all folds share them.
+
+    `against` are those for the absence of each class, where a set pairs them. `asked` is the whole set of queries in
+    its order, of a model that scores them together; `edition` says which file they are from, where one holds them.
+    """
 
     set: str
     digest: str
     source: Literal["prompts", "prototypes"]
     drawn: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    against: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    asked: tuple[tuple[str, ...], ...] = ()
+    edition: str | None = None
 
 
 class ProtocolIdentity(Facts):
@@ -84,6 +91,10 @@ class ProtocolIdentity(Facts):
     solver: str | None = None
     solver_version: str | None = None
     logit_scale: float | None = None
+    scoring: Literal["cosine", "interaction"] | None = None
+    pooling: str | None = None  # of a class's prompts
+    standardised: bool = False  # each class's scores over the test images
+    labels: Literal["true", "shuffled"] = "true"  # that a probe was fitted to
 
 
 class FoldResult(Facts):
@@ -153,6 +164,7 @@ class Record(Facts):
     folds: tuple[FoldResult, ...]
     summary: Mapping[str, Any]
     generalised: Mapping[str, Any] | None = None
+    single_prompts: tuple[float | None, ...] = ()  # balanced accuracy of each draw of one prompt a class
     published: tuple[PublishedCell, ...] = ()
     predictions: str
     predictions_sha256: str

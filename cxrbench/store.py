@@ -30,6 +30,7 @@ class Key:
     weights: str  # SHA-256 of the checkpoint file
     recipe: str  # digest of the preprocessing recipe
     precision: str
+    texts: str = ""  # digest of a set of texts, where what is stored are the images' scores of it
 
     @property
     def digest(self) -> str:

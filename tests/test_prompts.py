@@ -1,11 +1,14 @@
 """Prompt sets: complete for the tasks, refused when malformed, with a digest of what decides a prompt."""
 
+import random
 from pathlib import Path
 
 import pytest
 
 from cxrbench import catalog
-from cxrbench.errors import SpecError
+from cxrbench.bench.wording import wording
+from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.evaluate.prompts import plain_combinations
 from cxrbench.prompts import read_prompts
 
 CLASSES = sorted({label for name in catalog.task_files() for label in catalog.load_task(name).groups["all"]})
@@ -37,6 +40,10 @@ def test_title_and_source_do_not_enter_the_digest(tmp_path: Path) -> None:
         ('name = "x"\n[classes]\nEdema = []\n', "Edema"),
         ('name = "x"\nunlisted = "template"\n', "template"),
         ('name = "x"\nunlisted = "template"\ntemplate = "an image"\n', "class"),
+        ('name = "x"\nnegative_template = "no finding"\n', "class"),
+        ('name = "x"\n[negatives]\nEdema = []\n', "Edema"),
+        ('name = "x"\nqueries = true\n[classes]\nEdema = ["wet"]\n', "queries"),
+        ('name = "x"\nspelling = "kept"\n[sample]\nabove = 1\nsize = 1\norder = []\n', "released spelling"),
         ("name = ", "no TOML"),
     ],
 )
@@ -51,3 +58,114 @@ def test_malformed_set_is_refused_with_its_name_and_fault(tmp_path: Path, text: 
 def test_unknown_set_offers_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean ensemble"):
         catalog.load_prompts("ensembel")
+
+
+AUTHORS = catalog.author_prompt_files()
+NOBODYS = {"biovil_pair"}  # used by others, and asked for by name alone
+FIVE = catalog.load_task("chexpert5x200").groups["all"]
+SETTINGS = catalog.load_variant("paper-code").settings
+NEW_IN_NIH_LT = {  # not among ChestX-ray14's
+    "No Finding",
+    "Pneumoperitoneum",
+    "Pneumomediastinum",
+    "Subcutaneous Emphysema",
+    "Tortuous Aorta",
+    "Calcification of the Aorta",
+}
+KAD_CHESTXRAY14 = {  # as listed in the authors' test script
+    *("atelectasis", "cardiomegaly", "pleural effusion", "infiltration", "lung mass", "lung nodule", "pneumonia"),
+    *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural thicken", "hernia"),
+}
+
+
+def combined(name: str) -> dict[str, tuple[str, ...]]:
+    return {label: plain_combinations(terms.slots) for label, terms in catalog.load_prompts(name).terms.items()}
+
+
+def test_sets_of_the_authors_are_found_by_name_and_named_by_their_cards() -> None:
+    named = {name for model in catalog.card_files() for name in _named(model)}
+    assert named <= AUTHORS.keys() | catalog.prompt_files().keys()
+    assert named - catalog.prompt_files().keys() == AUTHORS.keys() - NOBODYS
+    assert not AUTHORS.keys() & catalog.prompt_files().keys()
+    assert [name for name in AUTHORS if catalog.load_prompts(name).name != name] == []
+
+
+def _named(model: str) -> tuple[str, ...]:
+    how = catalog.load_card(model).zero_shot
+    return () if how is None else how.prompts
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_sets_of_the_authors_speak_of_the_tasks_classes(name: str) -> None:
+    prompts = catalog.load_prompts(name)
+    assert {*prompts.classes, *prompts.terms, *prompts.negatives} <= set(CLASSES)
+    assert prompts.source
+    assert prompts.title
+
+
+def test_only_medklip_has_queries_of_its_own() -> None:
+    closed = {name for name in AUTHORS if catalog.load_prompts(name).queries}
+    assert closed == {"medklip_entities"}
+    assert [model for model in catalog.card_files() if closed & set(_named(model))] == ["medklip"]
+
+
+def test_glorias_sample_is_what_its_seed_draws() -> None:
+    rng = random.Random(6)
+    drawn = {label: tuple(rng.sample(texts, 5)) for label, texts in combined("gloria_all").items()}
+    assert catalog.load_prompts("gloria_readme").classes == drawn
+
+
+def test_cxr_clip_counts_a_term_twice_that_stands_twice() -> None:
+    prompts = combined("cxr_clip_5x200")
+    assert {label: len(texts) for label, texts in prompts.items()} == dict(
+        zip(FIVE, (210, 15, 192, 18, 54), strict=True)
+    )
+    assert len(set(prompts["Pleural Effusion"])) == 36
+    assert "small left bilateral pleural effusion" in prompts["Pleural Effusion"]  # location before subtype
+
+
+def test_tables_of_terms_differ_where_their_authors_spell_otherwise() -> None:
+    gloria, medclip, benchx, cxr_clip = (
+        {text.strip() for texts in combined(name).values() for text in texts}
+        for name in ("gloria_all", "medclip_all", "benchx_all", "cxr_clip_5x200")
+    )
+    assert medclip == gloria
+    assert {text.replace("uppper", "upper") for text in gloria} == benchx
+    corrected = {text.replace("apperance", "appearance").replace("presistent", "persistent") for text in gloria}
+    assert corrected == cxr_clip
+
+
+def test_kad_spells_chestxray14_as_its_scripts_do() -> None:
+    labels = [label for label in catalog.load_task("nih_lt").groups["all-20"] if label not in NEW_IN_NIH_LT]
+    words = wording(catalog.load_prompts("kad_names"), labels, SETTINGS, None).prompts
+    assert {text for (text,) in words.values()} == KAD_CHESTXRAY14
+
+
+@pytest.mark.parametrize(
+    ("name", "positive", "negative"),
+    [
+        ("cxr_clip_rsna", "Findings suggesting pneumonia.", "No evidence of pneumonia"),
+        ("biovil_pair", "Findings suggesting pneumonia", "No evidence of pneumonia"),
+        ("biovil_toolbox", "This opacity can represent pneumonia", "No signs of pneumonia"),
+    ],
+)
+def test_two_sides_of_one_pair_are_asked_against_each_other(name: str, positive: str, negative: str) -> None:
+    labels = catalog.load_task("rsna").groups["all"]
+    words = wording(catalog.load_prompts(name), labels, SETTINGS, None)
+    assert positive in words.prompts["Pneumonia"]
+    assert negative in words.against["Pneumonia"]
+    assert (words.against["Normal"], words.prompts["Normal"]) == (
+        words.prompts["Pneumonia"],
+        words.against["Pneumonia"],
+    )
+
+
+def test_pairs_by_template_keep_case_and_spelling() -> None:
+    words = wording(catalog.load_prompts("cxr_clip_pairs"), ["Effusion", "Nodule"], SETTINGS, None)
+    assert words.prompts == {"Effusion": ("Pleural effusion",), "Nodule": ("Nodule",)}
+    assert words.against == {"Effusion": ("No Pleural effusion",), "Nodule": ("No Nodule",)}
+
+
+def test_a_class_that_the_authors_did_not_put_into_words_is_no_class_of_the_set() -> None:
+    with pytest.raises(NotApplicableError, match="'biovil_toolbox' has no prompts for class 'COVID'"):
+        wording(catalog.load_prompts("biovil_toolbox"), ["Normal", "COVID"], SETTINGS, None)

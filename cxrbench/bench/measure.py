@@ -1,27 +1,26 @@
 """From stored embeddings to the numbers of one cell."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
+from cxrbench.bench.cells import Cell
 from cxrbench.bench.folds import IdFold, group_labels
-from cxrbench.bench.plan import Cell
 from cxrbench.bench.predictions import FoldScores
-from cxrbench.bench.wording import Wording, wording
-from cxrbench.errors import DataError, NotApplicableError
+from cxrbench.bench.scoring import Readings, prompt_scores
+from cxrbench.bench.singles import single_prompts
+from cxrbench.bench.wording import Wording
+from cxrbench.errors import DataError
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
-from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vectors, scores, standardised
+from cxrbench.evaluate.zero_shot import scores
 from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.settings import Settings
-
-FloatArray = NDArray[np.float32]
-Features = Callable[[str, Sequence[str]], FloatArray]  # tap and image ids to (n, dim)
 
 PROBE_WEIGHT = "balanced"
 
@@ -36,26 +35,36 @@ class Measured:
     prompts: PromptIdentity | None
     summary: Mapping[str, Any]
     generalised: Mapping[str, Any] | None
+    single_prompts: tuple[float | None, ...] = ()
 
 
-def measure(
-    cell: Cell, folds: Sequence[IdFold], part: str, features: Features, left_out: set[str], settings: Settings
-) -> Measured:
-    """The cell's folds evaluated on the images that could be read; rows of the others are left out of every fold.
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a cell is measured on: its folds, the words of each (None: probes, prototypes), the part that is scored.
 
-    `part` names the part of the split that the folds score. Raises NotApplicableError for classes that the model cannot
-    be scored on, DataError for folds that hold too little.
+    Rows of images that are `left_out` could not be read, and are in no fold.
+    """
+
+    folds: Sequence[IdFold]
+    words: Sequence[Wording | None]
+    part: str
+    left_out: Set[str]
+    settings: Settings
+
+
+def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
+    """The cell's folds evaluated on the images that could be read.
+
+    Raises NotApplicableError for classes that the model cannot be scored on, DataError for folds that hold too little.
     """
     if cell.shots is not None:
-        for fold in folds:  # as drawn: an unreadable image must not end the cell
+        for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
             _check_shots(fold.train[cell.shots][1], cell.shots)
-    kept = [_without(fold, left_out) for fold in folds]
-    if cell.protocol == "zero-shot":
-        return _zero_shot(cell, kept, part, features, settings)
-    return _linear_probe(cell, kept, part, features, settings)
+    kept = replace(basis, folds=[_without(fold, basis.left_out) for fold in basis.folds])
+    return _zero_shot(cell, kept, readings) if cell.protocol == "zero-shot" else _linear_probe(cell, kept, readings)
 
 
-def _without(fold: IdFold, left_out: set[str]) -> IdFold:
+def _without(fold: IdFold, left_out: Set[str]) -> IdFold:
     def keep(rows: tuple[tuple[str, ...], NDArray[np.int64]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         stay = [i for i, image in enumerate(rows[0]) if image not in left_out]
         return tuple(rows[0][i] for i in stay), rows[1][stay]
@@ -63,45 +72,37 @@ def _without(fold: IdFold, left_out: set[str]) -> IdFold:
     return IdFold(fold.fold, {k: keep(rows) for k, rows in fold.train.items()}, keep(fold.test), fold.random_state)
 
 
-def _zero_shot(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
-    model, labels = cell.model, group_labels(cell.data.task, cell.group, settings)
+def _zero_shot(cell: Cell, basis: Basis, readings: Readings) -> Measured:
+    model, settings = cell.model, basis.settings
+    labels = group_labels(cell.data.task, cell.group, settings)
     name = model.card.view_name(cell.group, settings.dlilp_head)
-    view = model.card.zero_shot.views[name]
-    if view.scoring == "interaction":
-        raise NotApplicableError(
-            f"{model.card.name} scores tokens of image and text together; such scores are not computed by runs, "
-            "only its linear probes are"
-        )
+    view, how = model.card.views[name], model.card.zero_shot
+    assert how is not None  # it has a view
     scale = model.logit_scale(name)
-    drawn = [wording(cell.prompts, labels, settings, f.random_state) if cell.prompts else None for f in folds]
-    distinct = _distinct(folds, drawn, whole=settings.resplit != "released")
+    distinct = _distinct(basis.folds, basis.words, whole=settings.resplit != "released")
     predictions = []
     for fold, words in distinct:
-        images = features(view.tap, fold.test[0])
         if words is None:
-            found = scores(images, model.prototypes(labels), scale)
+            scored = scores(readings.vectors(view.tap, fold.test[0]), model.prototypes(labels), scale)
         else:
-            found = _prompt_scores(cell, images, words, scale, settings)
-        predictions.append(FoldScores(fold.fold, *fold.test, found))
-    protocol = ProtocolIdentity(protocol="zero-shot", view=name, tap=view.tap, part=part, logit_scale=scale)
-    prompts = _prompt_identity(cell, [words for _, words in distinct])
-    return _measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
-
-
-def _prompt_scores(
-    cell: Cell, images: FloatArray, words: Wording, scale: float, settings: Settings
-) -> NDArray[np.floating[Any]]:
-    """Scores (n, C) of image vectors against the prompts of each class, pooled and standardised as the card says."""
-    pooling = cell.model.card.zero_shot.pooling
-    projected = pooling == "projected-embedding"
-    rows = [cell.model.prompt_vectors(prompts, settings, projected=projected) for prompts in words.values()]
-    vectors, owner = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    if pooling == "mean" or pooling == "max":  # noqa: PLR1714 - a tuple would not narrow the type
-        found = class_scores(scores(images, vectors, scale), owner, pooling)
-    else:
-        how: ClassVectors = "mean" if pooling == "embedding" and settings.ensemble == "released" else "renormalised"
-        found = scores(images, class_vectors(vectors, owner, len(rows), how), scale)
-    return standardised(found) if cell.model.card.zero_shot.standardised else found
+            scored = prompt_scores(model, name, fold.test[0], words, readings, settings)
+        predictions.append(FoldScores(fold.fold, *fold.test, scored))
+    worded = any(words is not None for _, words in distinct)
+    protocol = ProtocolIdentity(
+        protocol="zero-shot",
+        view=name,
+        tap=view.tap,
+        part=basis.part,
+        logit_scale=scale,
+        scoring=view.scoring,
+        pooling=how.pooling if worded else None,
+        standardised=how.standardised and worded,
+    )
+    prompts = _prompt_identity(cell, view.scoring, [words for _, words in distinct])
+    worded_folds = [(fold, words) for fold, words in distinct if words is not None]
+    singles = single_prompts(model, name, worded_folds, readings, settings)
+    found = _measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
+    return replace(found, single_prompts=singles)
 
 
 def _distinct(
@@ -118,12 +119,20 @@ def _distinct(
     return list(zip(folds, drawn, strict=True))
 
 
-def _prompt_identity(cell: Cell, drawn: Sequence[Wording | None]) -> PromptIdentity:
+def _prompt_identity(cell: Cell, scoring: str, drawn: Sequence[Wording | None]) -> PromptIdentity:
     if cell.prompts is None:
         return PromptIdentity(set="prototypes", digest=cell.model.card.digest, source="prototypes")
-    told = tuple(dict(words) for words in drawn if words is not None)
-    shared = told[:1] if all(words == told[0] for words in told) else told
-    return PromptIdentity(set=cell.prompts.name, digest=cell.prompts.digest, source="prompts", drawn=shared)
+    told = [words for words in drawn if words is not None]
+    told = told[:1] if all(words == told[0] for words in told) else told
+    return PromptIdentity(
+        set=cell.prompts.name,
+        digest=cell.prompts.digest,
+        source="prompts",
+        drawn=tuple(dict(words.prompts) for words in told),
+        against=tuple(dict(words.against) for words in told if words.against),
+        asked=tuple(words.texts for words in told) if scoring == "interaction" else (),
+        edition=told[0].edition,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +143,24 @@ class FoldExtra:
     iterations: int | None = None
 
 
-def _linear_probe(cell: Cell, folds: Sequence[IdFold], part: str, features: Features, settings: Settings) -> Measured:
+def _linear_probe(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     assert cell.shots is not None
+    settings, fitted_to = basis.settings, cell.model.card.probe.labels
     labels = group_labels(cell.data.task, cell.group, settings)
     tap = cell.model.card.probe_tap(settings.features, cell.shots, cell.group)
     predictions, extras, version = [], [], ""
-    for fold in folds:
+    for fold in basis.folds:
         train, truth = fold.train[cell.shots]
-        probe = fit(features(tap, train), truth, len(labels), solver=settings.solver)
-        predictions.append(FoldScores(fold.fold, *fold.test, probe_scores(probe, features(tap, fold.test[0]))))
+        told = shuffled(truth, f"{cell.data.task.name}/{cell.group}/{fold.fold}") if fitted_to == "shuffled" else truth
+        probe = fit(readings.vectors(tap, train), told, len(labels), solver=settings.solver)
+        predictions.append(FoldScores(fold.fold, *fold.test, probe_scores(probe, readings.vectors(tap, fold.test[0]))))
         extras.append(FoldExtra(train, probe.iterations))
         version = probe.version
     protocol = ProtocolIdentity(
         protocol="linear-probe",
         tap=tap,
-        part=part,
+        part=basis.part,
+        labels=fitted_to,
         shots=cell.shots,
         C=STRENGTH,
         class_weight=PROBE_WEIGHT,
@@ -156,6 +168,12 @@ def _linear_probe(cell: Cell, folds: Sequence[IdFold], part: str, features: Feat
         solver_version=version,
     )
     return _measured(cell, settings, protocol, predictions, extras, None)
+
+
+def shuffled(labels: NDArray[np.int64], seed: str) -> NDArray[np.int64]:
+    """The same labels in an order that `seed` alone decides: what a negative control is fitted to."""
+    rng = np.random.default_rng(int(digest.of_bytes(seed.encode()), 16))
+    return rng.permutation(labels)
 
 
 def _check_shots(labels: NDArray[np.int64], shots: int) -> None:

@@ -1,48 +1,55 @@
 """Models as a run sees them: identity first, the network only when an image or a text needs it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
-from cxrbench.adapters.base import Adapter, adapter_class, find_weights, known_device, load_adapter
+from cxrbench.adapters.base import Adapter, adapter_class, known_device, load_adapter
 from cxrbench.adapters.text import text_files
 from cxrbench.bench.code import library_versions
+from cxrbench.bench.forward import SCORES, Asked, forward
 from cxrbench.bench.request import Engine, Places
+from cxrbench.bench.wording import Wording
 from cxrbench.card import ModelCard, RecipeName
-from cxrbench.encode import Encoder, Forward
-from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.ledger import Ledger, stamp
+from cxrbench.encode import Encoder
+from cxrbench.errors import SpecError
 from cxrbench.memo import Memo
 from cxrbench.recipe import Recipe
 from cxrbench.record import ModelIdentity
 from cxrbench.settings import Settings
 from cxrbench.store import Key
+from cxrbench.weights.fetch import locate
+from cxrbench.weights.identity import WeightsIdentity, made_weights, record, weights_identity
 
 FloatArray = NDArray[np.float32]
 
 
 @dataclass
 class BenchModel:
-    """One card with one weights file on one device."""
+    """One card with one weights file (None: its tensors are made) on one device."""
 
     card: ModelCard
-    weights: Path
+    weights: Path | None
     sha256: str
     device: str
     engine: Engine
     text_encoder: Path | None
-    memo: Memo
+    cache: Path
     recipe: RecipeName
+    found: WeightsIdentity | None = None  # of the file of weights
 
     @cached_property
     def adapter(self) -> Adapter:
-        """The network, loaded at first use; raises IntegrityError if the file is not the one that was hashed."""
-        return load_adapter(
+        """The network, loaded at first use; raises IntegrityError if the file is not the one that was hashed.
+
+        The digest of a file that the model took is recorded as the one to expect there ever after.
+        """
+        loaded = load_adapter(
             self.card,
             self.weights,
             self.text_encoder,
@@ -51,6 +58,9 @@ class BenchModel:
             sha256=self.sha256,
             recipe=self.recipe,
         )
+        if self.found is not None:
+            record(self.found, self.cache)
+        return loaded
 
     @property
     def revision(self) -> int:
@@ -70,13 +80,23 @@ class BenchModel:
             title=self.card.title,
             adapter=self.card.adapter,
             revision=self.revision,
-            weights_file=self.weights.name,
+            weights_file=f"made: {self.card.weights.made}" if self.found is None else self.found.published,
             weights_sha256=self.sha256,
             card_digest=self.card.digest,
             text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.hub,
             text_encoder_digest=text_digest,
             pretraining="+".join(self.card.pretraining),
-            synthetic=self.card.synthetic,
+            synthetic=self.card.synthetic or self._made,
+        )
+
+    @cached_property
+    def _made(self) -> bool:
+        """Whether the file holds weights that nobody trained, as certificates and tests make them."""
+        found = self.found
+        if found is None:
+            return False
+        return bool(
+            self.memo.array({"made": self.sha256}, lambda: np.array(made_weights(found, self.card), np.float32))
         )
 
     def key(self, recipe: Recipe) -> Key:
@@ -90,28 +110,27 @@ class BenchModel:
             precision=self.engine.precision,
         )
 
-    def encoder(self, recipe: Recipe) -> Encoder:
-        """This model with a recipe, ready for a sweep."""
-        return Encoder(self.key(recipe), recipe, dict(self.card.taps), self._forward, self._told_engine)
+    def score_key(self, recipe: Recipe, words: Wording, settings: Settings) -> Key:
+        """The store's key of the scores that images get when all texts of a wording are asked together, in order."""
+        texts = digest.of_json([words.texts, settings.padding, self.text_digest])
+        return replace(self.key(recipe), texts=texts)
+
+    def encoder(self, recipe: Recipe, asked: Mapping[Key, Asked] | None = None) -> Encoder:
+        """This model with a recipe, ready for a sweep; `asked`: the sets of texts that images are scored by."""
+        sets = asked or {}
+        widths = {key: {SCORES: len(one.texts)} for key, one in sets.items()}
+        outputs = {self.key(recipe): dict(self.card.taps), **widths}
+        return Encoder(recipe, outputs, partial(forward, self, sets), self._told_engine)
 
     def _told_engine(self) -> dict[str, str]:
         report = self.adapter.engine
         asked = {"device": self.device, "precision": self.engine.precision, "batch_size": str(self.engine.batch_size)}
         return {**asked, "memory_format": report.memory_format, **library_versions()}
 
-    def _forward(self) -> Forward:
-        import torch
-
-        adapter = self.adapter
-
-        def forward(images: FloatArray) -> Mapping[str, FloatArray]:
-            batch = torch.from_numpy(images)
-            if self.device.startswith("cuda"):
-                batch = batch.pin_memory().to(self.device, non_blocking=True)
-            taps = adapter.encode_image(batch).taps
-            return {tap: values.float().cpu().numpy() for tap, values in taps.items()}
-
-        return forward
+    @cached_property
+    def memo(self) -> Memo:
+        """Vectors of texts and classes, kept on disk."""
+        return Memo(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
         return {
@@ -168,23 +187,12 @@ def bench_model(
     general = places.weights.get("")
     if general is not None and general.is_file() and not alone and general.name not in card.weights.files:
         general = general.parent
-    path = find_weights(card, places.weights.get(card.name) or general)
-    sha256 = _hashed(path, places.cache)
-    if card.weights.sha256 not in (None, sha256):
-        raise IntegrityError(f"{path}: sha256 is {sha256}, the card of {card.name} says {card.weights.sha256}")
-    return BenchModel(card, path, sha256, device, engine, places.text_encoder, Memo(places.cache), recipe)
-
-
-def _hashed(path: Path, cache: Path) -> str:
-    ledger = Ledger(cache, path.parent)
-    known = ledger.known(path)
-    if known is not None:
-        return known
-    at = stamp(path)
-    sha256 = digest.of_file(path)
-    if at is not None:
-        ledger.add([(path, at, sha256)])
-    return sha256
+    if card.weights.made is not None:
+        made = adapter_class(card).options_digest(card)
+        return BenchModel(card, None, made, device, engine, places.text_encoder, places.cache, recipe)
+    path = locate(card, places.weights.get(card.name) or general, places.cache)
+    found = weights_identity(path, card, places.cache)
+    return BenchModel(card, path, found.sha256, device, engine, places.text_encoder, places.cache, recipe, found)
 
 
 def chosen_device(name: str) -> str:

@@ -5,59 +5,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrbench import catalog
+from cxrbench.bench.cells import Cell, TaskData, Wordings, cells
 from cxrbench.bench.folds import IdFold, group_labels, id_folds
+from cxrbench.bench.forward import Asked
 from cxrbench.bench.models import BenchModel, bench_model, chosen_device
+from cxrbench.bench.queries import own_queries
 from cxrbench.bench.request import Request
-from cxrbench.bench.variants import recipe_for, recipe_name
+from cxrbench.bench.variants import recipe_name
+from cxrbench.bench.wording import Wording, wording
 from cxrbench.card import ModelCard
 from cxrbench.data.sources.base import load_partition
-from cxrbench.errors import CxrBenchError, DataError
-from cxrbench.index import Partition
-from cxrbench.prompts import PromptSet
-from cxrbench.recipe import Recipe
-from cxrbench.record import Protocol
+from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
 from cxrbench.settings import Variant
+from cxrbench.store import Key
 from cxrbench.task import TaskSpec
+from cxrbench.weights.verify import missing_text
 
-
-@dataclass(frozen=True, slots=True)
-class TaskData:
-    """One task with its images found on this disk."""
-
-    task: TaskSpec
-    partition: Partition
-    root: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One number to be measured."""
-
-    model: BenchModel
-    data: TaskData
-    group: str
-    protocol: Protocol
-    shots: int | None
-    prompts: PromptSet | None  # None for linear probes and for views that score by prototypes
-    recipe_name: str
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """The cell in words, for progress and errors."""
-        how = f"K={self.shots}" if self.shots else (self.prompts.name if self.prompts else "prototypes")
-        return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol} / {how}"
+Reading = tuple[Key, Asked | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
 
 
 @dataclass(slots=True)
 class Plan:
-    """All cells of a request, and what stands in the way of others."""
+    """All cells of a request, and what stands in the way of others; `skipped` can be scored by nobody, and why."""
 
     request: Request
     variant: Variant
     cells: list[Cell] = field(default_factory=list)
     problems: list[CxrBenchError] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
     _folds: dict[tuple[str, str, str, str], list[IdFold]] = field(default_factory=dict)
+    _words: dict[tuple[str, ...], list[Wording]] = field(default_factory=dict)
 
     def folds(self, cell: Cell) -> list[IdFold]:
         """The folds of the cell's task and group, drawn once for all models and shots.
@@ -75,10 +52,43 @@ class Plan:
 
     def test_part(self, cell: Cell) -> str:
         """The part that is scored: `test`, or `train` where the released commands score a model on it zero-shot."""
-        released = cell.model.card.zero_shot.released_parts.get(cell.data.task.name)
+        how = cell.model.card.zero_shot
+        released = None if how is None else how.released_parts.get(cell.data.task.name)
         if cell.protocol == "zero-shot" and released and self.variant.settings.covid_part == "train":
             return released
         return "test"
+
+    def words(self, cell: Cell) -> Sequence[Wording | None]:
+        """What stands for the classes in each fold of the cell; None for probes and prototypes.
+
+        Raises NotApplicableError for a class that the prompt set does not know, DataError where the model's own texts
+        are not at hand.
+        """
+        folds, prompts, model = self.folds(cell), cell.prompts, cell.model
+        if prompts is None:
+            return [None] * len(folds)
+        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
+        if key not in self._words:
+            settings = self.variant.settings
+            labels = group_labels(cell.data.task, cell.group, settings)
+            if prompts.queries:
+                self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
+            else:
+                self._words[key] = [wording(prompts, labels, settings, fold.random_state) for fold in folds]
+        return self._words[key]
+
+    def readings(self, cell: Cell) -> list[Reading]:
+        """Everything in the store that the cell is measured from."""
+        settings, model = self.variant.settings, cell.model
+        joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
+        if not joint:
+            return [(model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))]
+        asked: dict[Key, tuple[Asked, set[str]]] = {}
+        for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
+            assert words is not None
+            key = model.score_key(cell.recipe, words, settings)
+            asked.setdefault(key, (Asked(words.texts, settings.padding), set()))[1].update(fold.test[0])
+        return [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
 
     def wanted(self, cell: Cell) -> set[str]:
         """Ids of the images that the cell needs."""
@@ -95,7 +105,7 @@ def plan(request: Request) -> Plan:
 
     A task or model that cannot be had becomes a problem of the plan; names that do not exist raise SpecError.
     """
-    prompt_sets = [catalog.load_prompts(n) for n in _chosen(request.prompts, catalog.prompt_files(), "prompt set")]
+    wordings = Wordings.asked(request.prompts)
     tasks = [catalog.load_task(name) for name in _chosen(request.tasks, catalog.task_files(), "task")]
     known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
     variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
@@ -107,10 +117,21 @@ def plan(request: Request) -> Plan:
     models = list(_models(request, cards, made))
     for data in _data(request, tasks, made):
         for model in models:
-            made.cells.extend(_cells(request, variant, data, model, prompt_sets))
+            made.cells.extend(cells(request, variant, data, model, wordings))
+            _require_zero_shot(made, data, model)
     _require_files(made)
     _require_text(made)
+    _require_words(made)
     return made
+
+
+def _require_zero_shot(made: Plan, data: TaskData, model: BenchModel) -> None:
+    """A model that no zero-shot cell was laid out for is told of, with the reason."""
+    there = any(c.model is model and c.data is data and c.protocol == "zero-shot" for c in made.cells)
+    if "zero-shot" in made.request.protocols and not there:
+        none = model.card.zero_shot is None
+        reason = "neither a text nor a label side" if none else "its card names no prompt set of its authors"
+        made.skipped[f"{model.card.name} / {data.task.name} / zero-shot"] = f"{model.card.name}: {reason}"
 
 
 def _chosen(words: Sequence[str], known: Iterable[str], what: str) -> list[str]:
@@ -143,6 +164,9 @@ def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[Be
             )
         except CxrBenchError as error:
             made.problems.append(error)
+            text = missing_text(card, request.places.text_encoder)
+            if text is not None and "zero-shot" in request.protocols and card.zero_shot is not None:
+                made.problems.append(DataError(text))  # told now, not after the weights were found
 
 
 def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskData]:
@@ -154,24 +178,6 @@ def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskD
             made.problems.append(error)
             continue
         yield TaskData(task, partition, root)
-
-
-def _cells(
-    request: Request, variant: Variant, data: TaskData, model: BenchModel, prompt_sets: list[PromptSet]
-) -> Iterator[Cell]:
-    name, recipe = recipe_for(model.card, variant.settings, data.task.released_polarity)
-    groups = [g for g in data.task.groups if not g.endswith("-20")] if "*" in request.groups else request.groups
-    for group in groups:
-        if group not in data.task.groups:
-            continue
-        group_labels(data.task, group, variant.settings)
-        if "zero-shot" in request.protocols:
-            view = model.card.view(group, variant.settings.dlilp_head)
-            for prompts in prompt_sets if view.classes == "prompts" else [None]:
-                yield Cell(model, data, group, "zero-shot", None, prompts, name, recipe)
-        if "linear-probe" in request.protocols:
-            for shots in request.shots:
-                yield Cell(model, data, group, "linear-probe", shots, None, name, recipe)
 
 
 def _require_files(made: Plan) -> None:
@@ -208,3 +214,19 @@ def _require_text(made: Plan) -> None:
                 lost[cell.model.card.name] = error
     made.cells = [c for c in made.cells if c.prompts is None or c.model.card.name not in lost]
     made.problems += lost.values()
+
+
+def _require_words(made: Plan) -> None:
+    """Cells whose classes cannot be put into words are skipped with the reason; texts that are not there, a problem."""
+    kept = []
+    for cell in made.cells:
+        try:
+            made.words(cell)
+        except NotApplicableError as error:
+            made.skipped[cell.name] = str(error)
+        except CxrBenchError as error:
+            if str(error) not in map(str, made.problems):
+                made.problems.append(error)
+        else:
+            kept.append(cell)
+    made.cells = kept

@@ -1,12 +1,14 @@
 """Predictions of a cell as Parquet: what every later statistic is computed from, without a GPU."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+ABOUT = ("patient", "sex", "age", "view")  # of an image, where the label tables tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +21,22 @@ class FoldScores:
     scores: NDArray[np.floating[Any]]
 
 
-def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str]) -> bytes:
-    """Columns fold, image, label, then one score column a class, named after it; rows in fold order.
+def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str], known: Mapping[str, Mapping[str, str]]) -> bytes:
+    """Columns fold, image, label, those of `ABOUT`, then one score column a class, named after it; rows in fold order.
 
-    The bytes depend on the values alone: no time stamp enters.
+    `known` says what is known of images, by column and image id; the rest is null. The bytes depend on the values
+    alone: no time stamp enters.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    images = [image for fold in folds for image in fold.ids]
     columns = {
         "fold": pa.array(np.repeat([f.fold for f in folds], [len(f.ids) for f in folds]), pa.int16()),
-        "image": pa.array([image for fold in folds for image in fold.ids], pa.string()),
+        "image": pa.array(images, pa.string()),
         "label": pa.array(np.concatenate([fold.labels for fold in folds]), pa.int16()),
     }
+    columns |= {name: pa.array([known.get(name, {}).get(i) for i in images], pa.string()) for name in ABOUT}
     scores = np.concatenate([fold.scores for fold in folds])
     columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
     out = io.BytesIO()

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
+from cxrbench.bench.cells import Cell
 from cxrbench.bench.code import code_identity, library_versions
 from cxrbench.bench.folds import IdFold, group_labels
+from cxrbench.bench.forward import SCORES
 from cxrbench.bench.measure import Measured
-from cxrbench.bench.plan import Cell, Plan
+from cxrbench.bench.plan import Plan
 from cxrbench.bench.predictions import as_parquet
 from cxrbench.bench.published_cells import published_cells
+from cxrbench.bench.wording import Wording
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
@@ -66,19 +69,28 @@ class Outcome:
 
     def notes(self, cell: Cell) -> dict[str, tuple[str, ...]]:
         """What the image reader remarked on the cell's images."""
-        known = self.embeddings[cell.model.key(cell.recipe)]
-        return {i: known.notes(content) for i, content in self.contents(cell).items() if known.notes(content)}
+        known = [self.embeddings[key] for key in self.keys(cell)]
+        found = ((i, next((k.notes(c) for k in known if k.notes(c)), ())) for i, c in self.contents(cell).items())
+        return {image: notes for image, notes in found if notes}
 
-    def features(self, cell: Cell) -> Callable[[str, Sequence[str]], FloatArray]:
-        """Tap and image ids to vectors (n, dim) float32."""
-        paths, known = cell.data.partition.paths, self.embeddings[cell.model.key(cell.recipe)]
-        return lambda tap, images: known.rows(tap, [self.sweep.content[paths[image]] for image in images])
+    def keys(self, cell: Cell) -> list[Key]:
+        """What the cell reads from the store."""
+        return [key for key, _, _ in self.plan.readings(cell)]
+
+    def stored(self, cell: Cell) -> "Stored":
+        """What the store holds of the cell's images."""
+        return Stored(self, cell)
+
+    def _engines(self, cell: Cell) -> tuple[Mapping[str, str], ...]:
+        contents = list(self.contents(cell).values())
+        told = [engine for key in self.keys(cell) for engine in self.embeddings[key].engines(contents)]
+        return tuple(engine for place, engine in enumerate(told) if engine not in told[:place])
 
     def runtime(self, cell: Cell) -> Runtime:
         """Where and how the cell was computed."""
         engine = self.plan.request.engine
         return Runtime(
-            engines=self.embeddings[cell.model.key(cell.recipe)].engines(list(self.contents(cell).values())),
+            engines=self._engines(cell),
             started=self.started.isoformat(timespec="seconds"),
             run_seconds=round(time.monotonic() - self.began, 3),
             device=cell.model.device,
@@ -91,13 +103,34 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The store as a cell reads it: by image ids."""
+
+    outcome: Outcome
+    cell: Cell
+
+    def _rows(self, key: Key, tap: str, images: Sequence[str]) -> FloatArray:
+        paths, content = self.cell.data.partition.paths, self.outcome.sweep.content
+        return self.outcome.embeddings[key].rows(tap, [content[paths[image]] for image in images])
+
+    def vectors(self, tap: str, images: Sequence[str]) -> FloatArray:
+        """See `Readings.vectors`."""
+        return self._rows(self.cell.model.key(self.cell.recipe), tap, images)
+
+    def scores(self, words: Wording, images: Sequence[str]) -> FloatArray:
+        """See `Readings.scores`."""
+        settings = self.outcome.plan.variant.settings
+        return self._rows(self.cell.model.score_key(self.cell.recipe, words, settings), SCORES, images)
+
+
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
     """Everything that decides a cell's number; `contents` are the SHA-256 of the images that it rests on.
 
     Raises DataError where prompts need a text encoder that is not at hand.
     """
     return {
-        "key": asdict(cell.model.key(cell.recipe)),
+        "keys": [asdict(key) for key, _, _ in made.readings(cell)],
         "card": cell.model.card.digest,
         "variant": made.variant.digest,
         "partition": cell.data.partition.digest,
@@ -105,6 +138,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "folds": _folds_digest(made.folds(cell)),
         "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots],
         "prompts": None if cell.prompts is None else [cell.prompts.digest, cell.model.text_digest],
+        "words": [None if words is None else [words.texts, words.edition] for words in made.words(cell)],
         "left_out": sorted(left_out),
         "contents": _digest(contents),
         "code": code_identity().sources,
@@ -148,7 +182,8 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         record_id(identity(cell, made, left_out, outcome.contents(cell))),
         group_labels(cell.data.task, cell.group, made.variant.settings),
     )
-    parquet = as_parquet(measured.predictions, labels)
+    partition = cell.data.partition
+    parquet = as_parquet(measured.predictions, labels, {"patient": partition.patients, **partition.attributes})
     path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
     write_atomically(path.with_suffix(".parquet"), parquet)
     record = Record(
@@ -166,6 +201,7 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         folds=measured.folds,
         summary=measured.summary,
         generalised=measured.generalised,
+        single_prompts=measured.single_prompts,
         predictions=path.with_suffix(".parquet").name,
         predictions_sha256=digest.of_bytes(parquet),
         code=code_identity(),

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrbench.bench.measure import measure
-from cxrbench.bench.plan import Cell, Plan, plan
+from cxrbench.bench.cells import Cell
+from cxrbench.bench.forward import Asked
+from cxrbench.bench.measure import Basis, measure
+from cxrbench.bench.plan import Plan, plan
 from cxrbench.bench.recording import NO_FILE, Outcome, cached, written
 from cxrbench.bench.request import Request
 from cxrbench.encode import Encoder, encode
@@ -15,7 +17,7 @@ from cxrbench.errors import CxrBenchError, NotApplicableError
 from cxrbench.ledger import Ledger
 from cxrbench.progress import Progress, Quiet
 from cxrbench.record import Record
-from cxrbench.store import Key, Store
+from cxrbench.store import Embeddings, Key, Store
 
 
 @dataclass(slots=True)
@@ -49,21 +51,36 @@ class _Desk:
         self.store, self._cache = Store(cache), cache
         self._ledgers: dict[Path, Ledger] = {}
         self._roots: dict[Path, Path] = {}
-        self.encoders: dict[Key, Encoder] = {}
         self.names: dict[Key, str] = {}
         self.demands: dict[Path, dict[Key, None]] = {}
+        self._asked: dict[Key, dict[Key, Asked]] = {}  # sets of texts by the key of the vectors
+        self._sources: dict[Key, Cell] = {}
         for cell in made.cells:
             self._need(cell)
 
     def _need(self, cell: Cell) -> None:
-        key = cell.model.key(cell.recipe)
-        self.encoders.setdefault(key, cell.model.encoder(cell.recipe))
-        self.names.setdefault(key, f"{cell.model.card.name} ({cell.recipe_name})")
-        for image in sorted(self.plan.wanted(cell)):
-            path = cell.data.partition.paths.get(image)
-            if path is not None:
-                self._roots.setdefault(path, cell.data.root)
-                self.demands.setdefault(path, {})[key] = None
+        vectors = cell.model.key(cell.recipe)
+        self._sources.setdefault(vectors, cell)
+        for key, asked, images in self.plan.readings(cell):
+            name = f"{cell.model.card.name} ({cell.recipe_name})"
+            self.names.setdefault(key, name if asked is None else f"{name}, scores of {len(asked.texts)} texts")
+            if asked is not None:
+                self._asked.setdefault(vectors, {})[key] = asked
+            for image in images:
+                path = cell.data.partition.paths.get(image)
+                if path is not None:
+                    self._roots.setdefault(path, cell.data.root)
+                    self.demands.setdefault(path, {})[key] = None
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """One for each model and recipe, with all that is wanted of it."""
+        sources = self._sources.items()
+        return [cell.model.encoder(cell.recipe, self._asked.get(vectors)) for vectors, cell in sources]
+
+    def embeddings(self) -> dict[Key, Embeddings]:
+        """What the store holds under every key that is wanted."""
+        return {key: self.store.read(key) for key in self.names}
 
     def ledger(self, path: Path) -> Ledger:
         root = self._roots[path]
@@ -80,7 +97,9 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
     """
     started, began = datetime.now(UTC), time.monotonic()
     made = plan(request)
-    report = Report(problems=list(made.problems))
+    report = Report(problems=list(made.problems), skipped=dict(made.skipped))
+    for name, reason in made.skipped.items():
+        say(f"{name}: not applicable: {reason.partition(';')[0]}")
     desk = _Desk(made)
     sweep = encode(
         {path: list(keys) for path, keys in desk.demands.items()},
@@ -94,7 +113,7 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
     if sweep.reader == "reference":
         say("this machine's fast image decoders failed their self-test: the plain ones were used")
     report.decoded, report.encoded, report.unreadable = sweep.decoded, sweep.encoded, sweep.unreadable
-    outcome = Outcome(made, sweep, {key: desk.store.read(key) for key in desk.encoders}, started, began)
+    outcome = Outcome(made, sweep, desk.embeddings(), started, began)
     for cell in made.cells:
         _settle(cell, outcome, report, say)
     return report
@@ -103,7 +122,7 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
 def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], None]) -> None:
     """Measure one cell and write its record, or take the one that an equal run left."""
     made, left_out = outcome.plan, outcome.left_out(cell)
-    broken = outcome.sweep.broken.get(cell.model.key(cell.recipe))
+    broken = next((outcome.sweep.broken[key] for key in outcome.keys(cell) if key in outcome.sweep.broken), None)
     if broken is not None:
         say(f"{cell.name}: failed: {broken}")
         if broken not in report.problems:
@@ -116,8 +135,8 @@ def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], N
             report.cached += 1
             say(f"{cell.name}: {_told(known)} (recorded before)")
             return
-        folds, part, settings = made.folds(cell), made.test_part(cell), made.variant.settings
-        measured = measure(cell, folds, part, outcome.features(cell), set(left_out), settings)
+        basis = Basis(made.folds(cell), made.words(cell), made.test_part(cell), set(left_out), made.variant.settings)
+        measured = measure(cell, basis, outcome.stored(cell))
         record = written(cell, outcome, measured, left_out)
     except NotApplicableError as error:
         report.skipped[cell.name] = str(error)
@@ -140,7 +159,7 @@ def forecast(request: Request) -> Forecast:
     """What `run` would compute, what is in the store already, and what is missing; reads no image."""
     made = plan(request)
     desk = _Desk(made)
-    embeddings = {key: desk.store.read(key) for key in desk.encoders}
+    embeddings = desk.embeddings()
     images: dict[str, tuple[int, int]] = {}
     for path, keys in desk.demands.items():
         content = desk.ledger(path).known(path)

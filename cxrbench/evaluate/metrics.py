@@ -74,6 +74,13 @@ def fold_metrics(scores: FloatArray, labels: IntArray) -> FoldMetrics:
     )
 
 
+def balanced_accuracy(scores: FloatArray, labels: IntArray) -> float | None:
+    """Mean recall over the classes, as in `fold_metrics`, which tells what is raised; None if a class is absent."""
+    checked(scores, labels)
+    recall, _, _ = _rates(confusion_matrix(scores.argmax(axis=1), labels, scores.shape[1]))
+    return _or_none(recall.mean())
+
+
 def checked(scores: FloatArray, labels: IntArray) -> None:
     """Nothing, or DataError: scores (N, C) and labels (N,) do not fit together, or hold what cannot be judged."""
     if scores.ndim != 2 or scores.shape[1] < 2 or labels.shape != (len(scores),):

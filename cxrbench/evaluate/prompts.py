@@ -32,6 +32,14 @@ def combinations(slots: Slots) -> tuple[str, ...]:
     return tuple(" ".join(text.lower().split()) for text in joined)
 
 
+def plain_combinations(slots: Slots) -> tuple[str, ...]:
+    """All combinations of all lists, the first changing slowest, joined by one blank each and otherwise untouched.
+
+    Empty terms leave their blanks, and equal prompts stay: some models count characters, and some count prompts.
+    """
+    return tuple(" ".join(terms) for terms in itertools.product(*slots))
+
+
 def released_prompts(terms: PromptTerms, random_state: object) -> Prompts:
     """The prompts of every class with terms in one fold of the released code.
 

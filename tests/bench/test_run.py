@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from lab import COVID_IMAGES, Lab, by_id, copied, numbers, predictions, records_of, write_card, write_task
 from written_facts import write_facts
 
@@ -220,12 +221,19 @@ def test_another_recipe_of_pixels_is_encoded_anew(lab: Lab, tmp_path: Path) -> N
     assert second.encoded == second.decoded > 0 and second.cached == 0
 
 
-def test_drawn_images_mark_every_record_even_of_real_weights(lab: Lab, tmp_path: Path) -> None:
-    write_card(lab.models, "as_if_real", "unimodal", synthetic=False)
-    report = lab.run(tmp_path, ["as_if_real"], ["covid"], groups=["2-class"])
+@pytest.mark.parametrize("made", [False, True], ids=["weights of another rule", "made weights"])
+def test_drawn_images_and_made_weights_mark_every_record(made: bool, lab: Lab, tmp_path: Path) -> None:
+    card = write_card(lab.models, f"as_if_real_{int(made)}", "unimodal", synthetic=False)
+    file = card.with_name("unimodal.pth")
+    tensors = torch.load(file, weights_only=True)
+    if not made:
+        file = tmp_path / "other.pth"
+        torch.save({name: t * 1.5 if t.is_floating_point() else t for name, t in tensors.items()}, file)
+    report = lab.run(tmp_path, [f"as_if_real_{int(made)}"], ["covid"], groups=["2-class"], weights=file)
     assert report.records
     for record in report.records:
-        assert record.data.synthetic and not record.model.synthetic
+        assert record.data.synthetic
+        assert record.model.synthetic == made  # whatever the card says
         assert record.synthetic
         assert not any(cell.comparable for cell in record.published)
 

@@ -1,43 +1,212 @@
 """Published models from raw files to record, on checkpoints with the published layout and made weights."""
 
+import json
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import made_pairs
-import made_queries
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from lab import Lab
+import torch
+from lab import Lab, predictions
+from made_zoo import MadeModel, made_model
+from numpy.typing import NDArray
+from written_facts import write_facts
 
-from cxrbench import catalog
+from cxrbench import catalog, digest, facts
+from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.bench.run import Report
+from cxrbench.certificate import certificates
+from cxrbench.data.phantom.write import write
+from cxrbench.data.pixels import pixels
+from cxrbench.published import published_table
+from cxrbench.record import Record
+from cxrbench.report.view import table_view
 
 pytestmark = pytest.mark.slow
 
-
-def measured(lab: Lab, place: Path, name: str, made: object, text: Path, **changes: object) -> Report:
-    """A model of the zoo over the drawn COVID images, its made checkpoint under the published name."""
-    file = place / "weights" / catalog.load_card(name).weights.files[0]
-    file.parent.mkdir(parents=True)
-    made.write(name, made.tensors(name), file)  # type: ignore[attr-defined]
-    standard = {"weights": file.parent, "text_encoder": text, "groups": ("2-class",), "shots": (2,)}
-    return lab.run(place, [], ["covid"], models=[name], **{**standard, **changes})
+ENTITIES = tomllib.loads((facts.folder("model_zoo") / "medklip_vocabulary.toml").read_text())["entities"]
+FIVE = catalog.load_task("chexpert5x200").groups["all"]
+ZOO = [name for found in certificates() for name in found.models]  # whose published layout is known
 
 
-@pytest.mark.parametrize("settings", [{}, {"sota.preprocessing": "authors"}], ids=["reality-check", "authors"])
-def test_medclip_probes_and_scores(settings: dict[str, str], lab: Lab, tmp_path: Path) -> None:
-    text = made_pairs.text_folder("medclip")
-    report = measured(lab, tmp_path, "medclip", made_pairs, text, settings=settings, prompts=["ensemble"])
+def measured(lab: Lab, place: Path, made: MadeModel, task: str, **changes: object) -> Report:
+    """A model over the drawn images of a task."""
+    files = {"weights": {made.card.name: made.weights}, "text_encoder": made.text_encoder}
+    return lab.run(place, [], [task], models=[made.card.name], **{**files, "protocols": ["zero-shot"], **changes})
+
+
+def scores(place: Path, record: Record, fold: int = 0) -> tuple[list[str], NDArray[np.float32]]:
+    """The images that a fold scores, and their predicted scores (n, C)."""
+    table = pq.read_table(predictions(place, record), filters=[("fold", "=", fold)])
+    columns = [table[f"score: {label}"].to_numpy() for label in record.data.labels]
+    return table["image"].to_pylist(), np.stack(columns, axis=1)
+
+
+def loaded(made: MadeModel) -> Adapter:
+    return load_adapter(made.card, made.weights, made.text_encoder)
+
+
+def answers(adapter: Adapter, lab: Lab, task: str, images: Sequence[str], record: Record) -> NDArray[np.float32]:
+    """The model's own scores (N, P) of raw files for all texts that the record says were asked."""
+    files, recipe = lab.files(task), record.preprocessing.recipe
+    batch = [pixels(files[image].read_bytes(), image, [recipe])[0].array for image in images]
+    (asked,) = record.prompts.asked  # type: ignore[union-attr]
+    seen = adapter.encode_image(torch.from_numpy(np.stack(batch)))
+    return adapter.score(seen, adapter.encode_text(list(asked))).numpy()
+
+
+def assert_close(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.fixture(scope="module")
+def kad(tmp_path_factory: pytest.TempPathFactory) -> MadeModel:
+    return made_model("kad_224", tmp_path_factory.mktemp("kad_224"))
+
+
+@pytest.fixture(scope="module")
+def medklip(tmp_path_factory: pytest.TempPathFactory) -> MadeModel:
+    return made_model("medklip", tmp_path_factory.mktemp("medklip"))
+
+
+def test_kad_is_asked_a_groups_classes_together(kad: MadeModel, lab: Lab, tmp_path: Path) -> None:
+    asked = {"prompts": ["authors"], "protocols": ["all"], "shots": (4,)}
+    three = measured(lab, tmp_path, kad, "covid", groups=["3-class"], **asked)
+    assert not three.problems
+    assert not three.skipped
+    record = next(r for r in three.records if r.protocol.protocol == "zero-shot")
+    assert record.prompts is not None
+    assert (record.prompts.set, record.protocol.scoring) == ("kad_names", "interaction")
+    assert record.prompts.asked == (("normal", "covid", "pneumonia"),)
+    images, found = scores(tmp_path, record)
+    assert_close(found, answers(loaded(kad), lab, "covid", images, record))
+
+    again = measured(lab, tmp_path, kad, "covid", groups=["3-class"], **asked)
+    assert (again.cached, again.encoded, again.decoded) == (len(three.records), 0, 0)
+    assert [r.id for r in again.records] == [r.id for r in three.records]
+
+    probes = measured(lab, tmp_path, kad, "covid", groups=["2-class"], **{**asked, "protocols": ["linear-probe"]})
+    assert (len(probes.records), probes.cached, probes.encoded) == (1, 0, 0)  # the vectors are there
+    two = measured(lab, tmp_path, kad, "covid", groups=["2-class"], **{**asked, "protocols": ["zero-shot"]})
+    (other,) = two.records
+    assert other.prompts is not None
+    assert other.prompts.asked == (("normal", "covid"),)
+    fewer, apart = scores(tmp_path, other)
+    assert two.encoded == len(fewer)  # another set of queries is another reading
+    assert np.abs(apart - found[[images.index(image) for image in fewer], :2]).min(axis=1).max() > 1e-3
+
+
+def test_a_pair_is_asked_in_one_set_with_all_others(kad: MadeModel, lab: Lab, tmp_path: Path) -> None:
+    settings = {"sota.preprocessing": "authors"}
+    report = measured(lab, tmp_path, kad, "covid", groups=["2-class"], prompts=["chexzero_pairs"], settings=settings)
+    (record,) = report.records
+    assert record.preprocessing.name == "authors"
+    assert record.prompts is not None
+    assert record.prompts.asked == (("Normal", "COVID", "no Normal", "no COVID"),)
+    assert record.prompts.against == ({"Normal": ("no Normal",), "COVID": ("no COVID",)},)
+    images, found = scores(tmp_path, record)
+    raw = answers(loaded(kad), lab, "covid", images, record)
+    assert_close(found, raw[:, :2] - raw[:, 2:])
+
+
+def test_medklip_is_asked_its_75_entities(medklip: MadeModel, lab: Lab, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    shutil.copytree(medklip.text_encoder, text)  # type: ignore[arg-type]
+    without = measured(lab, tmp_path, medklip, "chexpert5x200", prompts=["authors"], text_encoder=text)
+    assert not without.records
+    assert "observation explanation.json" in str(without.problems[0])
+
+    described = {name: f"a finding that is called {name}" for name in ENTITIES}  # the authors' are not ours to pass on
+    (text / "observation explanation.json").write_text(json.dumps(described))
+    report = measured(lab, tmp_path, medklip, "chexpert5x200", prompts=["authors"], text_encoder=text)
     assert not report.problems
+    (record,) = report.records
+    assert record.prompts is not None
+    assert record.prompts.asked == (tuple(described.values()),)
+    assert record.prompts.edition == "none that the card knows"
+    own = [name.lower() if name != "Pleural Effusion" else "effusion" for name in FIVE]
+    assert record.prompts.drawn == ({label: (described[name],) for label, name in zip(FIVE, own, strict=True)},)
+    images, found = scores(tmp_path, record)
+    raw = answers(loaded(medklip), lab, "chexpert5x200", images, record)
+    assert_close(found, raw[:, [ENTITIES.index(name) for name in own]])
+
+
+def test_a_class_outside_of_medklips_vocabulary_is_skipped(medklip: MadeModel, lab: Lab, tmp_path: Path) -> None:
+    report = measured(lab, tmp_path, medklip, "covid", groups=["2-class"], prompts=["authors", "names"])
+    assert not report.problems
+    (record,) = report.records  # by a plain set of prompts it can be asked anything
+    assert record.prompts is not None
+    assert record.prompts.asked == (("a radiology image of normal", "a radiology image of covid"),)
+    images, found = scores(tmp_path, record)
+    assert_close(found, answers(loaded(medklip), lab, "covid", images, record))
+    ((name, reason),) = report.skipped.items()
+    assert "medklip_entities" in name
+    assert "'COVID'" in reason
+    assert all(entity in reason for entity in ENTITIES)
+
+
+def test_gloria_is_standardised_over_the_images(lab: Lab, tmp_path: Path) -> None:
+    gloria = made_model("gloria", tmp_path)
+    report = measured(lab, tmp_path, gloria, "chexpert5x200", prompts=["gloria_readme"])
+    assert not report.problems
+    (record,) = report.records
+    prompts = catalog.load_prompts("gloria_readme").classes
+    assert record.prompts is not None
+    assert record.prompts.asked == (tuple(text for name in FIVE for text in prompts[name]),)
+    assert (record.protocol.pooling, record.protocol.standardised) == ("max", True)
+    assert len(record.folds) == 5
+    images, found = scores(tmp_path, record, fold=4)  # over the images of its own fold
+    raw = answers(loaded(gloria), lab, "chexpert5x200", images, record).reshape(len(images), 5, 5).max(axis=2)
+    assert_close(found, (raw - raw.mean(axis=0)) / raw.std(axis=0))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn ChestX-ray14, two images a class in training and one in the test part, and its task for two labels."""
+
+    root: Path
+    task: Path
+    labels: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    root, labels = tmp_path_factory.mktemp("nih"), ("Cardiomegaly", "Effusion")
+    quotas = {"train": 1, "balanced-val": 1, "balanced-test": 1, "test": 0}
+    write("nih_lt", root, images_per_class=quotas, size=(96, 96))
+    task = catalog.load_task("nih_lt").model_copy(update={"groups": {"all": labels, "base": labels}})
+    return Drawn(root, write_facts(root / "nih_lt.toml", task), labels)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_model_goes_from_raw_files_to_records(name: str, lab: Lab, nih: Drawn, tmp_path: Path) -> None:
+    how = {"shots": (1,), "groups": ["base"], "protocols": ["all"], "variant": "phantom", "batch_size": 6}
+    made = made_model(name, tmp_path / "files")
+    report = measured(lab, tmp_path, made, "nih_lt", tasks=[str(nih.task)], data_root=nih.root, **how)
+    assert not report.problems
+    assert not report.skipped
+    drawn = {image for record in report.records for fold in record.folds for image in fold.train}
+    assert report.encoded == report.decoded == len(drawn) + len(nih.labels)
     assert {record.protocol.protocol for record in report.records} == {"zero-shot", "linear-probe"}
-    assert {r.preprocessing.name for r in report.records} == {"authors" if settings else "reality-check"}
-    assert {record.protocol.tap for record in report.records} == {"pooled", "joint"}
-    assert all(record.synthetic for record in report.records)
-    assert report.encoded == report.decoded
+    for record in report.records:
+        assert record.model.synthetic  # known by the values of the weights
+        assert record.model.weights_sha256 == digest.of_file(made.weights)
+        assert (record.data.task, record.data.labels) == ("nih_lt", nih.labels)
+        assert len(record.folds) == {"zero-shot": 1, "linear-probe": 5}[record.protocol.protocol]
+        assert all(fold.metrics["balanced_accuracy"] is not None for fold in record.folds)
+        assert all(np.isfinite(scores(tmp_path, record, fold.fold)[1]).all() for fold in record.folds)
+        assert told(record, synthetic=True) == (record.protocol.protocol == "zero-shot")  # Table 2 probes K = 16
+        assert not told(record, synthetic=False)
 
 
-def test_a_query_decoder_is_probed_and_says_that_it_is_not_scored(lab: Lab, tmp_path: Path) -> None:
-    text = made_queries.text_folder("kad_224")
-    report = measured(lab, tmp_path, "kad_224", made_queries, text, prompts=["names"])
-    assert not report.problems
-    assert {record.protocol.protocol for record in report.records} == {"linear-probe"}
-    (reason,) = report.skipped.values()
-    assert "together" in reason
+def told(record: Record, *, synthetic: bool) -> bool:
+    """Whether Table 2 shows the record, were its prompts those of the table."""
+    if record.prompts is not None:
+        record = record.model_copy(update={"prompts": record.prompts.model_copy(update={"set": "ensemble"})})
+    view = table_view(published_table(2), [record], record.variant, synthetic=synthetic)
+    return any(cell.record == record.id for row in view.rows for cell in row.cells.values())

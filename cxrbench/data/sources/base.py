@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from cxrbench.data.attributes import Attributes
 from cxrbench.data.listing import IMAGE_SUFFIXES, near
 from cxrbench.data.phantom import note
 from cxrbench.data.sources.join import Disk, Layout, Survey, met
@@ -20,12 +21,16 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`."""
+    """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
+
+    `attributes`: see `cxrbench.data.attributes`; they decide nothing.
+    """
 
     parts: Mapping[str, Table]
     known: Collection[str]
     found: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    attributes: Attributes = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -117,9 +122,9 @@ def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Par
         *reference_notes(spec, labelled.parts),
     )
     paths = {name: found.home / file for name, file in found.paths.items()}
-    return Partition(
-        task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), note.drawn(found.home, disk.root)
-    )
+    known = {a: {i: values[i] for i in wanted if i in values} for a, values in labelled.attributes.items()}
+    drawn = note.drawn(found.home, disk.root)
+    return Partition(task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), drawn, known)
 
 
 def _findings(labelled: Labelled, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.data import attributes
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem
 from cxrbench.data.search import Sign, has_table, located
@@ -124,6 +125,9 @@ LAYOUT = Layout(
 )
 
 
+ATTRIBUTES = {"sex": "Sex", "age": "Age", "view": "AP/PA"}
+
+
 def _read(path: Path, columns: tuple[str, ...]) -> "tuple[pd.DataFrame, list[str]]":
     rows = csv_tables.read_table(path, ("Path", *columns))
     csv_tables.distinct(path, rows, "Path")
@@ -146,7 +150,8 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
         "train_frontal": int(frontal.sum()),
         "train_lateral": int((~frontal).sum()),
     }
-    return Labelled({"all": table(ids, index, np.concatenate(picked), task.classes, patients)}, ids, found)
+    part = table(ids, index, np.concatenate(picked), task.classes, patients)
+    return Labelled({"all": part}, ids, found, attributes=attributes.read(path, "Path", ATTRIBUTES, image_id))
 
 
 def _drawn(
@@ -178,4 +183,6 @@ def _from_list(path: Path, task: TaskSpec) -> Labelled:
     labels = np.stack([csv_tables.numbers(path, rows, c, _VALUES) == 1 for c in task.columns], axis=1).astype(np.int8)
     patients = tuple(patient_of(name) for name in ids)
     note = f"taken from the ready list {path.name}; train.csv is not there to draw it from"
-    return Labelled({"all": Table(tuple(ids), labels, task.classes, patients)}, ids, notes=(note,))
+    part = Table(tuple(ids), labels, task.classes, patients)
+    told = attributes.read(path, "Path", ATTRIBUTES, image_id)
+    return Labelled({"all": part}, ids, notes=(note,), attributes=told)

@@ -47,14 +47,14 @@ def locate(root: Path) -> Path:
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
-    return _labelled(folder, _images(folder), task, split)
+    return _labelled(folder, image_rows(folder), task, split)
 
 
 def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) -> Labelled:
     rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
     ids = images["dicom_id"].tolist()
     labels = _study_labels(folder, task, images["study_id"].tolist())
-    views = _views(folder)
+    views = view_positions(folder)
     frontal = np.array([views.get(name) in rule.views for name in ids])
     subjects = images["subject_id"].tolist()
     picked, index = _draw(labels, frontal, subjects, rule, task)
@@ -66,19 +66,20 @@ def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) 
     for view in rule.views:
         found[f"view_{view}"] = sum(views.get(name) == view for name in ids)
     part = table(ids, index, picked, task.classes, subjects)
-    return Labelled({"all": part}, ids, found, _gaps(ids, views, labels))
+    told = {"view": {name: view for name, view in views.items() if view in {"AP", "PA"}}}
+    return Labelled({"all": part}, ids, found, _gaps(ids, views, labels), told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
-    images = _images(folder)
+    images = image_rows(folder)
     labelled = _labelled(folder, images, task, split)
-    layout = Layout(key=stem_key, names=lambda image: (image,), tree=_tree(images))
+    layout = Layout(key=stem_key, names=lambda image: (image,), tree=study_tree(images))
     return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
-def _tree(images: "pd.DataFrame") -> Tree:
+def study_tree(images: "pd.DataFrame") -> Tree:
     """`p10/p10000032/s50414267/<dicom_id>.jpg`, below a folder of any name."""
     studies = dict(zip(images["dicom_id"], zip(images["subject_id"], images["study_id"], strict=True), strict=True))
 
@@ -89,7 +90,8 @@ def _tree(images: "pd.DataFrame") -> Tree:
     return Tree(re.compile(r"p\d\d"), below)
 
 
-def _images(folder: Path) -> "pd.DataFrame":
+def image_rows(folder: Path) -> "pd.DataFrame":
+    """The split table: dicom_id, study_id, subject_id, split; raises DataError for ids that are no whole numbers."""
     path = csv_tables.required(folder, *_stems("split"))
     rows = csv_tables.read_table(path, ("dicom_id", "study_id", "subject_id", "split"))
     csv_tables.distinct(path, rows, "dicom_id")
@@ -107,7 +109,8 @@ def _whole(path: Path, rows: "pd.DataFrame", column: str) -> None:
             )
 
 
-def _views(folder: Path) -> dict[str, str]:
+def view_positions(folder: Path) -> dict[str, str]:
+    """ViewPosition by dicom_id, from the metadata table."""
     path = csv_tables.required(folder, *_stems("metadata"), why="It says which images are frontal.")
     rows = csv_tables.read_table(path, ("dicom_id", "ViewPosition"))
     csv_tables.distinct(path, rows, "dicom_id")

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.data import attributes
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import image_stem, stem_key
@@ -64,7 +65,10 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     found = {kind.replace("-", "_"): len(table) for kind, table in read.items()}
     others = _others(folder)
     found |= {name: len(ids) for name, ids in others.items()}
-    return Labelled(parts, {name for table in read.values() for name in table.ids}.union(*others.values()), found)
+    every = {name for table in read.values() for name in table.ids}.union(*others.values())
+    entries = _entries(folder)
+    told = attributes.read(entries, "Image Index", ATTRIBUTES) if entries else {}
+    return Labelled(parts, every, found, attributes=told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
@@ -80,11 +84,18 @@ def _others(folder: Path) -> dict[str, set[str]]:
     test = csv_tables.named(folder, *_stems("test"))
     if test:
         lists["test"] = set(csv_tables.read_table(test, ("id",))["id"])
-    entries = ("Data_Entry_2017_v2020", "Data_Entry_2017")
-    every = csv_tables.named(folder, *entries) or csv_tables.named(folder.parent, *entries)
+    every = _entries(folder)
     if every:
         lists["images"] = set(csv_tables.read_table(every, ("Image Index",))["Image Index"])
     return lists
+
+
+ATTRIBUTES = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Position"}
+
+
+def _entries(folder: Path) -> Path | None:
+    names = ("Data_Entry_2017_v2020", "Data_Entry_2017")
+    return csv_tables.named(folder, *names) or csv_tables.named(folder.parent, *names)
 
 
 def _stacked(read: list[Table]) -> Table:

@@ -1,0 +1,62 @@
+"""Which prompt sets a request means, for every model and for each of its own."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import cxrbench
+from cxrbench import catalog
+from cxrbench.bench import run as bench_run
+from cxrbench.bench.cells import Wordings
+from cxrbench.bench.request import Request
+from cxrbench.bench.run import Forecast, Report
+from cxrbench.cli.main import app
+from cxrbench.errors import SpecError
+
+SHARED = ("description", "ensemble", "names")
+ASKED = [
+    (["names"], "kad", ("names",)),
+    (["authors"], "kad", ("kad_names",)),
+    (["authors"], "clip_cm", SHARED),
+    (["names", "authors"], "clip_cm", SHARED),
+    (["names,authors"], "kad", ("kad_names", "names")),
+    (["all"], "kad", (*SHARED, "kad_names")),
+    (["all"], "gloria", (*SHARED, "gloria_all", "gloria_readme")),
+    (["all"], "clip_cm", SHARED),
+    (["biovil_pair", "names"], "kad", ("biovil_pair", "names")),
+    (["kad_names", "authors"], "kad", ("kad_names",)),
+    (["*"], "kad", SHARED),
+]
+
+
+@pytest.mark.parametrize(("asked", "model", "meant"), ASKED)
+def test_words_of_a_request(asked: list[str], model: str, meant: tuple[str, ...]) -> None:
+    card: Any = SimpleNamespace(card=catalog.load_card(model))
+    assert tuple(sorted(prompts.name for prompts in Wordings.asked(asked).of(card))) == tuple(sorted(meant))
+
+
+def test_a_set_that_does_not_exist_is_named() -> None:
+    with pytest.raises(SpecError, match="names"):
+        Wordings.asked(["nams"])
+
+
+def test_by_default_every_model_is_asked_the_same_three_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Request] = []
+
+    def forecast(request: Request) -> Forecast:
+        told.append(request)
+        return Forecast((), (), {}, ())
+
+    def run(request: Request) -> Report:
+        told.append(request)
+        return Report()
+
+    monkeypatch.setattr(bench_run, "forecast", forecast)
+    monkeypatch.setattr(bench_run, "run", run)
+    done = CliRunner().invoke(app, ["run", "-m", "kad", "-t", "rsna", "--data-root", ".", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    cxrbench.run(["kad"], ["rsna"], data_root=".")
+    assert [tuple(sorted(request.prompts)) for request in told] == [SHARED, SHARED]
+    assert not any(Wordings.asked(request.prompts).authors for request in told)
