@@ -44,6 +44,8 @@ def _encoded(image: FloatArray, plate: Plate) -> bytes:
         from cxrbench.data.phantom.dicom import deep_file
 
         return deep_file(image, plate.header, int(plate.row["bits"]), plate.container == "dicom-j2k")
+    if plate.container == "png-deep":
+        return _deep_png(image, int(plate.row["bits"]))
     grey = np.rint(image * 255).astype(np.uint8)
     if plate.container == "dicom-jpeg":
         from cxrbench.data.phantom.dicom import jpeg_file
@@ -55,6 +57,13 @@ def _encoded(image: FloatArray, plate: Plate) -> bytes:
     else:
         mode = {"png": "L", "png-rgb": "RGB", "png-rgba": "RGBA"}[plate.container]
         picture.convert(mode).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def _deep_png(image: FloatArray, bits: int) -> bytes:
+    """16 bits a pixel, of which only `bits` are used, as in PadChest."""
+    stream = io.BytesIO()
+    Image.fromarray(np.rint(image * ((1 << bits) - 1)).astype(np.uint16)).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cxrbench.data.phantom.draw import View
 
-Container = Literal["jpeg", "png", "png-rgb", "png-rgba", "dicom-jpeg", "dicom-raw", "dicom-j2k"]
+Container = Literal["jpeg", "png", "png-rgb", "png-rgba", "png-deep", "dicom-jpeg", "dicom-raw", "dicom-j2k"]
 Text = Mapping[str, str]
 
 

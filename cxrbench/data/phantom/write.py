@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -81,15 +81,25 @@ def write(
     same bytes as one. Several may draw the same at once: the first to be done has it, the others take what is there.
     Raises SpecError for what does not exist, DataError where another folder is in the way or nothing can be written.
     """
-    asked = order(task, images_per_class, size, seed)
+    return write_order(order(task, images_per_class, size, seed), LAYOUTS[task], out, workers)
+
+
+def write_order(asked: Order, layout: Layout, out: Path, workers: int = 1) -> Summary:
+    """Draw one order in its layout; see `write`."""
     root = out / asked.facts.folder
-    request = {"task": task, "seed": seed, "size": list(asked.size), "quotas": dict(asked.quotas), "tool": _versions()}
+    request = {
+        "task": asked.task,
+        "seed": asked.seed,
+        "size": list(asked.size),
+        "quotas": dict(asked.quotas),
+        "tool": _versions(),
+    }
     with _said(root):
         if root.exists():
             return _existing(root, request)
         _sweep(root)
         with _fresh(root) as fresh:
-            summary = _draw(asked, root, fresh, request, workers)
+            summary = replace(_draw(asked, layout, fresh, request, workers), root=root)
             try:
                 fresh.rename(root)
             except OSError as error:
@@ -99,14 +109,13 @@ def write(
     return summary
 
 
-def _draw(asked: Order, root: Path, fresh: Path, request: Mapping[str, Any], workers: int) -> Summary:
-    layout = LAYOUTS[asked.task]
+def _draw(asked: Order, layout: Layout, fresh: Path, request: Mapping[str, Any], workers: int) -> Summary:
     job = partial(develop, root=fresh, seed=asked.seed, runs=layout.runs)
     developed = _developed(layout.plates(asked), job, workers)
     for name, data in layout.tables(asked, developed).items():
         (fresh / name).parent.mkdir(parents=True, exist_ok=True)
         (fresh / name).write_bytes(data)
-    summary = Summary(asked.task, root, len(developed), _counts(developed))
+    summary = Summary(asked.task, fresh, len(developed), _counts(developed))
     content = {
         "note": "Made by a program: drawn radiographs and invented reports of nobody. For tests and demonstrations.",
         "request": request,

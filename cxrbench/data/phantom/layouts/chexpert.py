@@ -18,7 +18,8 @@ def plates(order: Order) -> list[Plate]:
         kind, findings = kinds[int(row)]
         # every ninth picture belongs to a second study of the patient before
         second = place % 9 == 8
-        found += _study(order, place - 1 if second else place, 2 if second else 1, kind, findings)
+        patient = order.first + (place - 1 if second else place)
+        found += _study(order, patient, 2 if second else 1, kind, findings)
     return found
 
 

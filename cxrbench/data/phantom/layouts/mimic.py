@@ -16,7 +16,9 @@ def plates(order: Order) -> list[Plate]:
         ("pool", (finding,)) for finding in order.facts.classes for _ in range(order.quotas["pool"])
     ]
     wanted += [("other", findings) for findings in order.others(order.quotas["other"])]
-    found = [plate for n, (kind, findings) in enumerate(wanted) for plate in _study(order, n, kind, findings)]
+    found = [
+        plate for n, (kind, findings) in enumerate(wanted, order.first) for plate in _study(order, n, kind, findings)
+    ]
     return sorted(found, key=lambda plate: plate.path)
 
 

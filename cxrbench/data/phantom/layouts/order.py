@@ -59,6 +59,7 @@ class Order:
     quotas: Mapping[str, int]
     size: tuple[int, int]  # height, width
     seed: int
+    first: int = 0  # running number of the first patient: sets of different numbers share no patient
 
     def others(self, count: int) -> list[tuple[str, ...]]:
         """Findings of `count` rows that the task leaves out, taken in turn."""
@@ -79,13 +80,19 @@ def order(task: str, images_per_class: int | Mapping[str, int] | None, size: Siz
     facts = layout_facts().get(task)
     if facts is None:
         raise SpecError(f"no phantom for task '{task}'; there is one for {', '.join(layout_facts())}")
-    shape = {"small": facts.small, "true": facts.true}[size] if isinstance(size, str) else size
-    if min(shape) < 32:
-        raise SpecError(f"{task}: an image of {shape[0]} x {shape[1]} pixels shows no finding; 32 is the least")
-    return Order(task, facts, _quotas(task, facts.quotas, images_per_class), shape, seed)
+    return Order(task, facts, quotas(task, facts.quotas, images_per_class), shape(task, facts, size), seed)
 
 
-def _quotas(task: str, default: Mapping[str, int], asked: int | Mapping[str, int] | None) -> Mapping[str, int]:
+def shape(task: str, facts: LayoutFacts, size: Size) -> tuple[int, int]:
+    """Height and width of an image; raises SpecError for one that is too small to show a finding."""
+    height, width = {"small": facts.small, "true": facts.true}[size] if isinstance(size, str) else size
+    if min(height, width) < 32:
+        raise SpecError(f"{task}: an image of {height} x {width} pixels shows no finding; 32 is the least")
+    return height, width
+
+
+def quotas(task: str, default: Mapping[str, int], asked: int | Mapping[str, int] | None) -> Mapping[str, int]:
+    """Images by kind: the defaults, with a number for the main kind or a mapping in their place; raises SpecError."""
     if asked is None:
         return dict(default)
     if isinstance(asked, int):

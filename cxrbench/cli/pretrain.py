@@ -1,0 +1,138 @@
+"""`cxrbench pretrain run|plot`: encoders trained here, which `cxrbench run --model OUT/card.toml` then measures."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrbench.cli.options import Cache, DataRoot, data_places, pairs, words
+from cxrbench.errors import SpecError
+
+if TYPE_CHECKING:
+    from cxrbench.pretrain.corpus.overlap import EvaluationSet
+    from cxrbench.pretrain.corpus.variants import SourceName
+
+app = typer.Typer(help="Train CLIP, UniCL, unimodal and DLILP encoders.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    corpus: Annotated[
+        list[str], typer.Option("--corpus", "-c", help="Sources: chexpert, mimic, padchest; repeatable or by comma.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of this run; its name becomes the model's.")],
+    objective: Annotated[
+        Literal["clip", "unicl", "unimodal", "dlilp"] | None,
+        typer.Option("--objective", "-o", help="Default: what the configuration says, dlilp as shipped."),
+    ] = None,
+    data_root: DataRoot = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML with values that differ from the released recipe.")
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Replace one value of the recipe; repeatable."),
+    ] = None,
+    corpus_variant: Annotated[
+        str, typer.Option("--corpus-variant", help="Label lists and filters: as-published, as-meant, or a TOML file.")
+    ] = "as-published",
+    evaluation: Annotated[
+        list[str] | None,
+        typer.Option("--evaluation", help="Bundles whose test patients are taken out; default paper-code."),
+    ] = None,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Keep them, and train even where they could not be looked for.")
+    ] = False,
+    sentences: Annotated[
+        Path | None, typer.Option("--sentences", help="labels_individual_sentences.csv of MIMIC-CXR, or its like.")
+    ] = None,
+    reports: Annotated[Path | None, typer.Option("--reports", help="Folder of raw MIMIC-CXR reports.")] = None,
+    labeller: Annotated[
+        str, typer.Option("--labeller", help="For raw reports: a table of labelled sentences, or module:function.")
+    ] = "",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images a source.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Decoding processes; 0: one a core.")] = 0,
+    cache: Cache = None,
+) -> None:
+    """Train an encoder: every image is decoded once into the cache, then OUT/card.toml is a model like any other.
+
+    Several processes: `torchrun --nproc-per-node N "$(command -v cxrbench)" pretrain run ...`, or on SLURM srun with
+    `--set engine.devices=N --set engine.nodes=M`; data.batch_size is that of one process.
+    """
+    from cxrbench import catalog, cpu
+
+    cpu.prepare()
+    choices = pairs(choice, "--set") | ({"objective": objective} if objective else {})
+    roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
+    sources = _roots(words(corpus), roots)
+    import os
+
+    from cxrbench.bench.request import default_cache
+    from cxrbench.pretrain.config import configured
+    from cxrbench.pretrain.corpus.build import Request
+    from cxrbench.pretrain.corpus.mimic import Reports
+    from cxrbench.pretrain.corpus.variants import corpus_variant as variant_named
+    from cxrbench.pretrain.job import Job, pretrain
+    from cxrbench.progress import progress_for
+
+    place = cache or default_cache()
+    request = Request(
+        roots=sources,
+        variant=variant_named(corpus_variant),
+        evaluation=_evaluation(words(evaluation) or ("paper-code",), roots),
+        reports=Reports(sentences, reports, labeller, place),
+        keep_overlap=allow_overlap,
+        limit=limit,
+        cache=place,
+    )
+    job = Job(configured(config, choices), request, out, place, workers or os.cpu_count() or 1, resume, allow_overlap)
+    pretrain(job, progress_for(sys.stderr), typer.echo)
+
+
+@app.command()
+def plot(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, finished or not.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="SVG, PNG or PDF file; default curves.svg in the run's folder.")
+    ] = None,
+) -> None:
+    """Draw loss, temperature and learning rate of a run."""
+    from cxrbench.pretrain.plot import plot as draw
+
+    typer.echo(draw(folder, out))
+
+
+_SOURCES: Mapping[str, "SourceName"] = {"chexpert": "CHEXPERT", "mimic": "MIMIC", "padchest": "PADCHEST"}
+
+
+def _roots(names: Sequence[str], roots: Mapping[str, Path]) -> dict["SourceName", Path]:
+    """The folder of each source; raises SpecError for one without."""
+    from cxrbench.catalog import unknown
+
+    found: dict[SourceName, Path] = {}
+    for name in names:
+        if name.lower() not in _SOURCES:
+            raise unknown("source", name, _SOURCES)
+        root = roots.get(name.lower()) or roots.get("")
+        if root is None:
+            raise SpecError(f"{name}: no folder with its images; name it by --data-root, or set CXRBENCH_DATA")
+        found[_SOURCES[name.lower()]] = root
+    return found
+
+
+def _evaluation(bundles: Sequence[str], roots: Mapping[str, Path]) -> list["EvaluationSet"]:
+    """The splits that the bundles score, task by task."""
+    from cxrbench import catalog
+    from cxrbench.pretrain.corpus.overlap import EvaluationSet
+
+    splits: dict[str, dict[str, None]] = {}
+    for bundle in bundles:
+        for task, split in catalog.load_variant(bundle).splits.items():
+            splits.setdefault(task, {})[split] = None
+    return [
+        EvaluationSet(catalog.load_task(task), tuple(names), roots.get(task) or roots.get(""))
+        for task, names in splits.items()
+    ]

@@ -1,0 +1,228 @@
+"""Batches as a process sees them: its own pixels, and labels and texts of the whole batch; made ahead by a thread.
+
+Texts are drawn and cut into tokens for the whole batch on every process: they decide how long the padding is, and
+padding enters the released text vectors.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cxrbench.adapters.text import TextFiles
+from cxrbench.errors import IntegrityError
+from cxrbench.pretrain import augment, sampling
+from cxrbench.pretrain.config import Config, Objective
+from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.network import WITH_TEXT, Tokens
+from cxrbench.pretrain.sampling import Described, IntArray, Wording
+
+AHEAD = 3  # batches that wait for the network
+
+
+class Pixels(Protocol):
+    """The images of a corpus as the canvas of the recipe, row by row."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def __getitem__(self, rows: IntArray) -> NDArray[np.uint8]:
+        """Grey levels (n, s, s) of n rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step: n images over all processes, m of them here.
+
+    `pixels` (m, 1, s, s) uint8; `chances` (m, WIDTH) of augmentation, or None; `labels`, `text_labels`, `mask` (n, C)
+    uint8; `tokens` of the texts that are read here; `counts` images and `text_counts` texts of each process;
+    `texts` (k,) the rows of the gathered texts that count, and `pairs` (k,) the images that they belong to.
+    """
+
+    pixels: Tensor
+    chances: Tensor | None
+    labels: Tensor
+    text_labels: Tensor
+    mask: Tensor
+    texts: Tensor
+    pairs: Tensor
+    tokens: Tokens | None
+    counts: tuple[int, ...]
+    text_counts: tuple[int, ...]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; copies from pinned memory do not wait."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The batch in page-locked memory."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            pixels=change(self.pixels),
+            chances=None if self.chances is None else change(self.chances),
+            labels=change(self.labels),
+            text_labels=change(self.text_labels),
+            mask=change(self.mask),
+            texts=change(self.texts),
+            pairs=change(self.pairs),
+            tokens=None if self.tokens is None else Tokens(change(self.tokens.ids), change(self.tokens.mask)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which process this is, and of how many."""
+
+    rank: int = 0
+    ranks: int = 1
+
+
+class Feed:
+    """Makes the batches of one part of the corpus."""
+
+    def __init__(self, corpus: Corpus, pixels: Pixels, config: Config, place: Place, files: TextFiles | None) -> None:
+        self._corpus, self._pixels, self._config, self._place = corpus, pixels, config, place
+        self._masks = sampling.masks(corpus)
+        self._labels = corpus.labels.astype(np.uint8) * self._masks
+        self._words = Wording(corpus.classes, config.text)
+        self._tokenizer = None if files is None else _tokenizer(files)
+
+    def training(self, rows: IntArray, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `done` on, in the epoch's order."""
+        return self._batches(sampling.shuffled(rows, self._config.seed, epoch), epoch, done, changed=True)
+
+    def validation(self, rows: IntArray, epoch: int) -> Iterator[Batch]:
+        """The batches of the held-out part; as released, text and augmentation are drawn anew each time."""
+        released = self._config.data.validation_draws == "released"
+        return self._batches(rows, epoch if released else 0, 0, changed=released)
+
+    def _batches(self, rows: IntArray, epoch: int, done: int, *, changed: bool) -> Iterator[Batch]:
+        seed, size = self._config.seed, self._config.data.batch_size
+        chances = sampling.chances(len(self._corpus.ids), augment.WIDTH, seed, epoch) if changed else None
+        for part in sampling.batches(len(rows), size, self._place.ranks)[done:]:
+            yield self._batch(rows[part], epoch, chances)
+
+    def _batch(self, rows: IntArray, epoch: int, chances: sampling.FloatArray | None) -> Batch:
+        counts = sampling.shares(len(rows), self._place.ranks)
+        start = sum(counts[: self._place.rank])
+        own = rows[start : start + counts[self._place.rank]]
+        told = self._told(rows, epoch)
+        text_labels = np.zeros((len(rows), len(self._corpus.classes)), np.uint8)
+        for row, one in zip(text_labels, told, strict=True):
+            row[list(one.categories)] = 1
+        readers = reading(self._config.objective, [one.from_report for one in told], counts)
+        return Batch(
+            pixels=torch.from_numpy(self._pixels[own])[:, None],
+            chances=None if chances is None else torch.from_numpy(chances[own]),
+            labels=torch.from_numpy(self._labels[rows]),
+            text_labels=torch.from_numpy(text_labels),
+            mask=torch.from_numpy(self._masks[rows]),
+            texts=torch.tensor(readers.texts, dtype=torch.int64),
+            pairs=torch.tensor(readers.pairs, dtype=torch.int64),
+            tokens=self._tokens(told, readers.of[self._place.rank]),
+            counts=counts,
+            text_counts=tuple(map(len, readers.of)),
+        )
+
+    def _told(self, rows: IntArray, epoch: int) -> list[Described]:
+        seed, sentences = self._config.seed, self._corpus.sentences
+        return [
+            sampling.described(
+                sentences[row],
+                np.flatnonzero(self._labels[row]).tolist(),
+                self._words,
+                sampling.text_rng(seed, epoch, row),
+            )
+            for row in rows.tolist()
+        ]
+
+    def _tokens(self, told: Sequence[Described], own: Sequence[int]) -> Tokens | None:
+        if self._tokenizer is None or not own:
+            return None
+        batch = self._tokenizer(
+            [one.text for one in told],
+            padding="longest",
+            truncation=True,
+            max_length=self._config.text.max_tokens,
+            return_tensors="pt",
+        )
+        return Tokens(batch["input_ids"][list(own)], batch["attention_mask"][list(own)])
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Which texts each process reads (positions in the batch); which of them count, and their images."""
+
+    of: tuple[tuple[int, ...], ...]
+    texts: tuple[int, ...]
+    pairs: tuple[int, ...]
+
+
+def reading(objective: Objective, from_report: Sequence[bool], counts: Sequence[int]) -> Readers:
+    """All texts; for DLILP those of reports, and none below two of them; for the unimodal loss none.
+
+    A process without a report reads one text that does not count, so that all of them take part in the exchange.
+    """
+    wanted = [objective in ("clip", "unicl") or told for told in from_report]
+    if objective not in WITH_TEXT or (objective == "dlilp" and sum(wanted) < 2):
+        return Readers(tuple(() for _ in counts), (), ())
+    starts = [sum(counts[:rank]) for rank in range(len(counts))]
+    shares = [range(start, start + count) for start, count in zip(starts, counts, strict=True)]
+    of = tuple(tuple(i for i in share if wanted[i]) or (share[0],) for share in shares)
+    flat = [i for share in of for i in share]
+    return Readers(of, tuple(at for at, i in enumerate(flat) if wanted[i]), tuple(i for i in flat if wanted[i]))
+
+
+def _tokenizer(files: TextFiles) -> Any:
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
+    if found("Lung").input_ids != found("lung").input_ids:
+        raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; give one that lower-cases")
+    return found
+
+
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, made by a thread while the network works; its errors are raised here."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
+    over = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not over.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def make() -> None:
+        try:
+            for batch in batches:
+                if not put(batch.pinned() if device.type == "cuda" else batch):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=make, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,85 @@
+"""PadChest for pre-training: frontal images with cleaned labels, in its ZIP folders or flat, as PNG or converted."""
+
+import ast
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from cxrbench.data import tables
+from cxrbench.data.listing import image_stem, stem_key
+from cxrbench.data.search import has_table, located
+from cxrbench.data.sources.join import Layout
+from cxrbench.errors import DataError
+from cxrbench.pretrain.corpus.rows import Rows, Space, one_hot
+from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule
+
+_TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19"
+
+# Image numbers name an image whatever its folder (0 to 54, images) and suffix (.png, .jpeg) are.
+LAYOUT = Layout(key=stem_key, names=lambda image: (image_stem(image) or image,))
+
+
+def locate(root: Path) -> Path:
+    """The folder that holds PadChest's table; raises DataError."""
+    return located(root, "PadChest", has_table(_TABLE), wanted=f"{_TABLE}.csv[.gz]")
+
+
+def rows(root: Path, rule: PadChestRule, space: Space) -> Rows:
+    """The rows of the rule's projections in table order, labels cleaned and cut to the label space.
+
+    Rows without a label list, and rows without a patient, are left out and counted. Raises DataError for a label list
+    that is none, with the row.
+    """
+    folder = locate(root)
+    path = tables.required(folder, _TABLE)
+    table = tables.read_table(path, ("ImageID", "PatientID", "Projection", "Labels"))
+    tables.distinct(path, table, "ImageID")
+    frontal = np.flatnonzero(np.isin(table["Projection"].to_numpy(str), rule.projections)).tolist()
+    texts, patients, ids = (table[column].tolist() for column in ("Labels", "PatientID", "ImageID"))
+    known = [row for row in frontal if patients[row]]
+    labelled = [row for row in known if texts[row]]
+    wanted = frozenset(space.names)
+    found = [cleaned(entries(texts[row], f"{path}: data row {row + 1}"), rule) & wanted for row in labelled]
+    return Rows(
+        tuple(ids[row] for row in labelled),
+        tuple(patients[row] for row in labelled),
+        one_hot(found, space.classes),
+        ((),) * len(labelled),
+        folder,
+        LAYOUT,
+        {"table": len(table), "frontal": len(frontal), "with patient": len(known), "labelled": len(labelled)},
+        tuple(_missing(len(frontal) - len(known), "patient") + _missing(len(known) - len(labelled), "label list")),
+    )
+
+
+def _missing(count: int, what: str) -> list[str]:
+    return [f"{count} frontal rows without a {what} are left out"] if count else []
+
+
+def entries(text: str, where: str) -> list[str]:
+    """The strings of a Python-style list in a table's field; raises DataError for anything else."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise DataError(f"{where}: Labels is {text[:80]!r}, not a list of labels. Download the table again.")
+    return found
+
+
+def cleaned(labels: Collection[str], rule: PadChestRule) -> frozenset[str]:
+    """The names that the labels stand for: lower case, without blanks at the ends, ignored words and empty strings
+    dropped, then by the rules. A label that a rule replaces is looked at by the other rules as it stood.
+    """
+    plain = {label.lower().strip() for label in labels} - {"", *rule.ignored}
+    return frozenset(name for label in plain for name in _meaning(label, rule.rules))
+
+
+@lru_cache(maxsize=4096)
+def _meaning(label: str, rules: tuple[LabelRule, ...]) -> frozenset[str]:
+    fitting = [rule for rule in rules if re.search(rule.search, label)]
+    replaced = {rule.becomes for rule in fitting if rule.becomes}
+    return frozenset((replaced or {label}) | {rule.adds for rule in fitting if rule.adds})

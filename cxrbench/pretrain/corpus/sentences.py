@@ -1,0 +1,147 @@
+"""Labelled report sentences of MIMIC-CXR studies: from the user's table, or made from the reports by a labeller."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cxrbench.data import tables
+from cxrbench.data.presence import is_folder
+from cxrbench.data.sources.join import Disk, Layout, Tree, met
+from cxrbench.errors import DataError
+from cxrbench.pretrain.corpus.labellers import SUPPLY, Labeller
+from cxrbench.pretrain.corpus.reports import Headings, report_sentences
+from cxrbench.pretrain.corpus.rows import Space
+from cxrbench.pretrain.corpus.types import Sentence
+
+TABLE = "labels_individual_sentences"
+_VALUES = (0.0, 1.0, -1.0)
+_STUDY = re.compile(r"s?(\d+)(?:\.txt)?")
+_STUDY_COLUMNS = ("study_id", "study", "patient")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Study number to its sentences, in order; a study without a sentence is absent."""
+
+    sentences: Mapping[str, tuple[Sentence, ...]]
+    notes: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def from_table(path: Path, space: Space) -> Told:
+    """A row a sentence: the study (`s50414267` or its number), the sentence, and a column for each finding.
+
+    1 is present; 0, -1 and blank are not. Rows without a sentence are left out and counted. Raises DataError for a
+    study that is none and for a value that is no label, with the row.
+    """
+    header = tables.header(path)
+    study = next((name for name in _STUDY_COLUMNS if name in header), None)
+    index = dict(zip(space.names, space.inside, strict=True))
+    columns = [name for name in header if name.lower() in index]
+    if study is None or not columns:
+        raise DataError(f"{path}: needs a column {' or '.join(_STUDY_COLUMNS)} and columns of findings. {SUPPLY}")
+    table = tables.read_table(path, (study, "sentences", *columns))
+    present = np.stack([tables.numbers(path, table, column, _VALUES) == 1 for column in columns], axis=1)
+    order = np.array([index[column.lower()] for column in columns])
+    found: dict[str, list[Sentence]] = {}
+    blank = 0
+    for number, (name, text) in enumerate(zip(table[study], table["sentences"], strict=True)):
+        who = _STUDY.fullmatch(name)
+        if who is None:
+            raise DataError(f"{path}: data row {number + 1}: {study} is {name!r}, not a study such as s50414267.")
+        if not text:
+            blank += 1
+            continue
+        found.setdefault(who[1], []).append(Sentence(text, tuple(sorted(order[present[number]].tolist()))))
+    notes = (f"{path.name}: {blank} rows without a sentence are left out",) if blank else ()
+    return Told({who: tuple(told) for who, told in found.items()}, notes, {"sentences": len(table) - blank})
+
+
+@dataclass(frozen=True, slots=True)
+class RawReports:
+    """Reports below `root` (`.../p10/p10000032/s50414267.txt`, or in the study's folder) and who labels them.
+
+    `cache` may keep the folder's listing.
+    """
+
+    root: Path
+    labeller: Labeller
+    headings: Headings
+    cache: Path | None = None
+
+
+def from_reports(raw: RawReports, subjects: Mapping[str, str], space: Space) -> Told:
+    """The sentences of findings and impression of the studies in `subjects` (study to subject), labelled.
+
+    Studies without a report, reports without such a section and sentences that the labeller does not know are left out
+    and counted. Raises DataError where no report is found, where one is no text, and where no sentence is labelled.
+    """
+    if not is_folder(raw.root):
+        raise DataError(f"{raw.root}: there is no such folder. Point --reports at the unpacked mimic-cxr-reports.zip.")
+    found = met(list(subjects), Disk(raw.root, raw.root, _layout(subjects), raw.cache))
+    if not found.paths:
+        raise DataError(f"{raw.root}: holds no report of the {len(subjects)} studies. Unpack mimic-cxr-reports.zip.")
+    split = {study: report_sentences(_text(found.home / path), raw.headings) for study, path in found.paths.items()}
+    told = {study: split[study] for study in subjects if split.get(study)}
+    meaning = _labelled(list(dict.fromkeys(s for sentences in told.values() for s in sentences)), raw, space)
+    kept = {study: tuple(meaning[s] for s in sentences if s in meaning) for study, sentences in told.items()}
+    total = sum(map(len, told.values()))
+    counts = {
+        "studies": len(subjects),
+        "with report": len(found.paths),
+        "with findings or impression": len(told),
+        "sentences": total,
+        "labelled sentences": sum(map(len, kept.values())),
+    }
+    if not counts["labelled sentences"]:
+        raise DataError(f"the labeller knows none of the {total} sentences below {raw.root}. {SUPPLY}")
+    notes = tuple(
+        f"{lost} {what} are left out"
+        for lost, what in (
+            (len(subjects) - len(found.paths), "studies without a report"),
+            (len(found.paths) - len(told), "reports without findings or impression"),
+            (total - counts["labelled sentences"], "sentences that the labeller does not know"),
+        )
+        if lost
+    )
+    return Told({study: sentences for study, sentences in kept.items() if sentences}, notes, counts)
+
+
+def _labelled(texts: Sequence[str], raw: RawReports, space: Space) -> dict[str, Sentence]:
+    index = dict(zip(space.names, space.inside, strict=True))
+    answers = raw.labeller(texts)
+    if len(answers) != len(texts):
+        raise DataError(f"the labeller gave {len(answers)} answers for {len(texts)} sentences")
+    found = {}
+    for text, answer in zip(texts, answers, strict=True):
+        if answer is None:
+            continue
+        names = {name.lower() for name in answer}
+        if strange := names - index.keys():
+            raise DataError(f"the labeller names {sorted(strange)[0]!r}; known are: {', '.join(space.names)}")
+        found[text] = Sentence(text, tuple(sorted(index[name] for name in names)))
+    return found
+
+
+def _layout(subjects: Mapping[str, str]) -> Layout:
+    def key(path: str) -> str | None:
+        name = path.rpartition("/")[2]
+        who = _STUDY.fullmatch(name)
+        return who[1] if who and name.endswith(".txt") else None
+
+    def below(study: str) -> str:
+        return f"p{subjects[study][:2]}/p{subjects[study]}/s{study}.txt"
+
+    return Layout(key=key, names=lambda study: (study,), tree=Tree(re.compile(r"p\d\d"), below))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return path.read_text(encoding="latin-1")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,165 @@
+"""From a finished run to a model: weights in the official layout, and a card that `cxrbench run --model` takes."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from cxrbench import digest, facts
+from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
+from cxrbench.adapters.text import FILES, TextFiles
+from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
+from cxrbench.durable import write_atomically
+from cxrbench.errors import RunError
+from cxrbench.pretrain.config import Config
+from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
+from cxrbench.pretrain.state import Position, write_tensors
+from cxrbench.schema import read_toml
+
+WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
+    "weights.safetensors",
+    "weights.pth",
+    "card.toml",
+    "pretraining_vocabulary.toml",
+    "text",
+)
+LETTERS: Mapping[str, str] = {"CHEXPERT": "C", "MIMIC": "M", "PADCHEST": "P"}
+_RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors."""
+
+    config: Config
+    corpus: Corpus
+    files: TextFiles | None
+    position: Position
+    width: int
+    synthetic: bool
+
+
+def export(trained: Trained, folder: Path) -> ModelCard:
+    """Write weights, card, vocabulary and tokenizer into the run's folder; the card last, so it is never without them.
+
+    Raises RunError if the run never got below the first best validation loss and its best weights are asked for.
+    """
+    tensors = _chosen(trained, folder)
+    data = save(tensors)
+    write_atomically(folder / WEIGHTS, data)
+    write_tensors(folder / OFFICIAL, tensors)
+    if trained.config.objective in WITH_LABELS:
+        write_atomically(folder / VOCABULARY, _toml(_vocabulary(trained.corpus)))
+    if trained.files is not None:
+        _copy_text(trained.files, folder / TEXT)
+    card = _card(trained, card_name(folder), digest.of_bytes(data))
+    write_atomically(folder / CARD, _toml(card))
+    return card
+
+
+def _chosen(trained: Trained, folder: Path) -> dict[str, Tensor]:
+    chosen = trained.config.saving.export
+    path = folder / f"{chosen}.pth"
+    if not path.is_file():
+        raise RunError(
+            f"{folder}: no validation loss was below schedule.first_best, so there is no {path.name}; "
+            "take the last weights with --set saving.export=last"
+        )
+    tensors: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return dict(sorted(tensors.items(), key=lambda item: _place(item[0])))
+
+
+def _place(name: str) -> int:
+    """Where a tensor stands in the official files: scales, prototypes, image side, text side; the rest keeps order."""
+    own = (*SCALES.values(), PROTOTYPES)
+    return own.index(name) if name in own else len(own) + (not name.startswith("vision_model."))
+
+
+def card_name(folder: Path) -> str:
+    """The folder's name as that of a card."""
+    name = re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).lstrip("_.-")
+    return name or "pretrained"
+
+
+def _vocabulary(corpus: Corpus) -> Vocabulary:
+    """The corpus's classes, with those aliases of the official vocabulary that it can express."""
+    official = read_toml(facts.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
+    aliases = {name: of for name, of in official.aliases.items() if set(of) <= set(corpus.classes)}
+    source = f"the corpus of this run, digest {corpus.digest}"
+    return Vocabulary(title="Categories of the corpus", source=source, categories=corpus.classes, aliases=aliases)
+
+
+def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
+    config, objective = trained.config, trained.config.objective
+    letters = tuple(LETTERS[source] for source in LETTERS if source in trained.corpus.spaces)
+    views = {"text": View(tap="joint", classes="prompts")} if objective in WITH_TEXT else {}
+    if objective in WITH_LABELS:
+        views["label"] = View(tap="label" if objective == "dlilp" else "joint", classes="prototypes")
+    taps = {"pooled": trained.width, "joint": config.head.dimension}
+    options: dict[str, str] = {"strategy": objective}
+    if objective in WITH_LABELS:
+        options["vocabulary"] = VOCABULARY
+    if config.image.trunk not in _RESNETS:
+        options["trunk"] = config.image.trunk
+    return ModelCard(
+        name=name,
+        title=f"{objective} ({'+'.join(letters)}), pre-trained here",
+        adapter="cxrbench.adapters.dlilp:DLILP",
+        pretraining=letters,
+        licence="follows from the data sets that it was trained on",
+        source="made by `cxrbench pretrain`",
+        notes=_notes(trained),
+        synthetic=trained.synthetic,
+        options=options,
+        weights=Weights(files=(WEIGHTS,), where="beside this card, written by `cxrbench pretrain`", sha256=sha256),
+        text_encoder=_text_encoder(config) if trained.files is not None else None,
+        recipes={"reality-check": config.canvas, "authors": config.canvas},
+        taps=taps | ({"label": config.head.dimension} if objective == "dlilp" else {}),
+        zero_shot=ZeroShot(
+            views=views,
+            default="label" if "label" in views else "text",
+            new="text" if objective == "dlilp" else None,
+            pooling="embedding",
+        ),
+        probe=Probe(),
+    )
+
+
+def _text_encoder(config: Config) -> TextEncoder:
+    return encoder_facts(config.text, False).model_copy(update={"folder": TEXT})
+
+
+def _notes(trained: Trained) -> tuple[str, ...]:
+    config, position = trained.config, trained.position
+    start = "ImageNet weights" if config.image.weights else "an untrained trunk"
+    text = "" if trained.files is None else f" and a text encoder that was {_INITIAL[config.text.initial]}"
+    kept = position.best_epoch + 1 if config.saving.export == "best" else position.epoch
+    return (
+        f"Corpus {trained.corpus.digest}, {len(trained.corpus.ids)} images; configuration {config.digest}, seed "
+        f"{config.seed}.",
+        f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
+        f"loss {position.best:.6g}.",
+    )
+
+
+_INITIAL = {"pretrained": "pre-trained", "random": "untrained"}
+
+
+def _toml(value: ModelCard | Vocabulary) -> bytes:
+    return tomli_w.dumps(value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)).encode()
+
+
+def _copy_text(files: TextFiles, folder: Path) -> None:
+    """Tokenizer and configuration, so that the run's folder is all that a model needs."""
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        there = files.folder / name
+        if there.is_file() and there.resolve() != (folder / name).resolve():
+            shutil.copyfile(there, folder / name)

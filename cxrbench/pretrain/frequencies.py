@@ -1,0 +1,105 @@
+"""How often each finding is in a corpus: over images and over report sentences, in all and by source."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from cxrbench.durable import write_atomically
+from cxrbench.errors import DataError
+from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.schema import Facts, complaints
+
+
+class Share(Facts):
+    """`positive` of `of` items whose labels know the class; 0 of 0 where none does."""
+
+    positive: int = Field(ge=0)
+    of: int = Field(ge=0)
+
+    @property
+    def share(self) -> float | None:
+        """`positive` over `of`, 0 to 1; None where the class is in no label space, so nothing is known of it."""
+        return self.positive / self.of if self.of else None
+
+
+class Counted(Facts):
+    """One source, or all (a class counts where its source's label space has it)."""
+
+    images: int
+    sentences: int  # of every image: a study of two images counts its sentences twice, as training draws them
+    of_images: Mapping[str, Share]
+    of_sentences: Mapping[str, Share]
+
+
+class Frequencies(Facts):
+    """Finding frequencies of one corpus, named by its digest."""
+
+    version: int = 1
+    corpus: str
+    all: Counted
+    sources: Mapping[str, Counted]
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+
+
+def frequencies(corpus: Corpus) -> Frequencies:
+    """The counts of a corpus; every class of the corpus is named, in its order."""
+    sources = {name: _counted(corpus, name) for name in dict.fromkeys(corpus.source)}
+    return Frequencies(corpus=corpus.digest, all=_together(corpus.classes, list(sources.values())), sources=sources)
+
+
+def write(found: Frequencies, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    write_atomically(path, found.to_json().encode())
+
+
+def read(path: Path) -> Frequencies:
+    """The frequencies that a file holds; raises DataError where it is missing or is no such file."""
+    try:
+        return Frequencies.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}. `cxrbench pretrain` writes it.") from error
+    except ValidationError as error:
+        raise DataError(f"{path}: holds no finding frequencies: {complaints(error)}") from error
+
+
+def _counted(corpus: Corpus, source: str) -> Counted:
+    rows = [row for row, name in enumerate(corpus.source) if name == source]
+    space = frozenset(corpus.spaces[source])
+    positive = corpus.labels[rows].sum(axis=0, dtype=int).tolist()
+    stated = [0] * len(corpus.classes)
+    sentences = 0
+    for row in rows:
+        sentences += len(corpus.sentences[row])
+        for sentence in corpus.sentences[row]:
+            for category in sentence.categories:
+                stated[category] += 1
+    return Counted(
+        images=len(rows),
+        sentences=sentences,
+        of_images={
+            name: Share(positive=positive[n] if n in space else 0, of=len(rows) if n in space else 0)
+            for n, name in enumerate(corpus.classes)
+        },
+        of_sentences={
+            name: Share(positive=stated[n] if n in space else 0, of=sentences if n in space else 0)
+            for n, name in enumerate(corpus.classes)
+        },
+    )
+
+
+def _together(classes: tuple[str, ...], parts: list[Counted]) -> Counted:
+    return Counted(
+        images=sum(part.images for part in parts),
+        sentences=sum(part.sentences for part in parts),
+        of_images={name: _sum([part.of_images[name] for part in parts]) for name in classes},
+        of_sentences={name: _sum([part.of_sentences[name] for part in parts]) for name in classes},
+    )
+
+
+def _sum(shares: list[Share]) -> Share:
+    return Share(positive=sum(share.positive for share in shares), of=sum(share.of for share in shares))

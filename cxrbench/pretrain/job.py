@@ -1,0 +1,118 @@
+"""One pre-training, from the folders of the data sets to a model card."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrbench.card import ModelCard, read_card
+from cxrbench.durable import write_atomically
+from cxrbench.errors import SpecError
+from cxrbench.pretrain import frequencies, state
+from cxrbench.pretrain.config import Config, saved
+from cxrbench.pretrain.corpus.build import Built, Request, build
+from cxrbench.pretrain.corpus.overlap import require_no_overlap
+from cxrbench.pretrain.engine import Processes, speaks
+from cxrbench.pretrain.export import CARD, Trained, export
+from cxrbench.pretrain.images import Stored, Wanted, stored
+from cxrbench.pretrain.log import Log, trackers
+from cxrbench.pretrain.loop import Loop, Material
+from cxrbench.pretrain.network import located
+from cxrbench.progress import Progress, Quiet
+
+CONFIG, CORPUS, FREQUENCIES = "config.toml", "corpus.json", "frequencies.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to train on what, and where; `workers` processes decode the images that the cache does not have yet."""
+
+    config: Config
+    corpus: Request
+    out: Path
+    cache: Path
+    workers: int = 1
+    resume: bool = False
+    allow_overlap: bool = False
+
+
+def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelCard:
+    """Build the corpus, decode its images once, train, and write checkpoint and card into `job.out`.
+
+    Beside them: config.toml, corpus.json (how the corpus came about, the audit of overlap, unreadable images),
+    frequencies.json, metrics.jsonl and .csv. Raises SpecError where the folder holds another run, or a run that is not
+    to be resumed, and where patients of evaluation sets are left in the corpus; and what the steps raise.
+    """
+    if not speaks():
+        progress, say = Quiet(), _nothing
+    _require_free(job)
+    files = located(job.config)
+    built = build(job.corpus)
+    require_no_overlap(built.overlap, job.allow_overlap)
+    corpus = built.corpus
+    say(f"corpus: {len(corpus)} images ({_counts(built)}), {len(corpus.classes)} categories; {corpus.digest[:12]}")
+    images = stored(Wanted(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
+    # The processes meet only now: filling the cache may take longer than they wait for each other.
+    processes = Processes(job.config)
+    _tell(job, built, images, say)
+    if processes.first:
+        _write_facts(job, built, images)
+    told = job.config.tracking
+    others = (
+        trackers(job.out, told.tensorboard, told.wandb, job.config.model_dump(mode="json")) if processes.first else []
+    )
+    loop = Loop(
+        job.config,
+        Material(corpus, images.pixels, files, images.readable),
+        job.out,
+        processes,
+        progress,
+        Log(job.out, others),
+    )
+    if job.resume and loop.resume():
+        say(f"going on from step {loop.position.step} (epoch {loop.position.epoch + 1})")
+    _say_parts(loop, say)
+    position = loop.run()
+    trained = Trained(job.config, corpus, files, position, loop.engine.network.vision_model.width, built.synthetic)
+    if processes.first:
+        loop.log.close()
+        export(trained, job.out)
+    processes.barrier()
+    say(f"lowest validation loss {position.best:.4f} in epoch {position.best_epoch + 1}; model: {job.out / CARD}")
+    return read_card(job.out / CARD)
+
+
+def _require_free(job: Job) -> None:
+    if (job.out / state.FILE).exists() and not job.resume:
+        raise SpecError(f"{job.out}: holds a run; go on with it by --resume, or name another --out")
+
+
+def _nothing(_: str) -> None:
+    """Only the first process speaks."""
+
+
+def _counts(built: Built) -> str:
+    return ", ".join(f"{name} {counts['taken']}" for name, counts in built.counts.items())
+
+
+def _tell(job: Job, built: Built, images: Stored, say: Callable[[str], None]) -> None:
+    for note in built.notes:
+        say(f"note: {note}")
+    if images.unreadable:
+        say(f"{len(images.unreadable)} images cannot be read and are left out; {job.out / CORPUS} names them")
+    if job.config.image.weights is None:
+        say(f"note: {job.config.image.trunk} starts untrained; image.weights=FILE gives it ImageNet weights")
+
+
+def _say_parts(loop: Loop, say: Callable[[str], None]) -> None:
+    train, held = len(loop.parts.train), len(loop.parts.validation)
+    where = f"{loop.processes.place.ranks} x {loop.engine.device.type}, {loop.processes.precision}"
+    say(f"{loop.config.objective}: {train} images to train on, {held} held out; {where}")
+
+
+def _write_facts(job: Job, built: Built, images: Stored) -> None:
+    ids = built.corpus.ids
+    told = built.to_json() | {"unreadable": {ids[row]: reason for row, reason in images.unreadable.items()}}
+    write_atomically(job.out / CONFIG, saved(job.config).encode())
+    write_atomically(job.out / CORPUS, (json.dumps(told, indent=1) + "\n").encode())
+    frequencies.write(frequencies.frequencies(built.corpus), job.out / FREQUENCIES)

@@ -1,0 +1,216 @@
+"""The loop: epochs, validation, early stopping, checkpoints; it goes on from any of them as if never stopped."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from cxrbench.adapters.text import TextFiles
+from cxrbench.errors import RunError, SpecError
+from cxrbench.pretrain import sampling, state
+from cxrbench.pretrain.batches import Feed, Pixels, ahead
+from cxrbench.pretrain.config import Config
+from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.engine import Engine, Processes, Stepped
+from cxrbench.pretrain.log import Log, Row, number
+from cxrbench.pretrain.schedule import Schedule
+from cxrbench.pretrain.state import Identity, Position, State
+from cxrbench.progress import Progress
+
+_MOST_SKIPPED = 50  # steps in a row that the gradient scaler may leave out before the run counts as lost
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is learned from; `readable` (n,) marks images that the store has, None if all are."""
+
+    corpus: Corpus
+    pixels: Pixels
+    files: TextFiles | None
+    readable: sampling.BoolArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A step whose numbers still lie on the device."""
+
+    step: int
+    epoch: int
+    rate: float
+    images: int
+    done: Stepped
+
+
+@dataclass
+class Loop:
+    """One run in one folder: `state.pt` to go on from, `best.pth`, `last.pth`, `epoch_005.pth`, ... in the layout."""
+
+    config: Config
+    material: Material
+    folder: Path
+    processes: Processes
+    progress: Progress
+    log: Log
+    _pending: list[Pending] = field(default_factory=list)
+    _skipped: int = 0
+
+    def __post_init__(self) -> None:
+        corpus, config = self.material.corpus, self.config
+        self.engine = Engine(config, len(corpus.classes), self.material.files, self.processes)
+        self.parts = sampling.split(corpus, config.data, self.material.readable)
+        self._feed = Feed(corpus, self.material.pixels, config, self.processes.place, self.material.files)
+        steps = len(sampling.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
+        told = config.schedule
+        self._schedule = Schedule(config.optimiser.learning_rate, steps, told.warmup_epochs, told.cosine_epochs)
+        self.position = Position(best=told.first_best)
+        self._identity = Identity(config.going_on, corpus.digest, config.data.batch_size * self.processes.place.ranks)
+
+    def resume(self) -> bool:
+        """Go to the last checkpoint; False if there is none. Raises SpecError if it is of another run."""
+        found = state.read_state(self.folder)
+        if found is None:
+            return False
+        if found.identity != self._identity:
+            raise SpecError(f"{self.folder}: holds a run of {_difference(found.identity, self._identity)}")
+        self.position = found.position
+        told = self.config.schedule
+        self.position.finished = self.position.epoch >= told.epochs or self.position.waited >= told.patience
+        self.engine.restore(found.network, found.optimiser, found.scaler)
+        if self.processes.first:
+            self.log.rewind(self.position.step, self.position.epoch)
+        self.processes.barrier()
+        return True
+
+    def run(self) -> Position:
+        """Train to the end; raises RunError for a loss that is no number, or a checkpoint that cannot be written."""
+        left = self.config.schedule.epochs * len(self.parts.train) - self._seen()
+        self.progress.start(max(left, 0), f"{self.config.objective} pre-training")
+        try:
+            if self.position.step == 0 and not self.position.finished:
+                self._save()
+            while not self.position.finished:
+                self._train()
+                self._validate()
+        finally:
+            self.progress.stop()
+        return self.position
+
+    def _seen(self) -> int:
+        done = self.position.batch * self._identity.batch
+        return self.position.epoch * len(self.parts.train) + min(done, len(self.parts.train))
+
+    def _train(self) -> None:
+        position = self.position
+        if position.batch == 0 and self.config.engine.scaler_per_epoch:
+            self.processes.new_scaler()
+        began = time.monotonic()
+        for batch in ahead(self._feed.training(self.parts.train, position.epoch, position.batch), self.engine.device):
+            rate = self._schedule.rate(position.scheduled)
+            done = self.engine.step(batch, rate, position.step)
+            position.step, position.batch = position.step + 1, position.batch + 1
+            position.scheduled += not done.skipped
+            self._pending.append(Pending(position.step, position.epoch, rate, sum(batch.counts), done))
+            if len(self._pending) >= self.config.saving.log_every:
+                began = self._flush(began)
+            if position.step % self.config.saving.every_steps == 0:
+                began = self._flush(began)
+                self._save()
+            for _ in range(sum(batch.counts)):
+                self.progress.advance()
+        self._flush(began)
+
+    def _flush(self, began: float) -> float:
+        """Bring the waiting numbers over, check and log them; the new time from which speed counts."""
+        images, rows = sum(one.images for one in self._pending), []
+        for one in self._pending:
+            self._skipped = self._skipped + 1 if one.done.skipped else 0
+            self._check(one)
+            rows.append(_row(one))
+        now = time.monotonic()
+        if rows and self.processes.first:
+            speed = round(images / max(now - began, 1e-9), 3)
+            self.log.write([*rows[:-1], rows[-1].model_copy(update={"images_per_second": speed})])
+        self._pending.clear()
+        return now
+
+    def _check(self, one: Pending) -> None:
+        loss, norm = float(one.done.loss), float(one.done.norm)
+        sound = one.done.skipped or (math.isfinite(loss) and math.isfinite(norm))
+        if sound and self._skipped < _MOST_SKIPPED:
+            return
+        what = f"{self._skipped} updates in a row overflowed" if sound else f"the loss is {loss}, its gradient {norm}"
+        raise RunError(
+            f"{what} at step {one.step} of epoch {one.epoch + 1}; no checkpoint was written after that: "
+            f"{self.folder} holds what was before. Lower optimiser.learning_rate or change engine.precision, and "
+            "begin again"
+        )
+
+    def _validate(self) -> None:
+        position, config = self.position, self.config
+        batches = ahead(self._feed.validation(self.parts.validation, position.epoch), self.engine.device)
+        losses = self.engine.losses(batches)
+        mean = sum(losses) / len(losses)
+        if not math.isfinite(mean):
+            raise RunError(
+                f"the validation loss of epoch {position.epoch + 1} is {mean}; the checkpoint before is kept"
+            )
+        row = Row(kind="validation", step=position.step, epoch=position.epoch, loss=mean)
+        better = mean < position.best
+        position.waited = 0 if better else position.waited + 1
+        if better:
+            position.best, position.best_epoch = mean, position.epoch
+        position.epoch, position.batch = position.epoch + 1, 0
+        position.finished = position.epoch >= config.schedule.epochs or position.waited >= config.schedule.patience
+        if self.processes.first:
+            self.log.write([row])
+            self._keep("last.pth")
+            if better:
+                self._keep("best.pth")
+            if position.epoch % config.saving.every_epochs == 0:
+                self._keep(f"epoch_{position.epoch:03d}.pth")
+        self._save()
+
+    def _keep(self, name: str) -> None:
+        state.write_tensors(self.folder / name, exported(self.engine))
+
+    def _save(self) -> None:
+        engine, scaler = self.engine, self.processes.scaler
+        if self.processes.first:
+            told = {} if scaler is None else scaler.state_dict()
+            parts = engine.network.state_dict(), engine.optimiser.state_dict(), told
+            state.write_state(self.folder, State(self.position, self._identity, *parts))
+        self.processes.barrier()
+
+
+def exported(engine: Engine) -> dict[str, Tensor]:
+    """The network's tensors by the names of the official layout, on the CPU, as plain contiguous memory."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in engine.network.state_dict().items()}
+
+
+def _row(one: Pending) -> Row:
+    done = one.done
+    scales = {name: float(value) for name, value in done.scales.items()}
+    return Row(
+        kind="step",
+        step=one.step,
+        epoch=one.epoch,
+        loss=number(float(done.loss)),
+        rate=one.rate,
+        scale=scales.get("logit_scale"),
+        scale_label=scales.get("logit_scale_head2"),
+        norm=number(float(done.norm)),
+        skipped=done.skipped,
+    )
+
+
+def _difference(found: Identity, wanted: Identity) -> str:
+    if found.corpus != wanted.corpus:
+        return "another corpus; give the same sources, roots and options, or another --out"
+    if found.batch != wanted.batch:
+        return (
+            f"{found.batch} images a step, not {wanted.batch}; keep data.batch_size times the number of processes, "
+            "or take another --out"
+        )
+    return "another configuration (config.toml there); give the same settings, or another --out"

@@ -1,0 +1,175 @@
+"""The network that is trained; its tensors bear the names of the official checkpoints, so its state is the export."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES
+from cxrbench.adapters.text import TextFiles, text_files
+from cxrbench.card import TextEncoder
+from cxrbench.errors import IntegrityError
+from cxrbench.pretrain.config import Config, Objective, Text
+from cxrbench.pretrain.objectives import scale
+from cxrbench.pretrain.trunks import trunk
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WITH_TEXT: tuple[Objective, ...] = ("clip", "unicl", "dlilp")
+WITH_LABELS: tuple[Objective, ...] = ("unimodal", "dlilp")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """`ids` and `mask` (t, L) int64 of t texts, padded to the longest text of the whole batch."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Unit vectors in the precision of the weights: `joint` (n, d) of images, `text` (t, d).
+
+    `label` (n, d) is DLILP's second head.
+    """
+
+    joint: Tensor
+    label: Tensor | None = None
+    text: Tensor | None = None
+
+
+class Projection(nn.Module):
+    """A linear head without bias."""
+
+    def __init__(self, width: int, dimension: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, dimension, bias=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(n, width) to (n, dimension) at unit length, in the precision of the weights."""
+        with torch.autocast(vectors.device.type, enabled=False):
+            return normalize(self.projection(vectors.to(self.projection.weight.dtype)), dim=1)
+
+
+class VisionModel(nn.Module):
+    """Trunk and its one or two heads."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        made = trunk(config.image.trunk, config.image.weights)
+        self.width = made.width
+        self.model = made.module
+        self.projection_head_vision = Projection(made.width, config.head.dimension)
+        if config.objective == "dlilp":
+            self.projection_head2 = Projection(made.width, config.head.dimension)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pixels (n, 3, s, s) to the vectors of the first head, and of the second if there is one."""
+        pooled = self.model(pixels)
+        second = self.projection_head2(pooled) if hasattr(self, "projection_head2") else None
+        return self.projection_head_vision(pooled), second
+
+
+class TextModel(nn.Module):
+    """A BERT whose token states are averaged, and its head."""
+
+    def __init__(self, config: Config, files: TextFiles) -> None:
+        super().__init__()
+        self.model = text_encoder(config.text, files)
+        self.dtype = torch.float64 if config.engine.precision == "64-true" else torch.float32
+        self.real_only = config.text.padding == "masked"
+        self.projection_head_text = Projection(int(self.model.config.hidden_size), config.head.dimension)  # type: ignore[arg-type, union-attr]
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Unit vectors (t, d): the mean over positions of the mean of hidden states 1, 2 and last, projected."""
+        states = self.model(
+            input_ids=tokens.ids, attention_mask=tokens.mask, output_hidden_states=True, return_dict=True
+        ).hidden_states
+        mixed = torch.stack([states[1], states[2], states[-1]]).to(self.dtype).mean(dim=0)
+        if self.real_only:
+            weight = tokens.mask.unsqueeze(-1).to(mixed.dtype)
+            return self.projection_head_text((mixed * weight).sum(dim=1) / weight.sum(dim=1))
+        return self.projection_head_text(mixed.mean(dim=1))
+
+
+class Network(nn.Module):
+    """Both towers, prototypes and log scales, as one objective needs them.
+
+    Prototypes (C, d) start as independent normal numbers of variance 1 / d, log scales at log(1 / temperature).
+    """
+
+    def __init__(self, config: Config, categories: int, files: TextFiles | None) -> None:
+        super().__init__()
+        self.highest = config.head.highest_log_scale
+        dimension, start = config.head.dimension, math.log(1 / config.head.temperature)
+        if config.objective in WITH_LABELS:
+            rows = torch.randn(categories, dimension) / math.sqrt(dimension)
+            self.register_parameter(PROTOTYPES, nn.Parameter(rows))
+        names = SCALES.values() if config.objective == "dlilp" else [SCALES["joint"]]
+        for name in names:
+            self.register_parameter(name, nn.Parameter(torch.tensor(start)))
+        self.vision_model = VisionModel(config)
+        if files is not None:
+            self.text_model = TextModel(config, files)
+
+    def forward(self, pixels: Tensor, tokens: Tokens | None) -> Vectors:
+        """Pixels (n, 3, s, s) and, where the objective reads, texts to unit vectors."""
+        joint, label = self.vision_model(pixels)
+        return Vectors(joint, label, None if tokens is None else self.text_model(tokens))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the weights, and of what leaves the network."""
+        return self.vision_model.projection_head_vision.projection.weight.dtype
+
+    def scale(self, tap: str) -> Tensor:
+        """exp of the clamped log scale that belongs to the tap `joint` or `label`."""
+        return scale(self.get_parameter(SCALES[tap]), self.highest)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """The raw class prototypes (C, d)."""
+        return self.get_parameter(PROTOTYPES)
+
+
+def encoder_facts(text: Text, weights: bool) -> TextEncoder:
+    """The text encoder in the words of a model card; with its own weights, or tokenizer and configuration only.
+
+    Of a local folder nothing is known but its name.
+    """
+    local = text.folder is not None
+    return TextEncoder(
+        hub=text.folder.resolve().name if text.folder is not None else text.hub,
+        weights=WEIGHTS if weights else (),
+        revision=None if local else text.revision,
+        revision_reason="a local folder, copied beside the card" if local else None,
+        max_tokens=text.max_tokens,
+    )
+
+
+def located(config: Config) -> TextFiles | None:
+    """The text encoder's files, from the local folder or the hub; None where the objective reads no text.
+
+    Raises DataError that says what to fetch.
+    """
+    if config.objective not in WITH_TEXT:
+        return None
+    return text_files(encoder_facts(config.text, config.text.initial == "pretrained"), config.text.folder)
+
+
+def text_encoder(text: Text, files: TextFiles) -> nn.Module:
+    """A BertModel with the folder's weights, or untrained; raises IntegrityError if weights do not cover it."""
+    from transformers import BertConfig, BertModel
+
+    if text.initial == "random":
+        told = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
+        return BertModel(BertConfig.from_dict({**told, "model_type": "bert"}))
+    model, report = BertModel.from_pretrained(str(files.folder), local_files_only=True, output_loading_info=True)
+    if lost := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
+        raise IntegrityError(
+            f"{files.folder}: the weights lack {len(lost)} tensors of a BERT, such as {sorted(lost)[0]}"
+        )
+    return model.float()

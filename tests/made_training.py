@@ -1,0 +1,55 @@
+"""A small training run as a program: `python made_training.py OUT CORPUS_ROWS [section.key=value ...]`.
+
+It resumes what lies in OUT. With KILL=n in the environment it dies by SIGKILL while the n-th batch is read, which the
+thread that makes batches does, so the step, log or checkpoint under way is cut anywhere.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+from made_lessons import made_corpus, made_pixels, small_choices
+from numpy.typing import NDArray
+
+from cxrbench.pretrain.batches import Pixels
+from cxrbench.pretrain.config import Config, configured
+from cxrbench.pretrain.engine import Processes
+from cxrbench.pretrain.log import Log
+from cxrbench.pretrain.loop import Loop, Material
+from cxrbench.pretrain.network import located
+from cxrbench.progress import Quiet
+
+
+class DeadlyPixels:
+    """Rows, and the end of the process after some number of readings (0: never)."""
+
+    def __init__(self, rows: NDArray[np.uint8], last: int) -> None:
+        self._rows, self._left = rows, last
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._rows[rows]
+
+
+def made_loop(out: Path, config: Config, rows: int, last: int = 0) -> Loop:
+    """A loop over the made corpus, ready to run."""
+    corpus = made_corpus(rows)
+    pixels: Pixels = DeadlyPixels(made_pixels(corpus, config.image.size), last)
+    material = Material(corpus, pixels, located(config))
+    return Loop(config, material, out, Processes(config), Quiet(), Log(out))
+
+
+if __name__ == "__main__":
+    out, rows, *words = sys.argv[1:]
+    choices = small_choices(Path(out) / "text") | dict(word.split("=", 1) for word in words)
+    loop = made_loop(Path(out), configured(None, choices), int(rows), int(os.environ.get("KILL", "0")))
+    loop.resume()
+    loop.run()
+    loop.log.close()

@@ -1,0 +1,125 @@
+"""Rows, trackers and curves of a run."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.pretrain.log import Log, Row, number, read_rows, trackers
+from cxrbench.pretrain.plot import plot
+
+
+def rows(n: int) -> list[Row]:
+    return [
+        Row(kind="step", step=i + 1, epoch=i // 2, loss=1 / (i + 1), rate=1e-4, scale=14.0 + i, norm=1.0)
+        for i in range(n)
+    ]
+
+
+def held(epoch: int) -> Row:
+    return Row(kind="validation", step=2 * epoch + 2, epoch=epoch, loss=0.5)
+
+
+def test_rows_come_back_and_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    log = Log(tmp_path / "run")
+    log.write(rows(3))
+    with (tmp_path / "run/metrics.jsonl").open("a") as file:
+        file.write('{"kind":"step","st')
+    assert read_rows(tmp_path / "run") == tuple(rows(3))
+    log.rewind(2, 1)
+    assert read_rows(tmp_path / "run") == tuple(rows(2))
+
+
+def test_rewinding_forgets_the_validation_of_an_epoch_that_is_done_again(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.write([*rows(2), held(0), *rows(4)[2:], held(1)])
+    log.rewind(4, 1)
+    assert read_rows(tmp_path) == (*rows(2), held(0), *rows(4)[2:])
+
+
+def test_closing_writes_the_same_as_csv(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.write([*rows(2), held(0)])
+    log.close()
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines[0].split(",")[:4] == ["kind", "step", "epoch", "loss"]
+    assert lines[2].startswith("step,2,0,0.5,0.0001,15.0,")
+    assert len(lines) == 4
+
+
+def test_broken_rows_and_missing_runs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"metrics\.jsonl: cannot be read"):
+        read_rows(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"kind":"stop"}\n')
+    with pytest.raises(IntegrityError, match="a row is broken"):
+        read_rows(tmp_path)
+    assert number(float("inf")) is None
+    assert number(1.5) == 1.5
+
+
+class FakeRun:
+    def __init__(self) -> None:
+        self.told: list[tuple[dict[str, float], int]] = []
+        self.over = False
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.told.append((values, step))
+
+    def finish(self) -> None:
+        self.over = True
+
+
+def test_weights_and_biases_gets_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = FakeRun(), {}
+
+    def init(**how: object) -> FakeRun:
+        asked.update(how)
+        return run
+
+    module = types.ModuleType("wandb")
+    module.init = init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    log = Log(tmp_path, trackers(tmp_path, False, "reality", {"seed": 0}))
+    log.write([*rows(1), held(0)])
+    log.close()
+    assert asked["project"] == "reality"
+    assert asked["config"] == {"seed": 0}
+    assert [step for _, step in run.told] == [1, 2]
+    assert run.told[1][0]["validation/loss"] == 0.5
+    assert run.over
+
+
+@pytest.mark.parametrize(
+    ("module", "tensorboard", "wandb"), [("wandb", False, "x"), ("torch.utils.tensorboard", True, None)]
+)
+def test_a_tracker_that_is_not_installed_says_what_to_install(
+    module: str, tensorboard: bool, wandb: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SpecError, match=r"pip install cxrbench\["):
+        trackers(tmp_path, tensorboard, wandb, {})
+
+
+def test_tensorboard_files_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    log = Log(tmp_path, trackers(tmp_path, True, None, {}))
+    log.write(rows(3))
+    log.close()
+    assert [p.name.split(".")[0] for p in (tmp_path / "tensorboard").iterdir()] == ["events"]
+
+
+@pytest.mark.parametrize(("name", "begins"), [("a.svg", b"<?xml"), ("b.png", b"\x89PNG"), ("c.pdf", b"%PDF")])
+def test_curves_are_drawn(name: str, begins: bytes, tmp_path: Path) -> None:
+    Log(tmp_path / "run").write([*rows(4), held(0), held(1)])
+    assert plot(tmp_path / "run", tmp_path / name).read_bytes().startswith(begins)
+    assert b"validation" in plot(tmp_path / "run").read_bytes()
+
+
+def test_curves_of_nothing_and_of_another_kind_are_refused(tmp_path: Path) -> None:
+    Log(tmp_path).write([])
+    with pytest.raises(SpecError, match="no step is logged yet"):
+        plot(tmp_path)
+    with pytest.raises(SpecError, match=r"ends in \.svg, \.png, \.pdf"):
+        plot(tmp_path, tmp_path / "curves.bmp")

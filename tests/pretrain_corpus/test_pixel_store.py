@@ -1,0 +1,273 @@
+"""The store of decoded images: exact, shared, resumable, and never zeros in silence."""
+
+import errno
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cxrbench.data.pixels import pixels
+from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
+from cxrbench.pretrain import images
+from cxrbench.pretrain.image_files import recipe_key
+from cxrbench.pretrain.image_files import stored as stored_array
+from cxrbench.pretrain.image_shelf import Shelf
+from cxrbench.pretrain.images import Stored, Wanted, stored
+from cxrbench.recipe import Canvas
+
+RECIPE = Canvas(size=32)
+
+
+def drawn(n: int, mode: str = "L", suffix: str = "PNG", size: tuple[int, int] = (40, 50)) -> bytes:
+    """A file whose content depends on n alone."""
+    values = np.random.default_rng(n).integers(0, 256, (*size, 3 if mode == "RGB" else 1), np.uint8).squeeze()
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, suffix)
+    return stream.getvalue()
+
+
+def deep(top: int, n: int = 0) -> bytes:
+    stream = io.BytesIO()
+    values = np.random.default_rng(n).integers(0, top + 1, (30, 40)).astype(np.uint16)
+    values[0, 0], values[0, 1] = 0, top
+    Image.fromarray(values).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def folder(root: Path, count: int) -> list[Path]:
+    root.mkdir(parents=True, exist_ok=True)
+    paths = [root / f"{n:03d}.png" for n in range(count)]
+    for n, path in enumerate(paths):
+        path.write_bytes(drawn(n))
+    return paths
+
+
+def shelf(cache: Path) -> Shelf:
+    return Shelf(cache / "pixels" / recipe_key(RECIPE)[:32], RECIPE.size)
+
+
+def assert_right(found: Stored, paths: list[Path]) -> None:
+    rows = np.flatnonzero(found.readable)
+    wanted = [stored_array(paths[row].read_bytes(), "x", RECIPE) for row in rows.tolist()]
+    assert np.array_equal(found.pixels[rows], np.stack(wanted))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("suffix", ["PNG", "JPEG"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_bytes_are_the_recipe_within_half_a_grey_level(mode: str, suffix: str, antialias: bool) -> None:
+    recipe = Canvas(size=48, antialias=antialias, mean=(0.5,), std=(0.25,))
+    data = drawn(1, mode, suffix, (700, 410))
+    exact = pixels(data, "x", [recipe])[0].array[0] * 0.25 + 0.5
+    found = stored_array(data, "x", recipe)
+    assert found.shape == (48, 48) and found.dtype == np.uint8
+    assert np.abs(found / 255.0 - exact).max() <= 0.5 / 255 + 1e-6
+
+
+def test_eight_bits_without_resizing_are_kept_exactly() -> None:
+    data = drawn(3, size=(32, 32))
+    assert np.array_equal(stored_array(data, "x", RECIPE), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("top", [255, 4095, 16383, 65535])
+def test_deep_rasters_are_stretched_whatever_their_depth(top: int) -> None:
+    found = stored_array(deep(top), "x", Canvas(size=40))
+    assert found.min() == 0 and found.max() == 255 and 100 < found[:30].mean() < 155
+
+
+def test_a_deep_raster_of_one_value_is_refused() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((30, 40), 900, np.uint16)).save(stream, "PNG")
+    with pytest.raises(ImageError, match=r"^flat.png: every pixel has the value 900"):
+        stored_array(stream.getvalue(), "flat.png", RECIPE)
+
+
+def test_the_key_knows_the_recipe_but_not_what_comes_after_the_store() -> None:
+    assert recipe_key(RECIPE) == recipe_key(RECIPE.model_copy(update={"mean": (0.5,), "std": (0.5,)}))
+    others = [{"size": 64}, {"antialias": True}, {"floor": "exact"}, {"polarity": "negated"}]
+    assert len({recipe_key(RECIPE.model_copy(update=other)) for other in others} | {recipe_key(RECIPE)}) == 5
+
+
+def test_images_are_decoded_once_and_then_only_read(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 20)
+    first = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    assert (first.decoded, first.unreadable, len(first.pixels)) == (20, {}, 20)
+    assert_right(first, paths)
+    again = stored(Wanted(paths[::-1], RECIPE, tmp_path / "c"))
+    assert again.decoded == 0
+    assert_right(again, paths[::-1])
+
+
+def test_several_processes_decode_the_same(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 40)
+    stored(Wanted(paths, RECIPE, tmp_path / "one"))
+    stored(Wanted(paths, RECIPE, tmp_path / "two", workers=2))
+    assert shelf(tmp_path / "one").pixels.read_bytes() == shelf(tmp_path / "two").pixels.read_bytes()
+
+
+def test_corpora_and_copies_share_rows_by_content(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 10)
+    stored(Wanted(paths[:6], RECIPE, tmp_path / "c"))
+    copies = [tmp_path / "j" / path.name for path in paths]
+    shutil.copytree(tmp_path / "i", tmp_path / "j")
+    found = stored(Wanted([*copies, *paths], RECIPE, tmp_path / "c"))
+    assert len(shelf(tmp_path / "c").rows()) == 10
+    assert_right(found, [*copies, *paths])
+
+
+def test_a_file_that_changed_is_decoded_again(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 3)
+    stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    paths[1].write_bytes(drawn(99))
+    os.utime(paths[1], (1, 1))
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    assert found.decoded == 1
+    assert_right(found, paths)
+
+
+def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 5)
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[: len(whole) // 2])
+    paths[3].unlink()
+    for _ in range(2):
+        found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+        assert found.readable.tolist() == [True, False, True, False, True]
+        assert "001.png" in found.unreadable[1] and "no such file" in found.unreadable[3]
+        with pytest.raises(IntegrityError, match="row 3 has no image"):
+            found.pixels[np.array([0, 3])]
+        assert_right(found, paths)
+
+
+def test_a_corpus_without_any_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"none of 1 images can be read; the first: a\.png"):
+        stored(Wanted([tmp_path / "a.png"], RECIPE, tmp_path / "c"))
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from cxrbench.pretrain import images
+from cxrbench.recipe import Canvas
+images.BATCH, images.GROUP, images.AHEAD = 4, 1, 2
+paths = sorted(Path(sys.argv[1]).glob("*.png"))
+print(images.stored(images.Wanted(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
+"""
+
+
+def builder(source: Path, cache: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(source), str(cache)], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("batches", [1, 7, 20])
+def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: int) -> None:
+    paths = folder(tmp_path / "i", 400)
+    process = builder(tmp_path / "i", tmp_path / "c")
+    journal = shelf(tmp_path / "c").journal
+    entry = 16 + 4 * 32 + 4
+    while not journal.exists() or journal.stat().st_size < batches * entry:
+        assert process.poll() is None, "the builder was done before it could be killed"
+        time.sleep(0.0005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(shelf(tmp_path / "c").rows())
+    assert 4 * batches <= kept < 400
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+    assert 400 - kept <= found.decoded <= 400 - kept + 4, "at most the batch whose ledger line was not written"
+    assert_right(found, paths)
+    stored(Wanted(paths, RECIPE, tmp_path / "undisturbed"))
+    assert shelf(tmp_path / "c").pixels.read_bytes() == shelf(tmp_path / "undisturbed").pixels.read_bytes()
+
+
+def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 120)
+    builders = [builder(tmp_path / "i", tmp_path / "c") for _ in range(3)]
+    decoded = [int(process.communicate(timeout=120)[0]) for process in builders]
+    assert sum(decoded) == 120
+    assert_right(stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True)), paths)
+
+
+def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 2)
+    with (
+        shelf(tmp_path / "c").writing(),
+        pytest.raises(RunError, match=r"another process still fills it after 0\.1 s"),
+    ):
+        stored(Wanted(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 300))
+def test_a_journal_cut_anywhere_loses_only_what_was_cut(cut: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        found = Shelf(Path(name) / "s", 8)
+        pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+        with found.writing() as filler:
+            for n in range(6):
+                filler.append([f"{n:064x}"], pictures[n : n + 1])
+        data = found.journal.read_bytes()
+        found.journal.write_bytes(data[: max(len(data) - cut, 0)])
+        whole = max(len(data) - cut, 0) // (len(data) // 6)
+        assert len(found.rows()) == whole
+        with found.writing() as filler:
+            filler.append(["f" * 64], pictures[5:])
+        assert found.rows()["f" * 64] == whole
+        assert np.array_equal(found.mapped(whole + 1).array, pictures[[*range(whole), 5]])
+        assert found.damaged() == []
+
+
+def test_other_bytes_than_were_written_are_found_by_verifying(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 5)
+    stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    with shelf(tmp_path / "c").pixels.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff\x00\xff")
+    with pytest.raises(IntegrityError, match="5 images are not what was written"):
+        stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+
+
+def test_a_disk_without_room_is_told_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    with pytest.raises(RunError, match=r"3 decoded images take 0\.00 GB, the disk has 0\.00 GB left"):
+        stored(Wanted(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c"))
+
+
+def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "BATCH", 4)
+    paths, calls, sync = folder(tmp_path / "i", 12), iter(range(100)), os.fdatasync
+
+    def full(handle: int) -> None:
+        if next(calls) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+    with pytest.raises(RunError, match=r"No space left on device\. Make room and start again"):
+        stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    assert len(shelf(tmp_path / "c").rows()) == 8
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+    assert found.decoded == 4
+    assert_right(found, paths)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"")
+    with pytest.raises(RunError, match="Name a folder that can be written"):
+        stored(Wanted(folder(tmp_path / "i", 2), RECIPE, tmp_path / "c"))
