@@ -1,0 +1,89 @@
+"""`cxrbench compare A B ...`: is one better than the other, on the same images?"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cxrbench.cli.options import Choices, Out, VariantName, pairs
+from cxrbench.errors import NotApplicableError, SpecError
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Two measured models, or more to rank them; globs and `all`."),
+    ],
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")
+    ] = None,
+    protocol: Annotated[
+        Literal["zero-shot", "linear-probe"] | None,
+        typer.Option("--protocol", help="[default: each that was measured]"),
+    ] = None,
+    shots: Annotated[int | None, typer.Option("--shots", "-k", help="[default: each that was measured]")] = None,
+    group: Annotated[str, typer.Option("--group", help="Label group.")] = "all",
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")
+    ] = None,
+    metric: Annotated[
+        Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"],
+        typer.Option("--metric", help="What is compared."),
+    ] = "balanced_accuracy",
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Compare records of made images or weights instead of measured ones.")
+    ] = False,
+    form: Annotated[
+        Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")
+    ] = "terminal",
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure", help="Write the critical-difference diagram of three or more models: SVG, PNG or PDF."
+        ),
+    ] = None,
+    out: Out = Path("results"),
+) -> None:
+    """Compare models on the same images: paired intervals and tests for two, ranks for more.
+
+    Everything is computed from the records and predictions below --out; no model runs.
+    """
+    from cxrbench import catalog
+    from cxrbench.record import read_records
+    from cxrbench.verdict.compare import Comparison
+    from cxrbench.verdict.compare import compare as compared
+    from cxrbench.verdict.figure import checked_path, write_diagram
+    from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
+    from cxrbench.verdict.render import render
+    from cxrbench.verdict.selection import Asked, select
+
+    if figure is not None:
+        checked_path(figure)
+    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
+    records, foreign = read_records(out)
+    if foreign:
+        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+    asked = Asked(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
+    found, refused = list[Comparison | Leaderboard](), list[NotApplicableError]()
+    for selected in select(records, asked):
+        try:
+            found.append((compared if len(selected.models) == 2 else leaderboard)(out, selected, metric))
+        except NotApplicableError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for reason in refused:
+        typer.echo(f"cxrbench: {reason}", err=True)
+    if figure is not None:
+        boards = [board for board in found if isinstance(board, Leaderboard)]
+        if len(boards) != 1:
+            settings = "; ".join(str(part.setting) for part in found)
+            raise SpecError(
+                f"--figure draws one setting of three or more models, and there are {len(boards)} ({settings}); "
+                "choose with --protocol, --shots and --prompts"
+            )
+        write_diagram(boards[0], figure)
+    typer.echo(render(found, "json" if as_json else form), nl=False)

@@ -1,0 +1,139 @@
+"""How far a cell's number would move with other test images, and how far it moves over its folds."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.evaluate.statistics.counts import Metric, statistic
+from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
+from cxrbench.index import IntArray
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+MOST_UNDEFINED = 0.05  # share of resamples in which a class may be absent before the rest says too little
+
+FEW = 5
+
+RANGES: dict[Metric, tuple[float, float]] = {
+    "balanced_accuracy": (0, 1),
+    "accuracy": (0, 1),
+    "macro_auroc": (0, 1),
+    "macro_f1": (0, 1),
+    "kappa": (-1, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with its 95 % interval over test units, its training rows taken as they were drawn.
+
+    `error` is the bootstrap's standard error. `low`, `high` and `error` are None where no interval can be given;
+    `reason` says why, or what to beware of in one that is given.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+    over: UnitKind
+    units: int
+    resamples: int
+    reason: str = ""
+
+
+FoldRelation = Literal["one fold", "one test set", "separate test sets", "overlapping test sets"]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldSpread:
+    """Standard deviation (ddof 0) of a number over folds; not a standard error of its mean.
+
+    Folds with `one test set` differ in their training draws alone; `overlapping test sets` share images, so neither
+    kind is a set of independent repetitions.
+    """
+
+    std: float | None
+    folds: int
+    relation: FoldRelation
+
+
+def interval(
+    metric: Metric,
+    folds: Sequence[ScoredRows],
+    over: UnitKind,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """The interval of the metric's mean over folds; a unit drawn is drawn with its rows in all folds.
+
+    Units are drawn within classes (see `strata`). Raises DataError for folds that do not fit together.
+    """
+    stratum = strata(folds)
+    units = int((stratum >= 0).sum())
+    found = statistic(metric, folds, len(stratum))
+    rare, fewest = rarest_class(folds)
+    if fewest < 2:
+        estimate = None if np.isnan(found.estimate) else found.estimate
+        reason = f"class {rare} has {fewest} {over}s in a fold: nothing to draw from"
+        return Interval(estimate, None, None, None, over, units, 0, reason)
+    values = replicates([found], stratum, resamples, rng)[0]
+    given = around(found.estimate, values, RANGES[metric], over, units)
+    few = _few(folds, over) if metric != "macro_auroc" else ""
+    return replace(given, reason=given.reason or few)
+
+
+def _few(folds: Sequence[ScoredRows], over: UnitKind) -> str:
+    """A warning where hardly any unit is wrong, or right: the spread of so few is itself poorly known."""
+    unit, right = (np.concatenate(p) for p in zip(*((f.unit, f.predictions == f.labels) for f in folds), strict=True))
+    for what, chosen in (("wrong", ~right), ("right", right)):
+        number = len(np.unique(unit[chosen]))
+        if number < FEW:
+            return f"only {number} {over}s are {what}: the interval is likely too short"
+    return ""
+
+
+def around(
+    estimate: float, values: NDArray[np.float64], bounds: tuple[float, float], over: UnitKind, units: int
+) -> Interval:
+    """The interval from replicates: normal on the logit scale between the bounds, with their standard deviation.
+
+    Chosen by coverage over percentile and BCa intervals, which miss near the bounds and with few units (docs/statistics
+    has the figures). An estimate on a bound, or replicates that are all equal, give no interval.
+    """
+    defined = values[~np.isnan(values)]
+    lost = 1 - len(defined) / len(values)
+    low, high = bounds
+    if lost > MOST_UNDEFINED or np.isnan(estimate):
+        reason = f"a class was absent from {lost:.0%} of the resamples" if lost else "a fold has no such number"
+        return Interval(None if np.isnan(estimate) else estimate, None, None, None, over, units, len(values), reason)
+    error = float(defined.std())
+    if not low < estimate < high or error == 0:
+        reason = f"every resample gives {estimate:g}: more {over}s are needed to see an error"
+        return Interval(estimate, None, None, None, over, units, len(values), reason)
+    share = (estimate - low) / (high - low)
+    reach = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2) * error / ((high - low) * share * (1 - share))
+    centre = np.log(share / (1 - share))
+    ends = low + (high - low) / (1 + np.exp(-(centre + np.array([-reach, reach]))))
+    return Interval(estimate, float(ends[0]), float(ends[1]), error, over, units, len(values))
+
+
+def fold_spread(values: Sequence[float | None], images: Sequence[IntArray]) -> FoldSpread:
+    """Spread of a number over folds whose test images are numbered alike; None as soon as one fold has no number."""
+    present = [value for value in values if value is not None]
+    std = statistics.pstdev(present) if len(present) == len(values) else None
+    return FoldSpread(std, len(values), relation(images))
+
+
+def relation(images: Sequence[IntArray]) -> FoldRelation:
+    """How the test sets (image numbers, one array a fold) of a cell's folds relate."""
+    sets = [frozenset(fold.tolist()) for fold in images]
+    if len(sets) == 1:
+        return "one fold"
+    if len(set(sets)) == 1:
+        return "one test set"
+    return "separate test sets" if len(frozenset().union(*sets)) == sum(map(len, sets)) else "overlapping test sets"

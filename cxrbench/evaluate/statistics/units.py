@@ -1,0 +1,67 @@
+"""What is drawn anew: patients where they are known, else images, each with all its rows in all folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import DataError
+from cxrbench.evaluate.metrics import checked
+from cxrbench.index import IntArray
+
+FloatArray = NDArray[np.floating[Any]]
+UnitKind = Literal["patient", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """One fold's test rows: unit (n,) numbers the patient or image of each row, labels (n,), scores (n, C).
+
+    A unit has the same number in every fold. Higher scores are likelier.
+    """
+
+    unit: IntArray
+    labels: IntArray
+    scores: FloatArray
+
+    def __post_init__(self) -> None:
+        checked(self.scores, self.labels)
+        if self.unit.shape != self.labels.shape or self.unit.min() < 0:
+            raise DataError(f"units {self.unit.shape} do not number the {len(self.labels)} rows from 0 on")
+
+    @property
+    def predictions(self) -> IntArray:
+        """The class of the highest score (n,); the first of equal ones."""
+        return self.scores.argmax(axis=1)
+
+
+def check_same_classes(folds: Sequence[ScoredRows]) -> None:
+    """Nothing, or DataError: no folds, or folds with different numbers of classes."""
+    if len({fold.scores.shape[1] for fold in folds}) != 1:
+        raise DataError("statistics need at least one fold, and the same classes in all of them")
+
+
+def strata(folds: Sequence[ScoredRows]) -> IntArray:
+    """The stratum (U,) that each unit is drawn in: the class that most of its rows carry, the first of equal ones.
+
+    A stratum of one unit could only be drawn as it is; such units join the largest stratum. A unit without a row has
+    stratum -1 and is never drawn. Raises DataError for folds that do not fit.
+    """
+    check_same_classes(folds)
+    unit, labels = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("unit", "labels"))
+    n_units, n_classes = int(unit.max()) + 1, folds[0].scores.shape[1]
+    carried = np.bincount(unit * n_classes + labels, minlength=n_units * n_classes).reshape(n_units, n_classes)
+    stratum = np.where(carried.any(axis=1), carried.argmax(axis=1), -1)
+    sizes = np.bincount(stratum[stratum >= 0], minlength=n_classes)
+    stratum[np.isin(stratum, np.flatnonzero(sizes == 1))] = sizes.argmax()
+    return stratum
+
+
+def rarest_class(folds: Sequence[ScoredRows]) -> tuple[int, int]:
+    """The class that fewest units carry in any one fold, and how many do: below two no interval can be drawn."""
+    check_same_classes(folds)
+    n_classes = folds[0].scores.shape[1]
+    counts = np.array([[len(np.unique(f.unit[f.labels == c])) for c in range(n_classes)] for f in folds]).min(axis=0)
+    return int(counts.argmin()), int(counts.min())

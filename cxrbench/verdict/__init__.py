@@ -1,0 +1,1 @@
+"""What records and their predictions allow to be said; loads no torch."""

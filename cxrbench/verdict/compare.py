@@ -1,0 +1,154 @@
+"""Two models, task by task on the same images: is one better, and could these test sets show it?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.statistics.counts import Metric
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, around
+from cxrbench.evaluate.statistics.paired import Difference, Pair, difference, holm, sign_flip_p
+from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.verdict.cell import CellNumber, cell_number, seeded
+from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.selection import Selected, Setting, why_not_paired
+
+ALPHA = 0.05
+Verdict = Literal["a", "b", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDifference:
+    """One task: both models' numbers and their paired difference, A minus B.
+
+    `p_holm` and `mcnemar_holm` are adjusted over the tasks of the setting; `verdict` is by `p_holm` at 5 %.
+    """
+
+    task: str
+    a: CellNumber
+    b: CellNumber
+    difference: Difference
+    p_holm: float
+    mcnemar_holm: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which model is better on this task after correction, if any."""
+        if self.p_holm >= ALPHA or not self.difference.interval.estimate:
+            return "undecided"
+        return "a" if self.difference.interval.estimate > 0 else "b"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models in one setting; `refused` maps tasks that cannot be compared to the reasons.
+
+    `mean` is the unweighted mean of the differences over tasks, with its interval over test units of these tasks.
+    `sign_flip` asks whether it would hold on other tasks: one p from as many values as there are tasks, None for one.
+    """
+
+    setting: Setting
+    variant: str
+    synthetic: bool
+    metric: Metric
+    a: str
+    b: str
+    tasks: tuple[TaskDifference, ...]
+    mean: Interval
+    sign_flip: float | None
+    refused: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+
+def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESAMPLES) -> Comparison:
+    """The comparison of the two models of a setting from their predictions below the results folder.
+
+    Raises NotApplicableError with the reasons where no task can be compared, DataError and IntegrityError for
+    predictions that are gone or changed.
+    """
+    pairs, refused = paired_cells(out, selected)
+    first = pairs[0][0].record
+    found = [cells_difference(*pair, metric, resamples) for pair in pairs]
+    adjusted = holm([d.p for d in found]), holm([d.mcnemar.p for d in found])
+    tasks = [
+        TaskDifference(
+            a.record.data.task, cell_number(a, metric, resamples), cell_number(b, metric, resamples), d, p, p_mcnemar
+        )
+        for (a, b), d, p, p_mcnemar in zip(pairs, found, *adjusted, strict=True)
+    ]
+    return Comparison(
+        selected.setting,
+        first.variant,
+        first.synthetic,
+        metric,
+        selected.models[0],
+        selected.models[1],
+        tuple(tasks),
+        _mean(found),
+        _over_tasks(found, pairs, metric),
+        refused,
+        (*selected.notes, *_notes(pairs)),
+    )
+
+
+def paired_cells(
+    out: Path, selected: Selected
+) -> tuple[list[tuple[ScoredCell, ScoredCell]], dict[str, tuple[str, ...]]]:
+    """Cells of two models that can be paired, in the order of tasks, and the reasons where they cannot.
+
+    Raises NotApplicableError where none can.
+    """
+    (a, b), pairs, refused = selected.models, [], {}
+    for task, row in selected.records.items():
+        absent = [model for model in (a, b) if model not in row]
+        if absent:
+            refused[task] = tuple(f"no record of {model}" for model in absent)
+            continue
+        cells = read_cell(out, row[a]), read_cell(out, row[b])
+        reasons = why_not_paired(*cells)
+        if reasons:
+            refused[task] = reasons
+        else:
+            pairs.append(cells)
+    if not pairs:
+        told = "; ".join(f"{task}: {', '.join(reasons)}" for task, reasons in refused.items())
+        raise NotApplicableError(f"{a} and {b} cannot be compared ({selected.setting}): {told}")
+    return pairs, refused
+
+
+def cells_difference(a: ScoredCell, b: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Difference:
+    """The paired difference of two cells that can be paired; the same for the same records and order."""
+    rng = seeded(a.record.id, b.record.id, metric)
+    return difference(metric, Pair(a.folds, b.folds, a.over), rng, resamples)
+
+
+def _mean(found: Sequence[Difference]) -> Interval:
+    """Over tasks whose images are taken as drawn independently."""
+    estimates = [d.interval.estimate for d in found]
+    estimate = float("nan") if None in estimates else float(np.mean([e for e in estimates if e is not None]))
+    over: UnitKind = "patient" if all(d.interval.over == "patient" for d in found) else "image"
+    values = np.mean([d.replicates for d in found], axis=0)
+    return around(estimate, values, (-1, 1), over, sum(d.interval.units for d in found))
+
+
+def _over_tasks(
+    found: Sequence[Difference], pairs: Sequence[tuple[ScoredCell, ScoredCell]], metric: Metric
+) -> float | None:
+    estimates = [d.interval.estimate for d in found if d.interval.estimate is not None]
+    if len(estimates) < 2:
+        return None
+    ids = [cell.record.id for pair in pairs for cell in pair]
+    return sign_flip_p(estimates, seeded("sign flips over tasks", metric, *ids))
+
+
+def _notes(pairs: Sequence[tuple[ScoredCell, ScoredCell]]) -> Iterator[str]:
+    for a, b in pairs:
+        task = a.record.data.task
+        if a.record.code.sources != b.record.code.sources:
+            yield f"{task}: the records are from two states of the code"
+        sources = {cell.record.prompts.source for cell in (a, b) if cell.record.prompts is not None}
+        if len(sources) > 1:
+            yield f"{task}: one model is scored by prompts, the other by class vectors of its own"

@@ -1,0 +1,89 @@
+"""The predictions beside a record, read back and numbered for the statistics."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench import digest
+from cxrbench.errors import DataError, IntegrityError
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
+from cxrbench.index import IntArray
+from cxrbench.record import Record, record_path
+
+ABOUT = ("sex", "age", "view")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCell:
+    """A record with its test rows, one entry a fold.
+
+    `units` name the patients, where those of all rows are known, or else the images; `images` all test images. Both are
+    sorted, and their numbers are those in `folds` and in `image` (per fold, (n,)). `about` says of every image in
+    `images` its sex (F, M), age (whole years) and view (AP, PA), None where the label tables do not tell.
+    """
+
+    record: Record
+    folds: tuple[ScoredRows, ...]
+    over: UnitKind
+    units: tuple[str, ...]
+    images: tuple[str, ...]
+    image: tuple[IntArray, ...]
+    about: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+
+
+def read_cell(out: Path, record: Record) -> ScoredCell:
+    """The record's predictions below the results folder.
+
+    Raises DataError where the file is gone, IntegrityError where it is not the one that the record was written with.
+    """
+    path = record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: no predictions ({error.strerror}); run the cell again to write them") from error
+    if digest.of_bytes(content) != record.predictions_sha256:
+        raise IntegrityError(
+            f"{path}: is not the file that record {record.id} names: its digest differs. Delete both and run again."
+        )
+    return _scored(record, content)
+
+
+def _scored(record: Record, content: bytes) -> ScoredCell:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(content))
+    classes = [f"score: {label}" for label in record.data.labels]
+    absent = {"fold", "image", "label", *classes} - set(table.column_names)
+    if absent:
+        raise IntegrityError(f"{record.predictions}: has no column {', '.join(sorted(absent))}")
+    column = {name: table[name].to_numpy() for name in ("fold", "image", "label", *classes)}
+    images, image = _numbered(column["image"])
+    known = "patient" in table.column_names and table["patient"].null_count == 0
+    units, unit = _numbered(table["patient"].to_numpy()) if known else (images, image)
+    scores = np.stack([column[name] for name in classes], axis=1)
+    places = [np.flatnonzero(column["fold"] == fold.fold) for fold in record.folds]
+    return ScoredCell(
+        record,
+        tuple(ScoredRows(unit[rows], column["label"][rows].astype(np.int64), scores[rows]) for rows in places),
+        "patient" if known else "image",
+        units,
+        images,
+        tuple(image[rows] for rows in places),
+        {name: _of_images(table[name].to_pylist(), image) for name in ABOUT if name in table.column_names},
+    )
+
+
+def _of_images(values: list[str | None], image: IntArray) -> tuple[str | None, ...]:
+    """The value of each image, from those of its rows, which are alike."""
+    return tuple(values[row] for row in np.unique(image, return_index=True)[1])
+
+
+def _numbered(names: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
+    """Sorted distinct names, and the place of each row's among them."""
+    distinct, place = np.unique(names.astype(str), return_inverse=True)
+    return tuple(distinct.tolist()), place.astype(np.int64)

@@ -1,0 +1,196 @@
+"""Which records answer a comparison: one for each model and task of a setting, and why others may not."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cxrbench import catalog
+from cxrbench.comparable import flaws
+from cxrbench.errors import DataError, SpecError
+from cxrbench.record import Protocol, Record
+from cxrbench.settings import Variant
+from cxrbench.verdict.predictions import ScoredCell
+
+PROTOTYPES = "prototypes"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Setting:
+    """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words."""
+
+    protocol: Protocol
+    shots: int | None
+    group: str
+    prompts: str | None
+
+    def __str__(self) -> str:
+        told = [self.protocol, f"K = {self.shots}" if self.shots else "", f"group {self.group}"]
+        return ", ".join(filter(None, [*told, f"prompts {self.prompts}" if self.prompts else ""]))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The words of a question; None stands for every group, protocol, number of shots or prompt set measured."""
+
+    models: Sequence[str]
+    variant: Variant
+    tasks: Sequence[str] = ("all",)
+    group: str | None = "all"
+    protocol: Protocol | None = None
+    shots: int | None = None
+    prompts: str | None = None
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The records of one setting by task and model, in the order asked for, with what is worth knowing about them."""
+
+    setting: Setting
+    models: tuple[str, ...]
+    records: Mapping[str, Mapping[str, Record]]
+    notes: tuple[str, ...] = field(default=())
+
+
+def select(records: Iterable[Record], asked: Asked) -> list[Selected]:
+    """The records of every setting in which at least two of the models were measured.
+
+    Only records of the variant, and either only made or only measured ones, are taken. Of several records of a cell the
+    newest sound one counts, which is noted. Raises SpecError for a model or task that was not measured, or fewer than
+    two models, DataError where no setting is left.
+    """
+    fitting = of_variant(list(records), asked)
+    models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
+    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
+    if len(models) < 2:
+        raise SpecError(f"a comparison needs two models; {', '.join(asked.models)} is only {models[0]}")
+    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+    found = [_selected(setting, models, tasks, fitting) for setting in sorted(_settings(fitting), key=str)]
+    shared = [s for s in found if len({model for row in s.records.values() for model in row}) > 1]
+    if not shared:
+        raise DataError(
+            f"no two of {', '.join(models)} were measured in one setting (group {asked.group}, variant "
+            f"{asked.variant.name}); there is: {'; '.join(str(s.setting) for s in found) or 'nothing'}"
+        )
+    return shared
+
+
+def every_setting(records: Sequence[Record]) -> list[Selected]:
+    """What was measured, setting by setting, however few models there are; the records are of one variant and kind.
+
+    Of several records of a cell the newest sound one counts, which is noted.
+    """
+    models = sorted({r.model.name for r in records})
+    tasks = in_order({r.data.task for r in records})
+    settings = sorted(_settings(records), key=lambda s: (s.protocol, s.group, s.shots or 0, s.prompts or ""))
+    return [_selected(setting, models, tasks, records) for setting in settings]
+
+
+def of_variant(records: Sequence[Record], asked: Asked) -> list[Record]:
+    """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
+    of_kind = [r for r in records if r.synthetic == asked.synthetic]
+    if records and not of_kind:
+        other = "measured: leave out --synthetic" if asked.synthetic else "of made weights or images: --synthetic"
+        raise DataError(f"all {len(records)} records are {other}")
+    fitting = [r for r in of_kind if r.variant_digest == asked.variant.digest]
+    if not fitting:
+        there = ", ".join(sorted({r.variant for r in of_kind})) or "none at all"
+        raise DataError(f"there is no record of variant {asked.variant.name}; there are records of: {there}")
+    return fitting
+
+
+def in_order(tasks: set[str]) -> list[str]:
+    """Tasks in the paper's order, then the others by name."""
+    paper = [name for name in catalog.task_files() if name in tasks]
+    return [*paper, *sorted(tasks - set(paper))]
+
+
+def is_asked(record: Record, asked: Asked) -> bool:
+    """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at."""
+    how = record.protocol
+    return (
+        asked.group in (None, record.data.group)
+        and asked.protocol in (None, how.protocol)
+        and asked.shots in (None, how.shots)
+        and (
+            asked.prompts is None or (how.protocol == "zero-shot" and prompt_set(record) in (asked.prompts, PROTOTYPES))
+        )
+    )
+
+
+def prompt_set(record: Record) -> str | None:
+    """The name of its prompt set, `prototypes` for class vectors of the model's own, None for a probe."""
+    return None if record.prompts is None else record.prompts.set
+
+
+def _settings(records: Sequence[Record]) -> set[Setting]:
+    """All settings; prototypes are one of their own only where they meet no prompts."""
+    found = {Setting(r.protocol.protocol, r.protocol.shots, r.data.group, prompt_set(r)) for r in records}
+    worded = {s.protocol for s in found if s.prompts not in (None, PROTOTYPES)}
+    return {s for s in found if s.prompts != PROTOTYPES or s.protocol not in worded}
+
+
+def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], records: Sequence[Record]) -> Selected:
+    chosen: dict[str, dict[str, Record]] = {}
+    notes = []
+    for task in tasks:
+        for model in models:
+            of_cell = [r for r in records if (r.data.task, r.model.name) == (task, model) and _fits(r, setting)]
+            if not of_cell:
+                continue
+            best = max(of_cell, key=lambda r: (not flaws(r), r.runtime.started, r.id))
+            chosen.setdefault(task, {})[model] = best
+            notes += [f"{model}, {task}: {flaw}" for flaw in flaws(best)]
+            if len(of_cell) > 1:
+                notes.append(f"{model}, {task}: {len(of_cell) - 1} older records of the same cell are not used")
+    return Selected(setting, tuple(models), chosen, tuple(notes))
+
+
+def _fits(record: Record, setting: Setting) -> bool:
+    own = (record.protocol.protocol, record.protocol.shots, record.data.group)
+    return own == (setting.protocol, setting.shots, setting.group) and prompt_set(record) in (
+        setting.prompts,
+        PROTOTYPES,
+    )
+
+
+def why_not_paired(a: ScoredCell, b: ScoredCell) -> tuple[str, ...]:
+    """Reasons against setting one cell beside the other, none where both score the same images in the same way."""
+    return (*_other_protocol(a.record, b.record), *_other_images(a, b))
+
+
+def _other_protocol(a: Record, b: Record) -> Iterator[str]:
+    checks = (
+        ("tasks", a.data.task, b.data.task),
+        ("variants", a.variant_digest, b.variant_digest),
+        ("splits", a.data.split, b.data.split),
+        ("split digests", a.data.partition_digest, b.data.partition_digest),
+        ("groups", a.data.group, b.data.group),
+        ("labels", a.data.labels, b.data.labels),
+        ("scored parts", a.protocol.part, b.protocol.part),
+        ("protocols", a.protocol.protocol, b.protocol.protocol),
+        ("shots", a.protocol.shots, b.protocol.shots),
+        ("made and measured numbers", a.synthetic, b.synthetic),
+    )
+    yield from (f"other {what}: {_short(one)} and {_short(two)}" for what, one, two in checks if one != two)
+    words = [r.prompts for r in (a, b) if r.prompts is not None and r.prompts.source == "prompts"]
+    if len({(told.set, told.digest) for told in words}) > 1:
+        yield f"other prompts: {' and '.join(f'{told.set} {told.digest[:8]}' for told in words)}"
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text[:8] if len(text) == 64 and " " not in text else text
+
+
+def _other_images(a: ScoredCell, b: ScoredCell) -> Iterator[str]:
+    if a.images != b.images:
+        one, two = len(set(a.images) - set(b.images)), len(set(b.images) - set(a.images))
+        yield f"other test images: {one} only of {a.record.model.name}, {two} only of {b.record.model.name}"
+        return
+    tests = [[fold.test_digest for fold in cell.record.folds] for cell in (a, b)]
+    if len(tests[0]) == len(tests[1]) and tests[0] != tests[1]:
+        yield "their folds test other images"
+    if a.record.data.contents_digest != b.record.data.contents_digest:
+        yield "the image files had other bytes"
+    if a.over != b.over or a.units != b.units:
+        yield "patients are known in one record and not, or otherwise, in the other"

@@ -1,0 +1,308 @@
+"""Comparisons from records and predictions: what may be set side by side, and what comes of it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_predictions import LABELS, scored_fold, written
+from typer.testing import CliRunner, Result
+
+from cxrbench import catalog
+from cxrbench.bench.predictions import FoldScores
+from cxrbench.cli.main import app
+from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
+from cxrbench.record import Record, read_records, record_path
+from cxrbench.verdict.cell import cell_calibration, cell_numbers
+from cxrbench.verdict.compare import Comparison, compare
+from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
+from cxrbench.verdict.predictions import read_cell
+from cxrbench.verdict.selection import Asked, select
+
+RESAMPLES = 500
+TASKS = ("rsna", "siim", "covid")
+SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.2}
+
+
+def folds(skill: float, seed: int, **how: Any) -> list[FoldScores]:
+    return [scored_fold(skill, seed, number=k, noise=int(10 * skill) + k, **how) for k in range(2)]
+
+
+def results(out: Path, models: Sequence[str] = ("good", "fair"), **changes: Any) -> list[Record]:
+    return [
+        written(out, model, folds(SKILL[model], seed), data__task=task, **changes)
+        for seed, task in enumerate(TASKS)
+        for model in models
+    ]
+
+
+def asked(*models: str, **how: Any) -> Asked:
+    return Asked(models, catalog.load_variant("paper-code"), **how)
+
+
+def compared(out: Path, *models: str, **how: Any) -> Comparison:
+    (selected,) = select(read_records(out)[0], asked(*models, **how))
+    return compare(out, selected, "balanced_accuracy", RESAMPLES)
+
+
+def board(out: Path, *models: str, **how: Any) -> Leaderboard:
+    (selected,) = select(read_records(out)[0], asked(*models, **how))
+    return leaderboard(out, selected, "balanced_accuracy", RESAMPLES)
+
+
+def cli(*words: str) -> Result:
+    return CliRunner().invoke(app, ["compare", *words])
+
+
+def mean(record: Record) -> float:
+    return float(np.mean([fold.metrics["balanced_accuracy"] for fold in record.folds]))
+
+
+def test_two_models_are_told_apart_on_every_task(tmp_path: Path) -> None:
+    records = results(tmp_path)
+    found = compared(tmp_path, "good", "fair")
+    assert [task.task for task in found.tasks] == ["siim", "rsna", "covid"]  # the paper's order
+    for task in found.tasks:
+        a, b = (next(r for r in records if r.data.task == task.task and r.model.name == m) for m in ("good", "fair"))
+        assert task.a.interval.estimate == pytest.approx(mean(a))
+        assert task.difference.interval.estimate == pytest.approx(mean(a) - mean(b))
+        assert task.difference.interval.low > 0  # type: ignore[operator]
+        assert (task.verdict, task.a.spread.relation, task.a.spread.folds) == ("a", "one test set", 2)
+        assert task.p_holm >= task.difference.p
+    assert found.mean.estimate == pytest.approx(np.mean([t.difference.interval.estimate for t in found.tasks]))
+    assert found.sign_flip == 2 / 2**3
+    assert compared(tmp_path, "fair", "good").tasks[0].verdict == "b"
+
+
+def test_equal_records_give_equal_figures(tmp_path: Path) -> None:
+    results(tmp_path)
+    one, two = (cli("good", "fair", "--out", str(tmp_path), "--json").stdout for _ in range(2))
+    assert one == two
+    both = read_records(tmp_path)[0][0]
+    alone, among = (cell_numbers(read_cell(tmp_path, both), m, RESAMPLES) for m in (["kappa"], ["accuracy", "kappa"]))  # type: ignore[arg-type]
+    assert alone["kappa"] == among["kappa"]
+
+
+def test_patients_are_the_units_where_all_are_known(tmp_path: Path) -> None:
+    scored = folds(3.0, 1), folds(1.5, 1)
+    patients = {image: f"patient{i // 3}" for i, image in enumerate(scored[0][0].ids)}
+    records = [written(tmp_path, m, f, patients) for m, f in zip(("good", "fair"), scored, strict=True)]
+    (task,) = compared(tmp_path, "good", "fair").tasks
+    assert (task.difference.interval.over, task.difference.interval.units) == ("patient", 40)
+    some = dict(list(patients.items())[1:])
+    cell = read_cell(tmp_path, written(tmp_path, "poor", folds(0.2, 1), some))
+    assert (cell.over, len(cell.units)) == ("image", 120)
+    assert read_cell(tmp_path, records[0]).units[:2] == ("patient0", "patient1")
+
+
+def refusal(out: Path, **changes: Any) -> str:
+    """Why `good` and a `fair` with these changes are not compared."""
+    written(out, "good", folds(3.0, 1))
+    written(out, "fair", changes.pop("folds", folds(1.5, 1)), **changes)
+    with pytest.raises(NotApplicableError) as error:
+        compared(out, "good", "fair")
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data__partition_digest": "9" * 64}, "other split digests"),
+        ({"data__split": "gloria"}, "other splits"),
+        ({"data__contents_digest": "9" * 64}, "the image files had other bytes"),
+        ({"data__labels": LABELS[::-1]}, "other labels"),
+        ({"protocol__part": "train"}, "other scored parts"),
+    ],
+)
+def test_other_data_are_never_compared(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    assert reason in refusal(tmp_path, **changes)
+
+
+def test_other_images_are_never_compared(tmp_path: Path) -> None:
+    fewer = [scored_fold(1.5, 1, number=k, images=50) for k in range(2)]
+    digest = {"data__partition_digest": written(tmp_path, "good", folds(3.0, 1)).data.partition_digest}
+    told = refusal(tmp_path, folds=fewer, **digest)
+    assert "other test images: 20 only of good, 0 only of fair" in told
+
+
+def zero_shot(name: str, digest: str, source: str = "prompts") -> dict[str, Any]:
+    return {
+        "protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0},
+        "prompts": {"set": name, "digest": digest * 64, "source": source},
+    }
+
+
+def test_other_prompts_of_one_name_are_refused_and_prototypes_are_noted(tmp_path: Path) -> None:
+    written(tmp_path, "good", folds(3.0, 1), **zero_shot("mine", "1"))
+    written(tmp_path, "fair", folds(1.5, 1), **zero_shot("mine", "2"))
+    with pytest.raises(NotApplicableError, match="other prompts: mine 11111111 and mine 22222222"):
+        compared(tmp_path, "good", "fair")
+    written(tmp_path, "poor", folds(0.2, 1), **zero_shot("prototypes", "3", "prototypes"))
+    found = compared(tmp_path, "good", "poor")
+    assert found.setting.prompts == "mine"
+    assert "class vectors of its own" in found.notes[-1]
+
+
+def test_prompt_sets_and_shots_are_settings_of_their_own(tmp_path: Path) -> None:
+    for model, skill in (("good", 3.0), ("fair", 1.5)):
+        for words in ("names", "ensemble"):
+            written(tmp_path, model, folds(skill, 1), **zero_shot(words, words[0].replace("n", "a")))
+        for shots in (1, 16):
+            written(tmp_path, model, folds(skill, 1), protocol__shots=shots)
+    records = read_records(tmp_path)[0]
+    assert len(select(records, asked("good", "fair"))) == 4
+    assert [s.setting.shots for s in select(records, asked("good", "fair", shots=1))] == [1]
+    assert [s.setting.prompts for s in select(records, asked("good", "fair", prompts="names"))] == ["names"]
+    with pytest.raises(DataError, match="no two of"):
+        select(records, asked("good", "fair", shots=8))
+
+
+def test_variants_and_made_records_never_meet_others(tmp_path: Path) -> None:
+    written(tmp_path, "good", folds(3.0, 1))
+    written(tmp_path, "fair", folds(1.5, 1), variant="cxrbench-v1")
+    with pytest.raises(SpecError, match="no measured model 'fair'"):
+        compared(tmp_path, "good", "fair")
+    written(tmp_path, "poor", folds(0.2, 1), model__synthetic=True)
+    with pytest.raises(SpecError, match="no measured model 'poor'"):
+        compared(tmp_path, "good", "poor")
+    with pytest.raises(DataError, match="there are records of: paper-code"):
+        select(read_records(tmp_path)[0], Asked(["poor"], catalog.load_variant("phantom"), synthetic=True))
+
+
+def test_made_records_are_compared_on_request_and_marked(tmp_path: Path) -> None:
+    results(tmp_path, data__synthetic=True)
+    refused = cli("good", "fair", "--out", str(tmp_path))
+    assert isinstance(refused.exception, DataError)
+    assert "--synthetic" in str(refused.exception)
+    shown = cli("good", "fair", "--out", str(tmp_path), "--synthetic", "--format", "markdown").stdout
+    assert shown.startswith("## PHANTOM, made images or weights, no result: good and fair")
+    assert json.loads(cli("good", "fair", "--out", str(tmp_path), "--synthetic", "--json").stdout)[0]["synthetic"]
+
+
+def test_predictions_that_changed_or_went_are_noticed(tmp_path: Path) -> None:
+    record = written(tmp_path, "good", folds(3.0, 1))
+    path = record_path(tmp_path, "rsna", "good", record.id).with_suffix(".parquet")
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="digest differs"):
+        read_cell(tmp_path, record)
+    path.unlink()
+    with pytest.raises(DataError, match="run the cell again"):
+        read_cell(tmp_path, record)
+
+
+def test_a_task_without_a_partner_is_told_and_the_newest_record_counts(tmp_path: Path) -> None:
+    results(tmp_path)
+    written(tmp_path, "good", folds(3.0, 5), data__task="vindr")
+    newer = written(tmp_path, "good", folds(2.0, 0), runtime__started="2026-02-01T00:00:00+00:00")
+    found = compared(tmp_path, "good", "fair")
+    assert found.refused == {"vindr": ("no record of fair",)}
+    assert newer.id in [task.a.record for task in found.tasks]
+    assert any("good, rsna: 1 older record" in note for note in found.notes)
+
+
+def test_three_models_are_ranked(tmp_path: Path) -> None:
+    results(tmp_path, tuple(SKILL))
+    found = board(tmp_path, "poor", "fair", "good")
+    assert found.models == ("good", "fair", "poor")
+    assert found.ranks.ranks.tolist() == [1, 2, 3]
+    assert found.values[0][0].estimate > found.values[0][1].estimate > found.values[0][2].estimate  # type: ignore[operator]
+    assert len(found.neighbours) == 6
+    assert {(p.better, p.worse) for p in found.neighbours} == {("good", "fair"), ("fair", "poor")}
+    assert found.untold == sum(p.p_holm >= 0.05 for p in found.neighbours) / 6
+    assert (found.rank_intervals[:, 0] <= found.ranks.ranks).all()
+
+
+def test_twins_cannot_be_told_apart(tmp_path: Path) -> None:
+    for seed, task in enumerate(TASKS):
+        for twin in range(3):
+            rows = [scored_fold(1.5, seed, number=0, noise=twin)]
+            written(tmp_path, f"twin{twin}", rows, data__task=task)
+    found = board(tmp_path, "twin*")
+    assert found.untold == 1
+    assert found.ranks.nemenyi.min() > 0.05
+
+
+def test_ranks_need_two_tasks_that_all_share(tmp_path: Path) -> None:
+    results(tmp_path)
+    written(tmp_path, "poor", folds(0.2, 0), data__task="rsna")
+    with pytest.raises(NotApplicableError, match="covid: no record of poor"):
+        board(tmp_path, "all")
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_the_diagram_is_drawn_the_same_each_time(ending: str, tmp_path: Path) -> None:
+    results(tmp_path, tuple(SKILL))
+    drawn = [tmp_path / f"{k}.{ending}" for k in range(2)]
+    for path in drawn:
+        assert cli("all", "--out", str(tmp_path), "--figure", str(path)).exit_code == 0
+    assert drawn[0].read_bytes() == drawn[1].read_bytes()
+    if ending == "svg":
+        assert all(model in drawn[0].read_text() for model in SKILL)
+
+
+def test_figures_of_nothing_to_draw_are_refused(tmp_path: Path) -> None:
+    results(tmp_path)
+    for words, reason in ((["--figure", "x.gif"], ".svg"), (["--figure", str(tmp_path / "x.svg")], "three or more")):
+        refused = cli("good", "fair", "--out", str(tmp_path), *words)
+        assert isinstance(refused.exception, SpecError)
+        assert reason in str(refused.exception)
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_the_table_says_what_its_brackets_and_deviations_are(tmp_path: Path) -> None:
+    results(tmp_path)
+    text = cli("good", "fair", "--out", str(tmp_path)).stdout
+    assert "120 images" in text
+    assert "95 % intervals over test units, training rows as drawn" in text
+    assert "std over folds, no standard error" in text
+    assert "(2 and 2 folds, one test set)" in text
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_auroc", "macro_f1", "kappa"])
+def test_every_metric_is_compared(metric: str, tmp_path: Path) -> None:
+    results(tmp_path)
+    (found,) = json.loads(cli("good", "fair", "--out", str(tmp_path), "--metric", metric, "--json").stdout)
+    assert found["metric"] == metric
+    assert {task["verdict"] for task in found["tasks"]} == {"a"}
+
+
+def test_calibration_takes_scores_as_the_protocol_says(tmp_path: Path) -> None:
+    probe = read_cell(tmp_path, written(tmp_path, "good", folds(3.0, 1)))
+    assert len(cell_calibration(probe)) == 2
+    logits = [FoldScores(f.fold, f.ids, f.labels, np.log(f.scores) + 3) for f in folds(3.0, 1)]
+    words = read_cell(tmp_path, written(tmp_path, "good", logits, **zero_shot("names", "1")))
+    assert cell_calibration(words)[0].brier == pytest.approx(cell_calibration(probe)[0].brier)
+    fused = zero_shot("names", "1")
+    fused["protocol"]["standardised"] = True
+    with pytest.raises(NotApplicableError, match="no logits"):
+        cell_calibration(read_cell(tmp_path, written(tmp_path, "good", logits, **fused)))
+    with pytest.raises(DataError, match="no probabilities"):
+        cell_calibration(read_cell(tmp_path, written(tmp_path, "fair", logits)))
+
+
+def test_comparing_loads_no_torch(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    results(tmp_path, tuple(SKILL))
+    program = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom cxrbench.cli.main import app\n"
+        f"done = CliRunner().invoke(app, ['compare', 'all', '--out', {str(tmp_path)!r}])\n"
+        "assert done.exit_code == 0, done\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_its_help_loads_nothing_heavy() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom cxrbench.cli.main import app\n"
+        "assert 'balanced_accuracy' in CliRunner().invoke(app, ['compare', '--help']).stdout\n"
+        "assert not {'torch', 'pandas', 'scipy', 'matplotlib', 'statsmodels'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
