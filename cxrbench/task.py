@@ -27,6 +27,23 @@ class Patients(Facts):
     rule: str
 
 
+class Origin(Facts):
+    """Where images of a task come from, for what overlaps with other data sets and with pre-training.
+
+    `pool`: one word for the collection; `images` of the classes `classes` (all where none is named), of the whole data
+    set. `letters`: how model cards call the collection as pre-training data. `shares`: the collection's own `images`,
+    or no more than the `institution` with it. `known`: how well, by `source`.
+    """
+
+    pool: str
+    images: int = Field(ge=1)
+    classes: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
+    shares: Literal["images", "institution"] = "images"
+    known: Literal["recomputed", "published", "assumed"]
+    source: str
+
+
 class Printed(Facts):
     """The row of the paper's Table 1: images (or rows) and classes."""
 
@@ -76,8 +93,9 @@ class TaskSpec(Facts):
     """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
 
     `source` is a module of `cxrbench.data.sources`; `pool` says where the images come from, for contamination between
-    data sets. `folds`: `resplit` draws `test_percent` of the one table anew in every fold, `external-test` has fixed
-    train and test parts. `released_polarity`: what the released reader does to grey values, whatever the header says.
+    data sets, and `origins` says it for programs. `folds`: `resplit` draws `test_percent` of the one table anew in
+    every fold, `external-test` has fixed train and test parts. `released_polarity`: what the released reader does to
+    grey values, whatever the header says.
     `expected` counts a complete download; a difference is a note, not an error.
     """
 
@@ -88,6 +106,7 @@ class TaskSpec(Facts):
     licence: str
     get: str
     pool: str
+    origins: tuple[Origin, ...] = ()
     patients: Patients
     folds: Literal["resplit", "external-test"]
     test_percent: int = Field(0, ge=0, le=99)
@@ -107,6 +126,8 @@ class TaskSpec(Facts):
             raise ValueError("two labels have the same name")
         if "all" not in self.groups:
             raise ValueError("there must be a group 'all'")
+        if strange := {name for origin in self.origins for name in origin.classes} - set(names):
+            raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
         for group, members in self.groups.items():
             if len(members) < 2 or len(set(members)) != len(members) or not set(members) <= set(names):
                 raise ValueError(f"group {group!r} needs at least two distinct names out of {names}")

@@ -1,0 +1,119 @@
+"""`cxrbench check`: whether a number moved."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cxrbench.cli.options import Out
+from cxrbench.errors import DataError, IntegrityError
+
+if TYPE_CHECKING:
+    from cxrbench.record import Record
+    from cxrbench.regression.baseline import Baseline
+    from cxrbench.regression.verdicts import Finding
+
+MOVED = 1  # the exit code of a check that found something
+
+
+def check(
+    out: Out = Path("results"),
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Committed numbers. [default: baseline.toml in the results]")
+    ] = None,
+    against: Annotated[
+        Literal["both", "baseline", "paper"], typer.Option("--against", help="What records are held against.")
+    ] = "both",
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline from the records instead of checking them.")
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Let cells of the baseline without a record be; with --update, keep them.")
+    ] = False,
+    closeness: Annotated[
+        float | None,
+        typer.Option(
+            "--closeness",
+            min=0,
+            help="With --update: how far scores may differ on another machine, as a share of the largest. "
+            "[default: 0.0001]",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["table", "markdown", "junit", "json"], typer.Option("--format", "-f", help="Output format.")
+    ] = "table",
+    report: Annotated[
+        list[Path] | None,
+        typer.Option("--report", help="Also write a file, by its suffix .txt, .md, .xml (JUnit) or .json; repeatable."),
+    ] = None,
+) -> None:
+    """Hold records against the baseline, the paper's cells and their own predictions; exit 1 when a number moved."""
+    from cxrbench.regression.render import render, write
+
+    place = baseline or out / "baseline.toml"
+    records = _records(out)
+    if update:
+        _update(place, out, records, partial, closeness)
+        return
+    known = _baseline(place, needed=baseline is not None or against == "baseline") if against != "paper" else None
+    findings = _findings(out, records, known, paper=against != "baseline")
+    for path in report or ():
+        write(path, findings, partial=partial)
+    typer.echo(render(findings, form, partial=partial), nl=False)
+    _leave(findings, partial)
+
+
+def _records(out: Path) -> "list[Record]":
+    from cxrbench.record import read_records
+
+    records, foreign = read_records(out)
+    if foreign:
+        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+    return records
+
+
+def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
+    from cxrbench.regression.baseline import read_baseline
+
+    if path.is_file():
+        return read_baseline(path)
+    if needed:
+        raise DataError(f"{path}: there is no baseline. Make one from records that you trust: cxrbench check --update")
+    typer.echo(f"{path}: there is no baseline; cxrbench check --update makes one", err=True)
+    return None
+
+
+def _findings(out: Path, records: "list[Record]", known: "Baseline | None", *, paper: bool) -> "list[Finding]":
+    from cxrbench.regression.verdicts import against_baseline, against_paper, against_predictions
+
+    if not records and (known is None or not known.cells):
+        raise DataError(f"{out}: there are no records to check. `cxrbench run` writes them; --out says where they are.")
+    broken = against_predictions(out, records)
+    unsound = {found.record for found in broken}
+    sound = [record for record in records if record.id not in unsound]
+    kept = against_baseline(known, sound) if known is not None else []
+    return [*broken, *kept, *(against_paper(out, sound) if paper else ())]
+
+
+def _update(path: Path, out: Path, records: "list[Record]", partial: bool, closeness: float | None) -> None:
+    from cxrbench.regression.baseline import Baseline, read_baseline
+    from cxrbench.regression.tolerance import CLOSENESS
+    from cxrbench.regression.update import update
+
+    if not records:
+        raise DataError(f"{out}: there are no records to make a baseline of; --out says where they are.")
+    kept = read_baseline(path) if partial and path.is_file() else Baseline()
+    made = update(path, out, records, kept, CLOSENESS if closeness is None else closeness)
+    for reason, names in made.left_out.items():
+        typer.echo(f"left out: {len(names)} cells, such as {names[0]}: {reason}", err=True)
+    typer.echo(f"{path}: {len(made.entries)} cells")
+
+
+def _leave(findings: "list[Finding]", partial: bool) -> None:
+    from cxrbench.regression.verdicts import failed
+
+    bad = failed(findings, partial=partial)
+    if any(found.verdict == "broken" for found in bad):
+        raise typer.Exit(IntegrityError.exit_code)
+    if bad:
+        raise typer.Exit(MOVED)

@@ -1,0 +1,85 @@
+"""The committed baseline: `results/baseline.toml`, one entry a cell."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+from pydantic import Field, model_validator
+
+from cxrbench.durable import write_atomically
+from cxrbench.record import Record
+from cxrbench.regression.cell import Digests, Key, digests_of, key_of, value_of
+from cxrbench.schema import Facts, read_toml
+
+HEADER = (
+    "# What `cxrbench check` holds records against. Made by `cxrbench check --update`, not by hand.\n"
+    "# value: balanced accuracy, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n\n"
+)
+
+
+class Tolerance(Facts):
+    """How far a repeated number may be from the one before, on the same scale, and where that comes from."""
+
+    width: float = Field(ge=0)
+    source: str
+
+
+class BaselineCell(Key):
+    """One number as it was, with what decided it; `images` and `code` only explain a difference.
+
+    `value` (0 to 1) is absent where a fold had no balanced accuracy.
+    """
+
+    value: float | None = None
+    tolerance: Tolerance
+    split: str
+    synthetic: bool = False
+    digests: Digests
+    images: str
+    code: str
+
+
+class Baseline(Facts):
+    """`baseline.toml`; no cell stands in it twice."""
+
+    format: Literal[1] = 1
+    cells: tuple[BaselineCell, ...] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> "Baseline":
+        names = [entry.text for entry in self.cells]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"these cells stand in it twice: {'; '.join(twice)}")
+        return self
+
+
+def entry(record: Record, tolerance: Tolerance) -> BaselineCell:
+    """The baseline's entry for a record."""
+    return BaselineCell(
+        **key_of(record).model_dump(),
+        value=value_of(record),
+        tolerance=tolerance,
+        split=record.data.split,
+        synthetic=record.synthetic,
+        digests=digests_of(record),
+        images=record.data.contents_digest,
+        code=record.code.sources,
+    )
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The baseline in a file; raises SpecError that names the file, the key and what was expected there."""
+    return read_toml(path, Baseline)
+
+
+def write_baseline(path: Path, entries: Iterable[BaselineCell]) -> None:
+    """Write the entries in order of their cells, atomically: the same entries give the same bytes."""
+    ordered = sorted(entries, key=lambda found: found.order)
+    plain = {"format": 1, "cells": [found.model_dump(mode="json", exclude_none=True) for found in ordered]}
+    write_atomically(path, (HEADER + tomli_w.dumps(plain)).encode())
+
+
+def merged(old: Baseline, new: Iterable[BaselineCell]) -> Mapping[str, BaselineCell]:
+    """The old entries with the new ones in their place or added, by the cell's name."""
+    return {found.text: found for found in (*old.cells, *new)}

@@ -1,0 +1,96 @@
+"""What names a measured cell, what decides its number, and the number."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from cxrbench.comparable import flaws
+from cxrbench.record import Protocol, Record
+from cxrbench.schema import Facts
+
+
+class Key(Facts):
+    """A cell by name. `prompts` is None for linear probes, `shots` for zero-shot."""
+
+    model: str
+    task: str
+    group: str
+    protocol: Protocol
+    shots: int | None = None
+    prompts: str | None = None
+    variant: str
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What cells are sorted by."""
+        return (self.variant, self.task, self.group, self.model, self.protocol, self.shots or 0, self.prompts or "")
+
+    @property
+    def text(self) -> str:
+        """The cell in words."""
+        how = f"K={self.shots}" if self.shots else (self.prompts or "")
+        return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
+
+
+class Digests(Facts):
+    """What two equal measurements of a cell share; `prompts` is None where no prompts are used.
+
+    Class prototypes are part of the weights.
+    """
+
+    weights: str
+    split: str
+    preprocessing: str
+    prompts: str | None = None
+    variant: str
+
+    def unlike(self, other: "Digests") -> tuple[str, ...]:
+        """One reason for each digest in which `other` differs."""
+        return tuple(f"other {name}" for name in Digests.model_fields if getattr(self, name) != getattr(other, name))
+
+
+def key_of(record: Record) -> Key:
+    """The cell that a record measures."""
+    return Key(
+        model=record.model.name,
+        task=record.data.task,
+        group=record.data.group,
+        protocol=record.protocol.protocol,
+        shots=record.protocol.shots,
+        prompts=record.prompts.set if record.prompts else None,
+        variant=record.variant,
+    )
+
+
+def digests_of(record: Record) -> Digests:
+    """What decided a record's number."""
+    return Digests(
+        weights=record.model.weights_sha256,
+        split=record.data.partition_digest,
+        preprocessing=record.preprocessing.digest,
+        prompts=record.prompts.digest if record.prompts and record.prompts.source == "prompts" else None,
+        variant=record.variant_digest,
+    )
+
+
+def value_of(record: Record) -> float | None:
+    """Balanced accuracy (0 to 1), mean over folds, unrounded; None where a fold has none."""
+    value = record.summary["balanced_accuracy"]["mean"]
+    return None if value is None else float(value)
+
+
+def rank(record: Record) -> tuple[bool, str, str]:
+    """What the highest of is taken among records of a cell: those without flaws first, then the newest."""
+    return not flaws(record), record.runtime.started, record.id
+
+
+def newest(records: Iterable[Record]) -> Record | None:
+    """The record of the highest `rank`; None of none."""
+    return max(records, key=rank, default=None)
+
+
+def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each cell, by its name."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(key_of(record).text, []).append(record)
+    return found

@@ -1,0 +1,121 @@
+"""Shared images and patients: on rows made by hand, and on the official label tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from official_tables import lay_out
+from typer.testing import CliRunner
+
+from cxrbench.audit.overlap import Rows, overlap
+from cxrbench.cli.main import app
+
+DIGESTS = json.loads((Path(__file__).parent.parent / "fixtures" / "split_digests.json").read_text())
+SPLITS = [
+    (task, name.partition(".")[2])
+    for task in ("rsna", "siim")
+    for name, facts in DIGESTS[task].items()
+    if "overlap_train_test" in facts or "nih_patient_leak_train_to_test" in facts
+]
+
+
+def test_rows_images_and_patients_are_counted_apart() -> None:
+    found = overlap(Rows(["a", "b", "b"], ["p", "q", "q"]), Rows(["b", "b", "c", "d"], ["q", "q", "p", "r"]))
+    assert (found.shared_images, found.shared_rows, found.rows, found.images) == (1, 2, 4, 3)
+    assert (found.patients, found.patient_images) == (2, 2)
+
+
+def test_unknown_patients_are_no_patients_in_common() -> None:
+    found = overlap(Rows(["a"], None), Rows(["b"], ["p"]))
+    assert (found.patients, found.patient_images) == (None, None)
+
+
+ids = st.lists(st.integers(0, 20).map(str), max_size=30)
+
+
+@given(ids, ids)
+def test_an_overlap_is_at_most_a_side_and_nothing_with_an_empty_one(one: list[str], other: list[str]) -> None:
+    rows = [Rows(side, [image[:1] for image in side]) for side in (one, other)]
+    found = overlap(*rows)
+    assert found.shared_images <= min(len(set(one)), found.images) and found.shared_rows <= found.rows
+    assert found.patient_images is not None and found.shared_images <= found.patient_images <= found.images
+    assert overlap(Rows([], []), rows[1]).patient_images == 0
+
+
+@pytest.fixture(scope="module")
+def findings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `cxrbench audit` finds in all splits of the official label tables."""
+    root = lay_out(shared / "data_facts" / "labels", tmp_path_factory.mktemp("official"))
+    places = [f"--data-root={task.name}={task}" for task in sorted(root.iterdir())]
+    done = CliRunner().invoke(app, ["audit", "--split", "all", "-f", "json", "--out", str(root / "results"), *places])
+    assert done.exit_code == 0, done.output
+    return list(json.loads(done.stdout)["findings"])
+
+
+def one(findings: list[dict[str, Any]], kind: str, scope: str, words: str) -> dict[str, Any]:
+    found = [f for f in findings if f["kind"] == kind and f["scope"] == scope and words in f["text"]]
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.slow
+def test_glorias_rsna_split_shows_patients_of_its_training_part(findings: list[dict[str, Any]]) -> None:
+    found = one(findings, "shared patients", "rsna, split gloria", "images of test show a patient who is in train")
+    assert (found["count"], found["total"]) == (2749, 4003)
+    assert round(100 * found["share"]) == 69
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "split"), SPLITS)
+def test_overlaps_are_those_in_the_published_facts(task: str, split: str, findings: list[dict[str, Any]]) -> None:
+    facts, scope = DIGESTS[task][f"{task}.{split}"], f"{task}, split {split}"
+    for other in ("test", "valid"):
+        if told := facts.get(f"overlap_train_{other}"):
+            found = one(findings, "shared images", scope, f"train and {other} share")
+            assert found["count"] == told["shared_ids"]
+            assert f"in {told['rows_of_second_affected']} of" in found["text"]
+    if told := facts.get("nih_patient_leak_train_to_test"):
+        found = one(findings, "shared patients", scope, "images of test show a patient who is in train")
+        counts = told["images_of_second_with_nih_patient_in_first"], told["of_unique_images"]
+        assert (found["count"], found["total"]) == counts
+
+
+@pytest.mark.slow
+def test_the_authors_covid_lists_share_no_image(findings: list[dict[str, Any]]) -> None:
+    assert one(findings, "shared images", "covid, split dlilp-author-list", "train and test")["count"] == 0
+
+
+@pytest.mark.slow
+def test_folds_of_chexpert5x200_share_the_patients_of_the_published_facts(findings: list[dict[str, Any]]) -> None:
+    parts = DIGESTS["chexpert5x200"]["chexpert5x200.dlilp-folds"]["parts"]
+    for fold, told in parts.items():
+        found = one(findings, "shared patients", f"chexpert5x200, split gloria, fold {fold} of 5, K = 16", "of test")
+        assert f"({told['patients_in_both']} patients)" in found["text"]
+    assert one(findings, "shared patients", "chexpert5x200, split gloria", "966 patients")["count"] == 34
+
+
+@pytest.mark.slow
+def test_chexperts_training_table_holds_the_tasks_patients(findings: list[dict[str, Any]]) -> None:
+    facts = DIGESTS["chexpert5x200"]["chexpert5x200.gloria"]
+    found = one(findings, "pre-training", "chexpert5x200", "frontal images")
+    assert found["total"] - found["count"] == facts["frontal_train_without_these_patients"]
+
+
+@pytest.mark.slow
+def test_nih_lt_and_rsna_are_found_to_be_one_collection(findings: list[dict[str, Any]]) -> None:
+    facts = DIGESTS["nih"]["nih_lt.dlilp-test"]
+    found = one(findings, "data sets", "nih_lt and rsna", "images of nih_lt's part test are in rsna")
+    assert found["count"] == facts["images_that_are_rsna_images"]
+    found = one(findings, "data sets", "nih_lt and rsna", "patients who are in rsna")
+    assert (found["count"], found["total"]) == (facts["images_of_patients_seen_in_rsna"], 300)
+
+
+@pytest.mark.slow
+def test_what_ids_cannot_tell_is_said(findings: list[dict[str, Any]]) -> None:
+    unknown = {f["scope"]: f["text"] for f in findings if f["kind"] == "not known"}
+    assert "patients" in unknown["siim, split dlilp-rows"]
+    assert "no folder was named" in unknown["mimic5x200, split dlilp"]
+    assert "of siim do not say" in unknown["siim and rsna"]
