@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow check-phantom lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/cxrbench demo --out demo
@@ -12,8 +12,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
+# Some of them open the HTML report in Chromium (Debian: apt-get install chromium) and are skipped without one.
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow
+
+# A small run on drawn images against committed numbers; CHECK=--update writes them anew.
+check-phantom: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/regression/phantom_run.py build/phantom $(CHECK)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -71,7 +71,7 @@ def made_text_encoder(folder: Path, dropout: float = 0.1) -> Path:
 def small_choices(folder: Path, **more: str) -> dict[str, str]:
     """Settings of a run of seconds: a small trunk at 32 pixels, a tiny untrained BERT in `folder`."""
     told = {
-        "image.trunk": "shufflenet_v2_x0_5",
+        "image.trunk": "timm:test_resnet",
         "image.size": "32",
         "text.folder": str(folder if (folder / "vocab.txt").is_file() else made_text_encoder(folder)),
         "text.initial": "random",

@@ -31,9 +31,12 @@ def scored_fold(
 def written(
     out: Path, model: str, folds: Sequence[FoldScores], patients: Mapping[str, str] | None = None, **changes: Any
 ) -> Record:
-    """A record of these folds below the results folder, its predictions written as a run writes them."""
+    """A record of these folds below the results folder, its predictions written as a run writes them.
+
+    `about` among the changes says what is known of images: attribute to image to value.
+    """
     labels = tuple(changes.get("data__labels", LABELS))
-    parquet = as_parquet(folds, labels, {"patient": patients or {}})
+    parquet = as_parquet(folds, labels, {"patient": patients or {}, **changes.pop("about", {})})
     told = [
         {
             "fold": fold.fold,

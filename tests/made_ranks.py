@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from made_lessons import made_corpus, made_pixels, small_choices
 
+from cxrbench.errors import RunError
 from cxrbench.pretrain.batches import Feed
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.engine import Engine, Processes
@@ -47,8 +48,21 @@ def main(out: Path, text: Path, batch: int) -> None:
                 **{name: b for name, b in engine.network.named_buffers() if "running" in name},
             }
     assert processes is not None
+    must_agree(processes)
     if processes.first:
         torch.save(found, out)
+
+
+def must_agree(processes: Processes) -> None:
+    """Several processes that hold different things are told so, all of them."""
+    processes.agree("word", "same")
+    assert processes.of_first("mine" if processes.first else None) == "mine"
+    try:
+        processes.agree("word", str(processes.place.rank))
+    except RunError as error:
+        assert "process 1 has another word" in str(error)
+    else:
+        assert processes.place.ranks == 1
 
 
 if __name__ == "__main__":

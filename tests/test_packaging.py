@@ -39,8 +39,12 @@ def test_wheel_holds_every_fact_and_pollutes_nothing(wheel: Path) -> None:
     for folder, inside in (("model_zoo", "model_zoo"), ("tasks", "tasks"), ("results/published", "published")):
         for path in (CHECKOUT / folder).rglob("*.toml"):
             assert f"cxrbench/{inside}/{path.relative_to(CHECKOUT / folder).as_posix()}" in names
+    certificates = CHECKOUT / "model_zoo" / "certificates"
+    for path in certificates.rglob("*"):
+        if path.is_file():
+            assert f"cxrbench/model_zoo/certificates/{path.relative_to(certificates).as_posix()}" in names
     for path in (CHECKOUT / "cxrbench").rglob("*"):
-        if path.suffix in {".py", ".toml"}:
+        if path.suffix in {".py", ".toml", ".j2", ".css", ".js"}:
             assert path.relative_to(CHECKOUT).as_posix() in names
     assert {name.split("/")[0] for name in names} == {
         "cxrbench",
@@ -65,10 +69,11 @@ def test_installed_wheel_lists_tasks_and_prints_table_4(wheel: Path, tmp_path: P
         program = "import cxrbench, sys; assert sys.argv[1] in cxrbench.__file__, cxrbench.__file__\n"
         program += "del sys.argv[1]\nfrom cxrbench.cli.main import main\nmain()"
         command = [str(python), "-P", "-c", program, str(site), *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=180)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert all(name in told("tasks") for name in ("chexpert5x200", "vindr"))
     assert "92.12" in told("table", "4")
     assert "cxrbench-patient-v1" in told("info", "cxrbench-v1")
+    assert "yes: this installation computes" in told("doctor", "unimodal_m", "--device", "cpu")

@@ -29,10 +29,10 @@ def read_findings(path: Path) -> list[Finding]:
     """The findings of a file; raises DataError where it cannot be read, SpecError where it is another file."""
     try:
         told = _File.model_validate_json(path.read_bytes())
-        return [
-            TypeAdapter(Finding).validate_python(found.model_dump(exclude={"share"})) for found in told.findings
-        ]
+        return [TypeAdapter(Finding).validate_python(found.model_dump(exclude={"share"})) for found in told.findings]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}; `cxrbench audit --report {path}` writes it") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; `cxrbench audit --report {path}` writes it"
+        ) from error
     except ValidationError as error:
         raise SpecError(f"{path}: holds no findings of `cxrbench audit`: {complaints(error)}") from error

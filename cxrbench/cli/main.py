@@ -5,12 +5,31 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli import cache, data, demo, lists, run, table
+from cxrbench.cli import (
+    audit,
+    cache,
+    calibration,
+    check,
+    compare,
+    data,
+    demo,
+    doctor,
+    figure,
+    lists,
+    pretrain,
+    prompts,
+    report,
+    run,
+    subgroups,
+    table,
+    weights,
+)
 from cxrbench.errors import CxrBenchError, RunError
 
 EXIT_CODES = """
-Exit codes: 0 done; 2 usage (an unknown name, option, card or setting); 3 data missing (images, label tables, weights);
-4 integrity (bytes that are not what a digest or layout promises); 5 a run that failed.
+Exit codes: 0 done; 1 a moved number (check) or a finding (audit --strict); 2 usage (an unknown name, option, card or
+setting); 3 data missing (images, label tables, weights); 4 integrity (bytes that are not what a digest or layout
+promises); 5 a run that failed.
 """
 
 app = typer.Typer(
@@ -26,10 +45,21 @@ app.command("run")(run.run)
 app.command("models")(lists.models)
 app.command("tasks")(lists.tasks)
 app.command("info")(lists.info)
-app.command("table")(table.table)
+app.add_typer(table.app, name="table")
+app.command("figure")(figure.figure)
+app.command("subgroups")(subgroups.subgroups)
+app.command("prompts")(prompts.prompts)
+app.command("calibration")(calibration.calibration)
+app.command("compare")(compare.compare)
+app.command("check")(check.check)
+app.command("audit")(audit.audit)
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
+app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:

@@ -4,11 +4,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrbench.errors import SpecError
+
+if TYPE_CHECKING:
+    from cxrbench.record import Record
 
 DataRoot = Annotated[
     list[str] | None,
@@ -37,9 +40,34 @@ Choices = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=CHOICE", help="Replace one choice of the bundle; repeatable."),
 ]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Measured models; repeatable, globs. [default: all]")
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")]
+GroupName = Annotated[str | None, typer.Option("--group", help="Label group. [default: each that was measured]")]
+ProtocolName = Annotated[
+    Literal["zero-shot", "linear-probe"] | None,
+    typer.Option("--protocol", help="[default: each that was measured]"),
+]
+Shots = Annotated[int | None, typer.Option("--shots", "-k", help="[default: each that was measured]")]
+PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")]
+Synthetic = Annotated[
+    bool, typer.Option("--synthetic", help="Take records of made images or weights instead of measured ones.")
+]
+SheetFormat = Annotated[Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")]
 
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+def results(out: Path) -> "list[Record]":
+    """The records below a results folder; files that are none of this version are counted on stderr."""
+    from cxrbench.record import read_records
+
+    found, foreign = read_records(out)
+    if foreign:
+        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+    return found
 
 
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
@@ -75,6 +103,17 @@ def data_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[s
 def weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
     """Weights by model; the variable CXRBENCH_WEIGHTS is the general folder where the command line names none."""
     return _with_default(places(values, known, "--weights"), "CXRBENCH_WEIGHTS")
+
+
+def known_weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
+    """`weights_places`; raises SpecError for one that is named for no model there is."""
+    from cxrbench import catalog
+
+    found = weights_places(values, known)
+    for name in found:
+        if name and name not in known:
+            raise catalog.unknown("model", name, known)
+    return found
 
 
 def _with_default(found: Mapping[str, Path], variable: str) -> Mapping[str, Path]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 from cxrbench import digest
@@ -34,8 +34,11 @@ def _differences(cell: ScoredCell) -> Iterator[str]:
             yield f"fold {result.fold}: the predictions give another {', '.join(wrong)}"
     for name, spread in record.summary.items():
         values = [result.metrics[name] for result in record.folds if result.metrics.get(name) is not None]
-        if not _same(spread["mean"], fmean(values) if len(values) == len(record.folds) else None):
+        whole = len(values) == len(record.folds)
+        if not _same(spread["mean"], fmean(values) if whole else None):
             yield f"the mean of {name} is not that of the folds"
+        if not _same(spread["std"], pstdev(values) if whole else None):
+            yield f"the standard deviation of {name} is not that of the folds"
 
 
 def _same(one: Any, other: Any) -> bool:

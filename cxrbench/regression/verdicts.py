@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxrbench.comparable import why_not
+from cxrbench.evaluate.statistics.interval import RESAMPLES
 from cxrbench.published import MISSING, Column, Row, published_table
 from cxrbench.record import Record
 from cxrbench.regression.baseline import Baseline, BaselineCell
@@ -140,7 +141,15 @@ def _is_renamed(entry: BaselineCell, record: Record) -> bool:
     return same and digests_of(record) == entry.digests
 
 
-def against_paper(out: Path, records: Sequence[Record]) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Where predictions lie, and how often they are drawn anew for an interval."""
+
+    out: Path
+    resamples: int
+
+
+def against_paper(out: Path, records: Sequence[Record], resamples: int = RESAMPLES) -> list[Finding]:
     """One finding for each cell that the paper prints, in its order."""
     found = []
     for number in TABLES:
@@ -149,11 +158,11 @@ def against_paper(out: Path, records: Sequence[Record]) -> list[Finding]:
             for column in table.columns:
                 if row.cells[column.id] != MISSING:
                     name = f"Table {number}, {f'{row.section} {row.name}'.strip()}, {column.title}"
-                    found.append(_printed(out, name, row, column, records))
+                    found.append(_printed(Drawn(out, resamples), name, row, column, records))
     return found
 
 
-def _printed(out: Path, name: str, row: Row, column: Column, records: Sequence[Record]) -> Finding:
+def _printed(drawn: Drawn, name: str, row: Row, column: Column, records: Sequence[Record]) -> Finding:
     printed = Decimal(row.cells[column.id])
     fitting = [record for record in records if record.measures(row, column)]
     best = newest([record for record in fitting if not why_not(record)]) or newest(fitting)
@@ -164,12 +173,12 @@ def _printed(out: Path, name: str, row: Row, column: Column, records: Sequence[R
         told = reasons or ("a class has no test image in a fold",)
         value = None if shown is None else float(shown)
         return Finding("paper", name, "not comparable", float(printed), value, None, told, best.id)
-    return _judged(out, name, best, printed, shown)
+    return _judged(drawn, name, best, printed, shown)
 
 
-def _judged(out: Path, name: str, record: Record, printed: Decimal, shown: Decimal) -> Finding:
+def _judged(drawn: Drawn, name: str, record: Record, printed: Decimal, shown: Decimal) -> Finding:
     """Match where the printed number lies within the interval over test items, or is the measured one."""
-    item = cell_interval(read_cell(out, record), "balanced_accuracy")
+    item = cell_interval(read_cell(drawn.out, record), "balanced_accuracy", drawn.resamples)
     values = (float(printed), float(shown))
     if item.low is None or item.high is None:
         same, width, told = printed == shown, None, f"no interval: {item.reason}"

@@ -1,13 +1,19 @@
-"""A table as text: for the terminal, Markdown, LaTeX, CSV and JSON."""
+"""A table as text: for the terminal, Markdown, CSV and JSON; LaTeX has a module of its own."""
 
 import csv
 import io
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.published import MISSING
+from cxrbench.report.latex import as_latex
 from cxrbench.report.view import Cell, TableView, ViewRow
+
+SEEN = "†"
 
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 
@@ -25,14 +31,17 @@ def render(view: TableView, form: Format) -> str:
         return as_json(view)
     if form == "csv":
         return as_csv(view)
-    return as_grid(view, form)
+    return as_latex(view) if form == "latex" else as_grid(view, form)
 
 
-def as_grid(view: TableView, form: Literal["terminal", "markdown", "latex"]) -> str:
-    """Three lines a row: measured, as printed, and their difference; rows without a record show what is printed."""
+def as_grid(view: TableView, form: Literal["terminal", "markdown"]) -> str:
+    """Up to five lines a row: as printed, measured, its interval, its spread over folds, and the difference.
+
+    Rows without a record show what is printed.
+    """
     from tabulate import tabulate
 
-    style = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}[form]
+    style = {"terminal": "simple", "markdown": "github"}[form]
     head = ["", "", *(title for _, title in view.columns)]
     grids: list[tuple[str, list[list[str]]]] = []
     section: str | None = None
@@ -46,7 +55,7 @@ def as_grid(view: TableView, form: Literal["terminal", "markdown", "latex"]) -> 
         + tabulate(lines, head, tablefmt=style, disable_numparse=True, stralign="left", colalign=_align(view))
         for name, lines in grids
     ]
-    return "\n\n".join([_title(view, form), *bodies, *_footnotes(view, form)]) + "\n"
+    return "\n\n".join([_title(view, form), *bodies, *_footnotes(view)]) + "\n"
 
 
 def _align(view: TableView) -> list[str]:
@@ -55,25 +64,59 @@ def _align(view: TableView) -> list[str]:
 
 def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     cells = [row.cells[name] for name, _ in view.columns]
-    lines = [("paper", [cell.published for cell in cells])]
+    lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
-        lines.append(("measured", [shown(cell.measured) + "*" * bool(cell.flaws) for cell in cells]))
+        lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
+        lines.append(("95 % interval", [ends(cell.interval) for cell in cells]))
+        lines.append(("std over folds", [_std(cell.spread) for cell in cells]))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
 
 
+def _marks(cell: Cell) -> str:
+    return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
+
+
+def ends(interval: Interval | None) -> str:
+    """Both ends in percent with two decimals, or a dash."""
+    if interval is None or interval.low is None or interval.high is None:
+        return MISSING
+    return f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def _std(spread: FoldSpread | None) -> str:
+    return MISSING if spread is None or spread.std is None or spread.folds < 2 else f"{100 * spread.std:.2f}"
+
+
 def _title(view: TableView, form: str) -> str:
-    title = f"Table {view.number}. {view.title}"
-    if form == "latex":
-        return f"% {title}\n% {view.source}"
-    return f"{'## ' if form == 'markdown' else ''}{title}\n{view.source}"
+    return f"{'## ' if form == 'markdown' else ''}Table {view.number}. {view.title}\n{view.source}"
 
 
-def _footnotes(view: TableView, form: str) -> list[str]:
-    marked = any(cell.flaws for row in view.rows for cell in row.cells.values())
-    notes = [f"variant: {view.variant}", *(["* not comparable, see below"] if marked else []), *view.notes]
-    return ["\n".join(f"{'% ' if form == 'latex' else ''}note: {note}" for note in notes)]
+def _footnotes(view: TableView) -> list[str]:
+    return ["\n".join(f"note: {note}" for note in notes(view))]
+
+
+def notes(view: TableView) -> list[str]:
+    """What a reader of the table must know: its variant, its marks, its intervals, then the view's own notes."""
+    cells = [cell for row in view.rows for cell in row.cells.values()]
+    told = [f"variant: {view.variant}"]
+    if any(cell.flaws for cell in cells):
+        told.append("* not comparable, see below")
+    if any(cell.seen for cell in cells):
+        told.append(f"{SEEN} pre-trained on the collection that the task's images are from")
+    return [*told, *_uncertainty(cells), *view.notes]
+
+
+def _uncertainty(cells: Sequence[Cell]) -> Iterator[str]:
+    """What intervals and spreads are, and what to beware of in them."""
+    if any(cell.interval is not None for cell in cells):
+        yield "95 % intervals are over test images or patients, with training rows and tasks as they are"
+    spreads = {cell.spread.relation for cell in cells if cell.spread is not None and cell.spread.folds > 1}
+    if spreads:
+        yield f"the std over folds ({', '.join(sorted(spreads))}) is no standard error"
+    reasons = Counter(cell.interval.reason for cell in cells if cell.interval is not None and cell.interval.reason)
+    yield from (f"{reason} ({number} cell{'s' * (number > 1)})" for reason, number in sorted(reasons.items()))
 
 
 def _flat(view: TableView) -> list[dict[str, str | None]]:
@@ -93,6 +136,23 @@ def _entry(view: TableView, row: ViewRow, column: str, cell: Cell) -> dict[str, 
         "difference": None if cell.difference is None else str(cell.difference),
         "record": cell.record,
         "flaws": "; ".join(cell.flaws) or None,
+        "seen": "yes" if cell.seen else None,
+        **_certainty(cell),
+    }
+
+
+def _certainty(cell: Cell) -> dict[str, str | None]:
+    """Unrounded, 0 to 1; empty without intervals."""
+    interval, spread = cell.interval, cell.spread
+    bounds = (None, None) if interval is None else (interval.low, interval.high)
+    return {
+        "low": None if bounds[0] is None else repr(bounds[0]),
+        "high": None if bounds[1] is None else repr(bounds[1]),
+        "units": None if interval is None else f"{interval.units} {interval.over}s",
+        "fold_std": None if spread is None or spread.std is None else repr(spread.std),
+        "folds": None if spread is None else f"{spread.folds}, {spread.relation}",
+        "standing": cell.standing,
+        "beware": None if interval is None else interval.reason or None,
     }
 
 

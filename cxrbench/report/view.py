@@ -3,23 +3,37 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
+from typing import Literal
 
+from cxrbench import catalog
+from cxrbench.audit.contamination import contaminated
 from cxrbench.comparable import flaws
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.record import Record
+from cxrbench.task import TaskSpec
+
+Standing = Literal["best", "not worse", "worse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell in percent: as printed, as measured (None without a record), and the record's id.
 
-    `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing.
+    `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
+    the model was pre-trained on the collection that the task's images are from (†). `interval`, `spread` (both 0 to 1)
+    and `standing` in the column are there when `certainty.with_intervals` has found the predictions.
     """
 
     published: str
     measured: Decimal | None = None
     record: str | None = None
     flaws: tuple[str, ...] = ()
+    seen: bool = False
+    interval: Interval | None = None
+    spread: FoldSpread | None = None
+    standing: Standing | None = None
 
     @property
     def difference(self) -> Decimal | None:
@@ -124,8 +138,28 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
         replaced += max(0, len(fitting) - 1)
         best = max(fitting, key=lambda record: (not flaws(record), record.runtime.started), default=None)
         printed = row.cells[column.id]
-        cells[column.id] = Cell(printed) if best is None else Cell(printed, shown_value(best), best.id, flaws(best))
+        seen = pretrained_on(row.model, best, column.task)
+        cells[column.id] = (
+            Cell(printed, seen=seen) if best is None else Cell(printed, shown_value(best), best.id, flaws(best), seen)
+        )
     means = averages({name: None if c.flaws else c.measured for name, c in cells.items()}, table.averages)
     for average in table.averages:
         cells[average.id] = Cell(row.cells[average.id], means[average.id])
     return cells, replaced
+
+
+def pretrained_on(model: str, record: Record | None, task: str) -> bool:
+    """Whether the model was pre-trained on the task's collection, by its record, or by its card without one."""
+    if record is not None:
+        return contaminated(filter(None, record.model.pretraining.split("+")), _task(task))
+    return contaminated(_letters(model), _task(task))
+
+
+@cache
+def _task(name: str) -> TaskSpec:
+    return catalog.load_task(name)
+
+
+@cache
+def _letters(model: str) -> tuple[str, ...]:
+    return catalog.load_card(model).pretraining if model in catalog.card_files() else ()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import RANGES, RESAMPLES, Interval, around
+from cxrbench.evaluate.statistics.interval import RANGES, RESAMPLES, Interval, Resampled, around
 from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
 from cxrbench.evaluate.statistics.resample import replicates
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
@@ -57,7 +57,7 @@ def mean_interval(mean: Mean, metric: Metric, resamples: int = RESAMPLES) -> Int
     over: UnitKind = "patient" if all(task.over == "patient" for task in found) else "image"
     if poor:
         return Interval(None if np.isnan(value) else value, None, None, None, over, units, 0, poor)
-    return around(value, np.sum([task.values for task in found], axis=0), RANGES[metric], over, units)
+    return around(value, Resampled(np.sum([task.values for task in found], axis=0), over, units), RANGES[metric])
 
 
 def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
@@ -9,14 +10,16 @@ import numpy as np
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, around
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, Resampled, around
 from cxrbench.evaluate.statistics.paired import Difference, Pair, difference, holm, sign_flip_p
 from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.record import Record
 from cxrbench.verdict.cell import CellNumber, cell_number, seeded
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.selection import Selected, Setting, why_not_paired
 
 ALPHA = 0.05
+UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
 Verdict = Literal["a", "b", "undecided"]
 
 
@@ -72,6 +75,11 @@ def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESA
     pairs, refused = paired_cells(out, selected)
     first = pairs[0][0].record
     found = [cells_difference(*pair, metric, resamples) for pair in pairs]
+    defined = [d.interval.estimate is not None for d in found]
+    refused |= {a.record.data.task: (UNDEFINED,) for (a, _), good in zip(pairs, defined, strict=True) if not good}
+    if not any(defined):
+        raise NotApplicableError(f"no task has this {metric.replace('_', ' ')}: {', '.join(refused)}: {UNDEFINED}")
+    pairs, found = list(compress(pairs, defined)), list(compress(found, defined))
     adjusted = holm([d.p for d in found]), holm([d.mcnemar.p for d in found])
     tasks = [
         TaskDifference(
@@ -131,7 +139,7 @@ def _mean(found: Sequence[Difference]) -> Interval:
     estimate = float("nan") if None in estimates else float(np.mean([e for e in estimates if e is not None]))
     over: UnitKind = "patient" if all(d.interval.over == "patient" for d in found) else "image"
     values = np.mean([d.replicates for d in found], axis=0)
-    return around(estimate, values, (-1, 1), over, sum(d.interval.units for d in found))
+    return around(estimate, Resampled(values, over, sum(d.interval.units for d in found)), (-1, 1))
 
 
 def _over_tasks(
@@ -144,7 +152,14 @@ def _over_tasks(
     return sign_flip_p(estimates, seeded("sign flips over tasks", metric, *ids))
 
 
+def _control(record: Record) -> str:
+    if record.protocol.labels == "shuffled":
+        return f"{record.model.name} is a negative control, fitted to shuffled labels: chance is all it may reach"
+    return f"{record.model.name} is a negative control, no encoder of radiographs: what others must beat"
+
+
 def _notes(pairs: Sequence[tuple[ScoredCell, ScoredCell]]) -> Iterator[str]:
+    yield from dict.fromkeys(_control(cell.record) for pair in pairs for cell in pair if cell.record.control)
     for a, b in pairs:
         task = a.record.data.task
         if a.record.code.sources != b.record.code.sources:

@@ -1,8 +1,8 @@
 """Many models over the tasks they share: ranks, what tells them apart, and which neighbours nothing does."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,18 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlRow:
+    """A negative control's number on each task of the board, None where it has none on the same images."""
+
+    model: str
+    values: tuple[Interval | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Leaderboard:
     """Models of one setting, the best average rank first, on the tasks that all of them share.
+
+    Negative controls are no models: they stand apart, without a rank, and no test includes them.
 
     `values[t][m]` are the intervals; `ranks` follow `models`, its rows and columns too. `rank_intervals` (M, 2) are
     over test units, with the tasks as they are; `ranks` tests over tasks, with the numbers as they are.
@@ -60,6 +70,7 @@ class Leaderboard:
     neighbours: tuple[Neighbours, ...]
     refused: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    controls: tuple[ControlRow, ...] = ()
 
     @property
     def untold(self) -> float:
@@ -70,10 +81,16 @@ class Leaderboard:
 def leaderboard(out: Path, selected: Selected, metric: Metric, resamples: int = RESAMPLES) -> Leaderboard:
     """The board of a setting with three models or more, from their predictions below the results folder.
 
-    A task enters if every model has a record of the same images. Raises NotApplicableError with the reasons below two
-    such tasks, DataError and IntegrityError for predictions that are gone or changed.
+    A task enters if every model but negative controls has a record of the same images. Raises NotApplicableError with
+    the reasons below two such tasks or three such models, DataError and IntegrityError for predictions that are gone or
+    changed.
     """
-    rows, refused = _shared_rows(out, selected)
+    controls = {r.model.name for row in selected.records.values() for r in row.values() if r.control}
+    models = tuple(model for model in selected.models if model not in controls)
+    if len(models) < 3:
+        told = f"there are {len(models)}" + (f", and the controls {', '.join(sorted(controls))}" if controls else "")
+        raise NotApplicableError(f"ranks need three models that are no negative controls ({selected.setting}); {told}")
+    rows, refused = _shared_rows(out, replace(selected, models=models))
     found = [_resampled(row, metric, resamples) for row in rows]
     ranks = rank_test(np.array([estimates for estimates, _ in found]))
     order = np.argsort(ranks.ranks, kind="stable")
@@ -93,7 +110,28 @@ def leaderboard(out: Path, selected: Selected, metric: Metric, resamples: int = 
         _neighbours(rows, metric, resamples),
         refused,
         selected.notes,
+        tuple(
+            ControlRow(
+                name,
+                tuple(
+                    None if cell is None else cell_interval(cell, metric, resamples)
+                    for cell in _control_cells(out, selected, name, rows)
+                ),
+            )
+            for name in selected.models
+            if name in controls
+        ),
     )
+
+
+def _control_cells(
+    out: Path, selected: Selected, name: str, rows: Sequence[Sequence[ScoredCell]]
+) -> Iterator[ScoredCell | None]:
+    """A negative control's cell on each task of the board; None where it scores other images or none."""
+    for row in rows:
+        record = selected.records[row[0].record.data.task].get(name)
+        cell = None if record is None else read_cell(out, record)
+        yield None if cell is None or why_not_paired(row[0], cell) else cell
 
 
 def _shared_rows(out: Path, selected: Selected) -> tuple[list[list[ScoredCell]], dict[str, tuple[str, ...]]]:

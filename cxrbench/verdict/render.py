@@ -22,6 +22,8 @@ def render(found: Sequence[Comparison | Leaderboard], form: Format) -> str:
     if form == "json":
         return json.dumps([plain(part) for part in found], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     texts = [_comparison(p, form) if isinstance(p, Comparison) else _leaderboard(p, form) for p in found]
+    if len(found) > 1:
+        texts.append(f"note: p are corrected within a setting, not over the {len(found)} settings shown")
     return "\n\n".join(texts) + "\n"
 
 
@@ -116,6 +118,9 @@ def _leaderboard(found: Leaderboard, form: Format) -> str:
         ]
         for place, (model, (low, high)) in enumerate(zip(found.models, found.rank_intervals, strict=True))
     ]
+    for control in found.controls:
+        numbers = ("–" if value is None else interval_text(value) for value in control.values)
+        rows.append([f"control: {control.model}", "–", *numbers])
     title = f"{len(found.models)} models: {_named(found.metric)} in percent"
     return "\n\n".join([_title(found, title, form), grid(rows, head, form), "\n".join(_board_reading(found))])
 
@@ -130,9 +135,15 @@ def _board_reading(found: Leaderboard) -> list[str]:
         f"ranks differ at 5 % when {ranks.critical_difference:.2f} apart",
         f"note: {untold} of {len(pairs)} neighbouring pairs ({found.untold:.0%}) cannot be told apart on their task "
         "(paired, Holm over all of them)",
+        *_controls(found),
         *(f"note: {note}" for note in (*found.notes, *sorted(reasons))),
         *_refused(found.refused),
     ]
+
+
+def _controls(found: Leaderboard) -> list[str]:
+    names = ", ".join(control.model for control in found.controls)
+    return [f"note: negative controls stand apart, with no rank and in no test: {names}"] if names else []
 
 
 def _refused(refused: Mapping[str, Sequence[str]]) -> list[str]:

@@ -1,7 +1,7 @@
 """Which records answer a comparison: one for each model and task of a setting, and why others may not."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cxrbench import catalog
 from cxrbench.comparable import flaws
@@ -64,7 +64,8 @@ def select(records: Iterable[Record], asked: Asked) -> list[Selected]:
     if len(models) < 2:
         raise SpecError(f"a comparison needs two models; {', '.join(asked.models)} is only {models[0]}")
     fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
-    found = [_selected(setting, models, tasks, fitting) for setting in sorted(_settings(fitting), key=str)]
+    settings = sorted(_settings(fitting), key=str)
+    found = [_controls_apart(_selected(setting, models, tasks, fitting), fitting) for setting in settings]
     shared = [s for s in found if len({model for row in s.records.values() for model in row}) > 1]
     if not shared:
         raise DataError(
@@ -72,6 +73,23 @@ def select(records: Iterable[Record], asked: Asked) -> list[Selected]:
             f"{asked.variant.name}); there is: {'; '.join(str(s.setting) for s in found) or 'nothing'}"
         )
     return shared
+
+
+def _controls_apart(selected: Selected, records: Sequence[Record]) -> Selected:
+    """Without negative controls that this setting did not measure, or that would make a board of a pair of models.
+
+    Two models that were asked for stay, whatever they are.
+    """
+    controls = {r.model.name for r in records if r.control}
+    models = [model for model in selected.models if model not in controls]
+    measured = {model for row in selected.records.values() for model in row}
+    own = [model for model in selected.models if model in controls & measured]
+    if len(selected.models) == 2 or len(models) < 2:
+        return selected
+    if len(models) > 2:
+        return replace(selected, models=tuple(m for m in selected.models if m in models or m in own))
+    note = [f"negative controls are left out of a pair, ask for them one by one: {', '.join(own)}"] if own else []
+    return replace(selected, models=tuple(models), notes=(*selected.notes, *note))
 
 
 def every_setting(records: Sequence[Record]) -> list[Selected]:

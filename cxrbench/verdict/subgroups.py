@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, around
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, Resampled, around
 from cxrbench.evaluate.statistics.resample import Statistic, replicates
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
 from cxrbench.index import IntArray
@@ -143,7 +143,7 @@ def _subgroup(cell: ScoredCell, by: By, group: _Group, resamples: int) -> Subgro
     stratum = strata(rows)
     found = _recalls(rows, kept, len(stratum))
     values = replicates([found], stratum, resamples, seeded(cell.record.id, by, group.name))[0]
-    interval = around(found.estimate, values, (0, 1), cell.over, group.units)
+    interval = around(found.estimate, Resampled(values, cell.over, group.units), (0, 1))
     return Subgroup(group.name, group.images, group.units, told, left_out, interval)
 
 
@@ -199,5 +199,6 @@ def _gap(cell: ScoredCell, by: By, group: _Group, reference: _Group, resamples: 
     both = [_recalls(own, kept, len(cell.units)) for own in rows]
     drawn = replicates(both, stratum, resamples, seeded(cell.record.id, by, group.name, reference.name))
     estimate = both[0].estimate - both[1].estimate
-    interval = around(estimate, drawn[0] - drawn[1], (-1, 1), cell.over, int((stratum >= 0).sum()))
+    apart = Resampled(drawn[0] - drawn[1], cell.over, int((stratum >= 0).sum()))
+    interval = around(estimate, apart, (-1, 1))
     return Gap(group.name, reference.name, told, interval)

@@ -129,3 +129,12 @@ def test_a_broken_file_and_a_missing_one_give_the_graver_code(medklip: Path, wei
     assert "a web page, not a checkpoint" in done.stderr
     assert "gloria: no weights in" in done.stderr
     assert weights("info", "medklipp").returncode == 2
+
+
+def test_weights_for_a_model_that_does_not_exist_and_a_model_that_cannot_be_run(weights: Weights) -> None:
+    done = weights("verify", "medklip", "--weights", "medclap=/nowhere.pth")
+    assert done.returncode == 2
+    assert "no model 'medclap'; did you mean" in done.stderr
+    absent = weights("info", "sat")
+    assert absent.returncode == 2
+    assert "cannot be run: Published:" in absent.stderr

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecE
 from cxrbench.record import Record, read_records, record_path
 from cxrbench.verdict.cell import cell_calibration, cell_numbers
 from cxrbench.verdict.compare import Comparison, compare
+from cxrbench.verdict.figure import write_diagram
 from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
 from cxrbench.verdict.predictions import read_cell
-from cxrbench.verdict.selection import Asked, select
+from cxrbench.verdict.render import render
+from cxrbench.verdict.selection import Asked, select, why_not_paired
 
 RESAMPLES = 500
 TASKS = ("rsna", "siim", "covid")
@@ -118,6 +121,40 @@ def refusal(out: Path, **changes: Any) -> str:
 )
 def test_other_data_are_never_compared(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert reason in refusal(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"protocol__shots": 1}, "other shots: 16 and 1"),
+        ({"data__group": "base"}, "other groups"),
+        ({"data__task": "siim"}, "other tasks"),
+        ({"variant": "cxrbench-v1"}, "other variants"),
+        ({"data__synthetic": True}, "other made and measured numbers"),
+    ],
+)
+def test_cells_of_other_settings_are_no_pair(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    """Selection keeps them apart already; a caller that brings its own cells is told."""
+    cells = [
+        read_cell(tmp_path, written(tmp_path, model, folds(1.5, 1), **more))
+        for model, more in (("good", {}), ("fair", changes))
+    ]
+    assert reason in "; ".join(why_not_paired(*cells))
+
+
+def test_folds_and_patients_must_be_the_same(tmp_path: Path) -> None:
+    plain, turned, known = folds(1.5, 1), folds(1.5, 1), folds(1.5, 1)
+    halves = [
+        [FoldScores(k, f.ids[k::2], f.labels[k::2], f.scores[k::2]) for k in (0, 1)] for f in (plain[0], turned[0])
+    ]
+    halves[1].reverse()
+    halves[1] = [FoldScores(k, f.ids, f.labels, f.scores) for k, f in enumerate(halves[1])]
+    partition = {"data__partition_digest": "e" * 64}
+    a, b = (read_cell(tmp_path, written(tmp_path, f"m{k}", half, **partition)) for k, half in enumerate(halves))
+    assert why_not_paired(a, b) == ("their folds test other images",)
+    patients = {image: f"patient{i // 3}" for i, image in enumerate(known[0].ids)}
+    one, two = (read_cell(tmp_path, written(tmp_path, f"n{k}", known, who)) for k, who in enumerate((None, patients)))
+    assert why_not_paired(one, two) == ("patients are known in one record and not, or otherwise, in the other",)
 
 
 def test_other_images_are_never_compared(tmp_path: Path) -> None:
@@ -234,12 +271,50 @@ def test_ranks_need_two_tasks_that_all_share(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
 def test_the_diagram_is_drawn_the_same_each_time(ending: str, tmp_path: Path) -> None:
     results(tmp_path, tuple(SKILL))
-    drawn = [tmp_path / f"{k}.{ending}" for k in range(2)]
+    drawn, found = [tmp_path / f"{k}.{ending}" for k in range(2)], board(tmp_path, "all")
     for path in drawn:
-        assert cli("all", "--out", str(tmp_path), "--figure", str(path)).exit_code == 0
+        write_diagram(found, path)
     assert drawn[0].read_bytes() == drawn[1].read_bytes()
-    if ending == "svg":
-        assert all(model in drawn[0].read_text() for model in SKILL)
+
+
+def test_the_diagram_is_drawn_on_request_and_names_all_models(tmp_path: Path) -> None:
+    results(tmp_path, tuple(SKILL))
+    path = tmp_path / "ranks.svg"
+    assert cli("all", "--out", str(tmp_path), "--figure", str(path)).exit_code == 0
+    assert all(model in path.read_text() for model in SKILL)
+
+
+def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) -> None:
+    results(tmp_path)
+    rows = scored_fold(1.5, 9)
+    lone = FoldScores(1, rows.ids[:60], rows.labels[:60], rows.scores[:60])  # the first class alone
+    for model in ("good", "fair"):
+        written(tmp_path, model, [rows, lone], data__task="vindr")
+    for metric in ("balanced_accuracy", "macro_auroc"):
+        (selected,) = select(read_records(tmp_path)[0], asked("good", "fair"))
+        found = compare(tmp_path, selected, metric, RESAMPLES)  # type: ignore[arg-type]
+        assert "a class has no test image in a fold" in found.refused["vindr"][0]
+        assert "vindr" not in [task.task for task in found.tasks]
+        assert found.mean.estimate is not None
+    (selected,) = select(read_records(tmp_path)[0], asked("good", "fair", tasks=("vindr",)))
+    with pytest.raises(NotApplicableError, match="no task has this balanced accuracy"):
+        compare(tmp_path, selected, "balanced_accuracy", RESAMPLES)
+
+
+def test_several_settings_say_that_p_are_not_corrected_over_them(tmp_path: Path) -> None:
+    results(tmp_path)
+    results(tmp_path, protocol__shots=1)
+    chosen = select(read_records(tmp_path)[0], asked("good", "fair"))
+    found = [compare(tmp_path, selected, "balanced_accuracy", 50) for selected in chosen]
+    assert "not over the 2 settings" in render(found, "terminal")
+    assert "not over the" not in render(found[:1], "terminal")
+
+
+def test_the_verdict_is_by_the_corrected_p(tmp_path: Path) -> None:
+    results(tmp_path)
+    task = compared(tmp_path, "good", "fair").tasks[0]
+    assert task.difference.p < 0.05
+    assert [replace(task, p_holm=p).verdict for p in (0.049, 0.05)] == ["a", "undecided"]
 
 
 def test_figures_of_nothing_to_draw_are_refused(tmp_path: Path) -> None:
@@ -282,6 +357,7 @@ def test_calibration_takes_scores_as_the_protocol_says(tmp_path: Path) -> None:
         cell_calibration(read_cell(tmp_path, written(tmp_path, "fair", logits)))
 
 
+@pytest.mark.slow
 def test_comparing_loads_no_torch(tmp_path: Path) -> None:
     import subprocess
     import sys

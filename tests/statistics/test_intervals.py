@@ -51,6 +51,14 @@ def test_weights_are_repeated_rows(seed: int, metric: Metric) -> None:
     assert value == pytest.approx(expected, abs=1e-12)
 
 
+def test_every_resample_keeps_the_weight_of_every_class() -> None:
+    """Two images of one class, all wrong, and 200 of the other, all right: no resample may give another accuracy."""
+    labels = np.repeat([0, 1], [2, 200])
+    fold = ScoredRows(np.arange(202), labels, np.eye(2)[np.ones(202, dtype=int)])
+    found = replicates([statistic("accuracy", [fold], 202)], strata([fold]), 200, rng())[0]
+    assert found == pytest.approx(np.full(200, 200 / 202), abs=1e-6)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_replicates_agree_with_a_plain_bootstrap(metric: Metric) -> None:
     fold = one_fold(3, 150, 3)

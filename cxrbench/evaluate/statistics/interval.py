@@ -1,5 +1,6 @@
 """How far a cell's number would move with other test images, and how far it moves over its folds."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.evaluate.statistics.counts import Metric, statistic
+from cxrbench.evaluate.statistics.freedom import area_shares, freedom, quantile
 from cxrbench.evaluate.statistics.resample import replicates
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
 from cxrbench.index import IntArray
@@ -17,7 +19,8 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 MOST_UNDEFINED = 0.05  # share of resamples in which a class may be absent before the rest says too little
 
-FEW = 5
+FEW = 5  # wrong or right units, below which their spread is itself poorly known
+FEW_OF_AREA = 40  # degrees of freedom of an AUROC's standard error; below them simulations miss 93 % (docs/statistics)
 
 RANGES: dict[Metric, tuple[float, float]] = {
     "balanced_accuracy": (0, 1),
@@ -44,6 +47,16 @@ class Interval:
     units: int
     resamples: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Values (B,) on resamples of `units` units, NaN where undefined, and the degrees of freedom of their deviation."""
+
+    values: NDArray[np.float64]
+    over: UnitKind
+    units: int
+    freedom: float = math.inf
 
 
 FoldRelation = Literal["one fold", "one test set", "separate test sets", "overlapping test sets"]
@@ -82,13 +95,19 @@ def interval(
         reason = f"class {rare} has {fewest} {over}s in a fold: nothing to draw from"
         return Interval(estimate, None, None, None, over, units, 0, reason)
     values = replicates([found], stratum, resamples, rng)[0]
-    given = around(found.estimate, values, RANGES[metric], over, units)
-    few = _few(folds, over) if metric != "macro_auroc" else ""
-    return replace(given, reason=given.reason or few)
+    known = freedom(area_shares(folds, len(stratum)), stratum) if metric == "macro_auroc" else math.inf
+    given = around(found.estimate, Resampled(values, over, units, known), RANGES[metric])
+    return replace(given, reason=given.reason or _few(folds, over, known))
 
 
-def _few(folds: Sequence[ScoredRows], over: UnitKind) -> str:
-    """A warning where hardly any unit is wrong, or right: the spread of so few is itself poorly known."""
+def _few(folds: Sequence[ScoredRows], over: UnitKind, freedom: float) -> str:
+    """A warning where hardly any unit decides the spread, which is then itself poorly known.
+
+    Of an AUROC these are the units behind its standard error (finite `freedom`), else those that are wrong, or right.
+    """
+    if math.isfinite(freedom):
+        few = f"its error rests on about {freedom:.0f} {over}s: the interval is likely too short"
+        return few if freedom < FEW_OF_AREA else ""
     unit, right = (np.concatenate(p) for p in zip(*((f.unit, f.predictions == f.labels) for f in folds), strict=True))
     for what, chosen in (("wrong", ~right), ("right", right)):
         number = len(np.unique(unit[chosen]))
@@ -97,29 +116,31 @@ def _few(folds: Sequence[ScoredRows], over: UnitKind) -> str:
     return ""
 
 
-def around(
-    estimate: float, values: NDArray[np.float64], bounds: tuple[float, float], over: UnitKind, units: int
-) -> Interval:
-    """The interval from replicates: normal on the logit scale between the bounds, with their standard deviation.
+def around(estimate: float, drawn: Resampled, bounds: tuple[float, float]) -> Interval:
+    """The interval from resamples: on the logit scale between the bounds, with their standard deviation.
 
-    Chosen by coverage over percentile and BCa intervals, which miss near the bounds and with few units (docs/statistics
-    has the figures). An estimate on a bound, or replicates that are all equal, give no interval.
+    Normal, or Student's t where the deviation has finite degrees of freedom. Chosen by coverage over percentile and BCa
+    intervals, which miss near the bounds and with few units (docs/statistics has the figures). An estimate on a bound,
+    or resamples that are all equal, give no interval.
     """
-    defined = values[~np.isnan(values)]
-    lost = 1 - len(defined) / len(values)
+    defined = drawn.values[~np.isnan(drawn.values)]
+    lost = 1 - len(defined) / len(drawn.values)
     low, high = bounds
-    if lost > MOST_UNDEFINED or np.isnan(estimate):
-        reason = f"a class was absent from {lost:.0%} of the resamples" if lost else "a fold has no such number"
-        return Interval(None if np.isnan(estimate) else estimate, None, None, None, over, units, len(values), reason)
+    without = Interval(estimate, None, None, None, drawn.over, drawn.units, len(drawn.values))
+    if np.isnan(estimate):
+        return replace(without, estimate=None, reason="a fold has no such number")
+    if lost > MOST_UNDEFINED:
+        return replace(without, reason=f"a class was absent from {lost:.0%} of the resamples")
     error = float(defined.std())
     if not low < estimate < high or error == 0:
-        reason = f"every resample gives {estimate:g}: more {over}s are needed to see an error"
-        return Interval(estimate, None, None, None, over, units, len(values), reason)
+        return replace(
+            without, reason=f"every resample gives {estimate:g}: more {drawn.over}s are needed to see an error"
+        )
     share = (estimate - low) / (high - low)
-    reach = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2) * error / ((high - low) * share * (1 - share))
+    reach = quantile(LEVEL, drawn.freedom) * error / ((high - low) * share * (1 - share))
     centre = np.log(share / (1 - share))
     ends = low + (high - low) / (1 + np.exp(-(centre + np.array([-reach, reach]))))
-    return Interval(estimate, float(ends[0]), float(ends[1]), error, over, units, len(values))
+    return replace(without, low=float(ends[0]), high=float(ends[1]), error=error)
 
 
 def fold_spread(values: Sequence[float | None], images: Sequence[IntArray]) -> FoldSpread:

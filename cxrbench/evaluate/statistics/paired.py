@@ -1,5 +1,6 @@
 """Two models on the same test units: the difference, whether it is one, and what this test set could show."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import LEVEL, RESAMPLES, Interval, around
+from cxrbench.evaluate.statistics.freedom import area_shares, freedom, two_sided_p
+from cxrbench.evaluate.statistics.interval import LEVEL, RESAMPLES, Interval, Resampled, around
 from cxrbench.evaluate.statistics.resample import replicates
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
 
@@ -68,10 +70,15 @@ def difference(metric: Metric, pair: Pair, rng: np.random.Generator, resamples: 
     estimate = both[0].estimate - both[1].estimate
     drawn = replicates(both, stratum, resamples, rng)
     values = drawn[0] - drawn[1]
-    found = around(estimate, values, (-1, 1), pair.over, int((stratum >= 0).sum()))
+    known = freedom(_area_shares(pair, len(stratum)), stratum) if metric == "macro_auroc" else math.inf
+    found = around(estimate, Resampled(values, pair.over, int((stratum >= 0).sum()), known), (-1, 1))
     linear = metric in _LINEAR
-    p = swap_p(contributions(metric, pair), rng, resamples) if linear else bootstrap_p(estimate, values)
+    p = swap_p(contributions(metric, pair), rng, resamples) if linear else bootstrap_p(estimate, values, known)
     return Difference(found, p, "swap" if linear else "bootstrap", mcnemar(pair), resolvable(found.error), values)
+
+
+def _area_shares(pair: Pair, n_units: int) -> FloatArray:
+    return area_shares(pair.a, n_units) - area_shares(pair.b, n_units)
 
 
 def contributions(metric: Metric, pair: Pair) -> FloatArray:
@@ -100,12 +107,11 @@ def swap_p(contributions: FloatArray, rng: np.random.Generator, draws: int = RES
     return float((1 + (drawn >= found - 1e-12).sum()) / (1 + draws))
 
 
-def bootstrap_p(estimate: float, values: FloatArray) -> float:
+def bootstrap_p(estimate: float, values: FloatArray, freedom: float = math.inf) -> float:
     """Two-sided p that the difference is 0, from the standard deviation of its replicates; 1 where none differs."""
-    error = float(np.nanstd(values))
-    if error == 0:
-        return 1.0
-    return 2 * statistics.NormalDist().cdf(-abs(estimate) / error)
+    defined = values[~np.isnan(values)]
+    error = float(defined.std()) if len(defined) else 0.0
+    return two_sided_p(estimate / error, freedom) if error else 1.0
 
 
 def mcnemar(pair: Pair) -> McNemar:

@@ -58,17 +58,6 @@ def replicates(
     return values
 
 
-def left_out(statistic: Statistic, stratum: IntArray) -> NDArray[np.float64]:
-    """Values (n,) with each drawn unit left out in turn, in order of the units: the jackknife."""
-    used = np.flatnonzero(stratum >= 0)
-    matrix = statistic.matrix.astype(np.float64).tocsc()[:, used]
-    whole = np.asarray(matrix.sum(axis=1)).reshape(-1, 1)
-    values = np.empty(len(used))
-    for start, stop in _blocks(len(used), matrix.shape[0]):
-        values[start:stop] = statistic.of(whole - matrix[:, start:stop].toarray())
-    return values
-
-
 def _blocks(size: int, rows: int) -> Iterator[tuple[int, int]]:
     step = max(1, BLOCK_CELLS // max(1, rows))
     return ((start, min(start + step, size)) for start in range(0, size, step))

@@ -1,10 +1,12 @@
-"""Simulations with known truth: how often the intervals hold it, how often the tests cry wolf."""
+"""Simulations with known truth: how often the intervals hold it, how often the tests cry wolf.
 
-from collections.abc import Callable
+Four laws that every change is held to; `coverage_table.py` goes through all of those in docs/statistics.md.
+"""
 
 import numpy as np
 import pytest
-from made_scores import Law, Wards, pair_under_null, recalls, two_normals
+from made_laws import HELD
+from made_scores import Wards, pair_under_null
 
 from cxrbench.evaluate.statistics.counts import Metric
 from cxrbench.evaluate.statistics.interval import interval
@@ -14,38 +16,13 @@ from cxrbench.evaluate.statistics.units import ScoredRows
 pytestmark = pytest.mark.slow
 
 SIMULATIONS = 1000
-RESAMPLES = 1500
-UNEVEN = np.random.default_rng(5).uniform(0.1, 0.7, 19)
-
-BALANCED, AREA = "balanced_accuracy", "macro_auroc"
-
-# Built when a test runs: the truth of a law of patients is itself a simulation.
-LAWS: dict[str, tuple[Metric, Callable[[], Law]]] = {
-    "balanced accuracy, 19 classes of 15 images": (BALANCED, lambda: recalls(15, UNEVEN)),
-    "balanced accuracy, 2 classes of 100": (BALANCED, lambda: recalls(100, np.array([0.9, 0.85]))),
-    "balanced accuracy, 2 classes of 1000": (BALANCED, lambda: recalls(1000, np.array([0.95, 0.93]))),
-    "balanced accuracy, 5 classes of 40": (BALANCED, lambda: recalls(40, np.array([0.5, 0.3, 0.6, 0.4, 0.7]))),
-    "AUROC 0.85, 30 and 30": (AREA, lambda: two_normals(30, 30, 0.85)),
-    "AUROC 0.90, 100 and 100": (AREA, lambda: two_normals(100, 100, 0.90)),
-    "AUROC 0.80, 60 and 540": (AREA, lambda: two_normals(60, 540, 0.80)),
-    "balanced accuracy, 150 patients": (BALANCED, lambda: Wards(150, 2).law(BALANCED)),
-    "balanced accuracy, 300 patients, 5 classes": (BALANCED, lambda: Wards(300, 5).law(BALANCED)),
-    "AUROC, 150 patients": (AREA, lambda: Wards(150, 2).law(AREA)),
-    "AUROC, 150 patients, 5 classes": (AREA, lambda: Wards(150, 5).law(AREA)),
-    "balanced accuracy, 200 patients, 5 folds of one test set": (
-        BALANCED,
-        lambda: Wards(200, 3, folds=5).law(BALANCED),
-    ),
-    "balanced accuracy, 200 patients, 5 overlapping folds": (
-        BALANCED,
-        lambda: Wards(200, 3, folds=5, share=0.3).law(BALANCED),
-    ),
-}
+# So few cost no more than 0.001 of coverage: a standard deviation from 399 draws is off by 3.5 %, as often up as down.
+RESAMPLES = 399
 
 
-@pytest.mark.parametrize("name", sorted(LAWS))
+@pytest.mark.parametrize("name", sorted(HELD))
 def test_an_interval_holds_the_truth_in_95_of_100_cases(name: str) -> None:
-    metric, made = LAWS[name]
+    metric, made = HELD[name]
     law = made()
     rng = np.random.default_rng(11)
     held = 0

@@ -1,0 +1,35 @@
+"""`cxrbench report`: one HTML file of everything that a results folder holds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrbench.cli.options import Out
+
+
+def report(
+    out: Out = Path("results"),
+    to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("report.html"),
+    audit: Annotated[
+        Path | None, typer.Option("--audit", help="Findings of `cxrbench audit --report FILE.json`, to be shown.")
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=100, help="Resamples of intervals and tests; fewer are quicker.")
+    ] = 10_000,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
+) -> None:
+    """Write one HTML file that opens without a network: leaderboards, the paper's tables, curves, classes, sources.
+
+    Everything is computed from the records and predictions below --out; no model runs. Equal records give equal bytes.
+    """
+    from cxrbench.audit.read import read_findings
+    from cxrbench.html.page import report as made
+    from cxrbench.html.render import write
+    from cxrbench.html.work import Work, cores
+    from cxrbench.record import read_records
+
+    audited = None if audit is None else read_findings(audit)
+    work = Work(out, resamples, workers or cores())
+    size = write(to, made(work, read_records(out), audited))
+    typer.echo(f"{to}: {size / 1e6:.2f} MB")

@@ -1,0 +1,1 @@
+"""One HTML file that shows everything a results folder holds; loads no torch."""

@@ -1,0 +1,149 @@
+"""One cell as the report opens it: its number and what surrounds it, per class, in confusion, and where it is from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import get_args
+
+from cxrbench.comparable import flaws
+from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.statistics.calibration import Calibration
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
+from cxrbench.html.command import command, own_files
+from cxrbench.html.work import Work
+from cxrbench.record import Record
+from cxrbench.verdict.cell import cell_calibration, cell_interval, pooled_calibration, spread
+from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.subgroups import By, Subgroups, subgroups
+
+ATTRIBUTES: tuple[By, ...] = get_args(By)
+SHADES = 5  # of a confusion matrix: fifths of a row's images
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold."""
+
+    label: str
+    rows: int
+    recall: float | None
+    auroc: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellPage:
+    """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
+
+    `calibration` is one a fold, `pooled` that of all rows; there is none where `uncalibrated` says why. `subgroups` are
+    there for the attributes that are known of an image, on pages in detail. `cautions` say what keeps the number
+    from being the one asked for.
+    """
+
+    record: Record
+    marked: bool
+    interval: Interval
+    spread: FoldSpread
+    classes: tuple[ClassLine, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[Calibration, ...]
+    pooled: Calibration | None
+    uncalibrated: str
+    subgroups: tuple[Subgroups, ...]
+    command: str
+    own_files: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that the cell is found by."""
+        return f"r{self.record.id}"
+
+    @property
+    def ece(self) -> float | None:
+        """Expected calibration error over bins of equal width, mean over folds."""
+        return fmean(c.ece for c in self.calibration) if self.calibration else None
+
+    @property
+    def adaptive_ece(self) -> float | None:
+        """The same over bins of equal numbers of rows."""
+        return fmean(c.adaptive_ece for c in self.calibration) if self.calibration else None
+
+    @property
+    def brier(self) -> float | None:
+        """Brier score, mean over folds."""
+        return fmean(c.brier for c in self.calibration) if self.calibration else None
+
+    def metric(self, name: str) -> float | None:
+        """Mean of a metric over folds, unrounded."""
+        value = self.record.summary.get(name, {}).get("mean")
+        return None if value is None else float(value)
+
+    def shade(self, row: int, column: int) -> int:
+        """0 to 5: which fifth of its row's images a field of the confusion matrix holds; 0 below a tenth."""
+        total = sum(self.confusion[row])
+        share = self.confusion[row][column] / total if total else 0.0
+        return 0 if share < 0.1 else min(SHADES, 1 + int(share * SHADES))
+
+
+@dataclass(frozen=True, slots=True)
+class CellAsked:
+    """A record to make the page of; `marked` by the dagger, subgroups only in `detail`."""
+
+    record: Record
+    marked: bool
+    detail: bool
+
+
+def cell_page(work: Work, asked: CellAsked) -> CellPage:
+    """The page of a sound record, from its predictions below the results folder."""
+    record = asked.record
+    cell = read_cell(work.out, record)
+    judged, pooled, why_not = tuple[Calibration, ...](), None, ""
+    try:
+        judged, pooled = cell_calibration(cell), pooled_calibration(cell)
+    except NotApplicableError as error:
+        why_not = str(error)
+    return CellPage(
+        record=record,
+        marked=asked.marked,
+        interval=cell_interval(cell, "balanced_accuracy", work.resamples),
+        spread=spread(cell, "balanced_accuracy"),
+        classes=_classes(record),
+        confusion=_confusion(record),
+        calibration=judged,
+        pooled=pooled,
+        uncalibrated=why_not,
+        subgroups=_subgroups(cell, work.resamples) if asked.detail else (),
+        command=command(record),
+        own_files=own_files(record),
+        cautions=flaws(record),
+    )
+
+
+def _subgroups(cell: ScoredCell, resamples: int) -> tuple[Subgroups, ...]:
+    known = [by for by in ATTRIBUTES if any(value is not None for value in cell.about.get(by, ()))]
+    return tuple(subgroups(cell, by, resamples) for by in known)
+
+
+def _classes(record: Record) -> tuple[ClassLine, ...]:
+    rows = [sum(line) for line in record.folds[0].metrics["confusion"]]
+    columns = {name: _means([fold.metrics[name] for fold in record.folds]) for name in ("recall", "auroc", "f1")}
+    return tuple(
+        ClassLine(label, rows[place], *(columns[name][place] for name in ("recall", "auroc", "f1")))
+        for place, label in enumerate(record.data.labels)
+    )
+
+
+def _means(folds: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Mean of each class over folds, None as soon as one fold has no number."""
+    found = list[float | None]()
+    for values in zip(*folds, strict=True):
+        present = [value for value in values if value is not None]
+        found.append(fmean(present) if len(present) == len(values) else None)
+    return found
+
+
+def _confusion(record: Record) -> tuple[tuple[int, ...], ...]:
+    folds = [fold.metrics["confusion"] for fold in record.folds]
+    return tuple(tuple(map(sum, zip(*rows, strict=True))) for rows in zip(*folds, strict=True))

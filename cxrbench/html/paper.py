@@ -1,0 +1,65 @@
+"""Tables 2 to 4 beside the paper: what is printed, what was measured, and whether the two agree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cxrbench.html.chapters import Chapter
+from cxrbench.html.work import Work
+from cxrbench.published import PublishedTable, published_table
+from cxrbench.regression.verdicts import TABLES, Finding, against_paper
+from cxrbench.report.view import Cell, TableView, ViewRow, table_view
+
+
+@dataclass(frozen=True, slots=True)
+class PaperCell:
+    """A cell of a table; `verdict` is None where nothing is printed or nothing measured.
+
+    `reasons` are numbers of the table's list of reasons, from 1.
+    """
+
+    cell: Cell
+    verdict: str | None
+    reasons: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """A table with verdicts; `reasons` are those against comparing, each once."""
+
+    view: TableView
+    cells: Mapping[tuple[str, str, str], PaperCell]  # section, row, column
+    reasons: tuple[str, ...]
+
+    def at(self, row: ViewRow, column: str) -> PaperCell:
+        """The cell of a row and column."""
+        return self.cells[row.section, row.name, column]
+
+
+def paper_tables(work: Work, chapter: Chapter) -> list[PaperTable]:
+    """Tables 2 to 4 with the chapter's records; tables of which it measures no cell are left out."""
+    findings = {found.cell: found for found in against_paper(work.out, chapter.all, work.resamples)}
+    found = []
+    for number in TABLES:
+        table = published_table(number)
+        view = table_view(table, chapter.all, chapter.variant, synthetic=chapter.synthetic)
+        if any(cell.measured is not None for row in view.rows for cell in row.cells.values()):
+            found.append(_judged(table, view, findings))
+    return found
+
+
+def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Finding]) -> PaperTable:
+    reasons = dict[str, int]()
+    cells = {}
+    for row in view.rows:
+        for column, title in view.columns:
+            cell = row.cells[column]
+            told = findings.get(f"Table {table.table}, {f'{row.section} {row.name}'.strip()}, {title}")
+            cells[row.section, row.name, column] = _cell(cell, told, reasons)
+    return PaperTable(view, cells, tuple(reasons))
+
+
+def _cell(cell: Cell, told: Finding | None, reasons: dict[str, int]) -> PaperCell:
+    if told is None or told.verdict == "missing" or cell.measured is None:
+        return PaperCell(cell, None, ())
+    why: Sequence[str] = told.reasons if told.verdict == "not comparable" else ()
+    return PaperCell(cell, told.verdict, tuple(reasons.setdefault(reason, len(reasons) + 1) for reason in why))

@@ -1,0 +1,82 @@
+"""How values look on the page; numbers are rounded here and nowhere before."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.verdict.selection import Setting
+
+DASH = "–"
+HEAT = 10  # steps of the heat map's scale
+SHORT = 12  # characters of a digest; the identities have it whole
+STRIP = 120  # width of a strip of dots
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    """A share as percent without its sign, or a dash."""
+    return DASH if value is None else f"{100 * value:.{decimals}f}"
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """A difference in points with its sign, or a dash."""
+    return DASH if value is None else f"{100 * value:+.{decimals}f}"
+
+
+def ends(interval: Interval) -> str:
+    """The ends of an interval in percent; empty where there is none."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def p_value(value: float) -> str:
+    """A p value to three decimals."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def short(value: str) -> str:
+    """The beginning of a digest."""
+    return value[:SHORT]
+
+
+def words(setting: Setting) -> str:
+    """A setting as a heading."""
+    how = f"Linear probe, K = {setting.shots}" if setting.protocol == "linear-probe" else "Zero-shot"
+    asked = f", prompts {setting.prompts}" if setting.prompts else ""
+    return f"{how}{asked}, {classes(setting.group)}"
+
+
+def classes(name: str) -> str:
+    """A label group in words."""
+    return "all classes" if name == "all" else f"group {name}"
+
+
+def heat(value: float | None) -> str:
+    """The class of a heat map's field: its tenth."""
+    return "hx" if value is None else f"h{min(HEAT - 1, int(value * HEAT))}"
+
+
+def placed(interval: Interval, scale: tuple[int, int]) -> str:
+    """The classes that place an interval's line between two percents: its beginning and its length, in hundredths."""
+    assert interval.low is not None and interval.high is not None  # the template's choice
+    low, high = (round(100 * (100 * end - scale[0]) / (scale[1] - scale[0])) for end in (interval.low, interval.high))
+    return f"f{min(low, 99)} l{max(1, high - low)}"
+
+
+def lines() -> str:
+    """The style of the classes of `placed`; attributes for style would need a weaker policy."""
+    places = (f".f{n}{{margin-left:{n}%}}" for n in range(1, 100))
+    return "".join([*places, *(f".l{n}{{width:{n}%}}" for n in range(1, 101))])
+
+
+def strip(values: Sequence[float | None]) -> str:
+    """Single prompts as an SVG path of dots, 0 to 100 % over the width of the strip."""
+    return "".join(f"M{round(value * STRIP, 1):g} 6h0" for value in sorted({v for v in values if v is not None}))
+
+
+def settled(settings: Mapping[str, Any]) -> str:
+    """All settings of a variant in one line."""
+    return ", ".join(f"{name} = {choice}" for name, choice in sorted(settings.items()))
+
+
+FILTERS = {f.__name__: f for f in (percent, signed, ends, p_value, short, words, classes, placed, heat, strip, settled)}

@@ -1,0 +1,105 @@
+"use strict";
+(() => {
+const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
+const number = (cell) => { const found = parseFloat(cell.textContent.trim().replace("<", "")); return Number.isNaN(found) ? null : found; };
+
+// Sorting: headers become buttons; numbers by value with dashes last, words by their order.
+const order = (table, place, rising) => {
+  const body = table.tBodies[0];
+  const words = Array.from(body.rows).some((row) => row.cells[place].matches("th, .t"));
+  const key = (row) => words ? row.cells[place].textContent.trim() : number(row.cells[place]);
+  const sign = rising ? 1 : -1;
+  const rows = Array.from(body.rows).map((row) => [key(row), row]);
+  rows.sort(([a], [b]) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * (words ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+  });
+  body.append(...rows.map(([, row]) => row));
+};
+for (const table of all("table.sortable")) {
+  const heads = Array.from(table.tHead.rows[0].cells);
+  heads.forEach((head, place) => {
+    if ("plain" in head.dataset) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      const low = place === 0 || "low" in head.dataset || head.classList.contains("t");
+      const rising = before === "none" ? low : before === "descending";
+      heads.forEach((other) => other.hasAttribute("aria-sort") && other.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+      order(table, place, rising);
+    });
+  });
+}
+
+// Filters: a setting shows its own sections, a name its own rows, curves and cells; the count is told aloud.
+const update = (chapter) => {
+  const form = chapter.querySelector(".tools");
+  const setting = form.elements.setting.value;
+  const wanted = form.elements.model.value.trim().toLowerCase();
+  const unmarked = form.elements.unmarked.checked;
+  for (const part of all("[data-setting]", chapter)) part.classList.toggle("off", setting !== "" && part.dataset.setting !== setting);
+  for (const part of all("[data-model]", chapter)) {
+    const off = !part.dataset.model.toLowerCase().includes(wanted) || (unmarked && "marked" in part.dataset);
+    part.classList.toggle("off", off);
+  }
+  const rows = all(".board tbody tr", chapter).filter((row) => !row.closest(".off:not(tr)"));
+  const models = (list) => new Set(list.map((row) => row.dataset.model)).size;
+  form.querySelector("[role=status]").textContent = `${models(rows.filter((row) => !row.classList.contains("off")))} of ${models(rows)} models shown`;
+};
+for (const chapter of all("[data-chapter]")) {
+  const form = chapter.querySelector(".tools");
+  form.hidden = false;
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", () => update(chapter));
+  update(chapter);
+}
+
+// A link into something closed or filtered away shows it.
+const reveal = () => {
+  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const chapter = target.closest("[data-chapter]");
+  if (chapter && target.closest(".off")) { chapter.querySelector(".tools").reset(); update(chapter); }
+  for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  if (target.classList.contains("inside")) {
+    target.parentElement.querySelector("summary").focus({ preventScroll: true });
+    target.parentElement.scrollIntoView();
+  }
+};
+addEventListener("hashchange", reveal);
+document.addEventListener("click", (event) => {
+  const link = event.target.closest && event.target.closest("a[href^='#']");
+  if (link && link.getAttribute("href") === location.hash) reveal();
+});
+reveal();
+
+// Copying: by the clipboard where the browser gives it to files, else by selection.
+const taken = async (code) => {
+  try { await navigator.clipboard.writeText(code.textContent); return true; } catch {
+    getSelection().selectAllChildren(code);
+    return document.execCommand("copy");
+  }
+};
+for (const button of all(".copy")) button.hidden = false;
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest && event.target.closest(".copy");
+  if (!button) return;
+  button.textContent = (await taken(button.parentElement.querySelector("code"))) ? "Copied" : "Selected: copy with the keyboard";
+});
+
+// Colours: as the system, light, dark.
+const theme = document.getElementById("theme");
+const themes = [["", "as the system"], ["light", "light"], ["dark", "dark"]];
+let chosen = 0;
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  chosen = (chosen + 1) % themes.length;
+  if (chosen) document.documentElement.dataset.theme = themes[chosen][0]; else delete document.documentElement.dataset.theme;
+  theme.textContent = `Colours: ${themes[chosen][1]}`;
+});
+})();

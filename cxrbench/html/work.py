@@ -1,0 +1,38 @@
+"""Many cells at once: the same results from as many processes as there are cores."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
+
+WORTH = 50  # jobs that take longer than the start of another process
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where predictions lie, how often they are drawn anew, and by how many processes."""
+
+    out: Path
+    resamples: int
+    workers: int = 1
+
+    def each(self, do: Callable[[Job], Done], jobs: Iterable[Job], weight: int = 1) -> list[Done]:
+        """What `do` makes of every job, in their order; a job counts as `weight` cells. Both must be picklable."""
+        todo = list(jobs)
+        workers = min(self.workers, len(todo), 1 + weight * len(todo) // WORTH)
+        if workers < 2:
+            return [do(job) for job in todo]
+        # Not forked: the parent's libraries may hold threads.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            return list(pool.map(do, todo, chunksize=max(1, len(todo) // (8 * workers))))

@@ -1,0 +1,167 @@
+"""Figure 3 as data: balanced accuracy of linear probes over the number of shots, per task and on average."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from cxrbench.comparable import flaws
+from cxrbench.errors import DataError
+from cxrbench.evaluate.statistics.counts import Metric
+from cxrbench.evaluate.statistics.interval import RESAMPLES, FoldSpread, Interval
+from cxrbench.published import MISSING, published_table
+from cxrbench.record import Record
+from cxrbench.report.view import pretrained_on
+from cxrbench.verdict.average import Weighted, mean_interval
+from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.measured import measured
+from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.selection import Asked
+
+SHOTS = (1, 2, 4, 8, 16)
+_METRIC: Metric = "balanced_accuracy"
+_NAMED = 8  # commands that an error spells out
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A number of the paper in percent, and its table."""
+
+    table: int
+    value: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One number of shots: the interval over test units, the spread over folds (None for an average), and the paper's.
+
+    Without a record, or for an average without all its cells, `interval` is None: a gap.
+    """
+
+    shots: int
+    interval: Interval | None
+    spread: FoldSpread | None = None
+    record: str | None = None
+    printed: tuple[Printed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A model on a task, or on the average of all tasks where `task` is None; a point for each of `SHOTS`.
+
+    `seen`: it was pre-trained on the collection that the task's images are from (†).
+    """
+
+    model: str
+    task: str | None
+    seen: bool
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FewShot:
+    """Curves of all models, task by task in the paper's order, the average last where there is more than one task."""
+
+    variant: str
+    synthetic: bool
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    notes: tuple[str, ...]
+
+
+Cells = Mapping[tuple[str, str, int], ScoredCell]  # by model, task and shots
+
+
+def few_shot(
+    out: Path, records: Iterable[Record], asked: Asked, *, allow_missing: bool = False, resamples: int = RESAMPLES
+) -> FewShot:
+    """The curves of linear probes on all classes, from the records of the models and tasks asked for.
+
+    Raises DataError that names what to run where a model lacks one of `SHOTS` on a task, unless `allow_missing`; a gap
+    is never filled in. Raises IntegrityError for predictions that changed.
+    """
+    found = measured(records, asked)
+    chosen = [record for record in found.records if record.protocol.shots in SHOTS]
+    models = tuple(sorted({record.model.name for record in found.records}))
+    tasks = tuple(dict.fromkeys(record.data.task for record in found.records))
+    cells = {_place(record): read_cell(out, record) for record in chosen}
+    absent = [place for place in _places(models, tasks) if place not in cells]
+    if absent and not allow_missing:
+        raise DataError(_missing(absent, asked))
+    curves = [_curve(model, task, cells, found.records, resamples) for task in tasks for model in models]
+    if len(tasks) > 1:
+        curves += [_average(model, tasks, cells, resamples) for model in models]
+    gaps = [f"no record: {model}, {task}, K = {shots}" for model, task, shots in absent]
+    first = found.records[0]
+    return FewShot(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps))
+
+
+def _place(record: Record) -> tuple[str, str, int]:
+    return record.model.name, record.data.task, record.protocol.shots or 0
+
+
+def _places(models: Sequence[str], tasks: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    yield from ((model, task, shots) for model in models for task in tasks for shots in SHOTS)
+
+
+def _missing(absent: Sequence[tuple[str, str, int]], asked: Asked) -> str:
+    """The error's text: which cells are missing and the commands that measure them."""
+    shots: dict[tuple[str, str], list[int]] = {}
+    for model, task, number in absent:
+        shots.setdefault((model, task), []).append(number)
+    variant = "" if asked.variant.name == "paper-code" else f" --variant {asked.variant.name}"
+    commands = [
+        f"cxrbench run --model {model} --task {task} --shots {','.join(map(str, numbers))}{variant}"
+        for (model, task), numbers in shots.items()
+    ]
+    more = f"\n  and {len(commands) - _NAMED} more" if len(commands) > _NAMED else ""
+    told = "\n  ".join(commands[:_NAMED])
+    return (
+        f"{len(absent)} points of the curves were not measured; run\n  {told}{more}\nor draw gaps with --allow-missing"
+    )
+
+
+def _curve(model: str, task: str, cells: Cells, records: Sequence[Record], resamples: int) -> Curve:
+    own = next((r for r in records if (r.model.name, r.data.task) == (model, task)), None)
+    points = []
+    for shots in SHOTS:
+        cell = cells.get((model, task, shots))
+        paper = () if cell is not None and cell.record.synthetic else printed(model, (task,), shots)
+        if cell is None:
+            points.append(Point(shots, None, printed=paper))
+            continue
+        number = cell_number(cell, _METRIC, resamples)
+        points.append(Point(shots, number.interval, number.spread, number.record, paper))
+    return Curve(model, task, pretrained_on(model, own, task), tuple(points))
+
+
+def _average(model: str, tasks: Sequence[str], cells: Cells, resamples: int) -> Curve:
+    """The curve of the mean over tasks; a gap where a task is missing or its number is flawed."""
+    points = []
+    for shots in SHOTS:
+        own = [cells.get((model, task, shots)) for task in tasks]
+        sound = [cell for cell in own if cell is not None and not flaws(cell.record)]
+        made = any(cell.record.synthetic for cell in sound)
+        paper = () if made else printed(model, tasks, shots)
+        mean = [Weighted(cell, 1 / len(tasks)) for cell in sound]
+        interval = mean_interval(mean, _METRIC, resamples) if len(sound) == len(tasks) else None
+        points.append(Point(shots, interval, printed=paper))
+    return Curve(model, None, False, tuple(points))
+
+
+def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[Printed, ...]:
+    """What Tables 2 and 4 print for a probe on all classes of one task, or for the average of exactly these tasks."""
+    found = []
+    for number in (2, 4):
+        table = published_table(number)
+        names = {column.task: column.id for column in table.columns if column.group == "all"}
+        averages = {frozenset(average.over): average.id for average in table.averages}
+        own = frozenset(names[task] for task in tasks if task in names)
+        place = next(iter(own), None) if len(tasks) == 1 else averages.get(own)
+        if place is None or len(own) != len(tasks):
+            continue
+        for row in table.rows:
+            if (row.model, row.protocol, row.shots) == (model, "linear-probe", shots) and row.cells[place] != MISSING:
+                found.append(Printed(number, Decimal(row.cells[place])))
+    return tuple(found)

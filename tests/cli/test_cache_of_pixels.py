@@ -1,0 +1,42 @@
+"""`cxrbench cache` knows the images that were decoded to train on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cxrbench.cli.cache import app
+from cxrbench.errors import IntegrityError
+from cxrbench.pretrain.images import Stored, Wanted, stored
+from cxrbench.recipe import Canvas
+
+
+def decoded(root: Path) -> Stored:
+    for n in range(3):
+        Image.fromarray(np.full((9, 9), 50 * n, np.uint8)).save(root / f"{n}.png")
+    return stored(Wanted(sorted(root.glob("*.png")), Canvas(size=32), root / "cache"))
+
+
+def told(root: Path, *words: str) -> str:
+    result = CliRunner().invoke(app, [*words, "--cache", str(root / "cache")])
+    if result.exception:
+        raise result.exception
+    return result.stdout
+
+
+def test_decoded_images_are_listed_verified_and_removed(tmp_path: Path) -> None:
+    decoded(tmp_path)
+    (place,) = (tmp_path / "cache/pixels").iterdir()
+    assert f"{place.name[:16]}  3 images  0.0 MiB  decoded to 32 x 32" in told(tmp_path, "list")
+    assert "0 rows and 3 decoded images, every batch fits" in told(tmp_path, "verify")
+    with (place / "pixels.u8").open("r+b") as file:
+        file.write(b"\x99")
+    with pytest.raises(IntegrityError, match=rf"damaged in {place.name[:16]}; `cxrbench cache prune`"):
+        told(tmp_path, "verify")
+    assert "1 of 1 keys removed" in told(tmp_path, "prune", place.name[:8])
+    assert not place.exists()
+    assert decoded(tmp_path).decoded == 3
+    assert "1 of 1 keys removed" in told(tmp_path, "prune", "--all")
+    assert told(tmp_path, "list").startswith("0.0 MiB in ")

@@ -1,0 +1,181 @@
+"""Intervals and standings of a table's cells: from the predictions alone, for sound cells alone."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_predictions import scored_fold, written
+from typer.testing import CliRunner, Result
+
+from cxrbench import catalog
+from cxrbench.cli.main import app
+from cxrbench.errors import IntegrityError
+from cxrbench.published import Average, PublishedTable, averages, published_table
+from cxrbench.record import Record, read_records, record_path
+from cxrbench.report import certainty
+from cxrbench.report.certainty import shares, with_intervals
+from cxrbench.report.view import TableView, ViewRow, table_view
+from cxrbench.verdict.average import Weighted
+from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.predictions import read_cell
+
+TASKS = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
+SKILL = {"clip_cm": 0.2, "unimodal_cm": 3.0, "dlilp_cm": 2.9}
+
+
+def probe(out: Path, model: str, task: str, **changes: object) -> Record:
+    card, seed = catalog.load_card(model), TASKS.index(task)
+    noise = 100 * list(SKILL).index(model)
+    folds = [scored_fold(SKILL[model], seed, number=k, noise=noise + k, images=40) for k in range(2)]
+    identity = {"model__card_digest": card.digest, "model__pretraining": "+".join(card.pretraining)}
+    return written(out, model, folds, **{"data__task": task, **identity, **changes})
+
+
+def results(out: Path, models: tuple[str, ...] = ("unimodal_cm", "dlilp_cm")) -> list[Record]:
+    return [probe(out, model, task) for model in models for task in TASKS]
+
+
+def viewed(out: Path, table: PublishedTable | None = None) -> TableView:
+    records, printed = read_records(out)[0], table or published_table(4)
+    view = table_view(printed, records, "paper-code", synthetic=False)
+    return with_intervals(view, printed, records, out, 500)
+
+
+def row(view: TableView, model: str) -> ViewRow:
+    return next(row for row in view.rows if row.model == model)
+
+
+def cli(out: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["table", "4", "--out", str(out), *words])
+
+
+def test_every_measured_cell_has_the_interval_of_its_record(tmp_path: Path) -> None:
+    record = results(tmp_path)[3]
+    cell = row(viewed(tmp_path), "unimodal_cm").cells["rsna"]
+    number = cell_number(read_cell(tmp_path, record), "balanced_accuracy", 500)
+    assert (cell.record, cell.interval, cell.spread) == (record.id, number.interval, number.spread)
+    assert cell.measured is not None and number.interval.estimate is not None
+    assert float(cell.measured) == pytest.approx(100 * number.interval.estimate, abs=0.06)
+
+
+def test_an_average_has_an_interval_and_one_with_a_missing_or_flawed_cell_has_nothing(tmp_path: Path) -> None:
+    results(tmp_path)
+    for task in TASKS[1:]:
+        probe(tmp_path, "clip_cm", task)
+    view = viewed(tmp_path)
+    whole = row(view, "unimodal_cm").cells["avg"]
+    assert whole.interval is not None and whole.interval.low is not None and whole.measured is not None
+    assert whole.interval.low < float(whole.measured) / 100 < whole.interval.high  # type: ignore[operator]
+    errors = [row(view, "unimodal_cm").cells[c.id].interval.error for c in published_table(4).columns]  # type: ignore[union-attr]
+    assert whole.interval.error < min(e for e in errors if e)  # type: ignore[operator]
+    short = row(view, "clip_cm").cells["avg"]
+    assert (short.measured, short.interval, short.standing) == (None, None, None)
+    probe(tmp_path, "clip_cm", TASKS[0], data__missing=2)
+    flawed = row(viewed(tmp_path), "clip_cm").cells
+    assert (flawed["avg"].measured, flawed["avg"].interval) == (None, None)
+    assert flawed["chexpert"].interval is not None and flawed["chexpert"].standing is None
+
+
+def test_the_best_and_what_is_not_worse_are_told_from_what_is(tmp_path: Path) -> None:
+    results(tmp_path, ("clip_cm", "unimodal_cm", "dlilp_cm"))
+    view = viewed(tmp_path)
+    standing = {model: row(view, model).cells["rsna"].standing for model in SKILL}
+    assert standing["clip_cm"] == "worse"
+    assert {standing["unimodal_cm"], standing["dlilp_cm"]} == {"best", "not worse"}
+    means = {model: row(view, model).cells["avg"] for model in SKILL}
+    assert means["clip_cm"].standing == "worse"
+    best = max(SKILL, key=lambda model: means[model].measured or Decimal(0))
+    assert means[best].standing == "best"
+
+
+def test_one_row_alone_is_best_of_nothing(tmp_path: Path) -> None:
+    results(tmp_path, ("unimodal_cm",))
+    assert {cell.standing for cell in row(viewed(tmp_path), "unimodal_cm").cells.values()} == {None}
+
+
+def test_rows_on_other_images_are_not_compared_and_it_is_noted(tmp_path: Path) -> None:
+    probe(tmp_path, "unimodal_cm", "rsna")
+    probe(tmp_path, "dlilp_cm", "rsna", data__contents_digest="9" * 64)
+    view = viewed(tmp_path)
+    assert {row(view, model).cells["rsna"].standing for model in ("unimodal_cm", "dlilp_cm")} == {None}
+    assert any("RSNA: not compared with the best: the image files had other bytes" in note for note in view.notes)
+
+
+def test_missing_predictions_leave_the_cell_without_interval_and_changed_ones_are_refused(tmp_path: Path) -> None:
+    record, other = probe(tmp_path, "unimodal_cm", "rsna"), probe(tmp_path, "unimodal_cm", "siim")
+    path = record_path(tmp_path, "rsna", "unimodal_cm", record.id).with_suffix(".parquet")
+    path.unlink()
+    view = viewed(tmp_path)
+    cells = row(view, "unimodal_cm").cells
+    assert cells["rsna"].measured is not None and cells["rsna"].interval is None
+    assert cells["siim"].interval is not None
+    assert f"1 of 2 cells have no predictions, so no interval: {record.id}" in view.notes
+    path = record_path(tmp_path, "siim", "unimodal_cm", other.id).with_suffix(".parquet")
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match="digest differs"):
+        viewed(tmp_path)
+
+
+def test_the_dagger_stands_where_the_record_says_that_the_source_was_seen(tmp_path: Path) -> None:
+    results(tmp_path, ("unimodal_cm",))
+    cells = row(viewed(tmp_path), "unimodal_cm").cells
+    assert [name for name, cell in cells.items() if cell.seen] == ["chexpert", "mimic"]
+    written(tmp_path, "mine", [scored_fold(1.0, 1)], model__pretraining="NIH", data__task="rsna")
+    assert row(viewed(tmp_path), "mine").cells["rsna"].seen
+
+
+def test_the_terminal_names_interval_and_spread_and_leaves_them_out_when_asked(tmp_path: Path) -> None:
+    results(tmp_path)
+    shown = cli(tmp_path).stdout
+    for told in ("95 % interval", "std over folds", "†", "std over folds (one test set) is no standard error"):
+        assert told in shown
+    bare = cli(tmp_path, "--no-intervals").stdout
+    assert "95 % interval" not in bare and "std over folds" not in bare
+    assert "†" in bare and "difference" in bare
+
+
+def test_csv_carries_unrounded_ends(tmp_path: Path) -> None:
+    import csv
+    import io
+
+    results(tmp_path)
+    cells = list(csv.DictReader(io.StringIO(cli(tmp_path, "--format", "csv").stdout)))
+    (found,) = [c for c in cells if (c["model"], c["column"]) == ("dlilp_cm", "RSNA")]
+    record = next(r for r in read_records(tmp_path)[0] if r.id == found["record"])
+    interval = cell_number(read_cell(tmp_path, record), "balanced_accuracy").interval
+    assert (found["low"], found["high"], found["units"]) == (repr(interval.low), repr(interval.high), "80 images")
+    assert found["folds"] == "2, one test set"
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_shares_of_an_average_are_those_of_the_printed_arithmetic(number: int) -> None:
+    table = published_table(number)
+    values = {column.id: Decimal(place * 7 % 5) for place, column in enumerate(table.columns)}
+    expected = averages(values, table.averages)
+    for name, parts in shares(table.averages).items():
+        mean = float(sum(share * int(values[column]) for column, share in parts.items()))
+        assert mean == pytest.approx(float(expected[name] or 0), abs=0.011)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_shares_sum_to_one_however_averages_nest(sizes: list[int]) -> None:
+    specs, known = [], ["a", "b"]
+    for number, size in enumerate(sizes):
+        specs.append(Average(id=f"avg{number}", title="", over=tuple(known[-size:])))
+        known += [f"c{number}", f"avg{number}"]
+    assert all(sum(parts.values()) == 1 for parts in shares(specs).values())
+    assert not any(name.startswith("avg") for parts in shares(specs).values() for name in parts)
+
+
+@pytest.mark.parametrize(("ps", "expected"), [((0.03, 0.04), "not worse"), ((0.02, 0.04), "worse")])
+def test_holm_is_over_the_comparisons_of_the_column(
+    ps: tuple[float, float], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.03 and 0.04 become 0.06 and 0.06, 0.02 and 0.04 become 0.04 and 0.04."""
+    cells = [read_cell(tmp_path, probe(tmp_path, model, "rsna")) for model in ("unimodal_cm", "dlilp_cm", "clip_cm")]
+    told = iter(ps)
+    monkeypatch.setattr(certainty, "mean_p", lambda *_: next(told))
+    found = certainty.standings({place: [Weighted(cell, 1.0)] for place, cell in enumerate(cells)}).standing
+    assert sorted(found.values()) == sorted(["best", expected, expected])

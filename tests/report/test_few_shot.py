@@ -1,0 +1,137 @@
+"""Figure 3: a point is a record, a gap is a gap, and the drawing is the same each time."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_predictions import scored_fold, written
+from typer.testing import CliRunner, Result
+
+from cxrbench import catalog
+from cxrbench.cli.main import app
+from cxrbench.errors import DataError, SpecError
+from cxrbench.published import published_table
+from cxrbench.record import read_records
+from cxrbench.report.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
+from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.predictions import read_cell
+from cxrbench.verdict.selection import Asked
+
+MODELS, TASKS = ("clip_cm", "gloria"), ("rsna", "covid")
+
+
+def results(out: Path, without: tuple[str, str, int] | None = None, **changes: object) -> None:
+    for number, model in enumerate(MODELS):
+        card = catalog.load_card(model)
+        for seed, task in enumerate(TASKS):
+            for shots in SHOTS:
+                if (model, task, shots) != without:
+                    folds = [
+                        scored_fold(0.4 * shots**0.5, seed, number=k, noise=99 * number + shots + k) for k in (0, 1)
+                    ]
+                    told = {"data__task": task, "protocol__shots": shots, "model__card_digest": card.digest}
+                    written(out, model, folds, **told, model__pretraining="+".join(card.pretraining), **changes)
+
+
+def drawn(out: Path, **how: bool) -> FewShot:
+    asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
+    return few_shot(out, read_records(out)[0], asked, resamples=300, **how)
+
+
+def curve(found: FewShot, model: str, task: str | None) -> Curve:
+    return next(c for c in found.curves if (c.model, c.task) == (model, task))
+
+
+def cli(out: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["figure", "3", "--out", str(out), *words])
+
+
+def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Path) -> None:
+    results(tmp_path)
+    found = drawn(tmp_path)
+    assert (found.models, found.tasks) == (MODELS, TASKS)
+    assert len(found.curves) == 2 * 3
+    records = {r.id: r for r in read_records(tmp_path)[0]}
+    for point in curve(found, "gloria", "covid").points:
+        record = records[point.record or ""]
+        assert record.protocol.shots == point.shots
+        assert cell_number(read_cell(tmp_path, record), "balanced_accuracy", 300).interval == point.interval
+    for place, point in enumerate(curve(found, "gloria", None).points):
+        own = [curve(found, "gloria", task).points[place].interval.estimate for task in TASKS]  # type: ignore[union-attr]
+        assert point.interval is not None
+        assert point.interval.estimate == pytest.approx(np.mean(own))  # type: ignore[arg-type]
+
+
+def test_what_the_paper_prints_stands_beside(tmp_path: Path) -> None:
+    results(tmp_path)
+    points = curve(drawn(tmp_path), "clip_cm", "rsna").points
+    assert [p.printed for p in points] == [(), (), (), (), (Printed(2, Decimal("93.20")),)]
+    table = {row.model: row.cells for row in published_table(4).rows}
+    everything = [column.task for column in published_table(4).columns]
+    assert printed("gloria", everything, 16) == (Printed(4, Decimal(table["gloria"]["avg"])),)
+    assert printed("gloria", everything[1:], 16) == printed("gloria", ("rsna",), 8) == ()
+    assert printed("gloria", ("nih_lt",), 16) == (Printed(4, Decimal(table["gloria"]["nih"])),)
+
+
+def test_made_numbers_stand_beside_nothing_printed(tmp_path: Path) -> None:
+    results(tmp_path, model__synthetic=True)
+    asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
+    found = few_shot(tmp_path, read_records(tmp_path)[0], asked, resamples=300)
+    assert found.synthetic and not any(p.printed for c in found.curves for p in c.points)
+
+
+def test_a_missing_number_of_shots_names_what_to_run(tmp_path: Path) -> None:
+    results(tmp_path, without=("gloria", "covid", 4))
+    with pytest.raises(DataError) as error:
+        drawn(tmp_path)
+    assert "cxrbench run --model gloria --task covid --shots 4\n" in str(error.value)
+    assert "clip_cm" not in str(error.value)
+
+
+def test_gaps_are_drawn_only_when_asked_and_never_filled(tmp_path: Path) -> None:
+    results(tmp_path, without=("gloria", "covid", 4))
+    found = drawn(tmp_path, allow_missing=True)
+    assert [p.interval is None for p in curve(found, "gloria", "covid").points] == [s == 4 for s in SHOTS]
+    assert [p.interval is None for p in curve(found, "gloria", None).points] == [s == 4 for s in SHOTS]
+    assert "no record: gloria, covid, K = 4" in found.notes
+    refused = cli(tmp_path, "--to", str(tmp_path / "a.svg"))
+    assert isinstance(refused.exception, DataError) and not (tmp_path / "a.svg").exists()
+    assert cli(tmp_path, "--to", str(tmp_path / "a.svg"), "--allow-missing").exit_code == 0
+
+
+def test_an_average_leaves_out_no_flawed_task(tmp_path: Path) -> None:
+    results(tmp_path)
+    for shots in SHOTS:
+        for record in (r for r in read_records(tmp_path)[0] if r.protocol.shots == shots):
+            path = tmp_path / "records" / record.data.task / record.model.name / f"{record.id}.json"
+            if (record.model.name, record.data.task) == ("gloria", "rsna"):
+                path.write_text(path.read_text().replace('"missing": 0', '"missing": 3'))
+    found = drawn(tmp_path)
+    assert all(p.interval is not None for p in curve(found, "gloria", "rsna").points)
+    assert all(p.interval is None for p in curve(found, "gloria", None).points)
+    assert any("3 images have no file" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_the_figure_is_drawn_the_same_each_time(ending: str, tmp_path: Path) -> None:
+    results(tmp_path)
+    files = [tmp_path / f"{k}.{ending}" for k in range(2)]
+    for file in files:
+        assert cli(tmp_path, "--to", str(file)).exit_code == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    if ending == "svg":
+        text = files[0].read_text()
+        told = ("clip_cm", "gloria", "rsna", "covid", "average of 2 tasks", "printed in the paper", "95 % intervals")
+        assert all(word in text for word in told)
+        assert "<dc:date>" not in text
+
+
+def test_models_tasks_and_the_default_place_are_chosen(tmp_path: Path) -> None:
+    results(tmp_path)
+    done = cli(tmp_path, "--model", "gloria", "--task", "rsna")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "figure3.svg").read_text()
+    assert "gloria" in text and "clip_cm" not in text and "average of" not in text
+    refused = cli(tmp_path, "--to", str(tmp_path / "x.gif"))
+    assert isinstance(refused.exception, SpecError)

@@ -1,0 +1,109 @@
+"""Negative controls are noted in a pair and stand apart from a board."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_predictions import scored_fold, written
+from typer.testing import CliRunner
+
+from cxrbench import catalog
+from cxrbench.cli.main import app
+from cxrbench.errors import NotApplicableError
+from cxrbench.record import Record, read_records
+from cxrbench.verdict.compare import compare
+from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
+from cxrbench.verdict.selection import Asked, Selected, every_setting, select
+
+SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.6}
+CONTROL: dict[str, Any] = {"model__control": True}
+SHUFFLED: dict[str, Any] = {"protocol__labels": "shuffled"}
+
+
+def measured(out: Path, model: str, skill: float, **changes: Any) -> list[Record]:
+    return [
+        written(out, model, [scored_fold(skill, seed, noise=int(10 * skill))], data__task=task, **changes)
+        for seed, task in enumerate(("rsna", "siim"))
+    ]
+
+
+def selected(out: Path, *models: str) -> Selected:
+    (found,) = select(read_records(out)[0], Asked(models, catalog.load_variant("paper-code")))
+    return found
+
+
+def board(out: Path, *models: str) -> Leaderboard:
+    return leaderboard(out, selected(out, *models), "balanced_accuracy", 300)
+
+
+@pytest.mark.parametrize(("how", "words"), [(CONTROL, "no encoder of radiographs"), (SHUFFLED, "shuffled labels")])
+def test_a_pair_with_a_control_says_so_once(how: dict[str, Any], words: str, tmp_path: Path) -> None:
+    measured(tmp_path, "good", 3.0)
+    measured(tmp_path, "blank", 0.0, **how)
+    found = compare(tmp_path, selected(tmp_path, "good", "blank"), "balanced_accuracy", 300)
+    (note,) = [note for note in found.notes if "control" in note]
+    assert note.startswith("blank is a negative control") and words in note
+    shown = CliRunner().invoke(app, ["compare", "good", "blank", "--out", str(tmp_path)]).stdout
+    assert f"note: {note}" in shown
+
+
+def test_pairs_without_controls_have_no_such_note(tmp_path: Path) -> None:
+    measured(tmp_path, "good", 3.0)
+    measured(tmp_path, "fair", 1.5)
+    assert compare(tmp_path, selected(tmp_path, "all"), "balanced_accuracy", 300).notes == ()
+
+
+def test_controls_stand_below_a_board_and_change_nothing_in_it(tmp_path: Path) -> None:
+    for model, skill in SKILL.items():
+        measured(tmp_path, model, skill)
+    before = board(tmp_path, "all")
+    measured(tmp_path, "blank", 0.0, **SHUFFLED)
+    measured(tmp_path, "pixels", 9.0, **CONTROL)
+    after = board(tmp_path, "all")
+    assert after.models == before.models == ("good", "fair", "poor")
+    assert (after.ranks.friedman, after.ranks.critical_difference) == (
+        before.ranks.friedman,
+        before.ranks.critical_difference,
+    )
+    assert after.neighbours == before.neighbours
+    assert [control.model for control in after.controls] == ["blank", "pixels"]
+    assert all(value is not None and value.low is not None for value in after.controls[0].values)
+    shown = CliRunner().invoke(app, ["compare", "all", "--out", str(tmp_path)]).stdout
+    assert "3 models: " in shown and "control: pixels" in shown and "negative controls stand apart" in shown
+
+
+def test_a_control_of_other_images_has_no_number_beside_the_board(tmp_path: Path) -> None:
+    for model, skill in SKILL.items():
+        measured(tmp_path, model, skill)
+    written(tmp_path, "blank", [scored_fold(0.0, 0, images=50)], data__task="rsna", **CONTROL)
+    assert [control.values for control in board(tmp_path, "all").controls] == [(None, None)]
+
+
+def test_two_models_among_controls_are_compared_as_a_pair(tmp_path: Path) -> None:
+    measured(tmp_path, "good", 3.0)
+    measured(tmp_path, "fair", 1.5)
+    measured(tmp_path, "blank", 0.0, **CONTROL)
+    found = selected(tmp_path, "all")
+    assert found.models == ("fair", "good")
+    assert "negative controls are left out of a pair, ask for them one by one: blank" in found.notes
+
+
+def test_a_control_of_another_setting_does_not_empty_a_board(tmp_path: Path) -> None:
+    for model, skill in SKILL.items():
+        measured(tmp_path, model, skill)
+    measured(tmp_path, "blank", 0.0, protocol__shots=1, **CONTROL)
+    measured(tmp_path, "good", 2.0, protocol__shots=1)
+    found = {
+        s.setting.shots: s
+        for s in select(read_records(tmp_path)[0], Asked(("all",), catalog.load_variant("paper-code")))
+    }
+    assert found[16].models == ("fair", "good", "poor")
+
+
+def test_controls_alone_are_not_ranked(tmp_path: Path) -> None:
+    measured(tmp_path, "good", 3.0)
+    for name in ("blank", "pixels"):
+        measured(tmp_path, name, 0.0, **CONTROL)
+    (found,) = every_setting(read_records(tmp_path)[0])
+    with pytest.raises(NotApplicableError, match=r"no negative controls .*there are 1, and the controls blank, pixels"):
+        leaderboard(tmp_path, found, "balanced_accuracy", 300)
