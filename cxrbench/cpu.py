@@ -31,3 +31,8 @@ def keep_freed_memory() -> bool:
         mallopt(parameter, value) == 1
         for parameter, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _INT_MAX), (_M_TOP_PAD, _TOP_PAD))
     )
+
+
+def cores() -> int:
+    """Processors that this process may use: those of its SLURM job or container, not of the whole machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

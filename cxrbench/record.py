@@ -31,6 +31,7 @@ class ModelIdentity(Facts):
     text_encoder_digest: str | None  # of the tokenizer and text configuration that were used, None where none was
     pretraining: str
     synthetic: bool
+    control: bool = False  # by its card a negative control, which must do badly
 
 
 class DataIdentity(Facts):
@@ -175,6 +176,11 @@ class Record(Facts):
     def synthetic(self) -> bool:
         """True when weights or images are made: such a number enters no table of measured results."""
         return self.model.synthetic or self.data.synthetic
+
+    @property
+    def control(self) -> bool:
+        """True for a negative control, by its card or by the shuffled labels that its probe was fitted to."""
+        return self.model.control or self.protocol.labels == "shuffled"
 
     def measures(self, row: Row, column: Column) -> bool:
         """Whether this record is a measurement of the printed cell, leaving variant and weights aside."""

@@ -26,7 +26,7 @@ class Key:
 
     adapter: str
     revision: int
-    options: str  # digest of the card's options
+    options: str  # digest of the card's options, and of whose way of using the network it is
     weights: str  # SHA-256 of the checkpoint file
     recipe: str  # digest of the preprocessing recipe
     precision: str

@@ -124,15 +124,16 @@ class DualEncoder:
 
 
 def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = None) -> Path:
-    """The weights' file: `given` itself, or a published name in it, or beside the card, or in the folder `fetched`.
+    """The weights' file: `given` itself, or a published name in it, then beside the card, then in the folder `fetched`.
 
-    `fetched`, the folder that `weights fetch` fills, serves where nothing is given. In a folder the model's own
-    subfolder comes first; a converted file beside a published one is taken instead of it. Raises DataError that says
-    what to download from where, IntegrityError for a damaged converted file.
+    `fetched` is the folder that `weights fetch` fills. In a folder the model's own subfolder comes first; a converted
+    file beside a published one is taken instead of it. Raises DataError that says what to download from where,
+    IntegrityError for a damaged converted file.
     """
     if given is not None and given.is_file():
         return preferred(given)
-    folders = [given] if given is not None else [card.home] if fetched is None else [card.home, fetched]
+    alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
+    folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
         found = preferred(place)
         if found.is_file():
@@ -225,6 +226,10 @@ def known_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise SpecError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"device {name!r}: adapters are checked on cpu and cuda alone; use one of them")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SpecError(f"device {name!r}: this torch sees no CUDA device; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SpecError(f"device {name!r}: this torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
     return device

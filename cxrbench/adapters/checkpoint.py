@@ -5,6 +5,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from cxrbench import digest
 from cxrbench.adapters import converted, torch_file
 from cxrbench.adapters.inert import Foreign, HostileNameError
-from cxrbench.adapters.pickle_names import foreign_names, pickle_of
+from cxrbench.adapters.pickle_names import foreign_names, pickle_of, start_of
 from cxrbench.adapters.stored import StoredTensor
 from cxrbench.errors import DataError, IntegrityError
 
@@ -28,7 +29,9 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch names the first class that i
 _BROKEN: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
     struct.error,
+    OSError,
     RuntimeError,
     EOFError,
     ValueError,
@@ -155,7 +158,7 @@ def file_format(path: Path) -> Format:
             raise IntegrityError(f"{path}: {size} bytes, but its header alone claims {length}: truncated. {again}")
         return "safetensors"
     if head.startswith(b"\x80"):
-        named = foreign_names(path.read_bytes())
+        named = foreign_names(start_of(path))
         raise IntegrityError(
             f"{path}: a bare pickle, which could run anything when read (it names {named}); nothing was read. "
             "Only files written by torch.save or safetensors are accepted."

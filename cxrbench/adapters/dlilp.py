@@ -34,6 +34,7 @@ from cxrbench.adapters.dlilp_layout import (
     vocabulary,
 )
 from cxrbench.adapters.nets import frozen, settle, under
+from cxrbench.adapters.own_text import OwnText
 from cxrbench.adapters.text import BertText, text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError, NotApplicableError, SpecError
@@ -116,7 +117,8 @@ class DLILP(DualEncoder):
         if encoder is None or TEXT_HEAD not in self._own:
             raise NotApplicableError(f"{self.card.name} has no text side: it is scored by prototypes")
         files = text_files(encoder, self._text_encoder)
-        return BertText(self._bert, files, encoder.max_tokens, self._runtime.device)
+        kind = BertText if encoder.beside is None else OwnText
+        return kind(self._bert, files, encoder.max_tokens, self._runtime.device)
 
     def prototypes(self, classes: Sequence[str]) -> Tensor:
         """See `Adapter.prototypes`; a class of several categories is the mean of their raw rows at unit length."""

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cxrbench import facts
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.coverage import Coverage, coverage
 from cxrbench.adapters.named_trunk import NamedTrunk, named_trunk
 from cxrbench.adapters.nets import resnet, under, width
-from cxrbench.adapters.text import bert
+from cxrbench.adapters.own_text import text_config, text_network
+from cxrbench.adapters.text import bert, text_files
 from cxrbench.card import ModelCard, card_files, read_card
 from cxrbench.errors import NotApplicableError
 from cxrbench.schema import Facts, read_toml
@@ -86,11 +87,18 @@ def wanted(checkpoint: Checkpoint, card: ModelCard, options: Options) -> dict[st
         sizes |= {HEADS["label"]: (card.taps["label"], made.width), SCALES["label"]: ()}
     text: dict[str, Tensor] = {}
     if options.strategy != "unimodal":
-        encoder = bert(under(checkpoint.tensors, BERT), None)
+        encoder = text_layout(checkpoint, card)
         text = {BERT + name: tensor for name, tensor in encoder.state_dict().items()}
-        sizes[TEXT_HEAD] = (card.taps["joint"], int(encoder.get_submodule("pooler.dense").in_features))  # type: ignore[arg-type]
+        sizes[TEXT_HEAD] = (card.taps["joint"], int(encoder.config.hidden_size))  # type: ignore[arg-type, union-attr]
     own = {name: torch.empty(size, device="meta") for name, size in sizes.items()}
     return {**own, **{TRUNK + name: tensor for name, tensor in made.module.state_dict().items()}, **text}
+
+
+def text_layout(checkpoint: Checkpoint, card: ModelCard) -> nn.Module:
+    """The text encoder without values: by the configuration beside the card where it names one, else a BERT."""
+    if card.text_encoder is not None and card.text_encoder.beside is not None:
+        return text_network(text_config(text_files(card.text_encoder, None)))
+    return bert(under(checkpoint.tensors, BERT), None)
 
 
 def image_network(checkpoint: Checkpoint, options: Options) -> NamedTrunk:

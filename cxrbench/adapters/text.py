@@ -125,7 +125,7 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     if files is None:
         return BertConfig(**sizes)
     config = BertConfig.from_dict(
-        {**_json(files.folder / "config.json"), "model_type": "bert"}
+        {**json_table(files.folder / "config.json"), "model_type": "bert"}
     )  # whatever it is called
     for name, size in sizes.items():
         if getattr(config, name) != size:
@@ -136,7 +136,8 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     return config
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_table(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file; raises IntegrityError for what is none."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -200,7 +201,10 @@ class BertText:
         self._tokenizer = AutoTokenizer.from_pretrained(
             str(files.folder), local_files_only=True, trust_remote_code=False
         )
-        self._model = lower_cased_bert(self._tokenizer, tensors, files, device)
+        self._model = self._network(tensors, files, device)
+
+    def _network(self, tensors: Mapping[str, Tensor], files: TextFiles, device: torch.device) -> nn.Module:
+        return lower_cased_bert(self._tokenizer, tensors, files, device)
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (P, L): cut at the card's limit, padded to the longest of these texts."""

@@ -75,6 +75,8 @@ class Trunk(VisionOnly[Options]):
 def _torchvision(options: Options) -> nn.Module:
     import torchvision
 
+    if options.architecture.lower() not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError("no network of torchvision.models; detectors and their kind would fetch tensors of their own")
     net: nn.Module = torchvision.models.get_model(options.architecture, weights=None, **options.arguments)
     above, _, own = options.head.rpartition(".")
     net.get_submodule(options.head)  # raises AttributeError where there is none

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.adapters.base import Adapter, Padding
 from cxrbench.decoding import Forward, Taps
+from cxrbench.errors import RunError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.store import Key
 
@@ -52,6 +53,15 @@ def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
         return adapter.score(images, texts[key]).float().cpu().numpy()
 
     def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps]:
+        try:
+            return answered(images, keys)
+        except torch.cuda.OutOfMemoryError as error:
+            raise RunError(
+                f"{adapter.card.name}: {model.device} has too little memory for {len(images)} images at once; choose a "
+                f"smaller --batch-size, which changes no number ({str(error).strip().splitlines()[0]})"
+            ) from error
+
+    def answered(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps]:
         batch = torch.from_numpy(images)
         if model.device.startswith("cuda"):
             batch = batch.pin_memory().to(model.device, non_blocking=True)

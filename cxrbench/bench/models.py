@@ -80,14 +80,22 @@ class BenchModel:
             title=self.card.title,
             adapter=self.card.adapter,
             revision=self.revision,
-            weights_file=f"made: {self.card.weights.made}" if self.found is None else self.found.published,
+            weights_file=self._file,
             weights_sha256=self.sha256,
             card_digest=self.card.digest,
             text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.hub,
             text_encoder_digest=text_digest,
             pretraining="+".join(self.card.pretraining),
             synthetic=self.card.synthetic or self._made,
+            control=self.card.control,
         )
+
+    @property
+    def _file(self) -> str:
+        """What the weights are from; the digest of a file converted elsewhere is known by that file's word alone."""
+        if self.found is None:
+            return f"made: {self.card.weights.made}"
+        return self.found.published if self.found.vouched else f"{self.found.published}, as {self.found.file.name} says"
 
     @cached_property
     def _made(self) -> bool:
@@ -100,11 +108,16 @@ class BenchModel:
         )
 
     def key(self, recipe: Recipe) -> Key:
-        """The store's key of this model with a recipe."""
+        """The store's key of this model with a recipe.
+
+        Whose recipe it is enters where it is the authors': adapters may use the network in another way for it, and two
+        recipes of a card may make the same pixels.
+        """
+        plain = self.recipe == "reality-check"
         return Key(
             adapter=self.card.adapter,
             revision=self.revision,
-            options=self._options,
+            options=self._options if plain else digest.of_json([self._options, self.recipe]),
             weights=self.sha256,
             recipe=recipe.digest,
             precision=self.engine.precision,
@@ -180,16 +193,17 @@ class BenchModel:
 def bench_model(
     card: ModelCard, places: Places, engine: Engine, device: str, *, alone: bool, recipe: RecipeName = "reality-check"
 ) -> BenchModel:
-    """The model of a card with its weights found and hashed; raises DataError or IntegrityError for a wrong file.
+    """The model of a card with its weights found and hashed, and its options read: no key of it can fail later.
 
-    A general --weights that is a file serves a model that is asked for `alone`, or one that publishes that name.
+    A general --weights that is a file serves a model that is asked for `alone`, or one that publishes that name. Raises
+    DataError, IntegrityError or SpecError for what is missing or wrong.
     """
     general = places.weights.get("")
     if general is not None and general.is_file() and not alone and general.name not in card.weights.files:
         general = general.parent
+    options = adapter_class(card).options_digest(card)
     if card.weights.made is not None:
-        made = adapter_class(card).options_digest(card)
-        return BenchModel(card, None, made, device, engine, places.text_encoder, places.cache, recipe)
+        return BenchModel(card, None, options, device, engine, places.text_encoder, places.cache, recipe)
     path = locate(card, places.weights.get(card.name) or general, places.cache)
     found = weights_identity(path, card, places.cache)
     return BenchModel(card, path, found.sha256, device, engine, places.text_encoder, places.cache, recipe, found)

@@ -119,6 +119,7 @@ def plan(request: Request) -> Plan:
         for model in models:
             made.cells.extend(cells(request, variant, data, model, wordings))
             _require_zero_shot(made, data, model)
+        _require_group(made, data.task)
     _require_files(made)
     _require_text(made)
     _require_words(made)
@@ -128,10 +129,20 @@ def plan(request: Request) -> Plan:
 def _require_zero_shot(made: Plan, data: TaskData, model: BenchModel) -> None:
     """A model that no zero-shot cell was laid out for is told of, with the reason."""
     there = any(c.model is model and c.data is data and c.protocol == "zero-shot" for c in made.cells)
-    if "zero-shot" in made.request.protocols and not there:
+    if "zero-shot" in made.request.protocols and not there and _has_group(made, data.task):
         none = model.card.zero_shot is None
         reason = "neither a text nor a label side" if none else "its card names no prompt set of its authors"
         made.skipped[f"{model.card.name} / {data.task.name} / zero-shot"] = f"{model.card.name}: {reason}"
+
+
+def _has_group(made: Plan, task: TaskSpec) -> bool:
+    return "*" in made.request.groups or any(group in task.groups for group in made.request.groups)
+
+
+def _require_group(made: Plan, task: TaskSpec) -> None:
+    """A task that has none of the groups asked for, where another task has, is told of."""
+    if not _has_group(made, task):
+        made.skipped[task.name] = f"it has none of the groups {', '.join(made.request.groups)}"
 
 
 def _chosen(words: Sequence[str], known: Iterable[str], what: str) -> list[str]:

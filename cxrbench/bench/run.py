@@ -35,12 +35,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would do: cells, images by model and recipe that wait or are stored, and what stands in the way."""
+    """What a run would do: cells, images by model and recipe that wait or are stored, and what stands in the way.
+
+    `skipped`: what cannot be scored, and why.
+    """
 
     cells: tuple[str, ...]
     cached: tuple[str, ...]
     images: Mapping[str, tuple[int, int]]  # encoder to (in the store, to be encoded or not yet read)
     problems: tuple[CxrBenchError, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Desk:
@@ -169,7 +173,8 @@ def forecast(request: Request) -> Forecast:
             images[desk.names[key]] = (there + have, waiting + (not have))
     problems = list(made.problems)
     ready = [cell.name for cell in made.cells if _recorded(cell, made, desk, problems)]
-    return Forecast(tuple(cell.name for cell in made.cells), tuple(ready), images, tuple(problems))
+    names = tuple(cell.name for cell in made.cells)
+    return Forecast(names, tuple(ready), images, tuple(problems), dict(made.skipped))
 
 
 def _recorded(cell: Cell, made: Plan, desk: _Desk, problems: list[CxrBenchError]) -> bool:

@@ -1,6 +1,7 @@
 """`cxrbench cache list|prune|verify`."""
 
 import shutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,26 +9,35 @@ import typer
 from cxrbench.cli.options import Cache
 from cxrbench.errors import IntegrityError
 
-app = typer.Typer(help="Look after the stored embeddings.", no_args_is_help=True)
+app = typer.Typer(help="Look after stored embeddings and decoded images.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(cache: Cache = None) -> None:
-    """One line a key: images, size on disk, shards, and what decides the key."""
+    """One line a key: images, size on disk, and what decides it; embeddings first, then images decoded to train on."""
     from cxrbench.bench.request import default_cache
+    from cxrbench.pretrain.image_shelf import shelves
     from cxrbench.shard import shard_folders
     from cxrbench.store import Store
 
-    store, total = Store(cache or default_cache()), 0
+    root, total = cache or default_cache(), 0
+    store = Store(root)
     for key, folder in store.entries():
         shards = shard_folders(folder)
-        size = sum(file.stat().st_size for shard in shards for file in shard.iterdir())
+        size = sum(_size(shard) for shard in shards)
         total += size
         typer.echo(
             f"{key.digest[:16]}  {len(store.read(key))} images  {size / 2**20:.1f} MiB  {len(shards)} shards  "
             f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
         )
-    typer.echo(f"{total / 2**20:.1f} MiB in {store.root}")
+    for shelf in shelves(root):
+        size = _size(shelf.folder)
+        total += size
+        typer.echo(
+            f"{shelf.folder.name[:16]}  {len(shelf.rows())} images  {size / 2**20:.1f} MiB  "
+            f"decoded to {shelf.size} x {shelf.size}"
+        )
+    typer.echo(f"{total / 2**20:.1f} MiB in {root}")
 
 
 @app.command()
@@ -37,17 +47,37 @@ def verify(cache: Cache = None) -> None:
     from cxrbench.shard import read_shard, shard_folders
     from cxrbench.store import Store
 
+    root = cache or default_cache()
     torn = rows = 0
-    for key, folder in Store(cache or default_cache()).entries():
+    for key, folder in Store(root).entries():
         for path in shard_folders(folder):
             shard = read_shard(path)
             rows += len(shard.ids)
             torn += shard.torn
             if shard.torn:
                 typer.echo(f"{key.digest[:16]} {path.name}: {shard.torn} batches do not fit their checksum")
+    images, spoilt = _verified(root)
+    if spoilt:
+        raise IntegrityError(
+            f"images decoded to train on are damaged in {', '.join(spoilt)}; `cxrbench cache prune` them by these "
+            "names, and the next pre-training decodes them again"
+        )
     if torn:
         raise IntegrityError(f"{torn} batches are damaged; they are never read, and a run encodes them again")
-    typer.echo(f"{rows} rows, every batch fits its checksum")
+    typer.echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
+
+
+def _verified(root: Path) -> tuple[int, list[str]]:
+    """How many decoded images there are, and the stores with damaged ones."""
+    from cxrbench.pretrain.image_shelf import shelves
+
+    images, spoilt = 0, []
+    for shelf in shelves(root):
+        images += len(shelf.rows())
+        if bad := shelf.damaged():
+            typer.echo(f"{shelf.folder.name[:16]}: {len(bad)} decoded images are in batches that do not fit")
+            spoilt.append(shelf.folder.name[:16])
+    return images, spoilt
 
 
 @app.command()
@@ -56,14 +86,15 @@ def prune(
     everything: Annotated[bool, typer.Option("--all", help="Every key, and the vectors of prompts.")] = False,
     cache: Cache = None,
 ) -> None:
-    """Remove stored embeddings: named keys, or all. A run that needs them encodes again."""
+    """Remove stored embeddings and decoded images: named keys, or all. What needs them makes them again."""
     from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
     from cxrbench.memo import Memo
+    from cxrbench.pretrain.image_shelf import shelves
     from cxrbench.store import Store
 
     root = cache or default_cache()
-    known = Store(root).folders()
+    known = Store(root).folders() | {shelf.folder.name: shelf.folder for shelf in shelves(root)}
     chosen = set(known) if everything else set[str]()
     for start in keys or ():
         fitting = {name for name in known if name.startswith(start)}
@@ -75,3 +106,7 @@ def prune(
     if everything:
         shutil.rmtree(Memo(root).root, ignore_errors=True)
     typer.echo(f"{len(chosen)} of {len(known)} keys removed")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

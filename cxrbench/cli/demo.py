@@ -10,7 +10,7 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo makes.")] = Path("demo"),
 ) -> None:
-    """Draw phantom data sets, train a small encoder, run the seven tasks, and print Tables 2 to 4 of made numbers."""
+    """Draw phantom data sets, pre-train four small encoders, run the seven tasks, print Tables 2 to 4, all made."""
     from cxrbench import cpu
 
     cpu.prepare()

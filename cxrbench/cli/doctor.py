@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.options import Cache, WeightsFrom, weights_places
+from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places
 
 
 def doctor(
@@ -27,7 +27,7 @@ def doctor(
     from cxrbench import catalog, cpu
 
     card = catalog.load_card(model)
-    places = weights_places(weights, list(catalog.card_files()))
+    places = known_weights_places(weights, [*catalog.card_files(), card.name])
     cpu.prepare()
     from cxrbench.bench.models import chosen_device
     from cxrbench.bench.request import default_cache

@@ -58,7 +58,7 @@ def info(
         typer.echo(catalog.load_task(name).model_dump_json(indent=1))
     elif name in catalog.variant_files():
         _variant(name)
-    elif name in catalog.prompt_files():
+    elif name in {**catalog.prompt_files(), **catalog.author_prompt_files()}:
         typer.echo(catalog.load_prompts(name).model_dump_json(indent=1, exclude_defaults=True))
     elif name in catalog.setting_docs().settings:
         _setting(name)
@@ -75,6 +75,7 @@ def _nothing(name: str) -> SpecError:
         *catalog.task_files(),
         *catalog.variant_files(),
         *catalog.prompt_files(),
+        *catalog.author_prompt_files(),
         *catalog.setting_docs().settings,
     ]
     return catalog.unknown("model, task, variant, setting or prompt set", name, known)

@@ -112,7 +112,7 @@ def known_weights_places(values: Sequence[str] | None, known: Sequence[str]) -> 
     found = weights_places(values, known)
     for name in found:
         if name and name not in known:
-            raise catalog.unknown("model", name, known)
+            raise catalog.unknown("model", name, {*known})
     return found
 
 

@@ -59,8 +59,8 @@ def run(
 ) -> None:
     """Train an encoder: every image is decoded once into the cache, then OUT/card.toml is a model like any other.
 
-    Several processes: `torchrun --nproc-per-node N "$(command -v cxrbench)" pretrain run ...`, or on SLURM srun with
-    `--set engine.devices=N --set engine.nodes=M`; data.batch_size is that of one process.
+    Several processes: `torchrun --nproc-per-node N "$(command -v cxrbench)" pretrain run ...`, or on SLURM
+    `srun --ntasks-per-node N cxrbench pretrain run ...`; data.batch_size is that of one process.
     """
     from cxrbench import catalog, cpu
 
@@ -68,8 +68,6 @@ def run(
     choices = pairs(choice, "--set") | ({"objective": objective} if objective else {})
     roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
     sources = _roots(words(corpus), roots)
-    import os
-
     from cxrbench.bench.request import default_cache
     from cxrbench.pretrain.config import configured
     from cxrbench.pretrain.corpus.build import Request
@@ -88,7 +86,7 @@ def run(
         limit=limit,
         cache=place,
     )
-    job = Job(configured(config, choices), request, out, place, workers or os.cpu_count() or 1, resume, allow_overlap)
+    job = Job(configured(config, choices), request, out, place, workers or cpu.cores(), resume, allow_overlap)
     pretrain(job, progress_for(sys.stderr), typer.echo)
 
 

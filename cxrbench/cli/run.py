@@ -44,7 +44,11 @@ def run(
     choice: Choices = None,
     prompts: Annotated[
         list[str] | None,
-        typer.Option("--prompts", help="Prompt sets: names, description, ensemble, or a TOML file; default all three."),
+        typer.Option(
+            "--prompts",
+            help="Prompt sets: names, description, ensemble (default: these three), a TOML file; authors: the sets of "
+            "each model's own authors; all: both.",
+        ),
     ] = None,
     data_root: DataRoot = None,
     weights: WeightsFrom = None,
@@ -82,7 +86,7 @@ def run(
         groups=words(group) or ("*",),
         variant=variant,
         choices=pairs(choice, "--set"),
-        prompts=words(prompts) or ("all",),
+        prompts=words(prompts) or tuple(catalog.prompt_files()),
         places=Places(
             data=data_places(data_root, list(catalog.task_files())),
             weights=weights_places(weights, list(catalog.card_files())),
@@ -129,7 +133,12 @@ def _forecast(request: "Request") -> None:
         typer.echo(f"{'recorded' if name in told.cached else 'to compute'}: {name}")
     for name, (stored, waiting) in told.images.items():
         typer.echo(f"images of {name}: {stored} in the store, {waiting} to encode")
+    for name, reason in told.skipped.items():
+        typer.echo(f"not applicable: {name}: {reason.partition(';')[0]}")
     for problem in told.problems:
         typer.echo(f"missing: {problem}")
     if told.problems:
         raise typer.Exit(told.problems[0].exit_code)
+    if told.skipped and not told.cells:
+        typer.echo("cxrbench: nothing would be measured", err=True)
+        raise typer.Exit(2)

@@ -1,13 +1,13 @@
 """`cxrbench weights fetch|verify|convert|info`: the published models on this disk."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrbench.cli.options import Cache, WeightsFrom, weights_places, words
+from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
 from cxrbench.errors import CxrBenchError, DataError
 
 if TYPE_CHECKING:
@@ -23,30 +23,31 @@ TextFolder = Annotated[
 ]
 
 
-def _each(models: Sequence[str], *steps: Callable[["ModelCard"], None]) -> None:
-    """Take the steps for every model, tell what stands in the way of each, and leave with the gravest exit code."""
+def _each(
+    models: Sequence[str], weights: Sequence[str] | None, *steps: Callable[["ModelCard", Path | None], None]
+) -> None:
+    """Take the steps for every model, with the --weights that are named for it, and leave with the gravest exit code.
+
+    What stands in the way of one is told and ends no other. Raises SpecError for a model that does not exist.
+    """
     from cxrbench import catalog
 
     named = words(models)
+    catalog.refuse_unavailable(named)
     files = [word for word in named if word.endswith(".toml")]
     names = catalog.select([word for word in named if word not in files], catalog.card_files(), "model")
+    cards = [catalog.load_card(name) for name in [*names, *files]]
+    places = known_weights_places(weights, [*catalog.card_files(), *(card.name for card in cards)])
     failed: list[CxrBenchError] = []
-    for card in [catalog.load_card(name) for name in [*names, *files]]:
+    for card in cards:
         for step in steps:
             try:
-                step(card)
+                step(card, places.get(card.name) or places.get(""))
             except CxrBenchError as error:
                 typer.echo(f"cxrbench: {error}", err=True)
                 failed.append(error)
     if failed:
         raise typer.Exit(max(error.exit_code for error in failed))
-
-
-def _given(weights: list[str] | None, card: "ModelCard") -> Path | None:
-    from cxrbench import catalog
-
-    places: Mapping[str, Path] = weights_places(weights, list(catalog.card_files()))
-    return places.get(card.name) or places.get("")
 
 
 def _cache(cache: Path | None) -> Path:
@@ -72,19 +73,19 @@ def fetch(
     from cxrbench.weights.fetch import fetch_text
     from cxrbench.weights.verify import verify as verified
 
-    def checkpoint(card: "ModelCard") -> None:
+    def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
             _tell_made(card)
             return
-        path = fetched(card, _given(weights, card), _cache(cache), transfer_for(sys.stderr))
+        path = fetched(card, given, _cache(cache), transfer_for(sys.stderr))
         _tell_verified(card, verified(card, path, _cache(cache)))
 
-    def encoder(card: "ModelCard") -> None:
+    def encoder(card: "ModelCard", _: Path | None) -> None:
         files = fetch_text(card, None) if text else None
         if files is not None:
             typer.echo(f"{card.name}: text encoder in {files.folder}")
 
-    _each(model, checkpoint, encoder)
+    _each(model, weights, checkpoint, encoder)
 
 
 @app.command()
@@ -99,18 +100,18 @@ def verify(
     from cxrbench.weights.verify import missing_text
     from cxrbench.weights.verify import verify as verified
 
-    def checkpoint(card: "ModelCard") -> None:
+    def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
             _tell_made(card)
         else:
-            _tell_verified(card, verified(card, _given(weights, card), _cache(cache), accept=accept))
+            _tell_verified(card, verified(card, given, _cache(cache), accept=accept))
 
-    def encoder(card: "ModelCard") -> None:
+    def encoder(card: "ModelCard", _: Path | None) -> None:
         lost = missing_text(card, text_encoder)
         if lost is not None:
             raise DataError(lost)
 
-    _each(model, checkpoint, encoder)
+    _each(model, weights, checkpoint, encoder)
 
 
 @app.command()
@@ -122,14 +123,14 @@ def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> 
     from cxrbench.weights.convert import convert as converted
     from cxrbench.weights.verify import verify as verified
 
-    def work(card: "ModelCard") -> None:
-        found = verified(card, _given(weights, card), _cache(cache))
+    def work(card: "ModelCard", given: Path | None) -> None:
+        found = verified(card, given, _cache(cache))
         if found.identity.converted:
             typer.echo(f"{card.name}: converted before: {found.identity.file}")
         else:
             _tell(card, converted(found.identity.file, card, _cache(cache)))
 
-    _each(model, work)
+    _each(model, weights, work)
 
 
 @app.command()
@@ -138,8 +139,8 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
     from cxrbench.weights.fetch import locate
     from cxrbench.weights.verify import directions, missing
 
-    def work(card: "ModelCard") -> None:
-        facts, given = card.weights, _given(weights, card)
+    def work(card: "ModelCard", given: Path | None) -> None:
+        facts = card.weights
         typer.echo(f"{card.name}: {card.title}\n  source: {card.source}\n  terms: {card.licence}")
         lost = missing(card, given, text_encoder, _cache(cache))
         if facts.made is not None:
@@ -156,7 +157,7 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
         if lost.text is not None:
             typer.echo(f"  missing: {lost.text}")
 
-    _each(model, work)
+    _each(model, weights, work)
 
 
 def _on_disk(path: Path, cache: Path) -> None:
@@ -172,6 +173,8 @@ def _tell(card: "ModelCard", found: "WeightsIdentity") -> None:
     typer.echo(f"{card.name}: {found.file}, {found.size} bytes")
     if found.converted:
         typer.echo(f"  sha256 {found.pin.sha256} ({seen})\n  converted from {found.published}, sha256 {found.sha256}")
+        if not found.vouched:
+            typer.echo("    so its header says: that file was never seen here, and nobody can check it without")
     else:
         typer.echo(f"  sha256 {found.sha256} ({seen})")
 

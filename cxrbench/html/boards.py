@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cxrbench.errors import DataError, NotApplicableError
-from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.html.cells import CellPage
 from cxrbench.html.work import Work
 from cxrbench.verdict.average import Weighted, mean_interval

@@ -8,7 +8,7 @@ from typing import get_args
 from cxrbench.comparable import flaws
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
-from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.html.command import command, own_files
 from cxrbench.html.work import Work
 from cxrbench.record import Record

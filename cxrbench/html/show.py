@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.verdict.selection import Setting
 
 DASH = "–"

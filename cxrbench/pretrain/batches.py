@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cxrbench.adapters.own_text import require_room, text_config
 from cxrbench.adapters.text import TextFiles
-from cxrbench.errors import IntegrityError
 from cxrbench.pretrain import augment, sampling
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
@@ -95,8 +95,8 @@ class Feed:
         self._corpus, self._pixels, self._config, self._place = corpus, pixels, config, place
         self._masks = sampling.masks(corpus)
         self._labels = corpus.labels.astype(np.uint8) * self._masks
-        self._words = Wording(corpus.classes, config.text)
         self._tokenizer = None if files is None else _tokenizer(files)
+        self._words = Wording(corpus.classes, config.text, _keeps_capitals(self._tokenizer))
 
     def training(self, rows: IntArray, epoch: int, done: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `done` on, in the epoch's order."""
@@ -188,9 +188,12 @@ def _tokenizer(files: TextFiles) -> Any:
     from transformers import AutoTokenizer
 
     found = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
-    if found("Lung").input_ids != found("lung").input_ids:
-        raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; give one that lower-cases")
+    require_room(found, text_config(files), files)
     return found
+
+
+def _keeps_capitals(tokenizer: Any) -> bool:
+    return tokenizer is not None and tokenizer("Lung").input_ids != tokenizer("lung").input_ids
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -209,6 +212,8 @@ def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
 
     def make() -> None:
         try:
+            if device.type == "cuda":
+                torch.cuda.set_device(device)  # a new thread stands at the first one, whoever made it
             for batch in batches:
                 if not put(batch.pinned() if device.type == "cuda" else batch):
                     return

@@ -30,11 +30,15 @@ class Image(Facts):
 
 
 class Text(Facts):
-    """The text side; `template` has one `{}`, where a category's name or `unlabelled` goes."""
+    """The text side; `template` has one `{}`, where a category's name or `unlabelled` goes.
+
+    `files` are what configuration and tokenizer of the encoder consist of.
+    """
 
     hub: str
     revision: str | None = Field(None, pattern="^[0-9a-f]{40}$")
     folder: Path | None = None
+    files: tuple[str, ...] = Field(min_length=1)
     initial: Literal["pretrained", "random"]
     max_tokens: int = Field(ge=2)
     padding: Literal["released", "masked"]

@@ -4,21 +4,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins import ClusterEnvironment, MixedPrecision
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch import Tensor
 
 from cxrbench.adapters.text import TextFiles
-from cxrbench.errors import SpecError
+from cxrbench.errors import RunError, SpecError
 from cxrbench.pretrain.batches import Batch, Place
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.gather import average_gradients, synchronised
+from cxrbench.pretrain.launch import Started, started
 from cxrbench.pretrain.network import Network
 from cxrbench.pretrain.terms import forward, loss, pixels
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +37,26 @@ class Stepped:
 
 
 class Processes:
-    """The processes of a run: started by torchrun, by SLURM, or here; one alone needs nothing."""
+    """The processes of a run: started by torchrun, by srun, or here; one alone needs nothing."""
 
     def __init__(self, config: Config) -> None:
         told = config.engine
-        devices = int(os.environ.get("LOCAL_WORLD_SIZE", told.devices))
-        nodes = int(os.environ.get("WORLD_SIZE", devices * told.nodes)) // devices
-        self.precision = _precision(config)
+        world = started(told.devices, told.nodes, os.environ)
+        self.precision = precision(config)
         self._mixed = None
         if self.precision == "16-mixed":
-            self._mixed = MixedPrecision("16-mixed", "cuda", torch.amp.GradScaler("cuda"))
+            device = "cuda" if _cuda(config) else "cpu"
+            self._mixed = MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
+        environment = _environment(world)
         self.fabric = Fabric(
             accelerator=told.accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            strategy="ddp" if devices * nodes > 1 else "auto",
+            devices=world.devices,
+            num_nodes=world.nodes,
+            strategy="ddp" if world.ranks > 1 else "auto",
             precision=None if self._mixed else self.precision,  # type: ignore[arg-type]
-            plugins=[self._mixed] if self._mixed else [],
+            plugins=[plugin for plugin in (self._mixed, environment) if plugin is not None],
         )
-        if devices * nodes > 1:
+        if world.ranks > 1:
             self.fabric.launch()
         self.place = Place(self.fabric.global_rank, self.fabric.world_size)
 
@@ -64,6 +70,24 @@ class Processes:
         if self.place.ranks > 1:
             self.fabric.barrier()
 
+    def agree(self, on: str, mine: str) -> None:
+        """Raise RunError on all processes unless they hold the same; each would go its own way in silence."""
+        if self.place.ranks == 1:
+            return
+        found: list[str] = [""] * self.place.ranks
+        dist.all_gather_object(found, mine)
+        if others := [rank for rank, theirs in enumerate(found) if theirs != found[0]]:
+            raise RunError(
+                f"process {others[0]} has another {on} than the first ({len(others)} of {len(found)} differ). All need "
+                "the same data, options and --out, on a disk that they share."
+            )
+
+    def of_first(self, value: Kept | None) -> Kept:
+        """What the first process holds, on all; the others wait for it."""
+        found: Kept | None = self.fabric.broadcast(value) if self.place.ranks > 1 else value
+        assert found is not None
+        return found
+
     @property
     def scaler(self) -> Any:
         """The gradient scaler of 16-bit floats, None otherwise."""
@@ -72,23 +96,31 @@ class Processes:
     def new_scaler(self) -> None:
         """A gradient scaler that has seen nothing."""
         if self._mixed is not None:
-            self._mixed.scaler = torch.amp.GradScaler("cuda")
+            self._mixed.scaler = torch.amp.GradScaler(self._mixed.device)
 
 
-def speaks() -> bool:
-    """Whether this is, by its environment, the first process of a run, or the only one; known before they meet."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+def _environment(world: Started) -> ClusterEnvironment | None:
+    """Said outright: Lightning takes a batch script's SLURM variables for srun's, and an interactive srun for none."""
+    if world.ranks == 1 or world.by == "torchrun":
+        return None
+    return SLURMEnvironment() if world.by == "srun" else LightningEnvironment()
 
 
-def _precision(config: Config) -> str:
-    cuda = config.engine.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+def precision(config: Config) -> str:
+    """The precision of a run on this machine, in Fabric's words; raises SpecError for one that it cannot do."""
     asked = config.engine.precision
     if asked == "auto":
-        return "16-mixed" if cuda else "32-true"
-    if asked == "16-mixed" and not cuda:
-        raise SpecError("engine.precision: 16-mixed needs a CUDA device; use bf16-mixed or 32-true")
+        return "16-mixed" if _cuda(config) else "32-true"
+    mps = config.engine.accelerator == "mps" or (
+        config.engine.accelerator == "auto" and torch.backends.mps.is_available()
+    )
+    if asked == "16-mixed" and not _cuda(config) and mps:
+        raise SpecError("engine.precision: 16-mixed needs a CUDA device or a CPU; use 32-true")
     return asked
+
+
+def _cuda(config: Config) -> bool:
+    return config.engine.accelerator in ("auto", "cuda") and torch.cuda.is_available()
 
 
 class Engine:
@@ -110,7 +142,8 @@ class Engine:
             self.network.parameters(),
             lr=told.learning_rate,
             weight_decay=told.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
+            # A fused step unscales gradients by itself, and then there is nothing to clip.
+            fused=processes.scaler is None and self.device.type in ("cpu", "cuda"),
         )
         stepper = processes.fabric.setup_optimizers(self.optimiser)
         assert not isinstance(stepper, tuple)

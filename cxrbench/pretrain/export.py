@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def export(trained: Trained, folder: Path) -> ModelCard:
     if trained.config.objective in WITH_LABELS:
         write_atomically(folder / VOCABULARY, _toml(_vocabulary(trained.corpus)))
     if trained.files is not None:
-        _copy_text(trained.files, folder / TEXT)
+        _copy_text(trained.files, trained.config.text.files, folder / TEXT)
     card = _card(trained, card_name(folder), digest.of_bytes(data))
     write_atomically(folder / CARD, _toml(card))
     return card
@@ -156,10 +156,10 @@ def _toml(value: ModelCard | Vocabulary) -> bytes:
     return tomli_w.dumps(value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)).encode()
 
 
-def _copy_text(files: TextFiles, folder: Path) -> None:
+def _copy_text(files: TextFiles, needed: Iterable[str], folder: Path) -> None:
     """Tokenizer and configuration, so that the run's folder is all that a model needs."""
     folder.mkdir(exist_ok=True)
-    for name in FILES:
+    for name in dict.fromkeys((*FILES, *needed)):
         there = files.folder / name
         if there.is_file() and there.resolve() != (folder / name).resolve():
             shutil.copyfile(there, folder / name)

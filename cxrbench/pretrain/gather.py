@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cxrbench.errors import SpecError
+
 
 class _Gather(torch.autograd.Function):
     """Rows of all processes, in their order; each has its own number of them."""
@@ -104,14 +106,35 @@ def _summed(x: Tensor) -> Tensor:
 
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with every batch normalisation over all processes; names and tensors stay."""
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    """The module with every batch normalisation over all processes; names and tensors stay.
+
+    Raises SpecError for a kind of batch normalisation that has no counterpart.
+    """
     for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            twin = GatheredBatchNorm(child.num_features, child.eps, child.momentum)
-            twin.load_state_dict(child.state_dict())
-            setattr(module, name, twin)
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            setattr(module, name, _twin(child, device))
         else:
             synchronised(child, device)
     return module
+
+
+def _twin(child: nn.modules.batchnorm._BatchNorm, device: torch.device) -> nn.Module:
+    cuda, acts = device.type == "cuda", hasattr(child, "act") and hasattr(child, "drop")
+    known = acts or type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    usual = child.affine and child.track_running_stats and child.momentum is not None
+    if not (known and usual and (cuda or isinstance(child, nn.BatchNorm2d))):
+        raise SpecError(
+            f"image.trunk: its {child} cannot be spread over several processes; train with one, or take another trunk"
+        )
+    kind = nn.SyncBatchNorm if cuda else GatheredBatchNorm
+    twin = kind(child.num_features, child.eps, child.momentum)
+    twin.load_state_dict(child.state_dict(), strict=False)
+    if acts:  # timm's layers that normalise and then activate
+        twin.drop, twin.act = child.drop, child.act
+        twin.register_forward_hook(_activated)
+    return twin
+
+
+def _activated(layer: nn.Module, _: object, normalised: Tensor) -> Tensor:
+    found: Tensor = layer.get_submodule("act")(layer.get_submodule("drop")(normalised))
+    return found

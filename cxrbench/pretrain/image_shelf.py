@@ -6,6 +6,7 @@ journal names ever changes.
 """
 
 import errno
+import json
 import mmap
 import os
 import shutil
@@ -20,10 +21,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cxrbench.durable import sync_folder
+from cxrbench.durable import sync_folder, write_atomically
 from cxrbench.errors import RunError
 
 Bytes = NDArray[np.uint8]
+SIZE = "size.json"  # there before the first image is
 _HEAD = struct.Struct("<QII")  # first row, rows, CRC-32 of the pixels
 _CONTENT = 32  # bytes of a SHA-256
 
@@ -108,6 +110,8 @@ class Shelf:
             ) from error
 
     def _filling(self) -> Iterator["Filler"]:
+        with _telling(self.folder):
+            write_atomically(self.folder / SIZE, json.dumps({"size": self.size}).encode())
         entries = list(self._entries())
         rows = max((e.start + len(e.contents) for e in entries), default=0)
         with _telling(self.folder):
@@ -116,6 +120,17 @@ class Shelf:
             yield filler
         finally:
             filler.close()
+
+
+def pixel_stores(cache: Path) -> Path:
+    """The folder of a cache that holds a shelf for each recipe."""
+    return cache / "pixels"
+
+
+def shelves(cache: Path) -> list[Shelf]:
+    """All of a cache, by name."""
+    found = sorted(pixel_stores(cache).glob(f"*/{SIZE}"))
+    return [Shelf(at.parent, int(json.loads(at.read_bytes())["size"])) for at in found]
 
 
 @dataclass(frozen=True, slots=True)

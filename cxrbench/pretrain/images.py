@@ -12,7 +12,6 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +20,13 @@ from cxrbench.errors import DataError, IntegrityError
 from cxrbench.index import IntArray
 from cxrbench.ledger import Ledger
 from cxrbench.pretrain.image_files import Read, read, recipe_key
-from cxrbench.pretrain.image_shelf import Filler, Mapped, Shelf
+from cxrbench.pretrain.image_shelf import Filler, Mapped, Shelf, pixel_stores
 from cxrbench.progress import Progress, Quiet
 from cxrbench.recipe import Canvas
 
 BATCH = 256  # images that become durable together
 GROUP = 8  # images that a worker is given at once
 AHEAD = 64  # groups under way
-
-
-class Pixels(Protocol):
-    """Decoded images by row."""
-
-    def __getitem__(self, rows: IntArray) -> NDArray[np.uint8]:
-        """(n,) rows to (n, S, S)."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,7 @@ class Stored:
 
 
 class StoredPixels:
-    """See `Pixels`; raises IntegrityError for a row whose image could not be read, so that none is ever zeros."""
+    """Rows as batches want them; raises IntegrityError for one whose image could not be read, so that none is zeros."""
 
     def __init__(self, mapped: Mapped, places: IntArray) -> None:
         self._mapped, self._places = mapped, places
@@ -91,7 +80,7 @@ def stored(wanted: Wanted, progress: Progress | None = None) -> Stored:
     Raises DataError if no image can be read, RunError where the disk is full or another process keeps the store,
     IntegrityError where `verify` finds other bytes than were written.
     """
-    shelf = Shelf(wanted.cache / "pixels" / recipe_key(wanted.recipe)[:32], wanted.recipe.size)
+    shelf = Shelf(pixel_stores(wanted.cache) / recipe_key(wanted.recipe)[:32], wanted.recipe.size)
     if wanted.verify and (bad := shelf.damaged()):
         raise IntegrityError(f"{shelf.pixels}: {len(bad)} images are not what was written. Remove {shelf.folder}.")
     contents = _contents(wanted)[1]

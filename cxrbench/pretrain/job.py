@@ -1,10 +1,13 @@
 """One pre-training, from the folders of the data sets to a model card."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrbench import digest
+from cxrbench.adapters.text import TextFiles
 from cxrbench.card import ModelCard, read_card
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
@@ -12,12 +15,13 @@ from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import Config, saved
 from cxrbench.pretrain.corpus.build import Built, Request, build
 from cxrbench.pretrain.corpus.overlap import require_no_overlap
-from cxrbench.pretrain.engine import Processes, speaks
+from cxrbench.pretrain.engine import Processes, precision
 from cxrbench.pretrain.export import CARD, Trained, export
 from cxrbench.pretrain.images import Stored, Wanted, stored
-from cxrbench.pretrain.log import Log, trackers
+from cxrbench.pretrain.launch import speaks
+from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers
 from cxrbench.pretrain.loop import Loop, Material
-from cxrbench.pretrain.network import located
+from cxrbench.pretrain.network import Network, located
 from cxrbench.progress import Progress, Quiet
 
 CONFIG, CORPUS, FREQUENCIES = "config.toml", "corpus.json", "frequencies.json"
@@ -43,10 +47,10 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     frequencies.json, metrics.jsonl and .csv. Raises SpecError where the folder holds another run, or a run that is not
     to be resumed, and where patients of evaluation sets are left in the corpus; and what the steps raise.
     """
-    if not speaks():
+    if not speaks(os.environ):
         progress, say = Quiet(), _nothing
     _require_free(job)
-    files = located(job.config)
+    files = _startable(job.config)
     built = build(job.corpus)
     require_no_overlap(built.overlap, job.allow_overlap)
     corpus = built.corpus
@@ -54,32 +58,44 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     images = stored(Wanted(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
     # The processes meet only now: filling the cache may take longer than they wait for each other.
     processes = Processes(job.config)
+    processes.agree("corpus or configuration", _decided(job.config, built, images))
     _tell(job, built, images, say)
-    if processes.first:
-        _write_facts(job, built, images)
-    told = job.config.tracking
-    others = (
-        trackers(job.out, told.tensorboard, told.wandb, job.config.model_dump(mode="json")) if processes.first else []
-    )
-    loop = Loop(
-        job.config,
-        Material(corpus, images.pixels, files, images.readable),
-        job.out,
-        processes,
-        progress,
-        Log(job.out, others),
-    )
+    material = Material(corpus, images.pixels, files, images.readable)
+    loop = Loop(job.config, material, job.out, processes, progress, Log(job.out, _trackers(job, processes)))
     if job.resume and loop.resume():
         say(f"going on from step {loop.position.step} (epoch {loop.position.epoch + 1})")
+    if processes.first:  # not before: what the folder says of another run stays if that run is not to go on
+        _write_facts(job, built, images)
     _say_parts(loop, say)
     position = loop.run()
     trained = Trained(job.config, corpus, files, position, loop.engine.network.vision_model.width, built.synthetic)
+    card = None
     if processes.first:
         loop.log.close()
         export(trained, job.out)
-    processes.barrier()
+        card = read_card(job.out / CARD)
     say(f"lowest validation loss {position.best:.4f} in epoch {position.best_epoch + 1}; model: {job.out / CARD}")
-    return read_card(job.out / CARD)
+    return processes.of_first(card)
+
+
+def _startable(config: Config) -> TextFiles | None:
+    """The text encoder's files; raises what would end the run later, since decoding may take hours until then."""
+    precision(config)
+    require_trackers(config.tracking.tensorboard, config.tracking.wandb)
+    files = located(config)
+    Network(config, 1, files)
+    return files
+
+
+def _decided(config: Config, built: Built, images: Stored) -> str:
+    return digest.of_json([config.going_on, built.corpus.digest, digest.of_bytes(images.readable.tobytes())])
+
+
+def _trackers(job: Job, processes: Processes) -> list[Tracker]:
+    told = job.config.tracking
+    if not processes.first:
+        return []
+    return trackers(job.out, told.tensorboard, told.wandb, job.config.model_dump(mode="json"))
 
 
 def _require_free(job: Job) -> None:

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from cxrbench import digest
 from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.schema import Facts
@@ -100,13 +101,25 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _tensorboard() -> Any:
+    try:
+        from torch.utils import tensorboard
+    except ModuleNotFoundError as error:
+        raise SpecError("tracking.tensorboard: it is not installed; `pip install cxrbench[tensorboard]`") from error
+    return tensorboard
+
+
+def _wandb() -> Any:
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        raise SpecError("tracking.wandb: it is not installed; `pip install cxrbench[wandb]`") from error
+    return wandb
+
+
 class _TensorBoard:
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise SpecError("tracking.tensorboard: it is not installed; `pip install cxrbench[tensorboard]`") from error
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = _tensorboard().SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, row: Row) -> None:
         for name, value in _scalars(row).items():
@@ -118,11 +131,15 @@ class _TensorBoard:
 
 class _WandB:
     def __init__(self, folder: Path, project: str, config: Mapping[str, object]) -> None:
-        try:
-            import wandb  # type: ignore[import-not-found]
-        except ModuleNotFoundError as error:
-            raise SpecError("tracking.wandb: it is not installed; `pip install cxrbench[wandb]`") from error
-        self._run = wandb.init(project=project, dir=str(folder), config=dict(config), id=folder.name, resume="allow")
+        place = digest.of_bytes(str(folder.resolve()).encode())[:8]  # folders of one name are several runs
+        self._run = _wandb().init(
+            project=project,
+            dir=str(folder),
+            config=dict(config),
+            name=folder.resolve().name,
+            id=f"{folder.resolve().name}-{place}",
+            resume="allow",
+        )
 
     def write(self, row: Row) -> None:
         self._run.log(_scalars(row), step=row.step)
@@ -134,6 +151,14 @@ class _WandB:
 def _scalars(row: Row) -> dict[str, float]:
     values = row.model_dump(exclude={"kind", "step", "skipped"}, exclude_none=True)
     return {f"{row.kind}/{name}": float(value) for name, value in values.items()}
+
+
+def require_trackers(tensorboard: bool, wandb: str | None) -> None:
+    """Raise SpecError that says what to install for a tracker that is asked for and is not there."""
+    if tensorboard:
+        _tensorboard()
+    if wandb:
+        _wandb()
 
 
 def trackers(folder: Path, tensorboard: bool, wandb: str | None, config: Mapping[str, object]) -> list[Tracker]:

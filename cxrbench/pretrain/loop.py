@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cxrbench import digest
 from cxrbench.adapters.text import TextFiles
 from cxrbench.errors import RunError, SpecError
 from cxrbench.pretrain import sampling, state
@@ -70,6 +71,7 @@ class Loop:
     def resume(self) -> bool:
         """Go to the last checkpoint; False if there is none. Raises SpecError if it is of another run."""
         found = state.read_state(self.folder)
+        self.processes.agree("checkpoint", "" if found is None else str(found.position))
         if found is None:
             return False
         if found.identity != self._identity:
@@ -85,10 +87,13 @@ class Loop:
 
     def run(self) -> Position:
         """Train to the end; raises RunError for a loss that is no number, or a checkpoint that cannot be written."""
+        self.processes.agree("network to start from", self._weights())
         left = self.config.schedule.epochs * len(self.parts.train) - self._seen()
         self.progress.start(max(left, 0), f"{self.config.objective} pre-training")
         try:
             if self.position.step == 0 and not self.position.finished:
+                if self.processes.first:
+                    self.log.rewind(0, 0)
                 self._save()
             while not self.position.finished:
                 self._train()
@@ -96,6 +101,11 @@ class Loop:
         finally:
             self.progress.stop()
         return self.position
+
+    def _weights(self) -> str:
+        if self.processes.place.ranks == 1:
+            return ""
+        return digest.of_json([digest.of_bytes(t.numpy().tobytes()) for t in exported(self.engine).values()])
 
     def _seen(self) -> int:
         done = self.position.batch * self._identity.batch

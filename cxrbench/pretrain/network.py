@@ -1,6 +1,5 @@
 """The network that is trained; its tensors bear the names of the official checkpoints, so its state is the export."""
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -9,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES
+from cxrbench.adapters.own_text import text_config
 from cxrbench.adapters.text import TextFiles, text_files
 from cxrbench.card import TextEncoder
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.pretrain.config import Config, Objective, Text
 from cxrbench.pretrain.objectives import scale
 from cxrbench.pretrain.trunks import trunk
@@ -74,7 +74,7 @@ class VisionModel(nn.Module):
 
 
 class TextModel(nn.Module):
-    """A BERT whose token states are averaged, and its head."""
+    """A text encoder whose token states are averaged, and its head."""
 
     def __init__(self, config: Config, files: TextFiles) -> None:
         super().__init__()
@@ -143,6 +143,7 @@ def encoder_facts(text: Text, weights: bool) -> TextEncoder:
     local = text.folder is not None
     return TextEncoder(
         hub=text.folder.resolve().name if text.folder is not None else text.hub,
+        files=text.files,
         weights=WEIGHTS if weights else (),
         revision=None if local else text.revision,
         revision_reason="a local folder, copied beside the card" if local else None,
@@ -161,15 +162,25 @@ def located(config: Config) -> TextFiles | None:
 
 
 def text_encoder(text: Text, files: TextFiles) -> nn.Module:
-    """A BertModel with the folder's weights, or untrained; raises IntegrityError if weights do not cover it."""
-    from transformers import BertConfig, BertModel
+    """The folder's encoder with its weights, or untrained.
 
+    Raises SpecError for what is no text encoder, IntegrityError if the weights do not cover it.
+    """
+    from transformers import AutoModel
+
+    config = text_config(files)
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and text.max_tokens > longest:
+        raise SpecError(f"text.max_tokens: {text.max_tokens}, but {files.folder} has {longest} positions")
     if text.initial == "random":
-        told = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
-        return BertModel(BertConfig.from_dict({**told, "model_type": "bert"}))
-    model, report = BertModel.from_pretrained(str(files.folder), local_files_only=True, output_loading_info=True)
+        made: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
+        return made
+    model, report = AutoModel.from_pretrained(
+        str(files.folder), config=config, local_files_only=True, trust_remote_code=False, output_loading_info=True
+    )
     if lost := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
         raise IntegrityError(
-            f"{files.folder}: the weights lack {len(lost)} tensors of a BERT, such as {sorted(lost)[0]}"
+            f"{files.folder}: the weights lack {len(lost)} tensors of a {config.model_type}, such as {sorted(lost)[0]}"
         )
-    return model.float()
+    loaded: nn.Module = model.float()
+    return loaded

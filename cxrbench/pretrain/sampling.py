@@ -81,13 +81,15 @@ def text_rng(seed: int, epoch: int, row: int) -> Random:
 
 
 def described(sentences: Sequence[Sentence], categories: Sequence[int], how: "Wording", rng: Random) -> Described:
-    """One of the study's labelled sentences in lower case, or the template with one of its categories, uniformly.
+    """One of the study's labelled sentences, or the template with one of its categories, uniformly.
+
+    In lower case, as released, unless `how` keeps capitals.
 
     Without sentence and category, the template with the word for none, which counts for no category.
     """
     if sentences:
         sentence = rng.choice(sentences)
-        return Described(sentence.text.lower(), sentence.categories, True)
+        return Described(sentence.text if how.capitals else sentence.text.lower(), sentence.categories, True)
     if not categories:
         return Described(how.text.template.format(how.text.unlabelled), (), False)
     chosen = rng.choice(categories)
@@ -96,10 +98,11 @@ def described(sentences: Sequence[Sentence], categories: Sequence[int], how: "Wo
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """Category names and the template that they go into."""
+    """Category names and the template that they go into; `capitals`: sentences keep theirs, as the tokenizer does."""
 
     classes: tuple[str, ...]
     text: Text
+    capitals: bool = False
 
 
 def batches(n: int, size: int, ranks: int) -> tuple[slice, ...]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from cxrbench.comparable import flaws
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, FoldSpread, Interval
+from cxrbench.evaluate.statistics.interval import RESAMPLES
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, published_table
 from cxrbench.record import Record
 from cxrbench.report.view import pretrained_on

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.published import MISSING
 from cxrbench.report.view import Cell, TableView, ViewRow
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING
 from cxrbench.report.latex import as_latex
 from cxrbench.report.view import Cell, TableView, ViewRow

@@ -9,7 +9,7 @@ from typing import Literal
 from cxrbench import catalog
 from cxrbench.audit.contamination import contaminated
 from cxrbench.comparable import flaws
-from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.record import Record
 from cxrbench.task import TaskSpec

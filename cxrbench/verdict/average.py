@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import RANGES, RESAMPLES, Interval, Resampled, around
+from cxrbench.evaluate.statistics.interval import RANGES, RESAMPLES, Resampled, around
 from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
 from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
 from cxrbench.index import IntArray
 from cxrbench.verdict.cell import seeded

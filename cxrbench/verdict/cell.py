@@ -9,7 +9,8 @@ from cxrbench import digest
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
 from cxrbench.evaluate.statistics.counts import METRICS, Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, FoldSpread, Interval, fold_spread, interval
+from cxrbench.evaluate.statistics.interval import RESAMPLES, fold_spread, interval
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.verdict.predictions import ScoredCell
 
 

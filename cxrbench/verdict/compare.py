@@ -10,8 +10,9 @@ import numpy as np
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, Resampled, around
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Resampled, around
 from cxrbench.evaluate.statistics.paired import Difference, Pair, difference, holm, sign_flip_p
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.record import Record
 from cxrbench.verdict.cell import CellNumber, cell_number, seeded

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval
+from cxrbench.evaluate.statistics.interval import RESAMPLES
 from cxrbench.evaluate.statistics.paired import holm
 from cxrbench.evaluate.statistics.ranks import RankTest, rank_intervals, rank_test
 from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import rarest_class, strata
 from cxrbench.verdict.cell import cell_interval, seeded
 from cxrbench.verdict.compare import ALPHA, cells_difference

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean, pstdev
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval
+from cxrbench.evaluate.statistics.interval import RESAMPLES
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
 from cxrbench.verdict.cell import cell_interval
 from cxrbench.verdict.predictions import read_cell

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.verdict.compare import Comparison, TaskDifference
 from cxrbench.verdict.leaderboard import Leaderboard
 

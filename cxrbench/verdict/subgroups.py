@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Interval, Resampled, around
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Resampled, around
 from cxrbench.evaluate.statistics.resample import Statistic, replicates
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
 from cxrbench.index import IntArray
 from cxrbench.verdict.average import shared_strata

@@ -1,9 +1,11 @@
 """One file out of a zip archive of unknown making."""
 
+import errno
 import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -27,8 +29,16 @@ def extract(archive: Path, member: str, target: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             _unpack(opened, _member(archive, opened.infolist(), member), target)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, zlib.error) as error:
-        raise IntegrityError(f"{archive}: no whole zip archive ({error}). Remove it, and fetch it again.") from error
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error, zlib.error) as error:
+        raise _broken(archive, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which is a place before the start of the file
+            raise
+        raise _broken(archive, error) from error
+
+
+def _broken(archive: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{archive}: no whole zip archive ({error}). Remove it, and fetch it again.")
 
 
 def _member(archive: Path, members: list[zipfile.ZipInfo], wanted: str) -> zipfile.ZipInfo:

@@ -30,7 +30,7 @@ def convert(path: Path, card: ModelCard, cache: Path) -> WeightsIdentity:
         other=found.other,
     )
     write_converted(beside(path), found.tensors, told)
-    made = weights_identity(beside(path), card, cache, accept=True)
     record(identity, cache)
+    made = weights_identity(beside(path), card, cache, accept=True)
     record(made, cache)
     return made

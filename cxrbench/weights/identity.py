@@ -18,6 +18,7 @@ class WeightsIdentity:
 
     `sha256` and `published` (a name) are the published file's: what keys and records hold. `pin` is the file's own:
     that of the first time, or for a `fresh` file the one that `record` will keep, in place of `replaces` if accepted.
+    `vouched`: the published file was seen here, or is this one; else its digest is what the converted file says.
     """
 
     file: Path
@@ -27,6 +28,7 @@ class WeightsIdentity:
     size: int
     pin: Pin
     fresh: bool
+    vouched: bool
     replaces: str | None = None
 
 
@@ -55,7 +57,8 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     published = path.name if told is None else told.file
     held = pin if known is None or fresh else known
     replaces = None if known is None else known.sha256
-    return WeightsIdentity(path, sha256, published, told is not None, size, held, fresh, replaces)
+    vouched = told is None or pins.saw(sha256)
+    return WeightsIdentity(path, sha256, published, told is not None, size, held, fresh, vouched, replaces)
 
 
 def record(found: WeightsIdentity, cache: Path) -> None:

@@ -43,6 +43,10 @@ class Pins:
         """The pin of a place; raises IntegrityError if the file of pins is damaged."""
         return self._all().get(str(path.resolve()))
 
+    def saw(self, sha256: str) -> bool:
+        """Whether a file with this digest was ever recorded here, at any place."""
+        return any(pin.sha256 == sha256 for pin in self._all().values())
+
     def hold(self, path: Path, pin: Pin, *, replaces: str | None = None) -> Pin:
         """The pin of a place, which becomes `pin` where there was none, or one with the digest `replaces`.
 

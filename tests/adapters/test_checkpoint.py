@@ -1,18 +1,19 @@
 import io
 import os
 import pickle
+import random
 import struct
 import zipfile
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from cxrbench import digest
-from cxrbench.adapters.checkpoint import read_checkpoint
+from cxrbench.adapters.checkpoint import ForeignClasses, read_checkpoint
 from cxrbench.errors import DataError, IntegrityError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(1)}
@@ -132,3 +133,35 @@ def test_files_that_are_no_checkpoint_are_named_as_such(tmp_path: Path, content:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_checkpoint(tmp_path / "none.pth")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("foreign", ["refused", "inert"])
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_damage_anywhere_is_a_refusal_and_no_traceback(
+    kind: Literal["zip", "legacy"], foreign: ForeignClasses, tmp_path: Path
+) -> None:
+    stream = io.BytesIO()
+    torch.save(TENSORS, stream, _use_new_zipfile_serialization=kind == "zip")
+    rng, good = random.Random(0), stream.getvalue()
+    path, refused = tmp_path / "a.pth", 0
+    for _ in range(400):
+        data = bytearray(good)
+        for _ in range(rng.choice([1, 2, 4])):
+            near = rng.choice([rng.randrange(400), len(data) - 1 - rng.randrange(400)])  # names and places are there
+            data[near] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            read_checkpoint(path, foreign=foreign)
+        except IntegrityError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 100
+
+
+def test_a_torn_directory_of_an_archive_is_told(tmp_path: Path) -> None:
+    data = bytearray(whole("zip"))
+    data[data.rindex(b"PK\x01\x02")] = 0
+    (tmp_path / "a.pth").write_bytes(data)
+    with pytest.raises(IntegrityError, match="truncated or damaged"):
+        read_checkpoint(tmp_path / "a.pth")

@@ -16,6 +16,7 @@ from made_weights import (
 )
 from torch import Tensor
 
+from cxrbench import catalog
 from cxrbench.adapters.base import Adapter, adapter_class, find_weights, load_adapter
 from cxrbench.adapters.dlilp import DLILP
 from cxrbench.card import read_card
@@ -85,6 +86,23 @@ def test_weights_are_found_beside_the_card_in_a_folder_or_by_path(tmp_path: Path
         find_weights(card, None)
     (tmp_path / "dlilp_MCP.pth").touch()
     assert find_weights(card, tmp_path) == find_weights(card, tmp_path / "dlilp_MCP.pth")
+
+
+def test_weights_beside_the_card_are_found_though_a_folder_is_given(tmp_path: Path) -> None:
+    home, given, fetched = (tmp_path / name for name in ("card", "given", "fetched"))
+    for folder in (home, given, fetched):
+        folder.mkdir()
+    shutil.copyfile(catalog.card_files()["dlilp_cm"], home / "dlilp_cm.toml")
+    card = read_card(home / "dlilp_cm.toml")
+    name = card.weights.files[0]
+    (fetched / name).touch()
+    assert find_weights(card, given, fetched) == fetched / name
+    (home / name).touch()
+    assert find_weights(card, given, fetched) == home / name
+    (given / name).touch()
+    assert find_weights(card, given, fetched) == given / name
+    with pytest.raises(DataError, match=r"no weights in .*nowhere"):
+        find_weights(card, tmp_path / "nowhere", fetched)
 
 
 def test_weights_of_another_digest_than_the_card_says_are_refused(small_file: Path) -> None:

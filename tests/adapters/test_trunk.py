@@ -82,6 +82,7 @@ def test_another_layout_is_refused_by_name(how: str) -> None:
         ({"library": "torchvision", "architecture": "resnet17"}, "torchvision cannot build 'resnet17'"),
         ({"library": "timm", "architecture": "resnet17"}, "timm cannot build 'resnet17'"),
         ({"library": "torchvision", "architecture": "densenet121"}, "torchvision cannot build 'densenet121'.*fc"),
+        ({"library": "torchvision", "architecture": "fasterrcnn_resnet50_fpn"}, "fetch tensors of their own"),
         ({"library": "timm", "architecture": "hf-hub:a/b"}, "read from a file alone, not by hf-hub:a/b"),
         (
             {"library": "timm", "architecture": "resnet18", "arguments": {"pretrained": True}},

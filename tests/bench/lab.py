@@ -100,7 +100,8 @@ def build(root: Path, strategies: Sequence[str] = ("unimodal", "clip")) -> Lab:
         write_task(root / "tasks", task, task)
     for strategy in strategies:
         write_model(root / "models", strategy)
-    chosen = catalog.load_variant("phantom").model_copy(update={"name": "small"})
+    released = catalog.load_variant("phantom").with_choices({"vindr.polarity": "released"})
+    chosen = released.model_copy(update={"name": "small"})
     write_facts(root / "tasks" / "variants" / "small.toml", chosen)
     return Lab(root / "models", root / "tasks", {"": root / "data"})
 

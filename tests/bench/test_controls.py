@@ -110,6 +110,7 @@ def test_controls_do_as_badly_as_they_must(lab: Lab, tmp_path: Path) -> None:
     records = list(report.records)
     assert {record.protocol.protocol for record in records} == {"linear-probe"}
     assert all(record.model.weights_file.startswith("made: ") for record in records)
+    assert all(record.model.control and record.control for record in records)
     for record in of(records, "class_prior"):
         classes = catalog.load_task(lab.task("covid")).groups[record.data.group]
         for fold in record.folds:

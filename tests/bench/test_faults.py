@@ -4,13 +4,21 @@ import os
 import shutil
 from pathlib import Path
 
+import made_hub
 import pytest
 import torch
 from lab import Lab, write_card
 from made_weights import make_checkpoint, small_layout
+from safetensors.torch import save_file
+from written_facts import write_facts
 
 import cxrbench
-from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench import catalog
+from cxrbench.adapters.dlilp import DLILP
+from cxrbench.bench.models import bench_model
+from cxrbench.bench.request import Engine, Places
+from cxrbench.card import RecipeName
+from cxrbench.errors import DataError, IntegrityError, RunError, SpecError
 
 
 def two_models(lab: Lab, folder: Path) -> tuple[str, str]:
@@ -78,6 +86,43 @@ def test_a_changed_task_is_measured_anew(lab: Lab, tmp_path: Path) -> None:
     assert {r.id for r in before.records}.isdisjoint(r.id for r in after.records)
 
 
+def test_a_configuration_that_is_not_at_hand_ends_only_its_own_model(lab: Lab, tmp_path: Path) -> None:
+    bare = made_hub.card("hf_vision:HuggingFaceVision", {"pooled": "cls"}, {"pooled": 8})
+    path = write_facts(tmp_path / "models" / "tiny.toml", bare)
+    save_file({"a": torch.zeros(1)}, path.with_name("tiny.safetensors"))
+    report = lab.run(tmp_path, [], ["covid"], models=[lab.model("small_unimodal"), str(path)])
+    assert {record.model.name for record in report.records} == {"small_unimodal"}
+    assert [type(problem) for problem in report.problems] == [DataError]
+    assert "tiny: no config.json in" in str(report.problems[0])
+
+
+def test_two_ways_of_using_a_network_share_no_vectors_even_for_equal_pixels(tmp_path: Path) -> None:
+    card, places = catalog.load_card("random_resnet50"), Places(cache=tmp_path)
+    recipe = card.recipe("reality-check")
+    names: tuple[RecipeName, ...] = ("reality-check", "authors")
+    plain, theirs = (bench_model(card, places, Engine(), "cpu", alone=True, recipe=name) for name in names)
+    assert plain.key(recipe) != theirs.key(recipe)  # GLoRIA enlarges pixels for its authors' recipe alone
+
+
+def test_a_device_with_too_little_memory_ends_only_its_own_model(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: DLILP, pixels: torch.Tensor) -> None:
+        raise torch.cuda.OutOfMemoryError("Tried to allocate 20.00 GiB.\nMore about it")
+
+    monkeypatch.setattr(DLILP, "encode_image", full)
+    report = lab.run(tmp_path, [], ["covid"], models=[lab.model("small_unimodal"), "class_prior"])
+    assert {record.model.name for record in report.records} == {"class_prior"}
+    assert [type(problem) for problem in report.problems] == [RunError]
+    assert "smaller --batch-size, which changes no number (Tried to allocate 20.00 GiB.)" in str(report.problems[0])
+
+
+def test_a_task_without_the_group_is_told_of(lab: Lab, tmp_path: Path) -> None:
+    report = lab.run(tmp_path, ["small_unimodal"], ["covid", "vindr"], groups=["2-class"])
+    assert {record.data.task for record in report.records} == {"covid"}
+    assert report.skipped == {"vindr": "it has none of the groups 2-class"}
+
+
 def test_more_shots_than_images_are_refused(lab: Lab, tmp_path: Path) -> None:
     report = lab.run(tmp_path, ["small_unimodal"], ["covid"], protocols=("linear-probe",), shots=(1, 10**6))
     assert {record.protocol.shots for record in report.records} == {1}
@@ -86,8 +131,9 @@ def test_more_shots_than_images_are_refused(lab: Lab, tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused_even_when_all_is_stored(lab: Lab, tmp_path: Path) -> None:
     lab.run(tmp_path, ["small_unimodal"], ["covid"])
-    with pytest.raises(SpecError, match="gpu0"):
-        lab.run(tmp_path, ["small_unimodal"], ["covid"], device="gpu0")
+    for device in ("gpu0", "meta", "cuda:99"):
+        with pytest.raises(SpecError, match=device):
+            lab.run(tmp_path, ["small_unimodal"], ["covid"], device=device)
 
 
 def test_a_missing_text_encoder_is_one_problem_before_anything_is_read(

@@ -253,6 +253,12 @@ def opened() -> Iterator[list[str]]:
     live = False
 
 
+def test_a_forecast_says_what_cannot_be_scored(lab: Lab, tmp_path: Path) -> None:
+    told = forecast(lab.request(tmp_path, [], ["covid"], models=["class_prior"]))
+    assert told.skipped == {"class_prior / covid / zero-shot": "class_prior: neither a text nor a label side"}
+    assert told.cells
+
+
 def test_a_forecast_reads_no_image(lab: Lab, tmp_path: Path, opened: list[str]) -> None:
     request = lab.request(tmp_path, ["small_unimodal"], ["covid"])
     before = forecast(request)

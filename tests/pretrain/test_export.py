@@ -19,7 +19,7 @@ from cxrbench.pretrain.loop import Loop
 from cxrbench.pretrain.network import Network, Tokens, located
 from cxrbench.pretrain.trunks import trunk
 
-ROWS = 60
+ROWS = 30
 
 
 def finished(folder: Path, synthetic: bool = True, **more: str) -> tuple[Loop, Path]:

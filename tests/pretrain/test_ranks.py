@@ -1,16 +1,22 @@
 """Two processes with half the batch each take the step of one with the whole batch."""
 
+import copy
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from made_lessons import made_text_encoder
+from torch import nn
 
+from cxrbench.adapters.named_trunk import named_trunk
+from cxrbench.errors import SpecError
 from cxrbench.pretrain.batches import reading
-from cxrbench.pretrain.gather import gathered
+from cxrbench.pretrain.gather import GatheredBatchNorm, gathered, synchronised
 
 TESTS = Path(__file__).parents[1]
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -38,6 +44,43 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
         largest = max(float(tensor.abs().max()) for name, tensor in wanted.items() if name != "loss")
         for name, tensor in wanted.items():
             torch.testing.assert_close(two[case][name], tensor, rtol=1e-8, atol=1e-10 * largest, msg=f"{case} {name}")
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """A process group of one."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("name", ["resnet18", "timm:mobilenetv3_small_050"])  # timm's activates where it normalises
+def test_normalisation_over_processes_keeps_what_a_network_computes(name: str) -> None:
+    plain = named_trunk(name).module.train()
+    twin = synchronised(copy.deepcopy(plain), torch.device("cpu"))
+    assert [n for n, _ in twin.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    assert not [m for m in twin.modules() if isinstance(m, nn.BatchNorm2d) and not isinstance(m, GatheredBatchNorm)]
+    images = torch.rand((4, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for network in (plain.double(), twin.double()):
+        torch.manual_seed(0)
+        network(images).square().sum().backward()
+    for one, other in (
+        (plain.named_parameters(), twin.named_parameters()),
+        (plain.named_buffers(), twin.named_buffers()),
+    ):
+        for (label, wanted), (_, found) in zip(one, other, strict=True):
+            pair = (found, wanted) if wanted.grad is None else (found.grad, wanted.grad)
+            torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-10, msg=label)
+
+
+def test_normalisation_that_has_no_counterpart_is_refused() -> None:
+    class Own(nn.BatchNorm2d):
+        pass
+
+    for layer in (Own(3), nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, momentum=None), nn.BatchNorm1d(3)):
+        with pytest.raises(SpecError, match=r"image\.trunk: its .* cannot be spread"):
+            synchronised(nn.Sequential(layer), torch.device("cpu"))
 
 
 def test_one_process_gathers_nothing() -> None:

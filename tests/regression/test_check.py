@@ -127,6 +127,12 @@ def test_the_record_with_the_baselines_inputs_is_taken_among_newer_ones(place: P
     assert only(place)[1]["verdict"] == "match"
 
 
+def test_a_sound_record_is_taken_before_a_newer_flawed_one(place: Path) -> None:
+    late = {"runtime__started": "2027-01-01T00:00:00+00:00"}
+    result(place, folds=scores(errors=61), data__missing=3, **late)
+    assert only(place)[1]["verdict"] == "match"
+
+
 def test_a_cell_that_was_not_run_is_missing_unless_the_check_is_partial(place: Path) -> None:
     emptied(place)
     code, found = findings(place, "--against", "baseline")
@@ -187,7 +193,7 @@ def test_a_card_of_the_users_own_is_not_stale_as_long_as_a_record_bears_it(tmp_p
     assert only(tmp_path)[1]["verdict"] == "match"
 
 
-@pytest.mark.parametrize("how", ["absent", "other bytes", "other metrics", "other mean"])
+@pytest.mark.parametrize("how", ["absent", "other bytes", "other metrics", "other mean", "other std"])
 def test_a_record_that_its_predictions_belie_is_an_integrity_error(place: Path, how: str) -> None:
     path = next((place / "results" / "records").glob("*/*/*.json"))
     if how == "absent":
@@ -199,7 +205,7 @@ def test_a_record_that_its_predictions_belie_is_an_integrity_error(place: Path, 
         if how == "other metrics":
             body["folds"][0]["metrics"]["macro_auroc"] += 1e-6
         else:
-            body["summary"]["accuracy"]["mean"] += 1e-6
+            body["summary"]["accuracy"][how.removeprefix("other ")] += 1e-6
         path.write_text(json.dumps(body))
     done = check(place, "--format", "json")
     assert done.exit_code == 4

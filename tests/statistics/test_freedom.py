@@ -8,8 +8,9 @@ from made_scores import Wards, two_normals
 from scipy import stats
 
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, quantile, two_sided_p
-from cxrbench.evaluate.statistics.interval import Interval, interval
+from cxrbench.evaluate.statistics.interval import interval
 from cxrbench.evaluate.statistics.paired import Pair, difference
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
 
 

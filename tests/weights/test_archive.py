@@ -136,3 +136,14 @@ def test_a_full_disk_is_told_before_a_byte_is_written(tmp_path: Path, monkeypatc
     with pytest.raises(DataError, match="needs 11000 bytes, 5 are free"):
         extract(path, "pytorch_model.bin", tmp_path / "w.bin")
     assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_member_that_begins_before_the_file_is_told(tmp_path: Path) -> None:
+    data = bytearray(zipped(tmp_path / "a.zip").read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    (size,) = struct.unpack("<I", data[end + 12 : end + 16])
+    data[end + 16 : end + 20] = struct.pack("<I", end - size + 10**6)  # all places move by the difference
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(IntegrityError, match="no whole zip archive"):
+        extract(tmp_path / "a.zip", "pytorch_model.bin", tmp_path / "w.bin")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]

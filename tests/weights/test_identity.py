@@ -212,3 +212,13 @@ def test_a_damaged_converted_file_is_not_passed_over_in_silence(file: Path, tmp_
 def test_safetensors_beside_that_was_not_converted_is_not_taken_instead(file: Path, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, beside(file))
     assert find_weights(CARD, tmp_path) == file
+
+
+def test_a_converted_file_from_elsewhere_says_that_only_its_header_vouches_for_it(file: Path, tmp_path: Path) -> None:
+    found = convert(file, CARD, tmp_path / "cache")
+    assert found.vouched
+    assert weights_identity(file, CARD, tmp_path / "cache").vouched
+    file.unlink()
+    assert weights_identity(found.file, CARD, tmp_path / "cache").vouched  # it was converted here
+    elsewhere = weights_identity(found.file, CARD, tmp_path / "another")
+    assert (elsewhere.sha256, elsewhere.vouched) == (found.sha256, False)

@@ -4,7 +4,6 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, quantile
 from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.uncertainty import FoldRelation, FoldSpread, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
 from cxrbench.index import IntArray
 
@@ -32,24 +32,6 @@ RANGES: dict[Metric, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A number with its 95 % interval over test units, its training rows taken as they were drawn.
-
-    `error` is the bootstrap's standard error. `low`, `high` and `error` are None where no interval can be given;
-    `reason` says why, or what to beware of in one that is given.
-    """
-
-    estimate: float | None
-    low: float | None
-    high: float | None
-    error: float | None
-    over: UnitKind
-    units: int
-    resamples: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Resampled:
     """Values (B,) on resamples of `units` units, NaN where undefined, and the degrees of freedom of their deviation."""
 
@@ -57,22 +39,6 @@ class Resampled:
     over: UnitKind
     units: int
     freedom: float = math.inf
-
-
-FoldRelation = Literal["one fold", "one test set", "separate test sets", "overlapping test sets"]
-
-
-@dataclass(frozen=True, slots=True)
-class FoldSpread:
-    """Standard deviation (ddof 0) of a number over folds; not a standard error of its mean.
-
-    Folds with `one test set` differ in their training draws alone; `overlapping test sets` share images, so neither
-    kind is a set of independent repetitions.
-    """
-
-    std: float | None
-    folds: int
-    relation: FoldRelation
 
 
 def interval(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, two_sided_p
-from cxrbench.evaluate.statistics.interval import LEVEL, RESAMPLES, Interval, Resampled, around
+from cxrbench.evaluate.statistics.interval import LEVEL, RESAMPLES, Resampled, around
 from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
 
 FloatArray = NDArray[np.float64]
