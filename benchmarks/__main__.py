@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import against_official, decode, folds, forward, overhead, probe_solver, zoo
+from benchmarks import against_official, decode, folds, forward, overhead, pretrain, probe_solver, zoo
 from benchmarks.material import Material, prepared
 from benchmarks.rounds import Row, Target
 
@@ -43,6 +43,7 @@ def measurements(material: Material, rounds: int) -> Mapping[str, Callable[[], I
         "overhead": lambda: overhead.rows(material, rounds),
         "official": lambda: against_official.rows(material, rounds),
         "zoo": lambda: zoo.rows(rounds),
+        "pretrain": lambda: pretrain.rows(material, rounds),
     }
 
 

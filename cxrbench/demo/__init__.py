@@ -1,1 +1,1 @@
-"""The demonstration: phantom data sets, a small encoder trained on the spot, and the paper's tables over them."""
+"""The demonstration: phantom data sets, four small encoders pre-trained on the spot, the paper's tables over them."""

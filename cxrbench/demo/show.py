@@ -1,87 +1,61 @@
 """The demonstration, step by step: the same code path as real data, on data that is made."""
 
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from cxrbench import catalog
 from cxrbench.bench.request import Engine, Places, Request
 from cxrbench.bench.run import Report, run
 from cxrbench.data.phantom.write import write
+from cxrbench.demo.encoders import Folders, Say, cores, encoders
+from cxrbench.demo.seen import seen_and_unseen, sheets
+from cxrbench.pretrain.export import CARD
+from cxrbench.pretrain.frequencies import read
+from cxrbench.pretrain.job import FREQUENCIES
 from cxrbench.progress import Progress
 from cxrbench.published import published_table
-from cxrbench.recipe import Canvas
-from cxrbench.record import read_records
+from cxrbench.record import Record, read_records
 from cxrbench.report.render import render
 from cxrbench.report.view import table_view
 
-Say = Callable[[str], None]
-
-MODEL = "demo_unimodal"
-RECIPE = Canvas(size=64)
-PRETRAINING_SEED, PRETRAINING_IMAGES = 1, 110  # another seed: other patients than in the evaluation sets
+VARIANT = "phantom"
 
 
 def demo(out: Path, progress: Progress, say: Say) -> Report:
-    """Draw the phantoms, train the encoder, measure it on all seven tasks, print Tables 2 to 4; everything below `out`.
+    """Draw the phantoms, train the encoders, measure them on all seven tasks, print what came out; all below `out`.
 
     What an earlier call finished is reused.
     """
+    folders = Folders(out)
     for task in catalog.task_files():
-        summary = write(task, out / "data", workers=_cores())
+        summary = write(task, folders.evaluation, workers=cores())
         say(f"phantom of {task}: {summary.images} images in {summary.root}")
-    card = encoder(out, say)
+    runs = encoders(folders, progress, say)
     request = Request(
-        models=(str(card),),
+        models=tuple(str(run_ / CARD) for run_ in runs.values()),
         tasks=("all",),
-        variant="phantom",
+        variant=VARIANT,
         groups=("*",),
-        prompts=("all",),
-        places=Places(data={"": out / "data"}, out=out / "results", cache=out / "cache"),
+        prompts=tuple(catalog.prompt_files()),
+        places=Places(data={"": folders.evaluation}, out=folders.results, cache=folders.cache),
         engine=Engine(device="cpu"),
     )
     report = run(request, progress, say)
-    tables(out / "results", say)
+    digest = catalog.load_variant(VARIANT).digest
+    records = [record for record in read_records(folders.results)[0] if record.variant_digest == digest]
+    tables(records, folders.results, say)
+    say("\n" + seen_and_unseen(records, folders.results))
+    shares = {name: found.share for name, found in read(runs["clip"] / FREQUENCIES).all.of_images.items()}
+    say("\n" + sheets(records, shares))
+    say(f"made images and weights: these numbers say nothing about any real model. Records: {folders.results}/records")
     return report
 
 
-def encoder(out: Path, say: Say) -> Path:
-    """The card of the small encoder, trained now unless it is there."""
-    card = out / "model" / f"{MODEL}.toml"
-    if card.is_file():
-        return card
-    from safetensors.torch import save_file
-
-    from cxrbench.demo.encoder import Training, card_text, corpus, trained
-
-    how = Training()
-    summary = write(
-        "chexpert5x200",
-        out / "pretraining",
-        images_per_class=PRETRAINING_IMAGES,
-        seed=PRETRAINING_SEED,
-        workers=_cores(),
-    )
-    say(f"training {MODEL} on {summary.images} phantom radiographs, {how.epochs} epochs, seed {how.seed}")
-    tensors = trained(corpus(summary.root, RECIPE), how)
-    card.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, card.with_suffix(".safetensors"))
-    card.write_text(card_text(MODEL, f"{MODEL}.safetensors", RECIPE, (("pooled", 512), ("joint", how.dimension))))
-    return card
-
-
-def tables(results: Path, say: Say) -> None:
-    """Tables 2 to 4 of the phantom records, to the terminal and as Markdown below `results`/tables."""
-    variant = catalog.load_variant("phantom")
-    records = [record for record in read_records(results)[0] if record.variant_digest == variant.digest]
+def tables(records: Sequence[Record], results: Path, say: Say) -> None:
+    """Tables 2 to 4 of the records, to the terminal and as Markdown below `results`/tables."""
     folder = results / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for number in (2, 3, 4):
-        view = table_view(published_table(number), records, variant.name, synthetic=True)
+        view = table_view(published_table(number), records, VARIANT, synthetic=True)
         say("\n" + render(view, "terminal"))
         (folder / f"table{number}.md").write_text(render(view, "markdown"), encoding="utf-8")
-    say(f"made images and weights: these numbers say nothing about any real model. Records: {results / 'records'}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,7 +23,7 @@ from cxrbench.data.phantom.layouts.order import Order, Size, layout_facts, order
 from cxrbench.data.phantom.plate import Developed, Plate
 from cxrbench.errors import DataError
 
-REVISION = "cxrbench phantom 1"  # counts up when the same request comes to give other bytes
+REVISION = "cxrbench phantom 2"  # counts up when the same request comes to give other bytes
 _UNFINISHED = ".unfinished"
 _ABANDONED_S = 24 * 3600  # a folder in which nothing was written for so long has nobody who draws in it
 

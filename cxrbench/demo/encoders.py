@@ -1,0 +1,128 @@
+"""The four encoders of the demonstration, trained by `cxrbench.pretrain` as any other, on drawn radiographs."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from cxrbench import catalog
+from cxrbench.data import tables
+from cxrbench.data.phantom.corpora import write_corpus
+from cxrbench.demo.words import write_text_encoder
+from cxrbench.pretrain.config import Config, Objective, configured, saved
+from cxrbench.pretrain.corpus.build import Request
+from cxrbench.pretrain.corpus.overlap import EvaluationSet
+from cxrbench.pretrain.corpus.sentences import TABLE
+from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant, label_spaces
+from cxrbench.pretrain.export import CARD
+from cxrbench.pretrain.job import CONFIG, Job, pretrain
+from cxrbench.progress import Progress
+
+Say = Callable[[str], None]
+
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+VARIANT = "as-meant"
+IMAGES: Mapping[SourceName, Mapping[str, int]] = {  # `pool`: of each finding alone; `other`: several, or none
+    "CHEXPERT": {"pool": 60, "other": 300},
+    "MIMIC": {"pool": 40, "other": 150},
+    "PADCHEST": {"pool": 20, "other": 80, "odd": 6},
+}
+EPOCHS: Mapping[Objective, int] = {"clip": 14, "unicl": 14, "unimodal": 8, "dlilp": 8}  # texts take longer than labels
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things lie below the folder of the demonstration."""
+
+    root: Path
+
+    @property
+    def evaluation(self) -> Path:
+        """The data sets that the encoders are measured on."""
+        return self.root / "data"
+
+    @property
+    def corpora(self) -> Path:
+        """The data sets that they learn from."""
+        return self.root / "pretraining"
+
+    @property
+    def text(self) -> Path:
+        """Tokenizer and configuration of the text encoder."""
+        return self.root / "text"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images and embeddings."""
+        return self.root / "cache"
+
+    @property
+    def results(self) -> Path:
+        """Records and tables."""
+        return self.root / "results"
+
+    def run(self, objective: Objective) -> Path:
+        """The folder of one pre-training; its name is the model's."""
+        return self.root / "runs" / f"demo_{objective}"
+
+
+def encoders(folders: Folders, progress: Progress, say: Say) -> dict[Objective, Path]:
+    """The folder of each objective's run, trained now unless it is whole; a killed one is gone on with.
+
+    The phantoms of the evaluation sets must be there, since their patients are looked for in the corpora.
+    """
+    corpus = corpora(folders, say)
+    return {objective: _trained(objective, corpus, folders, progress, say) for objective in OBJECTIVES}
+
+
+def corpora(folders: Folders, say: Say) -> Request:
+    """The pre-training sets, drawn unless they are there, and a text encoder that knows their words."""
+    roots: dict[SourceName, Path] = {}
+    for source, images in IMAGES.items():
+        summary = write_corpus(source, folders.corpora, images_per_class=images, workers=cores())
+        say(f"pre-training phantom of {source}: {summary.images} images in {summary.root}")
+        roots[source] = summary.root
+    write_text_encoder(_texts(roots["MIMIC"]), folders.text)
+    variant = catalog.load_variant("phantom")
+    held = [
+        EvaluationSet(catalog.load_task(task), (split,), folders.evaluation) for task, split in variant.splits.items()
+    ]
+    return Request(roots, corpus_variant(VARIANT), held, cache=folders.cache)
+
+
+def recipe(objective: Objective, folders: Folders) -> Config:
+    """The configuration of one run: recipe.toml over the released recipe."""
+    epochs = str(EPOCHS[objective])
+    choices = {"schedule.epochs": epochs, "schedule.cosine_epochs": epochs, "text.folder": str(folders.text)}
+    return configured(Path(__file__).with_name("recipe.toml"), {"objective": objective, **choices})
+
+
+def _trained(objective: Objective, corpus: Request, folders: Folders, progress: Progress, say: Say) -> Path:
+    out, config = folders.run(objective), recipe(objective, folders)
+    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
+        say(f"{objective}: trained already, {out / CARD}")
+        return out
+    pretrain(Job(config, corpus, out, folders.cache, cores(), resume=True), progress, say)
+    return out
+
+
+def _texts(mimic: Path) -> list[str]:
+    """Every report sentence and category name that training may read, and every word of the prompts.
+
+    So a word that training never reads is a token of its own, as in the vocabulary of a language, not a row of letters.
+    """
+    table = tables.named(mimic, TABLE)
+    assert table is not None, f"{mimic}: drawn without {TABLE}"
+    classes, _ = label_spaces(corpus_variant(VARIANT))
+    told = configured(None, {}).text
+    return [
+        *tables.read_table(table, ("sentences",))["sentences"].tolist(),
+        *(told.template.format(name) for name in (*classes, told.unlabelled)),
+        *(path.read_text(encoding="utf-8") for path in catalog.prompt_files().values()),
+    ]
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

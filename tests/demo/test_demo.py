@@ -1,0 +1,170 @@
+"""The demonstration, whole and once: encoders that learned, tables with their rows, and nothing done twice."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cxrbench import catalog
+from cxrbench.bench.request import Engine, Places, Request
+from cxrbench.bench.run import Report, run
+from cxrbench.card import read_card
+from cxrbench.demo.encoders import OBJECTIVES, Folders, corpora, recipe
+from cxrbench.demo.seen import seen_and_unseen, zero_shot
+from cxrbench.demo.show import VARIANT, demo
+from cxrbench.demo.words import vocabulary, write_text_encoder
+from cxrbench.pretrain.config import Config
+from cxrbench.pretrain.export import CARD
+from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
+from cxrbench.progress import Quiet
+from cxrbench.published import published_table
+from cxrbench.record import Record, read_records
+from cxrbench.verdict.cell import cell_interval
+from cxrbench.verdict.predictions import read_cell
+
+BASE = tuple((c.task, c.group) for c in published_table(2).columns if c.group != "new")
+MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
+
+
+@dataclass(frozen=True)
+class Shown:
+    folders: Folders
+    report: Report
+    told: tuple[str, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        return read_records(self.folders.results)[0]
+
+    def one(self, model: str, task: str, group: str, protocol: str) -> Record | None:
+        records = [r for r in self.records if r.protocol.protocol == protocol]
+        chosen = zero_shot(records) if protocol == "zero-shot" else records
+        found = [r for r in chosen if (r.model.name, r.data.task, r.data.group) == (model, task, group)]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def skill(self, model: str, task: str, group: str) -> float:
+        """How far zero-shot balanced accuracy is on its way from chance (0) to perfect (1)."""
+        record = self.one(model, task, group, "zero-shot")
+        assert record is not None
+        chance = 1 / len(record.data.labels)
+        return (float(record.summary["balanced_accuracy"]["mean"]) - chance) / (1 - chance)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    folders, told = Folders(tmp_path_factory.mktemp("demo")), list[str]()
+    report = demo(folders.root, Quiet(), told.append)
+    return Shown(folders, report, tuple(told))
+
+
+@pytest.fixture(scope="module")
+def untrained(shown: Shown) -> dict[tuple[str, str], float]:
+    """Probes of a trunk that took every step of an epoch with a rate at which no weight moves: only means and
+    variances of its normalisation are those of the images.
+    """
+    told = recipe("unimodal", shown.folders).model_dump()
+    told["optimiser"] |= {"learning_rate": 1e-12}
+    told["schedule"] |= {"epochs": 1}
+    out = shown.folders.root / "runs" / "untrained"
+    request = corpora(shown.folders, lambda _: None)
+    pretrain(Job(Config.model_validate(told), request, out, shown.folders.cache), Quiet(), lambda _: None)
+    asked = Request(
+        models=(str(out / CARD),),
+        tasks=("all",),
+        protocols=("linear-probe",),
+        variant=VARIANT,
+        groups=("*",),
+        places=Places(data={"": shown.folders.evaluation}, out=out / "results", cache=shown.folders.cache),
+        engine=Engine(device="cpu"),
+    )
+    report = run(asked, Quiet(), lambda _: None)
+    return {(r.data.task, r.data.group): r.summary["balanced_accuracy"]["mean"] for r in report.records}
+
+
+@pytest.mark.slow
+def test_every_task_is_measured_and_every_table_has_the_four_rows(shown: Shown) -> None:
+    assert not shown.report.problems
+    for number in (2, 3, 4):
+        table = (shown.folders.results / f"tables/table{number}.md").read_text()
+        assert "PHANTOM" in table
+        assert [name for name in MODELS if name in table] == list(MODELS)
+    for objective in OBJECTIVES:
+        card = read_card(shown.folders.run(objective) / CARD)
+        assert (card.synthetic, card.pretraining) == (True, ("C", "M", "P"))
+        assert (shown.folders.run(objective) / FREQUENCIES).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("task", "group"), BASE)
+def test_encoders_beat_chance_on_every_base_task(task: str, group: str, model: str, shown: Shown) -> None:
+    record = shown.one(model, task, group, "zero-shot")
+    assert record is not None
+    found = cell_interval(read_cell(shown.folders.results, record), "balanced_accuracy")
+    low = found.estimate if found.low is None else found.low  # all right in every class: nothing to resample
+    assert low is not None and low > 1 / len(record.data.labels)
+    assert shown.skill(model, task, group) > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("task", "group"), BASE)
+def test_probes_beat_those_of_an_untrained_trunk(
+    task: str, group: str, model: str, shown: Shown, untrained: dict[tuple[str, str], float]
+) -> None:
+    record = shown.one(model, task, group, "linear-probe")
+    assert record is not None
+    assert record.summary["balanced_accuracy"]["mean"] > untrained[task, group] + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["demo_clip", "demo_unicl", "demo_dlilp"])
+@pytest.mark.parametrize("task", ["nih_lt", "vindr"])
+def test_findings_that_were_never_seen_stay_near_chance(task: str, model: str, shown: Shown) -> None:
+    seen, unseen = shown.skill(model, task, "base"), shown.skill(model, task, "new")
+    assert unseen < 0.3 and unseen < seen / 2
+    assert shown.one("demo_unimodal", task, "new", "zero-shot") is None, "it has no word for them"
+
+
+@pytest.mark.slow
+def test_what_was_seen_is_told_beside_what_was_not(shown: Shown) -> None:
+    lines = seen_and_unseen(shown.records, shown.folders.results).splitlines()
+    assert [line.split()[0] for line in lines[-5:]] == [*sorted(MODELS), "chance"]
+    assert lines[-1].split()[1:] == ["12.50", "9.09", "50.00", "33.33"]
+    assert sum("rank correlation" in text for text in shown.told) == 1
+
+
+@pytest.mark.slow
+def test_a_second_call_trains_and_measures_nothing(shown: Shown) -> None:
+    told: list[str] = []
+    before = {path: path.stat().st_mtime_ns for path in shown.folders.root.rglob("card.toml")}
+    again = demo(shown.folders.root, Quiet(), told.append)
+    assert again.decoded == again.encoded == 0
+    assert again.cached == len(again.records)
+    assert sum("trained already" in text for text in told) == len(OBJECTIVES)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Callable[[str], list[str]]:
+    from transformers import AutoTokenizer
+
+    folder = write_text_encoder(["No focal consolidation is seen.", "A hazy opacity."], tmp_path)
+    return AutoTokenizer.from_pretrained(str(folder)).tokenize
+
+
+def test_the_made_vocabulary_knows_its_words_and_spells_the_others(words: Callable[[str], list[str]]) -> None:
+    assert words("Consolidation is hazy.") == ["consolidation", "is", "hazy", "."]
+    assert words("mass") == ["m", "##a", "##s", "##s"]
+
+
+def test_no_word_is_twice_in_the_vocabulary() -> None:
+    made = vocabulary(["A a view.", "view of 2"])
+    assert len(set(made)) == len(made)
+    assert "view" in made and "[MASK]" in made
+
+
+def test_the_variant_of_the_demo_ships() -> None:
+    assert catalog.load_variant(VARIANT).splits.keys() == catalog.task_files().keys()
