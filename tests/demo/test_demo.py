@@ -1,10 +1,13 @@
 """The demonstration, whole and once: encoders that learned, tables with their rows, and nothing done twice."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+from filelock import FileLock
 
 from cxrbench import catalog
 from cxrbench.bench.request import Engine, Places, Request
@@ -53,10 +56,18 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    folders, told = Folders(tmp_path_factory.mktemp("demo")), list[str]()
-    report = demo(folders.root, Quiet(), told.append)
-    return Shown(folders, report, tuple(told))
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of a parallel run: who comes later reuses what the first has made."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demonstration"
+
+
+@pytest.fixture(scope="module")
+def shown(root: Path) -> Shown:
+    told: list[str] = []
+    with FileLock(root.with_suffix(".lock")):
+        report = demo(root, Quiet(), told.append)
+    return Shown(Folders(root), report, tuple(told))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +80,7 @@ def untrained(shown: Shown) -> dict[tuple[str, str], float]:
     told["schedule"] |= {"epochs": 1}
     out = shown.folders.root / "runs" / "untrained"
     request = corpora(shown.folders, lambda _: None)
-    pretrain(Job(Config.model_validate(told), request, out, shown.folders.cache), Quiet(), lambda _: None)
+    job = Job(Config.model_validate(told), request, out, shown.folders.cache, resume=True)
     asked = Request(
         models=(str(out / CARD),),
         tasks=("all",),
@@ -79,7 +90,9 @@ def untrained(shown: Shown) -> dict[tuple[str, str], float]:
         places=Places(data={"": shown.folders.evaluation}, out=out / "results", cache=shown.folders.cache),
         engine=Engine(device="cpu"),
     )
-    report = run(asked, Quiet(), lambda _: None)
+    with FileLock(shown.folders.root.with_suffix(".lock")):
+        pretrain(job, Quiet(), lambda _: None)
+        report = run(asked, Quiet(), lambda _: None)
     return {(r.data.task, r.data.group): r.summary["balanced_accuracy"]["mean"] for r in report.records}
 
 
@@ -102,10 +115,15 @@ def test_every_task_is_measured_and_every_table_has_the_four_rows(shown: Shown) 
 def test_encoders_beat_chance_on_every_base_task(task: str, group: str, model: str, shown: Shown) -> None:
     record = shown.one(model, task, group, "zero-shot")
     assert record is not None
-    found = cell_interval(read_cell(shown.folders.results, record), "balanced_accuracy")
-    low = found.estimate if found.low is None else found.low  # all right in every class: nothing to resample
-    assert low is not None and low > 1 / len(record.data.labels)
-    assert shown.skill(model, task, group) > 0.3
+    found = cell_interval(read_cell(shown.folders.results, record), "macro_auroc")
+    low = found.estimate if found.low is None else found.low  # perfect: nothing to resample
+    assert low is not None and low > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_base_findings_are_mostly_told_apart(model: str, shown: Shown) -> None:
+    assert fmean(shown.skill(model, task, group) for task, group in BASE) > 0.5
 
 
 @pytest.mark.slow
