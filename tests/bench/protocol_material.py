@@ -22,6 +22,7 @@ from written_facts import write_facts
 
 import cxrbench
 from cxrbench import catalog, digest
+from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.run import Report
 from cxrbench.record import Record, record_path
 from cxrbench.store import Embeddings, Store
@@ -108,7 +109,7 @@ class Found:
         path = record_path(self.root / "results", record.data.task, record.model.name, record.id)
         table = pq.read_table(path.with_name(record.predictions))
         columns = [f"score: {label}" for label in record.data.labels]
-        assert table.column_names == ["fold", "image", "label", *columns]
+        assert table.column_names == ["fold", "image", "label", *ABOUT, *columns]
         folds, images = np.array(table["fold"]), table["image"].to_pylist()
         values = np.stack([np.array(table[name]) for name in columns], axis=1)
         return {int(f): ([images[i] for i in np.flatnonzero(folds == f)], values[folds == f]) for f in np.unique(folds)}
