@@ -1,11 +1,13 @@
 """Whether the tensors of a file are those that a model wants: all of them, and no others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from cxrbench import facts
+from cxrbench.card import ModelCard, card_files, read_card
 from cxrbench.errors import IntegrityError
 
 
@@ -64,6 +66,13 @@ def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Seque
     ]
     hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else ""
     raise IntegrityError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+
+
+def look_alikes(card: ModelCard, fits: Callable[[ModelCard], bool]) -> list[str]:
+    """Names of the zoo's other cards with the same adapter that a file `fits`."""
+    others = map(read_card, card_files(facts.folder("model_zoo")))
+    alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
+    return [other.name for other in alike if fits(other)]
 
 
 def _listed(what: str, names: Sequence[str]) -> str:

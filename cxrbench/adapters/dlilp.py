@@ -7,7 +7,7 @@ text; DLILP has a second linear head (`label`). The BERT's pooler is in the file
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -18,7 +18,7 @@ from torch.nn.functional import linear, normalize
 from cxrbench import digest
 from cxrbench.adapters.base import DualEncoder, EngineReport, Padding, Runtime, checked_options, coloured
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.coverage import require_complete
+from cxrbench.adapters.coverage import look_alikes, require_complete
 from cxrbench.adapters.dlilp_layout import (
     BERT,
     HEADS,
@@ -29,8 +29,8 @@ from cxrbench.adapters.dlilp_layout import (
     Options,
     Vocabulary,
     covered,
+    fits,
     image_network,
-    look_alikes,
     vocabulary,
 )
 from cxrbench.adapters.nets import frozen, settle, under
@@ -53,9 +53,8 @@ class DLILP(DualEncoder):
         self._vocabulary = vocabulary(card, options)
         self.coverage = covered(checkpoint, card, options)
         if not self.coverage.complete:
-            require_complete(
-                self.coverage, checkpoint.path, f"{card.name} ({options.strategy})", look_alikes(checkpoint, card)
-            )
+            alike = look_alikes(card, partial(fits, checkpoint))
+            require_complete(self.coverage, checkpoint.path, f"{card.name} ({options.strategy})", alike)
         tensors = {name: checkpoint.tensors[name] for name in self.coverage.used}
         self._bert = under(tensors, BERT)
         self._own = {n: t.to(runtime.device) for n, t in tensors.items() if not n.startswith((TRUNK, BERT))}

@@ -13,7 +13,7 @@ from cxrbench.adapters.named_trunk import NamedTrunk, named_trunk
 from cxrbench.adapters.nets import resnet, under, width
 from cxrbench.adapters.own_text import text_config, text_network
 from cxrbench.adapters.text import bert, text_files
-from cxrbench.card import ModelCard, card_files, read_card
+from cxrbench.card import ModelCard
 from cxrbench.errors import NotApplicableError
 from cxrbench.schema import Facts, read_toml
 
@@ -109,8 +109,6 @@ def image_network(checkpoint: Checkpoint, options: Options) -> NamedTrunk:
     return NamedTrunk(found, width(found))
 
 
-def look_alikes(checkpoint: Checkpoint, card: ModelCard) -> list[str]:
-    """Names of the zoo's cards with this adapter whose layout the file has."""
-    others = map(read_card, card_files(facts.folder("model_zoo")))
-    alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
-    return [o.name for o in alike if covered(checkpoint, o, Options.model_validate(dict(o.options))).complete]
+def fits(checkpoint: Checkpoint, card: ModelCard) -> bool:
+    """Whether the file has the layout of a card with this adapter."""
+    return covered(checkpoint, card, Options.model_validate(dict(card.options))).complete

@@ -14,10 +14,10 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from cxrbench import digest, facts
+from cxrbench import digest
 from cxrbench.adapters.base import Runtime, checked_options
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.coverage import Coverage, coverage, require_complete
+from cxrbench.adapters.coverage import Coverage, coverage, look_alikes, require_complete
 from cxrbench.adapters.nets import frozen, under
 from cxrbench.adapters.query_decoder import (
     STAGES,
@@ -31,7 +31,7 @@ from cxrbench.adapters.query_decoder import (
 )
 from cxrbench.adapters.query_text import PooledWords
 from cxrbench.adapters.text import bert, text_files
-from cxrbench.card import ModelCard, card_files, read_card
+from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError
 from cxrbench.schema import Facts
 
@@ -146,7 +146,8 @@ class KAD(QueryDecoder):
         networks = Networks.like(checkpoint, options)
         self.coverage = networks.covered(checkpoint, card)
         if not self.coverage.complete:
-            require_complete(self.coverage, checkpoint.path, card.name, _look_alikes(checkpoint, card))
+            alike = look_alikes(card, lambda other: _fits(checkpoint, other))
+            require_complete(self.coverage, checkpoint.path, card.name, alike)
         _require_same(checkpoint, networks.twice)
         tensors = {name: checkpoint.tensors[name] for name in networks.wanted}
         for prefix, network in networks.run.items():
@@ -178,11 +179,8 @@ class KAD(QueryDecoder):
         return logits
 
 
-def _look_alikes(checkpoint: Checkpoint, card: ModelCard) -> list[str]:
-    """Names of the zoo's cards with this adapter whose layout the file has."""
-    others = [o for o in map(read_card, card_files(facts.folder("model_zoo"))) if o.adapter == card.adapter]
-    options = {o.name: Options.model_validate(dict(o.options)) for o in others}
-    return [o.name for o in others if Networks.like(checkpoint, options[o.name]).covered(checkpoint, o).complete]
+def _fits(checkpoint: Checkpoint, card: ModelCard) -> bool:
+    return Networks.like(checkpoint, checked_options(card, Options)).covered(checkpoint, card).complete
 
 
 def _require_same(checkpoint: Checkpoint, twice: Mapping[str, str]) -> None:

@@ -1,12 +1,12 @@
 """Configurations that libraries publish beside their weights: on the card, in a folder, or in the hub's cache."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.text import json_table
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
@@ -31,7 +31,7 @@ def model_config(card: ModelCard, told: Mapping[str, Any] | None, source: Publis
 
     Raises DataError that says how to get it, SpecError for one that needs code of its repository.
     """
-    found = _plain(told) if told is not None else _read(_place(card, source))
+    found = _plain(told) if told is not None else json_table(_place(card, source))
     if "auto_map" in found:
         raise SpecError(
             f"{card.name}: its configuration names classes of its own repository (auto_map), and code of a repository "
@@ -63,7 +63,7 @@ def require_agreement(
 def beside_weights(checkpoint: Checkpoint, file: str) -> dict[str, Any] | None:
     """The configuration in the folder of the weights, if there is one; raises IntegrityError if it is no table."""
     path = checkpoint.path.with_name(file)
-    return _read(path) if path.is_file() else None
+    return json_table(path) if path.is_file() else None
 
 
 def _place(card: ModelCard, source: Published) -> Path:
@@ -88,16 +88,6 @@ def _cached(source: Published) -> Path | None:
         return None
     found = try_to_load_from_cache(source.hub, source.file, revision=source.revision)
     return Path(found) if isinstance(found, str) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{path}: no JSON ({error}). Fetch it again.") from error
-    if not isinstance(said, dict):
-        raise IntegrityError(f"{path}: not a table of settings. Fetch it again.")
-    return said
 
 
 def _plain(value: Any) -> Any:

@@ -10,12 +10,12 @@ from typing import ClassVar, Generic, Self, cast
 import torch
 from torch import Tensor, nn
 
-from cxrbench import digest, facts
+from cxrbench import digest
 from cxrbench.adapters.base import EngineReport, OptionsT, Padding, Runtime, checked_options, coloured
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.coverage import Coverage, coverage, require_complete
+from cxrbench.adapters.coverage import Coverage, coverage, look_alikes, require_complete
 from cxrbench.adapters.nets import frozen, settle, under
-from cxrbench.card import ModelCard, card_files, read_card
+from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 
@@ -37,9 +37,11 @@ class PlainCosine(ABC, Generic[OptionsT]):
     ) -> None:
         self.card, self.options, self.runtime, self.text_encoder = card, options, runtime, text_encoder
         checkpoint = in_single_precision(checkpoint)
-        self.coverage = covered(type(self), checkpoint, card, options)
+        kind = type(self)
+        self.coverage = covered(kind, checkpoint, card, options)
         if not self.coverage.complete:
-            require_complete(self.coverage, checkpoint.path, card.name, _look_alikes(type(self), checkpoint, card))
+            alike = look_alikes(card, lambda other: covered(kind, checkpoint, other, kind._options(other)).complete)
+            require_complete(self.coverage, checkpoint.path, card.name, alike)
         used = {name: checkpoint.tensors[name] for name in self.coverage.used}
         made = self.networks(used, card, options)
         self.parts = {prefix: frozen(net, under(used, prefix), runtime.device) for prefix, net in made.items()}
@@ -145,10 +147,3 @@ def covered(kind: type[PlainCosine[OptionsT]], checkpoint: Checkpoint, card: Mod
     networks = kind.networks(found, card, options).items()
     wanted = {prefix + name: tensor for prefix, net in networks for name, tensor in net.state_dict().items()}
     return coverage(found, wanted, ignored)
-
-
-def _look_alikes(kind: type[PlainCosine[OptionsT]], checkpoint: Checkpoint, card: ModelCard) -> list[str]:
-    """Names of the zoo's other cards with this adapter whose layout the file has."""
-    others = map(read_card, card_files(facts.folder("model_zoo")))
-    alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
-    return [o.name for o in alike if covered(kind, checkpoint, o, checked_options(o, kind.options_type)).complete]

@@ -28,9 +28,9 @@ class TaskData:
     root: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """One number to be measured."""
+    """One number to be measured; a cell equals itself alone."""
 
     model: BenchModel
     data: TaskData

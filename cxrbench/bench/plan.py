@@ -35,6 +35,8 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)
     _folds: dict[tuple[str, str, str, str], list[IdFold]] = field(default_factory=dict)
     _words: dict[tuple[str, ...], list[Wording]] = field(default_factory=dict)
+    _wanted: dict[Cell, frozenset[str]] = field(default_factory=dict)
+    _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
 
     def folds(self, cell: Cell) -> list[IdFold]:
         """The folds of the cell's task and group, drawn once for all models and shots.
@@ -78,7 +80,12 @@ class Plan:
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:
-        """Everything in the store that the cell is measured from."""
+        """Everything in the store that the cell is measured from, worked out once."""
+        if cell not in self._readings:
+            self._readings[cell] = self._read_from(cell)
+        return self._readings[cell]
+
+    def _read_from(self, cell: Cell) -> list[Reading]:
         settings, model = self.variant.settings, cell.model
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
         if not joint:
@@ -90,14 +97,14 @@ class Plan:
             asked.setdefault(key, (Asked(words.texts, settings.padding), set()))[1].update(fold.test[0])
         return [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
 
-    def wanted(self, cell: Cell) -> set[str]:
-        """Ids of the images that the cell needs."""
-        ids: set[str] = set()
-        for fold in self.folds(cell):
-            ids.update(fold.test[0])
+    def wanted(self, cell: Cell) -> frozenset[str]:
+        """Ids of the images that the cell needs, worked out once."""
+        if cell not in self._wanted:
+            rows = [fold.test[0] for fold in self.folds(cell)]
             if cell.shots is not None:
-                ids.update(fold.train[cell.shots][0])
-        return ids
+                rows += [fold.train[cell.shots][0] for fold in self.folds(cell)]
+            self._wanted[cell] = frozenset().union(*rows)
+        return self._wanted[cell]
 
 
 def plan(request: Request) -> Plan:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cxrbench import cpu
 from cxrbench.errors import SpecError
 from cxrbench.record import Protocol
 
@@ -69,8 +70,7 @@ class Engine:
     @property
     def threads(self) -> int:
         """Decoding threads, as asked for or one a usable core."""
-        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.workers or usable or 1
+        return self.workers or cpu.cores()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ def report(
 
     Everything is computed from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
+    from cxrbench import cpu
     from cxrbench.audit.read import read_findings
     from cxrbench.html.page import report as made
     from cxrbench.html.render import write
-    from cxrbench.html.work import Work, cores
+    from cxrbench.html.work import Work
     from cxrbench.record import read_records
 
     audited = None if audit is None else read_findings(audit)
-    work = Work(out, resamples, workers or cores())
+    work = Work(out, resamples, workers or cpu.cores())
     size = write(to, made(work, read_records(out), audited))
     typer.echo(f"{to}: {size / 1e6:.2f} MB")

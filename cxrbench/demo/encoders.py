@@ -1,12 +1,11 @@
 """The four encoders of the demonstration, trained by `cxrbench.pretrain` as any other, on drawn radiographs."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from cxrbench import catalog
+from cxrbench import catalog, cpu
 from cxrbench.data import tables
 from cxrbench.data.phantom.corpora import write_corpus
 from cxrbench.demo.words import write_text_encoder
@@ -80,7 +79,7 @@ def corpora(folders: Folders, say: Say) -> Request:
     """The pre-training sets, drawn unless they are there, and a text encoder that knows their words."""
     roots: dict[SourceName, Path] = {}
     for source, images in IMAGES.items():
-        summary = write_corpus(source, folders.corpora, images_per_class=images, workers=cores())
+        summary = write_corpus(source, folders.corpora, images_per_class=images, workers=cpu.cores())
         say(f"pre-training phantom of {source}: {summary.images} images in {summary.root}")
         roots[source] = summary.root
     write_text_encoder(_texts(roots["MIMIC"]), folders.text)
@@ -103,7 +102,7 @@ def _trained(objective: Objective, corpus: Request, folders: Folders, progress: 
     if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
         say(f"{objective}: trained already, {out / CARD}")
         return out
-    pretrain(Job(config, corpus, out, folders.cache, cores(), resume=True), progress, say)
+    pretrain(Job(config, corpus, out, folders.cache, cpu.cores(), resume=True), progress, say)
     return out
 
 
@@ -121,8 +120,3 @@ def _texts(mimic: Path) -> list[str]:
         *(told.template.format(name) for name in (*classes, told.unlabelled)),
         *(path.read_text(encoding="utf-8") for path in catalog.prompt_files().values()),
     ]
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxrbench import catalog
+from cxrbench import catalog, cpu
 from cxrbench.bench.request import Engine, Places, Request
 from cxrbench.bench.run import Report, run
 from cxrbench.data.phantom.write import write
-from cxrbench.demo.encoders import Folders, Say, cores, encoders
+from cxrbench.demo.encoders import Folders, Say, encoders
 from cxrbench.demo.seen import seen_and_unseen, sheets
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.frequencies import read
@@ -28,7 +28,7 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     """
     folders = Folders(out)
     for task in catalog.task_files():
-        summary = write(task, folders.evaluation, workers=cores())
+        summary = write(task, folders.evaluation, workers=cpu.cores())
         say(f"phantom of {task}: {summary.images} images in {summary.root}")
     runs = encoders(folders, progress, say)
     request = Request(

@@ -1,6 +1,5 @@
 """Many cells at once: the same results from as many processes as there are cores."""
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,11 +11,6 @@ Job = TypeVar("Job")
 Done = TypeVar("Done")
 
 WORTH = 50  # jobs that take longer than the start of another process
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

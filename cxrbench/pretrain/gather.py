@@ -128,7 +128,8 @@ def _twin(child: nn.modules.batchnorm._BatchNorm, device: torch.device) -> nn.Mo
         )
     kind = nn.SyncBatchNorm if cuda else GatheredBatchNorm
     twin = kind(child.num_features, child.eps, child.momentum)
-    twin.load_state_dict(child.state_dict(), strict=False)
+    own = child.state_dict()  # an activation beside may have tensors of its own, which go with it
+    twin.load_state_dict({name: own[name] for name in twin.state_dict()})
     if acts:  # timm's layers that normalise and then activate
         twin.drop, twin.act = child.drop, child.act
         twin.register_forward_hook(_activated)

@@ -25,14 +25,17 @@ def trunk(name: str, weights: Path | None) -> NamedTrunk:
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) -> None:
     """Put published weights into the trunk; those of the classifier are left out."""
-    kept = {key: tensor for key, tensor in tensors.items() if key in module.state_dict()}
+    own = module.state_dict()
+    kept = {key: tensor for key, tensor in tensors.items() if key in own}
     strange = [key for key in tensors if key not in kept and not key.startswith(_CLASSIFIERS)]
-    try:
-        missing = module.load_state_dict(kept, strict=False).missing_keys
-    except RuntimeError as error:
-        raise IntegrityError(f"{path}: not the weights of {name}: {str(error).splitlines()[-1].strip()}") from error
+    # Files older than these counters lack them; torch starts them at 0.
+    missing = [key for key in own if key not in kept and not key.endswith(".num_batches_tracked")]
     if missing or strange:
         raise IntegrityError(
             f"{path}: not the weights of {name}: {len(missing)} tensors are missing ({', '.join(missing[:3])}), "
             f"{len(strange)} are of another network ({', '.join(strange[:3])})"
         )
+    try:
+        module.load_state_dict(kept)
+    except RuntimeError as error:
+        raise IntegrityError(f"{path}: not the weights of {name}: {str(error).splitlines()[-1].strip()}") from error

@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 import random
 import struct
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from made_hostile import Payload
 from safetensors.torch import save_file
 
 from cxrbench import digest
@@ -17,16 +17,6 @@ from cxrbench.adapters.checkpoint import ForeignClasses, read_checkpoint
 from cxrbench.errors import DataError, IntegrityError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(1)}
-
-
-class Payload:
-    """An object whose reading makes the file `proof`."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch '{self.proof}'",)
 
 
 def written(path: Path, content: object, **how: Any) -> Path:

@@ -1,7 +1,6 @@
 """Hostile and broken files on the whole way of `weights verify`: each refused with its own words, nothing executed."""
 
 import io
-import os
 import pickle
 import struct
 import zipfile
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_lightning import foreign_classes
+from made_hostile import Payload, code, foreign, huge_header, tensors, truncated
 from made_web import Told
-from made_weights import make_checkpoint, small_card, small_layout
+from made_weights import small_card
 from safetensors.torch import save_file
 
 from cxrbench.adapters.checkpoint import read_checkpoint
@@ -25,40 +24,8 @@ CARD = small_card("unimodal_cm")
 NAME = CARD.weights.files[0]
 
 
-class Payload:
-    """An object whose reading makes the file `proof`."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.system, (f"touch '{self.proof}'",)
-
-
-def tensors() -> dict[str, torch.Tensor]:
-    return make_checkpoint(small_layout("unimodal"))
-
-
-def code(path: Path, proof: Path) -> None:
-    torch.save({**tensors(), "x": Payload(proof)}, path)
-
-
 def bare_code(path: Path, proof: Path) -> None:
     path.write_bytes(pickle.dumps(Payload(proof)))
-
-
-def foreign(path: Path, proof: Path) -> None:
-    with foreign_classes() as found:
-        torch.save({**tensors(), "hparams": found.list([1])}, path)
-
-
-def truncated(path: Path, proof: Path) -> None:
-    torch.save(tensors(), path)
-    os.truncate(path, path.stat().st_size - 1000)
-
-
-def huge_header(path: Path, proof: Path) -> None:
-    path.write_bytes(struct.pack("<Q", 10 << 30) + b'{"a":' + b" " * 1011)
 
 
 def web_page(path: Path, proof: Path) -> None:
