@@ -6,8 +6,6 @@ computed from it keeps its key, and its tensors must have the digest that its he
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cxrbench import digest
-from cxrbench.durable import sync_folder
+from cxrbench.durable import written_whole
 from cxrbench.errors import IntegrityError
 from cxrbench.schema import Facts, complaints
 
@@ -84,19 +82,9 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def write_converted(path: Path, tensors: Mapping[str, Tensor], told: Origin) -> None:
     """Write the file whole or not at all; tensors that share memory get a copy each."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with written_whole(path) as made:
         own = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
-        save_file(own, name, {_KEY: told.model_dump_json()})  # one key: several would be written in any order
-        with Path(name).open("rb+") as file:
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        save_file(own, made, {_KEY: told.model_dump_json()})  # one key: several would be written in any order
 
 
 def require_faithful(path: Path, told: Origin, tensors: Mapping[str, Tensor]) -> None:

@@ -4,16 +4,14 @@ All draws follow from seed, epoch and row, and torch's own generators are seeded
 the state of every random generator. What cannot be computed again is stored: weights, optimiser, gradient scaler.
 """
 
-import os
 import pickle
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cxrbench.durable import sync_folder
+from cxrbench.durable import written_whole
 from cxrbench.errors import IntegrityError, RunError
 
 FILE = "state.pt"
@@ -62,25 +60,14 @@ def write_tensors(path: Path, content: object) -> None:
 
     `content` is made of tensors and plain values.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with written_whole(path) as made, made.open("wb") as file:  # given a path, torch would write its name within
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
     except (OSError, RuntimeError) as error:
-        Path(name).unlink(missing_ok=True)
         left = "the one before it is whole" if path.is_file() else "there is none before it"
         raise RunError(
             f"{path}: the checkpoint cannot be written ({error}); {left}. Make room, then --resume"
         ) from error
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def write_state(folder: Path, state: State) -> None:

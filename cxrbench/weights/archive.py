@@ -1,17 +1,15 @@
 """One file out of a zip archive of unknown making."""
 
 import errno
-import os
 import re
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
-from cxrbench.durable import sync_folder
+from cxrbench.durable import written_whole
 from cxrbench.errors import DataError, IntegrityError
 
 _MOST_RATIO = 100  # weights hardly shrink; a thousand is what a bomb has
@@ -77,15 +75,5 @@ def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> Non
     free = shutil.disk_usage(target.parent).free
     if info.file_size > free:
         raise DataError(f"{target}: needs {info.file_size} bytes, {free} are free on this disk")
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file, opened.open(info) as packed:
-            shutil.copyfileobj(packed, file, 1 << 20)  # stops at the size checked above; a wrong checksum raises
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
+    with written_whole(target) as made, made.open("wb") as file, opened.open(info) as packed:
+        shutil.copyfileobj(packed, file, 1 << 20)  # stops at the size checked above; a wrong checksum raises
