@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -22,9 +22,10 @@ class Weights(Facts):
     `made`: how the adapter makes its tensors where there is no file at all (an untrained control, say); there are no
     `files` then. `files`: the names the file goes by; `container`: keys from its top down to its tensors; `sections`:
     keys there that hold a state dict each, whose names then begin with the key; `ignored`: tensors that a file may hold
-    and the model does not need, each with the reason. `foreign`: what to do with a file whose pickle names classes of
-    other packages, as training frameworks leave them: `refused`; or `inert`, every such name stays a mere name and the
-    tensors are read. Nothing that a file names is imported or called either way.
+    and the model does not need, `absent`: counters of batch norms (which training alone reads) that a file may lack,
+    each with the reason. `foreign`: what to do with a file whose pickle names classes of other packages, as training
+    frameworks leave them: `refused`; or `inert`, every such name stays a mere name and the tensors are read. Nothing
+    that a file names is imported or called either way.
 
     `fetch`, how it is got: from the `hub`, `files[0]` of the repository `hub` at `hub_revision` (commit or tag; None:
     the main branch); `direct`, from `url`, `member` naming the one file of a zip archive; `by-hand`, as `where` says.
@@ -43,6 +44,7 @@ class Weights(Facts):
     sections: tuple[str, ...] = ()
     foreign: Literal["refused", "inert"] = "refused"
     ignored: Mapping[str, str] = {}
+    absent: Mapping[Annotated[str, Field(pattern=r"\.num_batches_tracked$")], str] = {}
 
     @model_validator(mode="after")
     def _published_or_made(self) -> "Weights":

@@ -35,7 +35,8 @@ class PromptSet(Facts):
     then the logit of the one minus the logit of the other, each pooled as the card says. `spelling`: `released` joins
     terms, reduces blanks and lower-cases as the released evaluation code does; `kept` joins them by one blank and
     changes nothing. `queries`: the prompts are the model's own closed set of queries, asked whole; nothing is written
-    here then.
+    here then. `tasks`: those that the set's authors asked with it, which are then the only ones that it serves; none
+    named, any task whose classes it can put into words.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PromptSet(Facts):
     negative_template: str | None = None
     spelling: Literal["released", "kept"] = "released"
     queries: bool = False
+    tasks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "PromptSet":
@@ -73,8 +75,8 @@ class PromptSet(Facts):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over everything that decides a prompt; title and source do not enter."""
-        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source"}))
+        """Hex SHA-256 over everything that decides a prompt; title, source and tasks do not enter."""
+        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "tasks"}))
 
 
 def read_prompts(path: Path) -> PromptSet:

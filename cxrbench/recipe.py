@@ -9,6 +9,7 @@ from cxrbench import digest
 from cxrbench.schema import Facts
 
 Side = Annotated[int, Field(ge=1, le=4096)]
+Opening = Literal["first", "luma", "colour", "opencv", "opencv-luma"]
 UNBOUNDED = 1 << 31
 
 
@@ -79,8 +80,9 @@ class Resize(Facts):
     """8 bits to 8 bits, enlarging too. `filter`: Pillow's (antialiased), or `area`, OpenCV's INTER_AREA.
 
     `to`: `exact`, both sides to `size`, aspect not kept; `shorter`, the shorter side to `size`, the longer to
-    int(size * longer / shorter); `longer`, the longer side to `size`, the other to int(side * (size / longer));
-    `longer-cut`, both sides to int(side * (size / longer)), so that the longer is one pixel short for some sizes.
+    int(size * longer / shorter); `longer`, the longer side to `size`, the other to int(side * (size / longer)): the
+    height counts as a square's longer side, so that its width is one pixel short for some sizes; `longer-cut`, both
+    sides to int(side * (size / longer)), so that the longer is one pixel short for some sizes.
     """
 
     op: Literal["resize"]
@@ -120,9 +122,17 @@ class Steps(Reading):
     rounded half to even, values outside clipped; `official` takes stored values, or the stretched ones, as they are,
     those above 255 clipped. A `min-max`, first if at all, starts from the full depth (clipped to the reader's range).
     `resample`: a last resize of the normalised array.
+
+    Under `official`, `files` says how the authors open what is no DICOM: `first`, as the released reader does; `luma`,
+    Pillow's convert("L"); `colour`, its convert("RGB"), the three channels kept through all steps; `opencv`, imread in
+    grey, which takes the upper byte of 16 bits; `opencv-luma`, imread in colour, then Pillow's convert("L"). Under all
+    but the first a `min-max` is over all channels and the file's full depth. `dicom`: `over-maximum` multiplies stored
+    values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
     """
 
     kind: Literal["steps"]
+    files: Opening = "first"
+    dicom: Literal["released", "over-maximum"] = "released"
     steps: tuple[Step, ...] = Field(min_length=1)
     divisor: Literal[1, 255] = 255
     resample: Resample | None = None
@@ -131,6 +141,10 @@ class Steps(Reading):
     def _square(self) -> "Steps":
         if any(isinstance(step, MinMax) for step in self.steps[1:]):
             raise ValueError("min-max must be the first step: it starts from the full depth")
+        if self.files == "colour" and len(self.mean) != 3:
+            raise ValueError("files = 'colour' needs mean and std of three channels")
+        if self.dicom == "over-maximum" and self.polarity != "header":
+            raise ValueError("dicom = 'over-maximum' negates by the header: polarity must be 'header'")
         least, most = self._sides()
         if least != most:
             raise ValueError("the steps must end in a square of one size: end with pad, crop or an exact resize")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cxrbench.adapters.base import load_adapter
-from cxrbench.adapters.plain_cosine import PlainCosine
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.card import RecipeName
 from cxrbench.certificate import read_layout
 from cxrbench.data.pixels import pixels
@@ -95,9 +95,9 @@ class Towers:
         torch.save(content, path)
         return path
 
-    def load(self, path: Path, recipe: RecipeName = "authors") -> PlainCosine[Any]:
+    def load(self, path: Path, recipe: RecipeName = "authors") -> CheckpointModel[Any]:
         model = load_adapter(zoo_card(self.name), path, self.text, recipe=recipe)
-        assert isinstance(model, PlainCosine)
+        assert isinstance(model, CheckpointModel)
         return model
 
 
@@ -138,7 +138,7 @@ def assert_close(found: Tensor | np.ndarray, wanted: np.ndarray, tolerance: floa
     assert difference(found, wanted) <= tolerance
 
 
-def assert_well_behaved(model: PlainCosine[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_well_behaved(model: CheckpointModel[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Same input, same output; batch mates make no difference; no gradients; half precision stays near."""
     pixels = torch.rand((3, 1, 224, 224), generator=torch.Generator().manual_seed(0))
     texts = ["no edema", "a much longer text about pleural effusion at the left lung base"]

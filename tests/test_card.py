@@ -3,11 +3,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cxrbench import facts
 from cxrbench.adapters.base import adapter_class
 from cxrbench.adapters.dlilp_layout import Vocabulary
-from cxrbench.card import card_files, read_card
+from cxrbench.card import Weights, card_files, read_card
 from cxrbench.errors import SpecError
 from cxrbench.recipe import Canvas
 from cxrbench.schema import read_toml
@@ -135,3 +136,10 @@ def test_the_vocabulary_is_whole() -> None:
     words = read_toml(facts.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
     assert len(words.categories) == len(set(words.categories)) == 85
     assert all(category in words.categories for stands_for in words.aliases.values() for category in stands_for)
+
+
+def test_only_counters_of_batch_norms_may_be_absent() -> None:
+    weights = {"files": ["a.pth"], "where": "nowhere"}
+    assert Weights.model_validate({**weights, "absent": {"*.num_batches_tracked": "old"}}).absent
+    with pytest.raises(ValidationError, match=r"num_batches_tracked"):
+        Weights.model_validate({**weights, "absent": {"fc.weight": "why not"}})

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrbench import made
@@ -68,7 +68,8 @@ def test_more_pictures_begin_with_the_same() -> None:
     assert np.array_equal(made.images(3, 20, 30)[:2], made.images(2, 20, 30))
 
 
-@given(st.sampled_from(range(4)), st.integers(2, 6), st.booleans())
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(st.sampled_from([0, 1, 7, 1234, made.SEEDS - 1]), st.integers(2, 6), st.booleans())
 def test_made_weights_are_known_and_trained_ones_are_not_taken_for_them(seed: int, side: int, moved: bool) -> None:
     tensors = {name: made.fill(name, (side, side + 1), seed=seed) for name in ("conv1.weight", "fc.weight")}
     tensors["bn.bias"] = np.zeros(2, np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxrbench import catalog
-from cxrbench.bench.wording import wording
+from cxrbench.bench.wording import require_task, wording
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.evaluate.prompts import plain_combinations
 from cxrbench.prompts import read_prompts
@@ -161,9 +161,33 @@ def test_two_sides_of_one_pair_are_asked_against_each_other(name: str, positive:
 
 
 def test_pairs_by_template_keep_case_and_spelling() -> None:
-    words = wording(catalog.load_prompts("cxr_clip_pairs"), ["Effusion", "Nodule"], SETTINGS, None)
-    assert words.prompts == {"Effusion": ("Pleural effusion",), "Nodule": ("Nodule",)}
-    assert words.against == {"Effusion": ("No Pleural effusion",), "Nodule": ("No Nodule",)}
+    words = wording(catalog.load_prompts("chexzero_pairs"), ["No Finding", "Edema"], SETTINGS, None)
+    assert words.prompts == {"No Finding": ("No Finding",), "Edema": ("Edema",)}
+    assert words.against == {"No Finding": ("no No Finding",), "Edema": ("no Edema",)}
+
+
+def test_a_rule_for_any_class_serves_the_tasks_that_its_authors_asked_alone() -> None:
+    served = {name: catalog.load_prompts(name).tasks for name in AUTHORS}
+    assert {name: tasks for name, tasks in served.items() if tasks} == {
+        "chexzero_pairs": ("chexpert5x200",),
+        "cxr_clip_rsna": ("rsna",),
+        "cxr_clip_siim": ("siim",),
+        "kad_names": ("chexpert5x200", "nih_lt"),
+    }
+    for name, tasks in served.items():
+        prompts = catalog.load_prompts(name)
+        assert tasks or prompts.unlisted == "error", name
+        assert set(tasks) <= set(catalog.task_files()), name
+        for task in catalog.task_files():
+            if not tasks or task in tasks:
+                require_task(prompts, task)
+    with pytest.raises(NotApplicableError, match=r"'kad_names' is for chexpert5x200, nih_lt, .* and not for covid"):
+        require_task(catalog.load_prompts("kad_names"), "covid")
+
+
+def test_the_tasks_of_a_set_decide_no_prompt() -> None:
+    prompts = catalog.load_prompts("kad_names")
+    assert prompts.model_copy(update={"tasks": ()}).digest == prompts.digest
 
 
 def test_a_class_that_the_authors_did_not_put_into_words_is_no_class_of_the_set() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.converted import preferred
 from cxrbench.adapters.nets import MemoryFormat
+from cxrbench.adapters.sharded import index_beside, refuse_index
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
@@ -102,7 +103,7 @@ class Adapter(Protocol):
         ...
 
     def logit_scale(self, view: str) -> float:
-        """The factor from cosine to logit of a view on the card, not clamped."""
+        """The factor from cosine to logit of a view on the card, clamped where the published zero-shot clamps it."""
         ...
 
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
@@ -119,8 +120,12 @@ class DualEncoder:
         """Logits (N, P): cosine times exp(log scale), the log scale clamped to 0..4.6052 as in training."""
         if images.joint is None:
             raise SpecError("these images have no joint vectors to compare with texts")
-        scale = torch.tensor(self.log_scale).clamp(0, _HIGHEST_LOG_SCALE).exp().item()
-        return images.joint @ texts.joint.T * scale
+        return images.joint @ texts.joint.T * clamped_factor(self.log_scale)
+
+
+def clamped_factor(log_scale: float) -> float:
+    """exp(log scale), the log scale clamped to 0..4.6052."""
+    return float(torch.tensor(log_scale).clamp(0, _HIGHEST_LOG_SCALE).exp())
 
 
 def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = None) -> Path:
@@ -128,7 +133,7 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
 
     `fetched` is the folder that `weights fetch` fills. In a folder the model's own subfolder comes first; a converted
     file beside a published one is taken instead of it. Raises DataError that says what to download from where,
-    IntegrityError for a damaged converted file.
+    IntegrityError for a damaged converted file, and for a file that is there in several parts.
     """
     if given is not None and given.is_file():
         return preferred(given)
@@ -138,6 +143,9 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
         found = preferred(place)
         if found.is_file():
             return found
+        index = index_beside(found)
+        if index is not None:
+            refuse_index(index)
     at = f" ({card.weights.url})" if card.weights.url else ""
     how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.name}` gets it. "
     raise DataError(

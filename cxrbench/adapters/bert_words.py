@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +34,10 @@ class BertWords:
     """The tokenizer of a folder and a BERT with the given tensors (names of BertModel), on a device.
 
     Lower-casing WordPiece; padding goes to the right and is masked, so a text's states do not depend on its batch.
+    `forced`: the authors lower-case whatever the folder says.
     """
+
+    forced: ClassVar[bool] = False
 
     def __init__(
         self, tensors: Mapping[str, Tensor], files: TextFiles, device: torch.device, *, pooler: bool = True
@@ -41,7 +45,8 @@ class BertWords:
         from transformers import BertTokenizer
 
         self._device = device
-        self._tokenizer = BertTokenizer.from_pretrained(str(files.folder), local_files_only=True)
+        settings = {"do_lower_case": True} if self.forced else {}
+        self._tokenizer = BertTokenizer.from_pretrained(str(files.folder), local_files_only=True, **settings)
         if self._tokenizer("Lung").input_ids != self._tokenizer("lung").input_ids:
             raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
         model = bert(tensors, files, pooler=pooler)

@@ -16,9 +16,9 @@ from torch.nn.functional import normalize
 
 from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.biovil_net import BioViLNet, BioViLTNet, Maps
+from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.cxr_bert import CXRBert
 from cxrbench.adapters.nets import resnet50
-from cxrbench.adapters.plain_cosine import PlainCosine, require_size
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
@@ -33,7 +33,7 @@ class NoOptions(Facts):
     """A card of this adapter has no options."""
 
 
-class BioViL(PlainCosine[NoOptions]):
+class BioViL(CheckpointModel[NoOptions]):
     """The published image model with the text model made for it (CXR-BERT-specialized)."""
 
     revision: ClassVar[int] = 1
@@ -42,12 +42,12 @@ class BioViL(PlainCosine[NoOptions]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         with torch.device("meta"):
             return {cls.image_network: BioViLNet(resnet50(), card.taps["joint"])}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; pixels may have any size."""
+        """See `CheckpointModel.image_vectors`; pixels may have any size."""
         return _features(self._maps(runtime, pixels))
 
     @torch.inference_mode()
@@ -61,7 +61,7 @@ class BioViL(PlainCosine[NoOptions]):
         return Maps(maps.trunk.float(), maps.fused.float(), maps.projected.float())
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; raises SpecError for a prompt that the authors' code refuses."""
+        """See `CheckpointModel.text_vectors`; raises SpecError for a prompt that the authors' code refuses."""
         return self.text.features(texts)
 
     @cached_property
@@ -77,7 +77,7 @@ class BioViLT(BioViL):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; the pooler of pairs is as deep as the file has it."""
+        """See `CheckpointModel.networks`; the pooler of pairs is as deep as the file has it."""
         depth = len({m[1] for m in map(_BLOCK.match, tensors) if m})
         with torch.device("meta"):
             return {cls.image_network: BioViLTNet(resnet50(), card.taps["joint"], _CHANNELS, depth)}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cxrbench import digest
-from cxrbench.adapters import converted, torch_file
+from cxrbench.adapters import converted, sharded, torch_file
 from cxrbench.adapters.inert import Foreign, HostileNameError
 from cxrbench.adapters.pickle_names import foreign_names, pickle_of, start_of
 from cxrbench.adapters.stored import StoredTensor
@@ -163,6 +163,8 @@ def file_format(path: Path) -> Format:
             f"{path}: a bare pickle, which could run anything when read (it names {named}); nothing was read. "
             "Only files written by torch.save or safetensors are accepted."
         )
+    if head.lstrip()[:1] == b"{":
+        sharded.refuse_index(path)
     raise IntegrityError(f"{path}: starts with {head[:8]!r}; that is neither a torch nor a safetensors file. {again}")
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cxrbench.adapters.base import Runtime
+from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.clip_towers import ClipImage, ClipTowers
-from cxrbench.adapters.plain_cosine import PlainCosine, require_size
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
@@ -27,7 +27,7 @@ class Options(Facts):
     context: int
 
 
-class CheXzero(PlainCosine[Options]):
+class CheXzero(CheckpointModel[Options]):
     """`pooled` is the class token after the last norm (768); `joint` its projection (512) at unit length."""
 
     revision: ClassVar[int] = 1
@@ -36,7 +36,7 @@ class CheXzero(PlainCosine[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; one network for all."""
+        """See `CheckpointModel.networks`; one network for all."""
         pooled, joint = card.taps["pooled"], card.taps["joint"]
         seen, read = _depth(tensors, "visual.transformer"), _depth(tensors, "transformer")
         with torch.device("meta"):
@@ -56,7 +56,7 @@ class CheXzero(PlainCosine[Options]):
         return float(self._towers.logit_scale.exp())
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for another size than the network's."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for another size than the network's."""
         require_size(pixels, self.options.size, self.card.name)
         with runtime.autocast():
             pooled = self._towers.visual(pixels)
@@ -64,7 +64,7 @@ class CheXzero(PlainCosine[Options]):
         return ImageFeatures(pooled, normalize(pooled @ self._towers.visual.proj))
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; raises SpecError for a text longer than the context."""
+        """See `CheckpointModel.text_vectors`; raises SpecError for a text longer than the context."""
         ids = self.token_ids(texts).to(self.runtime.device)
         with self.runtime.autocast():
             states = self._towers.text_states(ids)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cxrbench.adapters.base import Runtime
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.adapters.nets import resnet50, under
-from cxrbench.adapters.plain_cosine import PlainCosine
 from cxrbench.adapters.roberta import RobertaWords, roberta
 from cxrbench.adapters.text import text_files
 from cxrbench.card import ModelCard
@@ -30,7 +30,7 @@ class Options(Facts):
     text_width: int
 
 
-class ConVIRT(PlainCosine[Options]):
+class ConVIRT(CheckpointModel[Options]):
     """`pooled`: the average pool (2048); `joint`: its projection (768) at unit length."""
 
     revision: ClassVar[int] = 1
@@ -39,7 +39,7 @@ class ConVIRT(PlainCosine[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         joint = card.taps["joint"]
         with torch.device("meta"):
             heads = {
@@ -49,14 +49,14 @@ class ConVIRT(PlainCosine[Options]):
         return {TRUNK: resnet50(), TEXT: roberta(under(tensors, TEXT), options.text_width), **heads}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         with runtime.autocast():
             pooled = self.parts[TRUNK](pixels)
         pooled = pooled.float()
         return ImageFeatures(pooled, normalize(self.parts[IMAGE_HEAD](pooled)))
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; outer spaces are tokens. DataError if the tokenizer is not at hand."""
+        """See `CheckpointModel.text_vectors`; outer spaces are tokens. DataError if the tokenizer is not at hand."""
         batch = {name: values.to(self.runtime.device) for name, values in self.words.tokens(texts).items()}
         with self.runtime.autocast():
             pooled = self.parts[TEXT](**batch).pooler_output

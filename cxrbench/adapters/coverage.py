@@ -1,7 +1,7 @@
 """Whether the tensors of a file are those that a model wants: all of them, and no others."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -21,6 +21,7 @@ class Coverage:
     wrong_shape: Mapping[str, str]  # name to "(found) instead of (wanted)"
     wrong_dtype: Mapping[str, str]
     ignored: Mapping[str, str]  # name to the reason on the card
+    absent: Mapping[str, str] = field(default_factory=dict)  # of a wanted tensor that the file may lack, likewise
 
     @property
     def complete(self) -> bool:
@@ -28,8 +29,17 @@ class Coverage:
         return not (self.missing or self.unexpected or self.wrong_shape or self.wrong_dtype)
 
 
-def coverage(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Mapping[str, str]) -> Coverage:
-    """Compare names, shapes and dtypes; `wanted` may lie on the meta device, `ignored` may name tensors not found."""
+def coverage(
+    found: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    ignored: Mapping[str, str],
+    absent: Mapping[str, str] | None = None,
+) -> Coverage:
+    """Compare names, shapes and dtypes; `wanted` may lie on the meta device, `ignored` may name tensors not found.
+
+    `absent` names wanted tensors that the file may lack, and may name others.
+    """
+    lacking = {name: reason for name, reason in (absent or {}).items() if name in wanted and name not in found}
     both = [name for name in wanted if name in found]
     shapes = {
         name: f"{tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -43,11 +53,12 @@ def coverage(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored:
     }
     return Coverage(
         used=tuple(both),
-        missing=tuple(name for name in wanted if name not in found),
+        missing=tuple(name for name in wanted if name not in found and name not in lacking),
         unexpected=tuple(name for name in found if name not in wanted and name not in ignored),
         wrong_shape=shapes,
         wrong_dtype=dtypes,
         ignored={name: reason for name, reason in ignored.items() if name in found and name not in wanted},
+        absent=lacking,
     )
 
 

@@ -17,8 +17,8 @@ from cxrbench import facts
 from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.bert_words import BertWords, States
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.adapters.nets import resnet50, under
-from cxrbench.adapters.plain_cosine import PlainCosine
 from cxrbench.adapters.swin import Swin
 from cxrbench.adapters.text import bert, text_files
 from cxrbench.card import ModelCard, read_card
@@ -37,7 +37,7 @@ class NoOptions(Facts):
     """A card of these adapters has no options."""
 
 
-class CXRCLIP(PlainCosine[NoOptions]):
+class CXRCLIP(CheckpointModel[NoOptions]):
     """The published files with a ResNet-50; `pooled` is its average pool (2048).
 
     The editions (M, M+C, M+C+C14) have one layout, so only names and digests tell them apart.
@@ -55,7 +55,7 @@ class CXRCLIP(PlainCosine[NoOptions]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         text = bert(under(tensors, BERT), None)
         hidden = text.get_submodule("embeddings.LayerNorm").weight.shape[0]  # type: ignore[index]
         with torch.device("meta"):
@@ -71,14 +71,14 @@ class CXRCLIP(PlainCosine[NoOptions]):
         return resnet50()
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         with runtime.autocast():
             pooled = self.parts[self.image_network](pixels)
         pooled = pooled.float()
         return ImageFeatures(pooled, normalize(self.parts[IMAGE_HEAD](pooled)))
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; texts are cut at the card's limit, their last token kept."""
+        """See `CheckpointModel.text_vectors`; texts are cut at the card's limit, their last token kept."""
         projected = self.parts[TEXT_HEAD](self.states(texts).last_token)
         return TextFeatures(normalize(projected), projected)
 

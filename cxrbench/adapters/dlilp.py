@@ -124,6 +124,13 @@ class DLILP(DualEncoder):
         rows = [self._words.rows(name) for name in classes]
         return torch.stack([normalize(self._own[PROTOTYPES][row].mean(dim=0), dim=0) for row in rows])
 
+    @classmethod
+    def require_prototypes(cls, card: ModelCard, classes: Sequence[str]) -> None:
+        """Raise NotApplicableError for a class without a prototype, by the card's vocabulary alone."""
+        if (words := vocabulary(card, checked_options(card, Options))) is not None:
+            for name in classes:
+                words.rows(name)
+
     @property
     def _words(self) -> Vocabulary:
         if self._vocabulary is None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from cxrbench.adapters.base import Runtime
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.adapters.gloria_text import GloriaWords
 from cxrbench.adapters.nets import feature_maps, resnet50, under
-from cxrbench.adapters.plain_cosine import PlainCosine
 from cxrbench.adapters.text import bert, text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
@@ -26,6 +26,7 @@ from cxrbench.schema import Facts
 TRUNK, GLOBAL, LOCAL = (f"gloria.img_encoder.{part}." for part in ("model", "global_embedder", "local_embedder"))
 BERT = "gloria.text_encoder.model."
 _REGION_CHANNELS = 1024  # of layer3
+_AT_ONCE = 32  # texts through the encoder together: the hidden states of hundreds would fill the memory
 _ATTENTION, _SHARPNESS = 4.0, 5.0  # written into the authors' code; the configuration's temperatures serve training
 
 
@@ -35,7 +36,7 @@ class Options(Facts):
     enlarged: int
 
 
-class GLoRIA(PlainCosine[Options]):
+class GLoRIA(CheckpointModel[Options]):
     """`pooled` is the average pool (2048), `joint` its linear image at unit length (768), `tokens` the regions.
 
     Neither regions (N, 361, 768 for the authors' recipe) nor words (P, 97, 768) are of unit length.
@@ -44,10 +45,11 @@ class GLoRIA(PlainCosine[Options]):
     revision: ClassVar[int] = 1
     options_type = Options
     image_network = TRUNK
+    texts_apart: ClassVar[bool] = True  # no text sees another, though images are scored by interaction
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         joint = card.taps["joint"]
         with torch.device("meta"):
             heads: dict[str, nn.Module] = {
@@ -57,7 +59,7 @@ class GLoRIA(PlainCosine[Options]):
         return {TRUNK: resnet50(), **heads, BERT: bert(under(tensors, BERT), None)}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         if runtime.recipe == "authors":
             size = (self.options.enlarged, self.options.enlarged)
             pixels = interpolate(pixels, size, mode="bilinear", align_corners=True)
@@ -73,11 +75,14 @@ class GLoRIA(PlainCosine[Options]):
         return out
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; the whole is the mean over all places, those without a word included."""
-        with self.runtime.autocast():
-            words = self._words.words(texts)
-        whole = words.vectors.mean(dim=1)
-        return TextFeatures(normalize(whole), whole, words.vectors, words.compared)
+        """See `CheckpointModel.text_vectors`; the whole is the mean over all places, those without a word included."""
+        parts = []
+        for first in range(0, len(texts), _AT_ONCE):
+            with self.runtime.autocast():
+                parts.append(self._words.words(texts[first : first + _AT_ONCE]))
+        vectors, compared = (torch.cat([getattr(p, n) for p in parts]) for n in ("vectors", "compared"))
+        whole = vectors.mean(dim=1)
+        return TextFeatures(normalize(whole), whole, vectors, compared)
 
     @cached_property
     def _words(self) -> GloriaWords:

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 from cxrbench import digest
 from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.checkpoint_model import require_size
 from cxrbench.adapters.model_config import beside_weights, model_config, require_agreement, weights_config
-from cxrbench.adapters.plain_cosine import require_size
 from cxrbench.adapters.scaled_cosine import ScaledCosine
 from cxrbench.adapters.text import text_files
 from cxrbench.adapters.transformers_nets import decisive, known_config, network
@@ -54,7 +54,7 @@ class HuggingFaceDual(ScaledCosine[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; one network for all."""
+        """See `CheckpointModel.networks`; one network for all."""
         return {"": network(card.name, known_config(card.name, _config(card, options)))}
 
     @property
@@ -68,7 +68,7 @@ class HuggingFaceDual(ScaledCosine[Options]):
         return float(self._model.logit_scale.exp()), 0.0 if bias is None else float(bias)
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for another size than the network's."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for another size than the network's."""
         require_size(pixels, self._model.config.vision_config.image_size, self.card.name)
         with runtime.autocast():
             pooled = self._model.vision_model(pixel_values=pixels).pooler_output
@@ -80,7 +80,7 @@ class HuggingFaceDual(ScaledCosine[Options]):
         return found
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; cut at the card's limit. DataError if the tokenizer is not at hand."""
+        """See `CheckpointModel.text_vectors`; cut at the card's limit. DataError if the tokenizer is not at hand."""
         with self.runtime.autocast():
             pooled = self._model.text_model(**self.tokens(texts)).pooler_output
         projected = self._projected(pooled.float(), "text_projection")

@@ -56,7 +56,7 @@ class HuggingFaceVision(VisionOnly[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; a pooler that the file does not hold is left out where it is not asked for."""
+        """See `CheckpointModel.networks`; a pooler that the file lacks is left out where nothing asks for it."""
         net = network(card.name, known_config(card.name, _config(card, options)))
         stored = any(name.startswith(f"{options.prefix}pooler.") for name in tensors)
         if options.pooled != "pooler" and not stored and getattr(net, "pooler", None) is not None:
@@ -64,7 +64,7 @@ class HuggingFaceVision(VisionOnly[Options]):
         return {options.prefix: net}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for pixels that the network cannot take."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for pixels that the network cannot take."""
         try:
             with runtime.autocast():
                 found = self.parts[self.image_network](pixel_values=pixels)

@@ -33,11 +33,11 @@ class ImageStatistics(VisionOnly[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; there is nothing to fill."""
+        """See `CheckpointModel.networks`; there is nothing to fill."""
         return {"": nn.Identity()}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; always in float64, whatever the precision of networks."""
+        """See `CheckpointModel.image_vectors`; always in float64, whatever the precision of networks."""
         grey = pixels.double().mean(dim=1)
         values = grey.flatten(1)
         coarse = adaptive_avg_pool2d(grey[:, None], _CELLS).flatten(1)
@@ -53,11 +53,11 @@ class ClassPrior(VisionOnly[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; there is nothing to fill."""
+        """See `CheckpointModel.networks`; there is nothing to fill."""
         return {"": nn.Identity()}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         return ImageFeatures(torch.ones(len(pixels), 1, device=pixels.device))
 
 

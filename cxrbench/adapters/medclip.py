@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cxrbench import facts
-from cxrbench.adapters.base import DualEncoder, Padding, Runtime
+from cxrbench.adapters.base import DualEncoder, Padding, Runtime, clamped_factor
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.nets import feature_maps, resnet50, under
-from cxrbench.adapters.plain_cosine import PlainCosine, require_size
 from cxrbench.adapters.swin import Swin
 from cxrbench.adapters.text import BertText, bert, text_files
 from cxrbench.card import ModelCard, card_files, read_card
@@ -38,10 +38,10 @@ class Temperature(nn.Module):
         self.scale = nn.Parameter(torch.empty(()))
 
 
-class MedCLIP(DualEncoder, PlainCosine[Facts]):
+class MedCLIP(DualEncoder, CheckpointModel[Facts]):
     """The ResNet-50; `pooled` is its average pool (2048), `joint` that times `fc.weight` at unit length (512)."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     options_type = Facts  # there are none
     image_network = TRUNK
     head: ClassVar[str] = "vision_model.model.fc.weight"
@@ -64,7 +64,7 @@ class MedCLIP(DualEncoder, PlainCosine[Facts]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Facts) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         text = bert(under(tensors, BERT), None)
         hidden = text.get_submodule("embeddings.LayerNorm").weight.shape[0]  # type: ignore[index]
         with torch.device("meta"):
@@ -80,7 +80,7 @@ class MedCLIP(DualEncoder, PlainCosine[Facts]):
         return {TRUNK: trunk}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         pooled = self.pooled(pixels, runtime).float()
         return ImageFeatures(pooled, normalize(self.projected(pooled)))
 
@@ -120,14 +120,14 @@ class MedCLIP(DualEncoder, PlainCosine[Facts]):
         return BertText(self.parts[BERT].state_dict(), files, encoder.max_tokens, self.runtime.device)
 
     def logit_scale(self, view: str) -> float:
-        """See `Adapter.logit_scale`; raises SpecError for a view that the card does not have."""
-        return super().logit_scale(view) * float(torch.tensor(self.log_scale).exp())
+        """See `Adapter.logit_scale`: clamped, as the authors do in place; SpecError for a view not on the card."""
+        return super().logit_scale(view) * clamped_factor(self.log_scale)
 
 
 class MedCLIPSwin(MedCLIP):
     """The Swin-tiny ("MedCLIP-ViT"); `pooled` is the mean of its 49 last tokens (768)."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     head = "vision_model.projection_head.weight"
     _prefix = head.removesuffix("weight")
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from cxrbench.adapters.base import Runtime
+from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.nets import resnet50, under
 from cxrbench.adapters.orderless_bert import OrderlessWords, WordPieces, orderless_bert
-from cxrbench.adapters.plain_cosine import PlainCosine, require_size
 from cxrbench.adapters.text import text_files
 from cxrbench.adapters.vit import ViT
 from cxrbench.card import ModelCard
@@ -56,7 +56,7 @@ class Projection(nn.Module):
         return out
 
 
-class MGCA(PlainCosine[Options]):
+class MGCA(CheckpointModel[Options]):
     """`pooled`: the average pool (2048), or the class token after the last norm (768); `joint`: unit vectors (128)."""
 
     revision: ClassVar[int] = 1
@@ -65,7 +65,7 @@ class MGCA(PlainCosine[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         pooled, joint = card.taps["pooled"], card.taps["joint"]
         text = orderless_bert(under(tensors, TEXT + BERT))
         read = cast(nn.Embedding, text.get_submodule("embeddings.word_embeddings")).embedding_dim
@@ -84,7 +84,7 @@ class MGCA(PlainCosine[Options]):
         return {IMAGE + TRUNK: trunk, TEXT + BERT: text, **heads}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for pixels of a size that a transformer cannot take."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for pixels of a size that a transformer cannot take."""
         with runtime.autocast():
             out = self.parts[IMAGE + TRUNK](self._as_the_authors(pixels))
         pooled = (out if self.options.trunk == "resnet50" else out[:, 0]).float()
@@ -117,7 +117,7 @@ class MGCA(PlainCosine[Options]):
         return pixels.flatten(2)
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; DataError if the tokenizer is not at hand."""
+        """See `CheckpointModel.text_vectors`; DataError if the tokenizer is not at hand."""
         projected = self.parts[TEXT + GLOBAL](self._read(texts).states[:, 0])
         return TextFeatures(normalize(projected), projected)
 

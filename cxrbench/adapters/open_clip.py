@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from cxrbench import digest
 from cxrbench.adapters.base import EngineReport, Runtime
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.checkpoint_model import require_size
 from cxrbench.adapters.model_config import (
     Published,
     beside_weights,
@@ -23,7 +24,6 @@ from cxrbench.adapters.model_config import (
     weights_config,
 )
 from cxrbench.adapters.open_clip_words import Tokenizer, tokenizer
-from cxrbench.adapters.plain_cosine import require_size
 from cxrbench.adapters.scaled_cosine import ScaledCosine
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.card import ModelCard
@@ -81,7 +81,7 @@ class OpenCLIP(ScaledCosine[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; one network for all."""
+        """See `CheckpointModel.networks`; one network for all."""
         told = architecture(card, options)
         with unfilled(), _config_folder(_text_config(card, options, told)) as folder:
             return {"": _network(card.name, told, folder)}
@@ -92,7 +92,7 @@ class OpenCLIP(ScaledCosine[Options]):
 
     @property
     def checked_size(self) -> int:
-        """See `PlainCosine.checked_size`."""
+        """See `CheckpointModel.checked_size`."""
         side = self.parts[""].get_submodule("visual").image_size
         return int(side[0] if isinstance(side, tuple | list) else side)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ class OpenCLIP(ScaledCosine[Options]):
         return float(model.logit_scale.exp()), 0.0 if model.logit_bias is None else float(model.logit_bias)
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for another size than the network's."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for another size than the network's."""
         require_size(pixels, self.checked_size, self.card.name)
         with runtime.autocast():
             seen = self.parts[""].get_submodule("visual")(pixels)
@@ -112,7 +112,7 @@ class OpenCLIP(ScaledCosine[Options]):
         return ImageFeatures(pooled, normalize(self._head(seen)))
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """See `PlainCosine.text_vectors`; cut at the context as the library does. DataError without the tokenizer."""
+        """See `CheckpointModel.text_vectors`; cut at the context, as the library does. DataError without tokenizer."""
         ids = self.tokenizer(list(texts)).to(self.runtime.device)
         model: Any = self.parts[""]
         with self.runtime.autocast():

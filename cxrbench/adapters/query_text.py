@@ -27,6 +27,8 @@ class UnclosedWords(BertWords):
 class PooledWords(BertWords):
     """A BERT read off through its own pooler, a linear layer and a tanh on the state of `[CLS]`."""
 
+    forced = True
+
     def pooled(self, texts: Sequence[str], limit: int) -> Tensor:
         """Vectors (P, hidden)."""
         vectors: Tensor = self._model(**self.tokens(texts, limit)).pooler_output

@@ -44,11 +44,11 @@ class RandomResNet50(VisionOnly[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`."""
+        """See `CheckpointModel.networks`."""
         return {"": resnet50()}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`."""
+        """See `CheckpointModel.image_vectors`."""
         with runtime.autocast():
             pooled = self.parts[""](pixels)
         return ImageFeatures(pooled.float())

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from cxrbench.adapters.base import OptionsT
-from cxrbench.adapters.plain_cosine import PlainCosine
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 
 
-class ScaledCosine(PlainCosine[OptionsT]):
-    """`PlainCosine` with the logits of the model's own library; widths are held against the card's."""
+class ScaledCosine(CheckpointModel[OptionsT]):
+    """`CheckpointModel` with the logits of the model's own library; widths are held against the card's."""
 
     @property
     @abstractmethod

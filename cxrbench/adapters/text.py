@@ -110,7 +110,8 @@ def _advice(facts: TextEncoder) -> str:
     at = f" at revision {facts.revision}" if facts.revision else ""
     return (
         f"On a machine with network fetch {' and '.join(_needed(facts))} (and tokenizer_config.json if there is one) "
-        f"of {facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER."
+        f"of {facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER "
+        "(to `pretrain run` as --set text.folder=FOLDER)."
     )
 
 

@@ -46,7 +46,7 @@ class Trunk(VisionOnly[Options]):
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
-        """See `PlainCosine.networks`; raises SpecError for a name or an argument that the library does not know."""
+        """See `CheckpointModel.networks`; raises SpecError for a name or an argument that the library does not know."""
         wrong = [name for name in options.arguments if name.startswith(_FETCHING)]
         if wrong or ":" in options.architecture:
             raise SpecError(f"{card.name}: tensors are read from a file alone, not by {wrong or options.architecture}")
@@ -59,11 +59,11 @@ class Trunk(VisionOnly[Options]):
 
     @property
     def checked_size(self) -> int:
-        """See `PlainCosine.checked_size`."""
+        """See `CheckpointModel.checked_size`."""
         return self.card.recipe(self.runtime.recipe).size
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
-        """See `PlainCosine.image_vectors`; raises SpecError for pixels that the network cannot take."""
+        """See `CheckpointModel.image_vectors`; raises SpecError for pixels that the network cannot take."""
         try:
             with runtime.autocast():
                 pooled = self.parts[self.image_network](pixels)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from cxrbench.adapters.base import OptionsT
-from cxrbench.adapters.plain_cosine import PlainCosine
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.adapters.scaled_cosine import require_widths
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 
 
-class VisionOnly(PlainCosine[OptionsT]):
+class VisionOnly(CheckpointModel[OptionsT]):
     """`pooled` alone; its width is held against the card's."""
 
     @torch.inference_mode()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.adapters.base import Adapter, Padding
 from cxrbench.decoding import Forward, Taps
-from cxrbench.errors import RunError
+from cxrbench.errors import CxrBenchError, RunError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.store import Key
 
@@ -40,7 +40,8 @@ class Loaded(Protocol):
 def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
     """What the keys of an encoder want of a batch (B, C, H, W) float32: vectors, or scores (B, P) of a set of texts.
 
-    Texts are encoded at the first batch that they are asked for.
+    Texts are encoded at the first batch that they are asked for. A set of texts that cannot be scored gets the error,
+    and all others what they asked for.
     """
     import torch
 
@@ -52,21 +53,32 @@ def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
             texts[key] = adapter.encode_text(asked[key].texts, asked[key].padding)
         return adapter.score(images, texts[key]).float().cpu().numpy()
 
-    def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps]:
+    def too_large(error: torch.cuda.OutOfMemoryError, images: int) -> RunError:
+        return RunError(
+            f"{adapter.card.name}: {model.device} has too little memory for {images} images at once; choose a "
+            f"smaller --batch-size, which changes no number ({str(error).strip().splitlines()[0]})"
+        )
+
+    def scores(key: Key, features: ImageFeatures, images: int) -> Taps | CxrBenchError:
+        try:
+            return {SCORES: scored(key, features)}
+        except torch.cuda.OutOfMemoryError as error:
+            return too_large(error, images)
+        except CxrBenchError as error:
+            return error
+
+    def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
         try:
             return answered(images, keys)
         except torch.cuda.OutOfMemoryError as error:
-            raise RunError(
-                f"{adapter.card.name}: {model.device} has too little memory for {len(images)} images at once; choose a "
-                f"smaller --batch-size, which changes no number ({str(error).strip().splitlines()[0]})"
-            ) from error
+            raise too_large(error, len(images)) from error
 
-    def answered(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps]:
+    def answered(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
         batch = torch.from_numpy(images)
         if model.device.startswith("cuda"):
             batch = batch.pin_memory().to(model.device, non_blocking=True)
         features = adapter.encode_image(batch)
         vectors = {tap: values.float().cpu().numpy() for tap, values in features.taps.items()}
-        return {key: {SCORES: scored(key, features)} if key in asked else vectors for key in keys}
+        return {key: scores(key, features, len(images)) if key in asked else vectors for key in keys}
 
     return found

@@ -18,6 +18,7 @@ from cxrbench.bench.wording import Wording
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.encode import Encoder
 from cxrbench.errors import SpecError
+from cxrbench.made import SEEDS
 from cxrbench.memo import Memo
 from cxrbench.recipe import Recipe
 from cxrbench.record import ModelIdentity
@@ -104,7 +105,9 @@ class BenchModel:
         if found is None:
             return False
         return bool(
-            self.memo.array({"made": self.sha256}, lambda: np.array(made_weights(found, self.card), np.float32))
+            self.memo.array(
+                {"made": self.sha256, "seeds": SEEDS}, lambda: np.array(made_weights(found, self.card), np.float32)
+            )
         )
 
     def key(self, recipe: Recipe) -> Key:
@@ -123,9 +126,18 @@ class BenchModel:
             precision=self.engine.precision,
         )
 
-    def score_key(self, recipe: Recipe, words: Wording, settings: Settings) -> Key:
-        """The store's key of the scores that images get when all texts of a wording are asked together, in order."""
-        texts = digest.of_json([words.texts, settings.padding, self.text_digest])
+    def score_sets(self, recipe: Recipe, words: Wording, settings: Settings) -> list[tuple[Key, Asked]]:
+        """The sets of texts whose scores are stored, by their keys; one after the other they are `words.texts`.
+
+        All texts are one set, since each may see the others; where the adapter says that none does, the prompts of each
+        class are one, so that another group or fold with the same class finds its scores in the store.
+        """
+        apart = getattr(adapter_class(self.card), "texts_apart", False) and not words.asked
+        asked = [Asked(texts, settings.padding) for texts in (words.groups if apart else (words.texts,))]
+        return [(self._score_key(recipe, one), one) for one in asked]
+
+    def _score_key(self, recipe: Recipe, asked: Asked) -> Key:
+        texts = digest.of_json([asked.texts, asked.padding, self.text_digest])
         return replace(self.key(recipe), texts=texts)
 
     def encoder(self, recipe: Recipe, asked: Mapping[Key, Asked] | None = None) -> Encoder:

@@ -9,10 +9,10 @@ from cxrbench.bench.cells import Cell, TaskData, Wordings, cells
 from cxrbench.bench.folds import IdFold, group_labels, id_folds
 from cxrbench.bench.forward import Asked
 from cxrbench.bench.models import BenchModel, bench_model, chosen_device
-from cxrbench.bench.queries import own_queries
+from cxrbench.bench.queries import own_queries, require_prototypes
 from cxrbench.bench.request import Request
 from cxrbench.bench.variants import recipe_name
-from cxrbench.bench.wording import Wording, wording
+from cxrbench.bench.wording import Wording, require_task, wording
 from cxrbench.card import ModelCard
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
@@ -63,20 +63,21 @@ class Plan:
     def words(self, cell: Cell) -> Sequence[Wording | None]:
         """What stands for the classes in each fold of the cell; None for probes and prototypes.
 
-        Raises NotApplicableError for a class that the prompt set does not know, DataError where the model's own texts
-        are not at hand.
+        Raises NotApplicableError for a task or a class that the prompt set is not for, or a class without a prototype,
+        DataError where the model's own texts are not at hand.
         """
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
+        labels = group_labels(cell.data.task, cell.group, self.variant.settings)
         if prompts is None:
+            require_prototypes(model.card, labels if cell.protocol == "zero-shot" else ())
             return [None] * len(folds)
+        require_task(prompts, cell.data.task.name)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
         if key not in self._words:
-            settings = self.variant.settings
-            labels = group_labels(cell.data.task, cell.group, settings)
             if prompts.queries:
                 self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
             else:
-                self._words[key] = [wording(prompts, labels, settings, fold.random_state) for fold in folds]
+                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in folds]
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:
@@ -93,8 +94,8 @@ class Plan:
         asked: dict[Key, tuple[Asked, set[str]]] = {}
         for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
             assert words is not None
-            key = model.score_key(cell.recipe, words, settings)
-            asked.setdefault(key, (Asked(words.texts, settings.padding), set()))[1].update(fold.test[0])
+            for key, one in model.score_sets(cell.recipe, words, settings):
+                asked.setdefault(key, (one, set()))[1].update(fold.test[0])
         return [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
 
     def wanted(self, cell: Cell) -> frozenset[str]:
@@ -177,9 +178,8 @@ def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[Be
     device, settings, alone = chosen_device(request.engine.device), made.variant.settings, len(cards) == 1
     for card in cards:
         try:
-            yield bench_model(
-                card, request.places, request.engine, device, alone=alone, recipe=recipe_name(card, settings)
-            )
+            recipe = recipe_name(card, settings)
+            yield bench_model(card, request.places, request.engine, device, alone=alone, recipe=recipe)
         except CxrBenchError as error:
             made.problems.append(error)
             text = missing_text(card, request.places.text_encoder)

@@ -20,6 +20,22 @@ class ClosedVocabulary(Protocol):
         ...
 
 
+class LabelSide(Protocol):
+    """An adapter that scores by class prototypes, and knows without its weights which classes have one."""
+
+    @classmethod
+    def require_prototypes(cls, card: ModelCard, classes: Sequence[str]) -> None:
+        """Raises NotApplicableError for a class that has none."""
+        ...
+
+
+def require_prototypes(card: ModelCard, classes: Sequence[str]) -> None:
+    """Raise NotApplicableError for a class without a prototype; an adapter that cannot tell says so when it scores."""
+    kind = adapter_class(card)
+    if hasattr(kind, "require_prototypes"):
+        cast(type[LabelSide], kind).require_prototypes(card, classes)
+
+
 def own_queries(card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> Wording:
     """The model's own queries, all of them asked in their order, with the one that stands for each class.
 

@@ -24,7 +24,7 @@ from cxrbench.bench.wording import Wording
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.record import (
     DataIdentity,
     Preprocessing,
@@ -77,6 +77,10 @@ class Outcome:
         """What the cell reads from the store."""
         return [key for key, _, _ in self.plan.readings(cell)]
 
+    def broken(self, cell: Cell) -> CxrBenchError | None:
+        """Why the model could not give what the cell reads; None where it could."""
+        return next((self.sweep.broken[key] for key in self.keys(cell) if key in self.sweep.broken), None)
+
     def stored(self, cell: Cell) -> "Stored":
         """What the store holds of the cell's images."""
         return Stored(self, cell)
@@ -120,8 +124,8 @@ class Stored:
 
     def scores(self, words: Wording, images: Sequence[str]) -> FloatArray:
         """See `Readings.scores`."""
-        settings = self.outcome.plan.variant.settings
-        return self._rows(self.cell.model.score_key(self.cell.recipe, words, settings), SCORES, images)
+        sets = self.cell.model.score_sets(self.cell.recipe, words, self.outcome.plan.variant.settings)
+        return np.concatenate([self._rows(key, SCORES, images) for key, _ in sets], axis=1)
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:

@@ -22,12 +22,16 @@ from cxrbench.store import Embeddings, Key, Store
 
 @dataclass(slots=True)
 class Report:
-    """What a run came to; `skipped` are cells that cannot be scored, with the reason, `problems` what went wrong."""
+    """What a run came to; `skipped` are cells that cannot be scored, with the reason, `problems` what went wrong.
+
+    `failed` are the cells that it went wrong with, after they were laid out.
+    """
 
     records: list[Record] = field(default_factory=list)
     cached: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     problems: list[CxrBenchError] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     decoded: int = 0
     encoded: int = 0
     unreadable: dict[Path, str] = field(default_factory=dict)
@@ -126,13 +130,9 @@ def run(request: Request, progress: Progress | None = None, say: Callable[[str],
 def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], None]) -> None:
     """Measure one cell and write its record, or take the one that an equal run left."""
     made, left_out = outcome.plan, outcome.left_out(cell)
-    broken = next((outcome.sweep.broken[key] for key in outcome.keys(cell) if key in outcome.sweep.broken), None)
-    if broken is not None:
-        say(f"{cell.name}: failed: {broken}")
-        if broken not in report.problems:
-            report.problems.append(broken)
-        return
     try:
+        if (broken := outcome.broken(cell)) is not None:
+            raise broken
         known = cached(cell, made, left_out, outcome.contents(cell)) if made.request.resume else None
         if known is not None:
             report.records.append(known)
@@ -147,7 +147,9 @@ def _settle(cell: Cell, outcome: Outcome, report: Report, say: Callable[[str], N
         say(f"{cell.name}: not applicable: {str(error).partition(';')[0]}")
         return
     except CxrBenchError as error:
-        report.problems.append(error)
+        if error not in report.problems:
+            report.problems.append(error)
+        report.failed.append(cell.name)
         say(f"{cell.name}: failed: {error}")
         return
     report.records.append(record)

@@ -43,7 +43,7 @@ def prompt_scores(
         found = _cosine(model, vectors, words.prompts, scale, settings)
         if words.against:
             found = found - _cosine(model, vectors, words.against, scale, settings)
-    return standardised(found) if model.card.zero_shot.standardised else found
+    return standardised(found, list(words.prompts)) if model.card.zero_shot.standardised else found
 
 
 def _interaction(model: BenchModel, images: Sequence[str], words: Wording, readings: Readings) -> Scores:

@@ -10,6 +10,7 @@ from cxrbench.bench.folds import IdFold
 from cxrbench.bench.models import BenchModel
 from cxrbench.bench.scoring import Readings, Scores
 from cxrbench.bench.wording import Phrases, Wording
+from cxrbench.errors import RunError
 from cxrbench.evaluate.metrics import balanced_accuracy
 from cxrbench.evaluate.zero_shot import scores, standardised
 from cxrbench.settings import Settings
@@ -21,8 +22,8 @@ def single_prompts(
     """Balanced accuracy with one prompt a class, mean over folds: draw j takes every class's prompt j.
 
     A class with fewer prompts begins again, so there are as many draws as the largest class has prompts, and each
-    prompt is in one. Empty where no class has a choice; None where a class has no image in a fold. Folds may have drawn
-    different prompts, but equally many.
+    prompt is in one. Empty where no class has a choice; None where a class has no image in a fold, or where scores that
+    are to be standardised are all equal. Folds may have drawn different prompts, but equally many.
     """
     found = [_of_fold(model, view, fold, words, readings, settings) for fold, words in folds]
     return tuple(None if None in draw else fmean(draw) for draw in zip(*found, strict=True))
@@ -40,8 +41,16 @@ def _of_fold(
     if words.against:
         found = found - raw[:, _columns(words, words.against, draws)]
     how = model.card.zero_shot
-    each = (standardised(one) if how is not None and how.standardised else one for one in found.transpose(1, 0, 2))
-    return [balanced_accuracy(one, fold.test[1]) for one in each]
+    classes = list(words.prompts) if how is not None and how.standardised else None
+    return [_balanced(one, fold.test[1], classes) for one in found.transpose(1, 0, 2)]
+
+
+def _balanced(scores: Scores, labels: NDArray[np.int64], classes: Sequence[str] | None) -> float | None:
+    """Balanced accuracy of scores (n, C), first standardised where their `classes` are named."""
+    try:
+        return balanced_accuracy(scores if classes is None else standardised(scores, classes), labels)
+    except RunError:
+        return None
 
 
 def _columns(words: Wording, phrases: Phrases, draws: int) -> NDArray[np.int64]:

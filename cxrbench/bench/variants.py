@@ -1,7 +1,7 @@
 """A variant's choices applied to a card's recipe."""
 
 from cxrbench.card import ModelCard, RecipeName
-from cxrbench.recipe import Canvas, Recipe
+from cxrbench.recipe import Canvas, Recipe, Steps
 from cxrbench.settings import Settings
 
 
@@ -26,6 +26,7 @@ def applied(recipe: Recipe, settings: Settings, polarity: str) -> Recipe:
         changes |= {"antialias": settings.antialias == "on", "floor": settings.canvas_floor}
     if settings.decode == "radiograph":
         changes |= {"decode": "radiograph", "polarity": "header"}
-    elif recipe.decode == "official" and polarity == "negated":
+        changes |= {"files": "first", "dicom": "released"} if isinstance(recipe, Steps) else {}
+    elif recipe.polarity == "stored" and polarity == "negated":  # a recipe that goes by the header keeps to it
         changes |= {"polarity": "negated" if settings.vindr_polarity == "released" else "header"}
     return type(recipe).model_validate({**recipe.model_dump(), **changes})

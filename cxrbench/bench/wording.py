@@ -32,8 +32,12 @@ class Wording:
     @property
     def texts(self) -> tuple[str, ...]:
         """All texts in the order in which a model that scores them together is asked."""
-        own = (text for side in (self.prompts, self.against) for texts in side.values() for text in texts)
-        return self.asked or tuple(own)
+        return self.asked or tuple(text for texts in self.groups for text in texts)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The same texts in the same order, those of one class and side together."""
+        return tuple(texts for side in (self.prompts, self.against) for texts in side.values())
 
     def places(self, phrases: Phrases) -> tuple[IntArray, IntArray]:
         """Where the texts of one side stand in `texts`, and the class (0 to C - 1) that owns each."""
@@ -53,6 +57,15 @@ def wording(prompts: PromptSet, classes: Sequence[str], settings: Settings, rand
     sampled = _sampled(prompts, settings, random_state)
     own = {name: sampled[name] if name in sampled else _fixed(prompts, name, settings) for name in classes}
     return Wording(own, {name: _negated(prompts, name) for name in classes} if prompts.paired else {})
+
+
+def require_task(prompts: PromptSet, task: str) -> None:
+    """Raise NotApplicableError for a task that the set's authors did not ask with it."""
+    if prompts.tasks and task not in prompts.tasks:
+        raise NotApplicableError(
+            f"prompt set {prompts.name!r} is for {', '.join(prompts.tasks)}, which its authors asked with it, and not "
+            f"for {task}. Take a shared set, or give a copy of its file without `tasks` as --prompts FILE."
+        )
 
 
 def _sampled(prompts: PromptSet, settings: Settings, random_state: Any) -> Phrases:

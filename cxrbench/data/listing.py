@@ -13,7 +13,7 @@ from typing import Literal
 from cxrbench import digest
 from cxrbench.durable import write_atomically
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".jp2"})
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 _SETTLED_NS = 3 * 10**9  # a folder changed just before its listing may change again within the clock's grain
 

@@ -91,6 +91,18 @@ def grey(plain: Plain, recipe: Reading) -> Grey:
     return Grey(low + high - plain.values.astype(np.int64), low, high, notes)
 
 
+def over_maximum(plain: Plain) -> Grey:
+    """A DICOM file as MGCA's loader reads it: stored values times 255 / maximum, rounded half to even to 8 bits.
+
+    Then 255 minus that where the header calls small values bright. Raises ImageError where the maximum is not positive.
+    """
+    most = int(plain.values.max())
+    if most <= 0:
+        raise ImageError(f"no stored value is above {most}: the authors' loader divides by the maximum. Leave it out.")
+    level = np.clip(np.rint(plain.values.astype(np.float64) * (255 / most)), 0, 255).astype(np.uint8)
+    return Grey(255 - level if plain.inverted else level, 0, 255, plain.notes)
+
+
 def _negate(plain: Plain, recipe: Reading) -> bool:
     if plain.inverted is None:
         return False

@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data import canvas, dicom, display, official, raster, resize, steps, tone
-from cxrbench.data.grey import Grey, ValueArray, refusing
+from cxrbench.data import canvas, dicom, display, library_files, official, raster, resize, steps, tone
+from cxrbench.data.grey import Grey, ValueArray, oddities, refusing
+from cxrbench.data.steps import ByteArray
 from cxrbench.data.tone import Tone
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas, MinMax, Recipe, Steps
+from cxrbench.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps
 
 Path = Literal["fast", "reference"]
 T = TypeVar("T")
@@ -49,6 +50,18 @@ class _Decoded:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One 8-bit plane (H, W) for all channels, or one for each of three."""
+
+    planes: tuple[ByteArray, ...]
+    notes: tuple[str, ...]
+
+
+def _each(step: Step, planes: tuple[ByteArray, ...]) -> tuple[ByteArray, ...]:
+    return tuple(steps.after(step, plane) for plane in planes)
+
+
 class _Source:
     """One file's bytes, with what has been made of them so far."""
 
@@ -63,20 +76,39 @@ class _Source:
         return self._stepped(recipe) if isinstance(recipe, Steps) else self._on_canvas(recipe)
 
     def _stepped(self, recipe: Steps) -> Pixels:
-        key: Hashable = ("full", recipe.decode, recipe.polarity)
-        grey = self._once(key, lambda: self._full(recipe))
-        key = (key, isinstance(recipe.steps[0], MinMax))
-        picture = self._once(key, lambda: steps.first_picture(grey, recipe.steps[0]))
+        stretched = isinstance(recipe.steps[0], MinMax)
+        how = self._opening(recipe)
+        key: Hashable = ("full", recipe.decode, recipe.polarity, how, recipe.dicom, stretched)
+        start = self._once(key, lambda: self._start(recipe, how, stretched))
+        planes = start.planes
         for step in recipe.steps:
-            key, before = (key, step), picture
-            picture = self._once(key, partial(steps.after, step, before))
-        return Pixels(steps.normalised(picture, recipe), grey.notes)
+            key, before = (key, step), planes
+            planes = self._once(key, partial(_each, step, before))
+        return Pixels(steps.normalised(planes, recipe), start.notes)
+
+    def _opening(self, recipe: Steps) -> Opening:
+        """How this file is to be opened; all ways are one where it is DICOM, 8-bit grey, or read by its header."""
+        if recipe.decode == "radiograph" or self._stored is not None:
+            return "first"
+        alike = self._once("alike", lambda: library_files.read_alike(raster.opened(self._data)))
+        return "first" if alike else recipe.files
+
+    def _start(self, recipe: Steps, how: Opening, stretched: bool) -> _Start:
+        """What the steps of a recipe start from, at the file's full size."""
+        if how != "first":
+            opened = library_files.planes(raster.opened(self._data), how, stretched=stretched)
+            return _Start(opened, oddities(opened[0]))
+        grey = self._full(recipe)
+        return _Start((steps.first_picture(grey, recipe.steps[0]),), grey.notes)
 
     def _full(self, recipe: Steps) -> Grey:
         """The grey picture at the file's full size."""
-        if recipe.decode == "official":
-            return official.grey(self._plain(None)[1], recipe)
-        return self._shown(None)[1]
+        if recipe.decode == "radiograph":
+            return self._shown(None)[1]
+        plain = self._plain(None)[1]
+        if recipe.dicom == "over-maximum" and self._stored is not None:
+            return official.over_maximum(plain)
+        return official.grey(plain, recipe)
 
     def _on_canvas(self, recipe: Canvas) -> Pixels:
         decode = self._official if recipe.decode == "official" else self._radiograph

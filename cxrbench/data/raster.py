@@ -67,7 +67,7 @@ def grey(image: Image.Image) -> Grey:
     if pages > 1:
         notes += (f"{pages} pages or frames: the first was taken",)
     # Asked after decoding: Pillow turns TIFF itself and then forgets the orientation.
-    values = _upright(values, image.getexif().get(EXIF_ORIENTATION, 1))
+    values = upright(values, image.getexif().get(EXIF_ORIENTATION, 1))
     low, high = (0.0, 255.0) if values.dtype == np.uint8 or image.mode in COLOUR_MODES else value_range(values)
     if inverted:
         values, low, high = -values.astype(np.float64), -high, -low
@@ -116,10 +116,10 @@ def _white_is_zero(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F")) and tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _upright(values: ValueArray, orientation: int) -> ValueArray:
-    """Apply EXIF orientation 1..8 (Exif 2.32, tag 0x0112); any other value leaves the picture as it is."""
+def upright(values: ValueArray, orientation: int) -> ValueArray:
+    """Apply EXIF orientation 1..8 (Exif 2.32, tag 0x0112) to (H, W, ...); any other value leaves it as it is."""
     if orientation in (5, 6, 7, 8):
-        values = values.T
+        values = values.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         values = values[:, ::-1]
     if orientation in (3, 4, 7, 8):

@@ -1,6 +1,6 @@
 """Stepped recipes: the integer arithmetic of the published models' own preprocessing, then float32 at the very end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -78,7 +78,8 @@ def fitted(height: int, width: int, step: Resize) -> tuple[int, int]:
         case "shorter":
             sides = [size if side == shorter else int(size * side / shorter) for side in (height, width)]
         case "longer":
-            sides = [size if side == longer else int(side * (size / longer)) for side in (height, width)]
+            cut = [int(side * (size / longer)) for side in (height, width)]
+            sides = [size, cut[1]] if height >= width else [cut[0], size]
         case "longer-cut":
             sides = [int(side * (size / longer)) for side in (height, width)]
     if min(sides) < 1 or sides[0] * sides[1] > PIXEL_LIMIT:
@@ -107,15 +108,16 @@ def _padded(picture: ByteArray, side: int) -> ByteArray:
     return square
 
 
-def normalised(picture: ByteArray, recipe: Steps) -> NDArray[np.float32]:
+def normalised(planes: Sequence[ByteArray], recipe: Steps) -> NDArray[np.float32]:
     """(C, size, size) float32 in float32 arithmetic, as the authors' tensors have it; C is 1 where channels are equal.
 
-    The sums of a `resample` are taken in float64 and rounded once.
+    `planes`: one (size, size) for all channels, or one for each of three. The sums of a `resample` are taken in float64
+    and rounded once.
     """
     levels = np.arange(256, dtype=np.float32)
     scaled = levels / np.float32(recipe.divisor)
     tables = [(scaled - np.float32(m)) / np.float32(s) for m, s in zip(recipe.mean, recipe.std, strict=True)]
-    array = np.stack([table.take(picture) for table in tables])
+    array = np.stack([table.take(planes[c % len(planes)]) for c, table in enumerate(tables)])
     return array if recipe.resample is None else np.stack([_resampled(plane, recipe.resample) for plane in array])
 
 

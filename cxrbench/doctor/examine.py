@@ -15,9 +15,12 @@ from cxrbench.weights.fetch import locate
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether this installation computes what the authors' code does, in one line, and the exit code that says so."""
+    """Whether this installation computes what the authors' code does, in one line, and the exit code that says so.
 
-    verdict: Literal["yes", "no", "cannot tell"]
+    `control`: a negative control has no authors' code to agree with; nothing is wrong with it here.
+    """
+
+    verdict: Literal["yes", "no", "cannot tell", "control"]
     text: str
     exit_code: int
 
@@ -83,12 +86,18 @@ def _answer(card: ModelCard, proof: Proof | None, own: OwnModel | None, not_look
         return Answer("no", _few(differs), IntegrityError.exit_code)
     if missing:
         return Answer("cannot tell", _few(missing), DataError.exit_code)
+    if card.control and own is not None and own.report is not None:
+        kept = sum(finding.passed is True for finding in own.report.findings)
+        told = f"no authors' code to agree with: a negative control. Its adapter keeps all {kept} promises here; what"
+        return Answer("control", f"{told} its numbers mean: {card.notes[-1] if card.notes else card.title}", 0)
     if proof is None or proof.worst is None:
         why = f"no certificate holds for {card.name}: nobody ran its authors' code for this architecture and recipe"
         return Answer("cannot tell", why, 0)
     worst = proof.worst
     most = f"{worst.difference:.1e}, {worst.output} ({worst.recipe}), where {worst.limit:.0e} is allowed"
     file = "no file of weights was looked at" if own is None else "the model's own weights fit"
+    if own is not None and own.file is not None and own.file.made:
+        file = "the file fits, but holds made weights: its numbers say nothing of the published model"
     return Answer("yes", f"this installation computes what the authors' code does (largest error {most}); {file}", 0)
 
 

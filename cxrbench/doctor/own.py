@@ -19,6 +19,7 @@ from cxrbench.data.phantom.draw import draw
 from cxrbench.errors import CxrBenchError
 from cxrbench.testing import AdapterReport, Samples, check_adapter, samples
 from cxrbench.testing.samples import through
+from cxrbench.weights.identity import are_made
 
 _PRECISIONS: tuple[Precision, Precision] = ("float32", "bfloat16")
 _PHANTOM = (512, 432)  # height and width of the drawn radiograph
@@ -26,7 +27,10 @@ _PHANTOM = (512, 432)  # height and width of the drawn radiograph
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A file of weights. `dtypes`: how many tensors of each; `values`: numbers in all of them; `other` beside them."""
+    """A file of weights. `dtypes`: how many tensors of each; `values`: numbers in all of them; `other` beside them.
+
+    `made`: nobody trained these weights; they follow from the rule of certificates and tests.
+    """
 
     path: str
     sha256: str
@@ -35,6 +39,7 @@ class FileFacts:
     values: int
     dtypes: Mapping[str, int]
     other: Mapping[str, str]
+    made: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
-    """What there was to see of the user's model; `problems` in the order in which they came."""
+    """What there was to see of the user's model; `problems` in the order in which they came.
+
+    `used` tensors of the file; those `ignored`, and those `absent` where the card allows it, each with the reason.
+    """
 
     file: FileFacts | None = None
     used: int | None = None
     ignored: Mapping[str, str] | None = None
+    absent: Mapping[str, str] | None = None
     text: TextFacts | None = None
     report: AdapterReport | None = None
     trial: Trial | None = None
@@ -91,7 +100,8 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
         exact, rough = (load_adapter(card, weights, text_encoder, device, how, recipe=recipe) for how in _PRECISIONS)
         coverage = getattr(exact, "coverage", None)
         if isinstance(coverage, Coverage):
-            found = replace(found, used=len(coverage.used), ignored=dict(coverage.ignored))
+            ignored, absent = dict(coverage.ignored), dict(coverage.absent)
+            found = replace(found, used=len(coverage.used), ignored=ignored, absent=absent)
         tried_on = samples(card, recipe)
         if problems:
             tried_on = replace(tried_on, texts=())
@@ -108,7 +118,8 @@ def _file(card: ModelCard, path: Path) -> FileFacts:
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in read.tensors.values())
     values = sum(tensor.numel() for tensor in read.tensors.values())
     size = path.stat().st_size
-    return FileFacts(str(path), read.sha256, size, len(read.tensors), values, dict(kinds), dict(read.other))
+    told = (len(read.tensors), values, dict(kinds), dict(read.other), are_made(read.tensors))
+    return FileFacts(str(path), read.sha256, size, *told)
 
 
 def _text(card: ModelCard, folder: Path | None) -> TextFacts | None:

@@ -38,7 +38,7 @@ def lines(found: Diagnosis) -> Iterator[str]:
         yield f"file: not looked at: {found.not_looked_at}"
     if found.proof is not None:
         yield from _proof(found.proof)
-    else:
+    elif found.answer.verdict != "control":
         yield "certificate: none holds for this card"
     yield f"{found.answer.verdict}: {found.answer.text}"
 
@@ -48,10 +48,15 @@ def _own(own: OwnModel) -> Iterator[str]:
         kinds = ", ".join(f"{count} {dtype}" for dtype, count in own.file.dtypes.items())
         yield f"file: {own.file.path}, {own.file.bytes / 1e6:.1f} MB, sha256 {own.file.sha256}"
         yield f"  {own.file.tensors} tensors ({kinds}), {own.file.values / 1e6:.2f} million values"
+        if own.file.made:
+            yield "  made weights, which nobody trained: numbers from this file say nothing of the published model"
         if own.file.other:
             yield f"  beside them: {', '.join(f'{name} ({kind})' for name, kind in own.file.other.items())}"
     if own.used is not None and own.ignored is not None:
-        yield f"  {own.used} used, none missing, none left over, {len(own.ignored)} ignored"
+        absent = own.absent or {}
+        lacking = f"{len(absent)} missing that may be" if absent else "none missing"
+        yield f"  {own.used} used, {lacking}, none left over, {len(own.ignored)} ignored"
+        yield from (f"    {count} missing: {reason}" for reason, count in Counter(absent.values()).items())
         yield from (f"    {count} ignored: {reason}" for reason, count in Counter(own.ignored.values()).items())
     if own.text is not None:
         yield f"text encoder: {own.text.folder} ({own.text.origin}), digest {own.text.digest}"

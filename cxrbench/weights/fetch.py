@@ -79,10 +79,10 @@ def by_hand(card: ModelCard, target: Path) -> str:
     """What a person does to get the weights of a card to `target`."""
     facts = card.weights
     what = f"`{facts.member}` of the archive" if facts.member else f"`{facts.files[0]}`"
-    return (
-        f"{card.name}: open {facts.url or 'what the card names'} in a browser ({facts.where}). Take {what}, put it at "
-        f"{target}, then run `cxrbench weights verify {card.name}`."
+    page = (
+        f"open {facts.url} in a browser ({facts.where}). Take {what}" if facts.url else f"take {what} ({facts.where})"
     )
+    return f"{card.name}: {page}, put it at {target}, then run `cxrbench weights verify {card.name}`."
 
 
 def _require_file(card: ModelCard) -> None:

@@ -1,7 +1,10 @@
 """Whose bytes a file of weights has: hashed once, pinned, held against its card and its source."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from cxrbench import digest, made
 from cxrbench.adapters.checkpoint import file_format, read_checkpoint
@@ -74,7 +77,12 @@ def made_weights(found: WeightsIdentity, card: ModelCard) -> bool:
     """Whether the file holds made weights, whose numbers mean nothing; raises IntegrityError for a damaged file."""
     facts = card.weights
     told = read_checkpoint(found.file, facts.container, sections=facts.sections, foreign=facts.foreign)
-    matrices = {n: t for n, t in told.tensors.items() if t.ndim > 1 and t.is_floating_point()}
+    return are_made(told.tensors)
+
+
+def are_made(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors of a checkpoint, by the names that the file gives them, are made ones."""
+    matrices = {n: t for n, t in tensors.items() if t.ndim > 1 and t.is_floating_point()}
     smallest = sorted(matrices, key=lambda name: (matrices[name].numel(), name))[:1]
     return made.is_made({name: matrices[name].float().numpy() for name in smallest})
 

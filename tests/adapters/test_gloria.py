@@ -11,7 +11,8 @@ from made_weights import zoo_card
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters.gloria_text import cleaned, compared_places, word_numbers
+from cxrbench.adapters import gloria
+from cxrbench.adapters.gloria_text import GloriaWords, Words, cleaned, compared_places, word_numbers
 from cxrbench.errors import IntegrityError, SpecError
 
 Load = Callable[[str], Any]
@@ -39,6 +40,17 @@ def encoded(model: Load) -> Callable[[str], Encoded]:
 def figures(request: pytest.FixtureRequest) -> Golden:
     folder = request.getfixturevalue("shared") / "parity" if request.param == "shared" else None
     return golden("gloria", folder)
+
+
+class Counted:
+    """Words of texts, and how many were asked for at once."""
+
+    def __init__(self, words: GloriaWords, asked: list[int]) -> None:
+        self._words, self._asked = words, asked
+
+    def words(self, texts: list[str]) -> Words:
+        self._asked.append(len(texts))
+        return self._words.words(texts)
 
 
 def near(found: Tensor, wanted: np.ndarray, tolerance: float = 1e-5) -> None:
@@ -101,6 +113,20 @@ def test_text_vectors_and_words(model: Load, encoded: Callable[[str], Encoded], 
     ids = model("authors")._words.tokens(told["prompts"])["input_ids"]
     assert ids.tolist() == figures["input_ids"][:, : ids.shape[1]].tolist()
     assert not figures["input_ids"][:, ids.shape[1] :].any()
+
+
+def test_texts_are_encoded_a_few_at_once(model: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*prompts("gloria")["prompts"], prompts("gloria")["long"]]
+    whole = model("authors").encode_text(texts)
+    asked: list[int] = []
+    words = model("authors")._words
+    monkeypatch.setattr(gloria, "_AT_ONCE", 3)
+    monkeypatch.setattr(model("authors"), "_words", Counted(words, asked), raising=False)
+    parts = model("authors").encode_text(texts)
+    assert asked == [3, 3, 1]
+    assert_equal(parts.projected, whole.projected.numpy(), 1e-5)
+    assert_equal(parts.tokens.flatten(1), whole.tokens.flatten(1).numpy(), 1e-5)
+    assert torch.equal(parts.mask, whole.mask)
 
 
 def test_similarities(model: Load, encoded: Callable[[str], Encoded], figures: Golden) -> None:

@@ -1,5 +1,7 @@
 """What KAD's adapter promises beside parity: its sections, its tensors under two names, its editions."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,16 @@ def test_position_ids_may_be_absent(model: KAD, made: Tensors) -> None:
     bare = loaded({name: tensor for name, tensor in made.items() if name != POSITIONS})
     assert bare.coverage.complete
     assert torch.equal(bare.encode_text(["edema"]).joint, model.encode_text(["edema"]).joint)
+
+
+def test_texts_are_lower_cased_whatever_the_folder_says(model: KAD, made: Tensors, tmp_path: Path) -> None:
+    """The authors pass `do_lower_case=True` themselves."""
+    folder = tmp_path / "text"
+    shutil.copytree(text_folder("kad_224"), folder)
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "do_lower_case": False}))
+    cased = KAD.load(CARD, Checkpoint(Path("best_valid.pt"), "", made), folder, CPU)
+    assert torch.equal(cased.encode_text(["Pleural EFFUSION"]).joint, model.encode_text(["pleural effusion"]).joint)
 
 
 def changed(made: Tensors, name: str) -> Tensors:

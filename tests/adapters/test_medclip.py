@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.features import ImageFeatures
 from cxrbench.recipe import Resize, Steps
 
 NAMES = ("medclip", "medclip_vit")
@@ -112,6 +113,16 @@ def test_text_vectors_and_similarity(
     assert_equal(model(name).score(images, texts), wanted["similarity"])
     assert model(name).log_scale == pytest.approx(float(wanted["logit_scale"]))
     assert model(name).logit_scale("text") == pytest.approx(float(np.exp(wanted["logit_scale"])))
+
+
+def test_the_temperature_is_clamped_in_scores_and_in_zero_shot(model: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The authors clamp the parameter itself, to 0..4.6052, before it is used."""
+    texts = model("medclip").encode_text(["edema"])
+    images = ImageFeatures(torch.zeros(1, 2048), texts.joint)
+    for log_scale, factor in ((9.0, 100.0), (-3.0, 1.0), (2.0, 7.389056)):
+        monkeypatch.setattr(model("medclip"), "log_scale", log_scale)
+        assert model("medclip").logit_scale("text") == pytest.approx(factor, rel=1e-4)
+        assert float(model("medclip").score(images, texts)) == pytest.approx(factor, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)

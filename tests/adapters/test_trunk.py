@@ -104,6 +104,24 @@ def test_pixels_that_a_transformer_cannot_take() -> None:
         made_hub.load(card, made).encode_image(made_hub.pixels(48))
 
 
+def test_counters_that_an_old_file_lacks_are_reported_and_change_nothing() -> None:
+    """torchvision's IMAGENET1K_V1 was saved before batch norms counted their batches; its successor holds all."""
+    made = made_hub.tensors(made_hub.drawn(torchvision.models.resnet50()))
+    old = {key: value for key, value in made.items() if not key.endswith("num_batches_tracked")}
+    card, plain = zoo_card("imagenet_resnet50"), Runtime(torch.device("cpu"), memory_format="contiguous")
+    found, whole = (made_hub.load(card, tensors, runtime=plain) for tensors in (old, made))
+    pixels = made_hub.pixels(64)
+    assert torch.equal(found.encode_image(pixels).pooled, whole.encode_image(pixels).pooled)
+    assert len(found.coverage.absent) == 53  # type: ignore[attr-defined]
+    assert set(found.coverage.absent.values()) == set(card.weights.absent.values())  # type: ignore[attr-defined]
+    assert not whole.coverage.absent  # type: ignore[attr-defined]
+    without = {key: value for key, value in old.items() if key != "layer1.0.bn1.running_var"}
+    with pytest.raises(IntegrityError, match=r"1 missing: layer1\.0\.bn1\.running_var"):
+        made_hub.load(card, without)
+    with pytest.raises(IntegrityError, match=r"53 missing: bn1\.num_batches_tracked"):
+        made_hub.load(zoo_card("imagenet_resnet50_v2"), old)
+
+
 @pytest.mark.parametrize("name", ["imagenet_resnet50", "imagenet_resnet50_v2"])
 def test_the_baselines_of_the_zoo_take_torchvisions_file(name: str) -> None:
     card = zoo_card(name)

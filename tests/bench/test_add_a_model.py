@@ -79,7 +79,7 @@ def test_a_package_of_its_own_is_listed_shown_and_run(lab: Lab, tmp_path: Path) 
         return done.stdout
 
     assert any(line.startswith("heron ") for line in told("models").splitlines())
-    assert json.loads(told("info", "heron"))["adapter"] == "cxrbench_heron.adapter:Heron"
+    assert json.loads(told("info", "heron", "--json"))["adapter"] == "cxrbench_heron.adapter:Heron"
     generator = torch.Generator().manual_seed(0)
     shapes = {"image.weight": (32, 64), "image.bias": (32,), "words.weight": (512, 32)}
     (tmp_path / "weights").mkdir()

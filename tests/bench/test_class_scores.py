@@ -142,11 +142,16 @@ def test_cxr_clip_takes_the_mean_over_all_prompts(model: BenchModel, figures: di
     assert_close(found, figures[f"{name}/chexpert_mean_similarity"])
 
 
+PAIRS = PromptSet(
+    name="pairs", spelling="kept", unlisted="template", template="{class}", negative_template="No {class}"
+)
+
+
 @models("cxr_clip", "cxr_clip_swin")
 def test_cxr_clip_asks_pairs(model: BenchModel, figures: dict[str, Array]) -> None:
     name = model.card.name
     readings, asked = Vectors(figures[f"{name}/image_global"]), fixture_json(f"{name}/prompts.json.gz")["binary_class"]
-    found = scored(model, readings, "cxr_clip_pairs", [asked])
+    found = scored(model, readings, PAIRS, [asked])
     assert_probability(found[:, 0], figures[f"{name}/binary_probability"][:, 1])
     if asked == "Pneumothorax":
         assert_probability(

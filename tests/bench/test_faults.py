@@ -4,12 +4,14 @@ import os
 import shutil
 from pathlib import Path
 
+import made_adapters
 import made_hub
 import pytest
 import torch
 from lab import Lab, write_card
 from made_weights import make_checkpoint, small_layout
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 from written_facts import write_facts
 
 import cxrbench
@@ -18,6 +20,7 @@ from cxrbench.adapters.dlilp import DLILP
 from cxrbench.bench.models import bench_model
 from cxrbench.bench.request import Engine, Places
 from cxrbench.card import RecipeName
+from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, RunError, SpecError
 
 
@@ -115,6 +118,75 @@ def test_a_device_with_too_little_memory_ends_only_its_own_model(
     assert {record.model.name for record in report.records} == {"class_prior"}
     assert [type(problem) for problem in report.problems] == [RunError]
     assert "smaller --batch-size, which changes no number (Tried to allocate 20.00 GiB.)" in str(report.problems[0])
+
+
+TOGETHER = {  # all texts of a group are one set, scored while the images are seen
+    "views": {"text": {"tap": "joint", "scoring": "interaction", "classes": "prompts"}},
+    "default": "text",
+    "pooling": "mean",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "code"),
+    [
+        (made_adapters.RefusesTexts, "these texts are not to be had", 2),
+        (made_adapters.LosesTexts, "tap 'scores' holds values that are not finite", 4),
+    ],
+)
+def test_a_set_of_texts_that_fails_ends_only_the_cells_that_ask_it(
+    kind: type[made_adapters.Sound], reason: str, code: int, lab: Lab, tmp_path: Path
+) -> None:
+    card = write_facts(
+        tmp_path / "models" / f"{kind.__name__.lower()}.toml", made_adapters.card(kind, zero_shot=TOGETHER)
+    )
+    report = lab.run(tmp_path, [], ["covid"], models=[str(card)], prompts=["names", "description"], batch_size=4)
+    groups = ("all", "2-class", "3-class")
+    lost = [f"{kind.__name__.lower()} / covid / {group} / zero-shot / names" for group in groups]
+    assert report.failed == lost
+    assert {str(problem) for problem in report.problems} <= {str(report.problems[0])}
+    assert reason in str(report.problems[0])
+    found = {(r.data.group, r.protocol.shots, r.prompts and r.prompts.set) for r in report.records}
+    assert found == {(group, shots, None) for group in groups for shots in (1, 2)} | {
+        (group, None, "description") for group in groups
+    }
+    words = ["run", "-m", str(card), "-t", lab.task("covid"), "--prompts", "names", "--prompts", "description"]
+    places = ["--data-root", str(lab.data[""]), "--out", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+    how = ["--variant", str(lab.variant), "--shots", "1,2", "--device", "cpu", "--batch-size", "4"]
+    done = CliRunner().invoke(app, [*words, *places, *how])
+    assert isinstance(done.exception, SystemExit) and done.exit_code == code
+    assert all(f"failed: {name}\n" in done.stderr for name in lost) and "9 recorded before" in done.stdout
+
+
+def test_a_set_of_texts_that_failed_is_not_asked_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(made_adapters.RefusesTexts, "refused", asked)
+    card = made_adapters.card(made_adapters.RefusesTexts, zero_shot=TOGETHER)
+    path = write_facts(tmp_path / "models" / "refusestexts.toml", card)
+    report = lab.run(
+        tmp_path,
+        [],
+        ["covid"],
+        models=[str(path)],
+        prompts=["names", "description"],
+        protocols=["zero-shot"],
+        batch_size=2,
+    )
+    assert len(asked) == len(set(asked)) == len(report.failed) == 3
+
+
+def test_scores_that_cannot_be_standardised_say_why(lab: Lab, tmp_path: Path) -> None:
+    how = {**TOGETHER, "standardised": True}
+    card = made_adapters.card(made_adapters.BlindToTexts, zero_shot=how)
+    path = write_facts(tmp_path / "models" / "blindtotexts.toml", card)
+    report = lab.run(tmp_path, [], ["covid"], models=[str(path)], prompts=["names", "description"], groups=["2-class"])
+    assert report.failed == ["blindtotexts / covid / 2-class / zero-shot / names"]
+    (problem,) = report.problems
+    assert "class Normal, COVID: all" in str(problem) and "test images have the same score" in str(problem)
+    assert "zero_shot.standardised = false" in str(problem)
+    assert {r.prompts.set for r in report.records if r.prompts} == {"description"}
 
 
 def test_a_task_without_the_group_is_told_of(lab: Lab, tmp_path: Path) -> None:

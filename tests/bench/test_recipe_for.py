@@ -50,3 +50,11 @@ def test_a_card_that_reads_by_the_header_keeps_to_it() -> None:
     reading = {"decode": "radiograph", "polarity": "header"}
     _, recipe = recipe_for(card(**reading), settings(preprocessing="authors"), "negated")
     assert recipe == STEPPED.model_copy(update=reading)
+
+
+def test_a_recipe_that_negates_by_the_header_keeps_to_it() -> None:
+    own = {"dicom": "over-maximum", "files": "opencv", "polarity": "header"}
+    _, recipe = recipe_for(card(**own), settings(preprocessing="authors"), "negated")
+    assert recipe == STEPPED.model_copy(update=own)
+    _, recipe = recipe_for(card(**own), settings(preprocessing="authors", decode="radiograph"), "negated")
+    assert recipe == STEPPED.model_copy(update={"decode": "radiograph", "polarity": "header"})

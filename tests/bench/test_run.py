@@ -133,6 +133,9 @@ def test_cells_without_a_prototype_are_skipped_with_the_reason(lab: Lab, tmp_pat
     }
     assert all("Bronchitis" in reason for reason in report.skipped.values())
     assert report.problems == []
+    before = forecast(lab.request(tmp_path / "dry", ["small_unimodal"], ["vindr"]))
+    assert before.skipped == report.skipped  # told by the vocabulary, before anything is computed
+    assert set(before.cells).isdisjoint(report.skipped)
     assert [(r.data.group, r.protocol.shots) for r in report.records] == [
         ("all", 1), ("all", 2), ("base", None), ("base", 1), ("base", 2), ("new", 1), ("new", 2),
     ]  # fmt: skip

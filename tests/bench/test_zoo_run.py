@@ -74,8 +74,19 @@ def medklip(tmp_path_factory: pytest.TempPathFactory) -> MadeModel:
     return made_model("medklip", tmp_path_factory.mktemp("medklip"))
 
 
+def for_any_task(name: str, folder: Path) -> str:
+    """A copy of a set's file that serves any task."""
+    told = (facts.folder("tasks") / "prompts" / "authors" / f"{name}.toml").read_text().splitlines()
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(line for line in told if not line.startswith("tasks = ")))
+    return str(path)
+
+
 def test_kad_is_asked_a_groups_classes_together(kad: MadeModel, lab: Lab, tmp_path: Path) -> None:
-    asked = {"prompts": ["authors"], "protocols": ["all"], "shots": (4,)}
+    refused = measured(lab, tmp_path, kad, "covid", groups=["3-class"], prompts=["authors"])
+    assert not refused.records
+    assert "prompt set 'kad_names' is for chexpert5x200, nih_lt" in str(refused.skipped)
+    asked = {"prompts": [for_any_task("kad_names", tmp_path)], "protocols": ["all"], "shots": (4,)}
     three = measured(lab, tmp_path, kad, "covid", groups=["3-class"], **asked)
     assert not three.problems
     assert not three.skipped
@@ -102,8 +113,8 @@ def test_kad_is_asked_a_groups_classes_together(kad: MadeModel, lab: Lab, tmp_pa
 
 
 def test_a_pair_is_asked_in_one_set_with_all_others(kad: MadeModel, lab: Lab, tmp_path: Path) -> None:
-    settings = {"sota.preprocessing": "authors"}
-    report = measured(lab, tmp_path, kad, "covid", groups=["2-class"], prompts=["chexzero_pairs"], settings=settings)
+    settings, pairs = {"sota.preprocessing": "authors"}, [for_any_task("chexzero_pairs", tmp_path)]
+    report = measured(lab, tmp_path, kad, "covid", groups=["2-class"], prompts=pairs, settings=settings)
     (record,) = report.records
     assert record.preprocessing.name == "authors"
     assert record.prompts is not None
@@ -162,6 +173,19 @@ def test_gloria_is_standardised_over_the_images(lab: Lab, tmp_path: Path) -> Non
     assert len(record.folds) == 5
     images, found = scores(tmp_path, record, fold=4)  # over the images of its own fold
     raw = answers(loaded(gloria), lab, "chexpert5x200", images, record).reshape(len(images), 5, 5).max(axis=2)
+    assert_close(found, (raw - raw.mean(axis=0)) / raw.std(axis=0))
+
+
+def test_glorias_scores_are_kept_class_by_class(lab: Lab, tmp_path: Path) -> None:
+    gloria = made_model("gloria", tmp_path)
+    three = measured(lab, tmp_path, gloria, "covid", groups=["3-class"], prompts=["names"])
+    assert not three.problems
+    assert three.encoded
+    two = measured(lab, tmp_path, gloria, "covid", groups=["2-class"], prompts=["names"])
+    assert (len(two.records), two.cached, two.encoded, two.decoded) == (1, 0, 0, 0)  # both classes were asked before
+    (record,) = two.records
+    images, found = scores(tmp_path, record)
+    raw = answers(loaded(gloria), lab, "covid", images, record)
     assert_close(found, (raw - raw.mean(axis=0)) / raw.std(axis=0))
 
 

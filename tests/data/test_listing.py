@@ -131,6 +131,8 @@ def test_a_damaged_kept_listing_is_made_anew(tmp_path: Path) -> None:
         ("00000003_000.dicom", "00000003_000"),
         ("1.2.276.0.823981", "1.2.276.0.823981"),
         ("1.2.276.0.823981.dcm", "1.2.276.0.823981"),
+        ("a.webp", "a"),
+        ("a.JP2", "a"),
         ("no_extension", "no_extension"),
         ("table.csv", None),
         ("table.csv.gz", None),

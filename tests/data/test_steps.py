@@ -234,6 +234,28 @@ def test_polarity_acts_before_the_steps(bits: int, photometric: str) -> None:
     assert np.abs(negated - stored).max() > 0.9
 
 
+def test_dicom_as_mgca_reads_it(shared: Path) -> None:
+    """Stored values over their maximum, rounded, then negated by the header: MONOCHROME2, MONOCHROME1."""
+    stored = np.load(shared / "parity" / "mgca" / "golden.npz")
+    for row, photometric in enumerate(("MONOCHROME2", "MONOCHROME1")):
+        for bits in (12, 16):  # what the header says of bits is left alone
+            data = dicom(stored["dicom_pixels"], bits, photometric)
+            found = pixels(data, "x", [AUTHORS["mgca"]])[0].array
+            np.testing.assert_array_equal(found[0], stored["pixel_values_dicom"][row])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_over_maximum_rounds_half_to_even_and_then_negates(photometric: str) -> None:
+    values = np.tile(np.arange(24, dtype=np.uint16), (24, 1))
+    values[0, 0] = 510  # so that 1 becomes 0.5, and 3 becomes 1.5
+    plain = {**PLAIN, "polarity": "header", "dicom": "over-maximum"}
+    found = np.rint(pixels(dicom(values, 12, photometric), "x", [Steps.model_validate(plain)])[0].array[0] * 255)
+    wanted = np.array([0, 0, 1, 2, 2, 2, 3, 4])
+    np.testing.assert_array_equal(found[1, :8], wanted if photometric == "MONOCHROME2" else 255 - wanted)
+    with pytest.raises(ImageError, match="no stored value is above 0"):
+        pixels(dicom(values * 0, 12, photometric), "x", [Steps.model_validate(plain)])
+
+
 def test_a_deep_raster_is_white_for_the_released_reader_and_whole_for_the_other() -> None:
     deep = np.linspace(300, 60000, 24 * 24).reshape(24, 24).astype(np.uint16)
     released = pixels(saved(deep), "deep", [Steps.model_validate(PLAIN)])[0]
@@ -328,7 +350,7 @@ def test_a_recipe_without_a_kind_is_a_canvas_and_an_unknown_kind_is_refused() ->
 
 def test_digests_tell_recipes_apart_and_survive_writing() -> None:
     distinct = {recipe.model_dump_json(): recipe.digest for recipe in (*AUTHORS.values(), *REALITY.values())}
-    assert len(set(distinct.values())) == len(distinct) == 12 + 2
+    assert len(set(distinct.values())) == len(distinct) == 15 + 2
     for recipe in (*AUTHORS.values(), *REALITY.values()):
         again = RECIPE.validate_json(RECIPE.dump_json(recipe))
         assert (again, again.digest) == (recipe, recipe.digest)

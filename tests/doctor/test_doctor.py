@@ -15,10 +15,13 @@ from typer.testing import CliRunner
 
 from cxrbench import facts
 from cxrbench.adapters.dlilp import DLILP
+from cxrbench.adapters.image_statistics import ClassPrior
 from cxrbench.certificate import certificate_for
 from cxrbench.cli.main import app
 from cxrbench.doctor.examine import Diagnosis, Patient, examine
 from cxrbench.doctor.proof import prove
+from cxrbench.doctor.tell import lines
+from cxrbench.features import ImageFeatures
 
 CERTIFICATES = facts.folder("model_zoo") / "certificates"
 QUICK = "unimodal_m"  # a ResNet-50 without text
@@ -60,6 +63,7 @@ def test_a_good_installation_with_a_good_file(healthy: Diagnosis, clip: MadeMode
     assert own is not None
     assert not own.problems
     assert own.file is not None
+    assert own.file.made
     assert own.file.bytes == clip.weights.stat().st_size
     assert own.used is not None
     assert own.ignored is not None
@@ -117,6 +121,24 @@ def test_an_adapter_that_falls_is_a_fault_and_no_traceback(monkeypatch: pytest.M
     assert found.faults == (found.problem,)
 
 
+@pytest.mark.parametrize("name", ["class_prior", "shuffled_labels", "random_resnet50"])
+def test_a_negative_control_is_told_for_what_it_is(name: str, tmp_path: Path) -> None:
+    card = zoo_card(name)
+    found = examine(Patient(card, None, None, "cpu", tmp_path))
+    assert (found.answer.verdict, found.answer.exit_code) == ("control", 0)
+    assert "no authors' code to agree with" in found.answer.text
+    assert card.notes[-1] in found.answer.text
+    told = list(lines(found))
+    assert told[-1].startswith("control: ")
+    assert not any("cannot tell" in line or line.startswith("certificate") for line in told)
+
+
+def test_a_control_that_breaks_a_promise_is_at_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(ClassPrior, "encode_image", lambda *_: ImageFeatures(torch.full((3, 1), torch.nan)))
+    found = examine(Patient(zoo_card("class_prior"), None, None, "cpu", tmp_path))
+    assert (found.answer.verdict, found.answer.exit_code) == ("no", 4)
+
+
 @pytest.mark.slow
 def test_a_file_with_a_renamed_tensor_is_refused_by_name(tmp_path: Path) -> None:
     model = made_model(QUICK, tmp_path)
@@ -169,6 +191,8 @@ def test_the_command_tells_it_in_lines_and_in_json(tmp_path: Path) -> None:
     good = CliRunner().invoke(app, [*words, str(model.weights)])
     assert good.exit_code == 0, good.output
     assert good.output.splitlines()[-1].startswith("yes: this installation computes what the authors' code does")
+    assert "the file fits, but holds made weights" in good.output.splitlines()[-1]
+    assert "  made weights, which nobody trained" in good.output
     count = len(torch.load(model.weights, weights_only=True))
     for part in (
         "sha256 ",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from cxrbench.adapters.base import Runtime
-from cxrbench.adapters.plain_cosine import PlainCosine
+from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.card import ModelCard
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.schema import Facts
@@ -24,7 +24,7 @@ class Options(Facts):
     words: int
 
 
-class Heron(PlainCosine[Options]):
+class Heron(CheckpointModel[Options]):
     """`pooled`: means of the cells; `joint`: their projection at unit length."""
 
     revision: ClassVar[int] = 1  # raise it whenever a vector changes: stored ones are then made anew

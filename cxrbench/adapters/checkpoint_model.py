@@ -1,7 +1,7 @@
-"""What two-tower models share whose published zero-shot score is the cosine itself, without a temperature."""
+"""What models share whose networks are filled from one checkpoint, whatever becomes of their vectors afterwards."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,9 +22,10 @@ from cxrbench.features import ImageFeatures, TextFeatures
 _CHECKED_SIZE = 224
 
 
-class PlainCosine(ABC, Generic[OptionsT]):
-    """Layout, coverage, engine and score; a subclass brings its options, its networks and what they make of a batch.
+class CheckpointModel(ABC, Generic[OptionsT]):
+    """Layout, coverage and engine; a subclass brings its options, its networks and what they make of a batch.
 
+    Its score is the plain cosine, as many published ones are; subclasses scale it, or compare otherwise.
     `image_network`: the prefix of the one among `networks` that sees pixels.
     """
 
@@ -43,6 +44,7 @@ class PlainCosine(ABC, Generic[OptionsT]):
             alike = look_alikes(card, lambda other: covered(kind, checkpoint, other, kind._options(other)).complete)
             require_complete(self.coverage, checkpoint.path, card.name, alike)
         used = {name: checkpoint.tensors[name] for name in self.coverage.used}
+        used |= {name: torch.zeros((), dtype=torch.int64) for name in self.coverage.absent}  # counters, see the card
         made = self.networks(used, card, options)
         self.parts = {prefix: frozen(net, under(used, prefix), runtime.device) for prefix, net in made.items()}
         self.engine = self._engine()
@@ -138,12 +140,17 @@ def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=single)
 
 
-def covered(kind: type[PlainCosine[OptionsT]], checkpoint: Checkpoint, card: ModelCard, options: OptionsT) -> Coverage:
-    """The file against the layout; a name to be ignored may have `*` for numbers that the depth decides."""
+def covered(
+    kind: type[CheckpointModel[OptionsT]], checkpoint: Checkpoint, card: ModelCard, options: OptionsT
+) -> Coverage:
+    """The file against the layout; names on the card may have `*` for what the depth decides."""
     found = checkpoint.tensors
-    ignored = {
-        name: reason for pattern, reason in card.weights.ignored.items() for name in found if fnmatchcase(name, pattern)
-    }
     networks = kind.networks(found, card, options).items()
     wanted = {prefix + name: tensor for prefix, net in networks for name, tensor in net.state_dict().items()}
-    return coverage(found, wanted, ignored)
+    return coverage(found, wanted, _named(card.weights.ignored, found), _named(card.weights.absent, wanted))
+
+
+def _named(reasons: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that a pattern fits, with its reason."""
+    known = list(names)
+    return {name: reason for pattern, reason in reasons.items() for name in known if fnmatchcase(name, pattern)}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxrbench.adapters.base import Runtime, adapter_class, checked_options
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.plain_cosine import PlainCosine, covered, in_single_precision
+from cxrbench.adapters.checkpoint_model import CheckpointModel, covered, in_single_precision
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
 Tensors = dict[str, Tensor]
@@ -49,7 +49,7 @@ def test_the_published_layout_is_covered(name: str) -> None:
     assert values in (None, sum(t.numel() for t in tensors.values() if t.dtype == torch.float32))
     card = zoo_card(name)
     kind = adapter_class(card)
-    assert issubclass(kind, PlainCosine)
+    assert issubclass(kind, CheckpointModel)
     found = covered(kind, checkpoint(tensors), card, checked_options(card, kind.options_type))
     assert found.complete
     assert len(found.used) + len(found.ignored) == count
@@ -61,7 +61,7 @@ def test_position_ids_may_be_absent() -> None:
     del tensors["linguistic.encoder.embeddings.position_ids"]
     card = zoo_card("convirt")
     kind = adapter_class(card)
-    assert issubclass(kind, PlainCosine)
+    assert issubclass(kind, CheckpointModel)
     assert covered(kind, checkpoint(tensors), card, checked_options(card, kind.options_type)).complete
 
 
@@ -111,9 +111,9 @@ def test_a_text_encoder_that_does_not_fit(tmp_path: Path) -> None:
     card = zoo_card("convirt")
     place = torch.device("cpu")
 
-    def model(folder: Path) -> PlainCosine:
+    def model(folder: Path) -> CheckpointModel:
         found = adapter_class(card).load(card, checkpoint(tensors), folder, Runtime(place, memory_format="contiguous"))
-        assert isinstance(found, PlainCosine)
+        assert isinstance(found, CheckpointModel)
         return found
 
     with pytest.raises(DataError, match=r"vocab\.json and merges\.txt is missing.*biomed_roberta_base.*--text-encoder"):
