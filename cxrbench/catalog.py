@@ -3,7 +3,9 @@
 import difflib
 import fnmatch
 import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -46,7 +48,7 @@ def _plugin_folders(group: str) -> list[Path]:
     Raises SpecError that names the entry point of a package that is not there, or not a folder.
     """
     folders = []
-    for point in metadata.entry_points(group=group):
+    for point in _points(group, tuple(sys.path)):
         top, *inner = point.value.split(".")
         found = importlib.util.find_spec(top)  # of the topmost package: for one within it, Python would import that
         places = found.submodule_search_locations if found is not None else None
@@ -55,6 +57,12 @@ def _plugin_folders(group: str) -> list[Path]:
             raise SpecError(f"entry point {point.name} of {group}: there is no package {point.value!r} as a folder")
         folders.append(folder)
     return folders
+
+
+@cache
+def _points(group: str, _: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Entry points of the packages on Python's path, which are looked for once a path."""
+    return tuple(metadata.entry_points(group=group))
 
 
 def card_files() -> dict[str, Path]:

@@ -37,3 +37,9 @@ class RunError(CxrBenchError):
     """A computation that could not be finished."""
 
     exit_code = 5
+
+
+class StoppedError(CxrBenchError):
+    """A run that was asked to stop (SIGTERM), and did so after a checkpoint from which it can go on."""
+
+    exit_code = 6

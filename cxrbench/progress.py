@@ -62,10 +62,19 @@ class Lines:
         rate = self._done / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate else 0.0
         print(
-            f"{self._done} of {self._total} images done, {rate:.1f} images/s, {left:.0f} s left",
+            f"{self._done} of {self._total} images done, {rate:.1f} images/s, {told_time(left)} left",
             file=self._out,
             flush=True,
         )
+
+
+def told_time(seconds: float) -> str:
+    """`42 s`, `7 min 5 s`, `3 h 20 min`: two units at most."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class Bar:

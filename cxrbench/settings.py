@@ -4,6 +4,8 @@
 the whole resolved bundle, and records of different bundles are never compared without saying so.
 """
 
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
@@ -61,7 +63,10 @@ class Variant(Facts):
     def split_of(self, task: str) -> str:
         """The split of a task; raises SpecError when the bundle names none."""
         if task not in self.splits:
-            raise SpecError(f"variant {self.name} names no split of {task}: it has {', '.join(self.splits)}")
+            raise SpecError(
+                f"variant {self.name} names no split of {task}, only of {', '.join(self.splits)}; name one by --set "
+                f"{task}.split=NAME (`cxrbench info` of the task lists its splits)"
+            )
         return self.splits[task]
 
     def with_choices(self, changes: Mapping[str, str], tasks: Iterable[str] = ()) -> "Variant":
@@ -83,7 +88,9 @@ class Variant(Facts):
                 settings[name] = choice
             else:
                 known = sorted([*settings, *(f"{t}.split" for t in splits)])
-                raise SpecError(f"there is no setting {name!r}; known are: {', '.join(known)}")
+                near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+                hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(known)}"
+                raise SpecError(f"there is no setting {name!r}; {hint}")
         suffix = ",".join(f"{n}={c}" for n, c in sorted(changes.items()))
         return Variant(
             name=f"{self.name}+{suffix}",
@@ -92,6 +99,12 @@ class Variant(Facts):
             splits=splits,
             settings=checked_settings(settings),
         )
+
+
+def choosing(variant: str) -> str:
+    """The words of a command line that choose the variant of that name, which `with_choices` may have given it."""
+    base, *choices = re.split(r"[+,]", variant)
+    return " ".join([f"--variant {base}", *(f"--set {choice}" for choice in choices)])
 
 
 def checked_settings(values: Mapping[str, Any]) -> Settings:

@@ -36,6 +36,7 @@ LAYERS: list[set[str]] = [
     {"bench", "report", "regression", "audit", "doctor", "pretrain"},
     {"demo", "html"},
     {"cli"},
+    {"__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names}
 NEIGHBOURS = {"data", "adapters", "evaluate"}

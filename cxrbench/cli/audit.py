@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.options import Choices, DataRoot, Out, VariantName, data_places, pairs, words
+from cxrbench.cli.options import Choices, DataRoot, Out, VariantName, chosen_tasks, chosen_variant, data_places, words
 
 if TYPE_CHECKING:
     from cxrbench.settings import Variant
@@ -25,6 +25,12 @@ def audit(
         list[str] | None,
         typer.Option("--split", help="Splits by name, or all that a task has. [default: the variant's]"),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", metavar="CARD", help="Card of a model of your own; what `pretrain` left beside it is read."
+        ),
+    ] = None,
     images: Annotated[
         bool, typer.Option("--images", help="Also read every image and look for copies under other names.")
     ] = False,
@@ -39,8 +45,9 @@ def audit(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything was found.")] = False,
 ) -> None:
-    """Look for shared patients and images, pre-training on a task's source, telling sources, and unequal prompts.
+    """Look for what could make a number too good.
 
+    Shared patients and images, pre-training on a task's source, sources that give the class away, unequal prompts.
     Label tables suffice; what they cannot tell is listed as such.
     """
     from cxrbench import catalog
@@ -50,13 +57,15 @@ def audit(
     from cxrbench.audit.render import render, write
     from cxrbench.record import read_records
 
-    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
-    tasks = _tasks(words(task) or ("all",))
+    tasks = chosen_tasks(task)
+    made = chosen_variant(variant, choice, [spec.name for spec in tasks])
+    own = tuple(catalog.load_card(name) for name in words(model))
     material = Material(
         tasks=tasks,
         splits=_splits(tasks, words(split), made),
         variant=made,
-        cards=tuple(catalog.load_card(name) for name in catalog.card_files()),
+        cards=(*(catalog.load_card(name) for name in catalog.card_files()), *own),
+        own=own,
         records=tuple(read_records(out)[0]),
         data=data_places(data_root, list(catalog.task_files())),
         images=images,
@@ -68,14 +77,6 @@ def audit(
     typer.echo(render(findings, form), nl=False)
     if strict and counted(findings):
         raise typer.Exit(FOUND)
-
-
-def _tasks(names: Sequence[str]) -> "tuple[TaskSpec, ...]":
-    from cxrbench import catalog
-
-    files = [name for name in names if name.endswith(".toml")]
-    known = catalog.select([name for name in names if name not in files], catalog.task_files(), "task")
-    return tuple(catalog.load_task(name) for name in [*known, *files])
 
 
 def _splits(tasks: "Sequence[TaskSpec]", asked: Sequence[str], made: "Variant") -> Mapping[str, tuple[str, ...]]:

@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli.options import Cache
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import IntegrityError, SpecError
 
 app = typer.Typer(help="Look after stored embeddings and decoded images.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(cache: Cache = None) -> None:
-    """One line a key: images, size on disk, and what decides it; embeddings first, then images decoded to train on."""
+    """List what is stored, a line a key.
+
+    Images, size on disk, and what decides it; embeddings first, then images decoded to train on.
+    """
     from cxrbench.bench.request import default_cache
     from cxrbench.pretrain.image_shelf import shelves
     from cxrbench.shard import shard_folders
@@ -42,7 +45,10 @@ def list_(cache: Cache = None) -> None:
 
 @app.command()
 def verify(cache: Cache = None) -> None:
-    """Hold every stored batch against its checksum; exit code 4 when one does not fit."""
+    """Hold every stored batch against its checksum.
+
+    Exit code 4 when one does not fit.
+    """
     from cxrbench.bench.request import default_cache
     from cxrbench.shard import read_shard, shard_folders
     from cxrbench.store import Store
@@ -86,13 +92,18 @@ def prune(
     everything: Annotated[bool, typer.Option("--all", help="Every key, and the vectors of prompts.")] = False,
     cache: Cache = None,
 ) -> None:
-    """Remove stored embeddings and decoded images: named keys, or all. What needs them makes them again."""
+    """Remove stored embeddings and decoded images.
+
+    Named keys, or all. What needs them makes them again; records and predictions stay.
+    """
     from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
     from cxrbench.memo import Memo
     from cxrbench.pretrain.image_shelf import shelves
     from cxrbench.store import Store
 
+    if not keys and not everything:
+        raise SpecError("name the keys to remove, by the first digits that `cxrbench cache list` shows, or give --all")
     root = cache or default_cache()
     known = Store(root).folders() | {shelf.folder.name: shelf.folder for shelf in shelves(root)}
     chosen = set(known) if everything else set[str]()

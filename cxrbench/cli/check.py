@@ -47,29 +47,36 @@ def check(
         typer.Option("--report", help="Also write a file, by its suffix .txt, .md, .xml (JUnit) or .json; repeatable."),
     ] = None,
 ) -> None:
-    """Hold records against the baseline, the paper's cells and their own predictions; exit 1 when a number moved."""
+    """Say whether a number moved.
+
+    Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved, 4
+    if a record is not what its predictions say.
+    """
     from cxrbench.regression.render import render, write
 
     place = baseline or out / "baseline.toml"
-    records = _records(out)
+    records, damaged = _records(out)
     if update:
-        _update(place, out, records, partial, closeness)
+        _update(place, out, records, damaged, partial=partial, closeness=closeness)
         return
     known = _baseline(place, needed=baseline is not None or against == "baseline") if against != "paper" else None
-    findings = _findings(out, records, known, paper=against != "baseline")
+    nothing = damaged and not records and known is None
+    findings = [*damaged, *([] if nothing else _findings(out, records, known, paper=against != "baseline"))]
     for path in report or ():
         write(path, findings, partial=partial)
     typer.echo(render(findings, form, partial=partial), nl=False)
     _leave(findings, partial)
 
 
-def _records(out: Path) -> "list[Record]":
-    from cxrbench.record import read_records
+def _records(out: Path) -> "tuple[list[Record], list[Finding]]":
+    """The records, and a finding for each file that should be one and is damaged."""
+    from cxrbench.regression.integrity import sorted_out
+    from cxrbench.regression.verdicts import Finding
 
-    records, foreign = read_records(out)
+    records, damaged, foreign = sorted_out(out)
     if foreign:
         typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
-    return records
+    return records, [Finding("predictions", name, "broken", reasons=(why,)) for name, why in damaged.items()]
 
 
 def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
@@ -95,11 +102,22 @@ def _findings(out: Path, records: "list[Record]", known: "Baseline | None", *, p
     return [*broken, *kept, *(against_paper(out, sound) if paper else ())]
 
 
-def _update(path: Path, out: Path, records: "list[Record]", partial: bool, closeness: float | None) -> None:
+def _update(
+    path: Path,
+    out: Path,
+    records: "list[Record]",
+    damaged: "list[Finding]",
+    *,
+    partial: bool,
+    closeness: float | None,
+) -> None:
     from cxrbench.regression.baseline import Baseline, read_baseline
     from cxrbench.regression.tolerance import CLOSENESS
     from cxrbench.regression.update import update
 
+    if damaged:
+        told = "; ".join(found.reasons[0] for found in damaged)
+        raise IntegrityError(f"{told}. The baseline stays as it was: delete the file and run its cell again.")
     if not records:
         raise DataError(f"{out}: there are no records to make a baseline of; --out says where they are.")
     kept = read_baseline(path) if partial and path.is_file() else Baseline()

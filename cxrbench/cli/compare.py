@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cxrbench.cli.options import Choices, Out, VariantName, pairs
+from cxrbench.cli.options import Choices, Out, VariantName, recorded_variant, results
 from cxrbench.errors import NotApplicableError, SpecError
 
 
@@ -19,9 +19,11 @@ def compare(
     ] = None,
     protocol: Annotated[
         Literal["zero-shot", "linear-probe"] | None,
-        typer.Option("--protocol", help="[default: each that was measured]"),
+        typer.Option("--protocol", help="Only this one. [default: each that was measured]"),
     ] = None,
-    shots: Annotated[int | None, typer.Option("--shots", "-k", help="[default: each that was measured]")] = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")
+    ] = None,
     group: Annotated[str, typer.Option("--group", help="Label group.")] = "all",
     prompts: Annotated[
         str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")
@@ -47,12 +49,11 @@ def compare(
     ] = None,
     out: Out = Path("results"),
 ) -> None:
-    """Compare models on the same images: paired intervals and tests for two, ranks for more.
+    """Compare models on the same images.
 
-    Everything is computed from the records and predictions below --out; no model runs.
+    Paired intervals and tests for two, ranks for more. Everything is computed from the records and predictions
+    below --out; no model runs.
     """
-    from cxrbench import catalog
-    from cxrbench.record import read_records
     from cxrbench.verdict.compare import Comparison
     from cxrbench.verdict.compare import compare as compared
     from cxrbench.verdict.figure import checked_path, write_diagram
@@ -62,10 +63,8 @@ def compare(
 
     if figure is not None:
         checked_path(figure)
-    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
-    records, foreign = read_records(out)
-    if foreign:
-        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+    records = results(out)
+    made = recorded_variant(variant, choice, records)
     asked = Asked(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
     found, refused = list[Comparison | Leaderboard](), list[NotApplicableError]()
     for selected in select(records, asked):

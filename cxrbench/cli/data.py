@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.options import Cache, Choices, DataRoot, VariantName, data_places, numbers, pairs, words
+from cxrbench.cli.options import (
+    Cache,
+    Choices,
+    DataRoot,
+    VariantName,
+    chosen_tasks,
+    chosen_variant,
+    data_places,
+    numbers,
+    words,
+)
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError
 
 if TYPE_CHECKING:
@@ -15,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look after the data sets on this disk.", no_args_is_help=True)
 
-Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks: names or globs; default all.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks: names, globs or files. [default: all]")]
 Manifests = Annotated[Path, typer.Option("--manifests", help="Folder of manifests: ids, label counts and digests.")]
 
 _SHOWN = 5
@@ -34,12 +44,13 @@ def _partitions(
     from cxrbench.bench.request import Places, default_cache
     from cxrbench.data.sources.base import load_partition
 
-    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
+    specs = chosen_tasks(task)
+    made = chosen_variant(variant, choice, [spec.name for spec in specs])
     places = Places(data=data_places(data_root, list(catalog.task_files())), cache=cache or default_cache())
-    for name in catalog.select(words(task) or ("all",), catalog.task_files(), "task"):
-        spec, root = catalog.load_task(name), places.data_root(name)
+    for spec in specs:
+        root = places.data_root(spec.name)
         try:
-            yield spec, root, load_partition(root, spec, made.split_of(name), places.cache, survey)
+            yield spec, root, load_partition(root, spec, made.split_of(spec.name), places.cache, survey)
         except CxrBenchError as error:
             yield spec, root, error
 
@@ -52,7 +63,10 @@ def status(
     data_root: DataRoot = None,
     cache: Cache = None,
 ) -> None:
-    """Say for every task what of its split is here: rows, images, what is missing, extra or there twice."""
+    """Say what of each task's split is here.
+
+    Rows, images, and what is missing, extra or there twice. Exit code 3 if something is missing.
+    """
     failed: list[CxrBenchError] = []
     for spec, _, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
@@ -94,22 +108,21 @@ def prepare(
     cache: Cache = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Reading threads; 0: one a core.")] = 0,
 ) -> None:
-    """Index the folders and read every image of the split once: what a run would leave out is named before it.
+    """Index the folders and read every image once.
 
-    Keeps the folders' listings and the images' hashes in the cache, so that later runs find both at once.
+    What a run would leave out is named before it. Keeps the folders' listings and the images' hashes in the cache,
+    so that later runs find both at once.
     """
     import sys
 
     from cxrbench.bench.request import Engine, default_cache
     from cxrbench.bench.variants import applied
-    from cxrbench.catalog import load_variant
     from cxrbench.data.reading import read_all
     from cxrbench.ledger import Ledger
     from cxrbench.progress import progress_for
     from cxrbench.recipe import Canvas
 
-    settings = load_variant(variant).with_choices(pairs(choice, "--set")).settings
-
+    settings = chosen_variant(variant, choice, [spec.name for spec in chosen_tasks(task)]).settings
     failed: list[CxrBenchError] = []
     for spec, root, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
@@ -136,9 +149,10 @@ def verify(
     manifests: Manifests = Path("results/manifests"),
     cache: Cache = None,
 ) -> None:
-    """Hold each split against its manifest, or write the manifest where there is none; exit code 4 on a difference.
+    """Hold each split against its manifest, or write that.
 
-    A manifest holds ids, label counts and digests, and no image: it can be published.
+    Exit code 4 on a difference; a manifest is written where there is none. A manifest holds ids, label counts and
+    digests, and no image: it can be published.
     """
     from cxrbench.data.manifest import check, manifest, read_manifest
 
@@ -175,7 +189,11 @@ def phantom(
     seed: Annotated[int, typer.Option("--seed", help="Another seed: other patients.")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Drawing processes.")] = 1,
 ) -> None:
-    """Draw a procedural data set in the true layout and formats of a real one, for tests and demonstrations."""
+    """Draw a data set in the true layout of a real one.
+
+    Procedural radiographs with visible signs, in the folders, tables and formats of the download, for tests and
+    demonstrations. A folder without PHANTOM.json is never written over.
+    """
     from cxrbench import catalog
     from cxrbench.data.phantom.write import write
 

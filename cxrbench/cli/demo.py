@@ -10,7 +10,11 @@ import typer
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo makes.")] = Path("demo"),
 ) -> None:
-    """Draw phantom data sets, pre-train four small encoders, run the seven tasks, print Tables 2 to 4, all made."""
+    """Train and measure four small encoders on drawn images.
+
+    Draws the seven data sets, trains by four objectives, runs the seven tasks, prints Tables 2 to 4 and writes
+    report.html: about four minutes of one core, 260 MB. All is made, and says nothing about any real model.
+    """
     from cxrbench import cpu
 
     cpu.prepare()

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli import completion
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="A model's name, or a card file.")],
+    model: Annotated[str, typer.Argument(help="A model's name, or a card file.", autocompletion=completion.models)],
     weights: WeightsFrom = None,
     text_encoder: Annotated[
         Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files.")
@@ -18,7 +19,7 @@ def doctor(
     cache: Cache = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say whether this installation computes what a model's authors do, and whether your file of weights fits.
+    """Say whether this machine computes what the authors do.
 
     A checkpoint with made weights in the published layout goes through preprocessing, network and text side, and is
     held against stored figures of the authors' own code. With weights at hand, the file, its adapter and one drawn

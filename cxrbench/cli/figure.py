@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.options import Choices, Models, Out, Synthetic, Tasks, VariantName, pairs, results, words
+from cxrbench.cli.options import Choices, Models, Out, Synthetic, Tasks, VariantName, recorded_variant, results, words
+from cxrbench.errors import SpecError
 
 
 def figure(
-    number: Annotated[
-        int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images a class.", min=3, max=3)
-    ],
+    number: Annotated[int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images a class.")],
     model: Models = None,
     task: Tasks = None,
     to: Annotated[
@@ -26,18 +25,23 @@ def figure(
     synthetic: Synthetic = False,
     out: Out = Path("results"),
 ) -> None:
-    """Draw a figure of the paper from records and predictions, with 95 % intervals and what the paper prints beside."""
-    from cxrbench import catalog
+    """Draw the few-shot curves (Figure 3) of what was measured.
+
+    From records and predictions, with 95 % intervals and what the paper prints beside.
+    """
     from cxrbench.report.few_shot import few_shot
     from cxrbench.report.figures import write_few_shot
     from cxrbench.verdict.figure import checked_path
     from cxrbench.verdict.selection import Asked
 
+    if number != 3:
+        raise SpecError(f"Figure 3 is the only one that is drawn from records, not {number}")
     paths = [checked_path(path) for path in to or (out / f"figure{number}.svg",)]
-    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
+    records = results(out)
+    made = recorded_variant(variant, choice, records)
     models, tasks = words(model) or ("all",), words(task) or ("all",)
     asked = Asked(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
-    found = few_shot(out, results(out), asked, allow_missing=allow_missing)
+    found = few_shot(out, records, asked, allow_missing=allow_missing)
     write_few_shot(found, paths)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)

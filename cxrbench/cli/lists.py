@@ -1,12 +1,18 @@
-"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME`."""
+"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME...`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from cxrbench.schema import Facts
+    from cxrbench.settings import SettingDoc
+
+_PROMPT_KEYS = {"classes", "terms", "template", "unlisted", "queries", "negatives"}
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -15,73 +21,83 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
 
 
 def models() -> None:
-    """List the models: name, what it was trained on, and what it is; last those that cannot be run."""
+    """List the models, those last that cannot be run.
+
+    Name, pre-training data (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14) and title; `cxrbench info NAME`
+    says more, `cxrbench weights info NAME` what of it is here.
+    """
     from cxrbench import catalog
 
     cards = [catalog.load_card(name) for name in catalog.card_files()]
-    rows = [("name", "trained on", "title", "rows of the paper")]
-    for card in cards:
-        printed = ", ".join(f"{table.replace('table', 'Table ')}: {row}" for table, row in card.published.items())
-        rows.append((card.name, "+".join(card.pretraining), card.title, printed))
-    for model in catalog.unavailable_models().values():
-        rows.append((model.name, "", f"{model.title}: cannot be run, see info", ""))
+    rows = [("name", "trained on", "title")]
+    rows += [(card.name, "+".join(card.pretraining), card.title) for card in cards]
+    rows += [(m.name, "", f"{m.title}: cannot be run, see info") for m in catalog.unavailable_models().values()]
     typer.echo("\n".join(_columns(rows)))
 
 
 def tasks() -> None:
-    """List the tasks: name, label groups with their sizes, and splits."""
+    """List the tasks and their label groups.
+
+    Name, title, and each group with its number of classes; `cxrbench info NAME` names classes and splits, and says
+    where the data set is had.
+    """
     from cxrbench import catalog
 
-    specs = [catalog.load_task(name) for name in catalog.task_files()]
-    rows = [("name", "groups", "splits", "title")]
-    for spec in specs:
-        groups = ", ".join(f"{name} {len(labels)}" for name, labels in spec.groups.items())
-        rows.append((spec.name, groups, ", ".join(spec.splits), spec.title))
+    rows = [("name", "title", "groups")]
+    for spec in (catalog.load_task(name) for name in catalog.task_files()):
+        rows.append((spec.name, spec.title, ", ".join(f"{name} {len(labels)}" for name, labels in spec.groups.items())))
     typer.echo("\n".join(_columns(rows)))
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A model, task, variant, setting, prompt set, or a record's file.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Models, tasks, variants, settings, prompt sets, or files of records."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Every key, as JSON; one object a name.")] = False,
 ) -> None:
-    """Show everything that is known about a model, task, variant, setting or prompt set, or what made a record."""
+    """Show what is known about a name, or what made a record.
+
+    Of a task: terms, where to get it, groups, splits and their digests. Of a model: source, terms, weights, zero-shot.
+    Of a variant or setting: what each choice means. A file of one's own (TOML) is told apart by its keys.
+    """
+    from cxrbench.cli.describe import described
+
+    found = [_found(name) for name in names]
+    for place, (name, facts) in enumerate(zip(names, found, strict=True)):
+        if place and not as_json:
+            typer.echo()
+        setting = _setting(name)
+        if as_json or setting is None:
+            typer.echo(facts.model_dump_json(indent=1) if as_json else described(facts))
+        else:
+            typer.echo("\n".join(_setting_lines(name, setting)))
+
+
+def _found(name: str) -> "Facts":
+    """What stands under a name or in a file; raises SpecError for a name that is none, DataError for a lost file."""
     from cxrbench import catalog
 
     if name.endswith(".json"):
-        _record(Path(name))
-    elif name.endswith(".toml"):
-        typer.echo(_fact_file(Path(name)))
-    elif name in catalog.card_files():
-        typer.echo(catalog.load_card(name).model_dump_json(indent=1))
-    elif name in catalog.unavailable_models():
-        typer.echo(catalog.unavailable_models()[name].model_dump_json(indent=1))
-    elif name in catalog.task_files():
-        typer.echo(catalog.load_task(name).model_dump_json(indent=1))
-    elif name in catalog.variant_files():
-        _variant(name)
-    elif name in {**catalog.prompt_files(), **catalog.author_prompt_files()}:
-        typer.echo(catalog.load_prompts(name).model_dump_json(indent=1, exclude_defaults=True))
-    elif name in catalog.setting_docs().settings:
-        _setting(name)
-    else:
-        raise _nothing(name)
-
-
-def _nothing(name: str) -> SpecError:
-    from cxrbench import catalog
-
-    known = [
-        *catalog.card_files(),
-        *catalog.unavailable_models(),
-        *catalog.task_files(),
-        *catalog.variant_files(),
-        *catalog.prompt_files(),
-        *catalog.author_prompt_files(),
-        *catalog.setting_docs().settings,
+        return _record(Path(name))
+    if name.endswith(".toml"):
+        return _fact_file(Path(name))
+    kinds: list[tuple[Iterable[str], Callable[[str], Facts]]] = [
+        (catalog.card_files(), catalog.load_card),
+        (catalog.unavailable_models(), catalog.unavailable_models().__getitem__),
+        (catalog.task_files(), catalog.load_task),
+        (catalog.variant_files(), catalog.load_variant),
+        ({**catalog.prompt_files(), **catalog.author_prompt_files()}, catalog.load_prompts),
+        (catalog.setting_docs().settings, catalog.setting_docs().settings.__getitem__),
     ]
-    return catalog.unknown("model, task, variant, setting or prompt set", name, known)
+    load = next((load for names, load in kinds if name in names), None)
+    if load is None:
+        known = [name for names, _ in kinds for name in names]
+        raise catalog.unknown("model, task, variant, setting or prompt set", name, known)
+    return load(name)
 
 
-def _fact_file(path: Path) -> str:
+def _fact_file(path: Path) -> "Facts":
     """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
     import tomllib
 
@@ -92,43 +108,40 @@ def _fact_file(path: Path) -> str:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path}: cannot be read as TOML: {error}") from error
     if "adapter" in keys:
-        return catalog.load_card(str(path)).model_dump_json(indent=1)
+        return catalog.load_card(str(path))
     if "data_set" in keys:
-        return catalog.load_task(str(path)).model_dump_json(indent=1)
+        return catalog.load_task(str(path))
     if "settings" in keys:
-        return catalog.load_variant(str(path)).model_dump_json(indent=1)
-    return catalog.load_prompts(str(path)).model_dump_json(indent=1, exclude_defaults=True)
+        return catalog.load_variant(str(path))
+    if keys & _PROMPT_KEYS:
+        return catalog.load_prompts(str(path))
+    raise SpecError(
+        f"{path}: is no card (`adapter`), task (`data_set`), variant (`settings`) or prompt set (`classes`, "
+        f"`template`, ...): it has {', '.join(keys) or 'nothing'}"
+    )
 
 
-def _record(path: Path) -> None:
+def _record(path: Path) -> "Facts":
     from cxrbench.record import read_record
-    from cxrbench.report.detail import detail
 
-    typer.echo(detail(read_record(path)), nl=False)
+    if not path.is_file():
+        raise DataError(
+            f"{path}: there is no such record; `cxrbench run` writes them below --out, as records/TASK/MODEL"
+        )
+    return read_record(path)
 
 
-def _variant(name: str) -> None:
+def _setting(name: str) -> "SettingDoc | None":
     from cxrbench import catalog
 
-    variant = catalog.load_variant(name)
-    typer.echo(f"{variant.name}, version {variant.version}: {variant.title}\ndigest {variant.digest}\n\nsplits")
-    for task, split in variant.splits.items():
-        typer.echo(f"  {task}: {split}: {catalog.load_task(task).splits[split].title}")
-    typer.echo("\nsettings")
-    docs = catalog.setting_docs().settings
-    for setting, choice in variant.settings.model_dump(mode="json").items():
-        typer.echo(f"  {setting} = {choice}: {docs[setting].choices[choice]}")
+    return catalog.setting_docs().settings.get(name)
 
 
-def _setting(name: str) -> None:
+def _setting_lines(name: str, doc: "SettingDoc") -> Iterable[str]:
     from cxrbench import catalog
 
-    doc = catalog.setting_docs().settings[name]
-    typer.echo(f"{name}: {doc.title} ({doc.scope})")
+    bundles = [catalog.load_variant(variant) for variant in catalog.variant_files()]
+    yield f"{name}: {doc.title} ({doc.scope})"
     for choice, meaning in doc.choices.items():
-        chosen = [
-            v
-            for v in catalog.variant_files()
-            if catalog.load_variant(v).settings.model_dump(mode="json")[name] == choice
-        ]
-        typer.echo(f"  {choice}: {meaning}" + (f" [{', '.join(chosen)}]" if chosen else ""))
+        chosen = [bundle.name for bundle in bundles if bundle.settings.model_dump(mode="json")[name] == choice]
+        yield f"  {choice}: {meaning}" + (f" [{', '.join(chosen)}]" if chosen else "")

@@ -1,5 +1,6 @@
 """The program `cxrbench`: its verbs, and errors as help instead of tracebacks."""
 
+import errno
 import sys
 from typing import Annotated
 
@@ -26,10 +27,13 @@ from cxrbench.cli import (
 )
 from cxrbench.errors import CxrBenchError, RunError
 
+_INTERRUPTED = 130
+_KEPT = "cxrbench: interrupted; finished work is kept, and the same command goes on (`pretrain run` with --resume)"
+
 EXIT_CODES = """
 Exit codes: 0 done; 1 a moved number (check) or a finding (audit --strict); 2 usage (an unknown name, option, card or
 setting); 3 data missing (images, label tables, weights); 4 integrity (bytes that are not what a digest or layout
-promises); 5 a run that failed.
+promises); 5 a run that failed; 6 a pre-training that SIGTERM stopped after a checkpoint.
 """
 
 app = typer.Typer(
@@ -38,7 +42,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # as markup, Rich would swallow every [default: ...], and it truncates at 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
@@ -83,14 +87,24 @@ def main() -> None:
     """Run the command line; an error of ours becomes one message on stderr and its exit code."""
     try:
         app()
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:  # what Typer makes of Ctrl-C
+            typer.echo(_KEPT, err=True)
+        raise
     except CxrBenchError as error:
         typer.echo(f"cxrbench: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        typer.echo(
-            f"cxrbench: {error.filename or 'a file'}: {error.strerror or error}; finished work is kept", err=True
-        )
+        typer.echo(f"cxrbench: {_told(error)}; finished work is kept", err=True)
         sys.exit(RunError.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("cxrbench: interrupted; what was encoded is kept, the same command goes on from there", err=True)
-        sys.exit(130)
+
+
+def _told(error: OSError) -> str:
+    """What the system says, of which file, and what to do about a place that takes no file."""
+    where = f"{error.filename}: " if error.filename else ""
+    said = f"{where}{error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{said}; make room, or name other folders by --out, --cache (embeddings) or TMPDIR"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{said}; name a folder that can be written by --out, --cache or the option that named this one"
+    return said

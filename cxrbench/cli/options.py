@@ -2,16 +2,19 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli import completion
 from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
     from cxrbench.record import Record
+    from cxrbench.settings import Variant
+    from cxrbench.task import TaskSpec
 
 DataRoot = Annotated[
     list[str] | None,
@@ -31,10 +34,20 @@ WeightsFrom = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for records, predictions and tables.")]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", envvar="CXRBENCH_CACHE", help="Folder for embeddings. [default: the user's]")
+    Path | None,
+    typer.Option(
+        "--cache",
+        envvar="CXRBENCH_CACHE",
+        help="Folder for embeddings, decoded images and fetched weights. [default: the user's]",
+    ),
 ]
 VariantName = Annotated[
-    str, typer.Option("--variant", help="Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.")
+    str,
+    typer.Option(
+        "--variant",
+        help="Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.",
+        autocompletion=completion.variants,
+    ),
 ]
 Choices = Annotated[
     list[str] | None,
@@ -47,9 +60,11 @@ Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks; re
 GroupName = Annotated[str | None, typer.Option("--group", help="Label group. [default: each that was measured]")]
 ProtocolName = Annotated[
     Literal["zero-shot", "linear-probe"] | None,
-    typer.Option("--protocol", help="[default: each that was measured]"),
+    typer.Option("--protocol", help="Only this one. [default: each that was measured]"),
 ]
-Shots = Annotated[int | None, typer.Option("--shots", "-k", help="[default: each that was measured]")]
+Shots = Annotated[
+    int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")
+]
 PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")]
 Synthetic = Annotated[
     bool, typer.Option("--synthetic", help="Take records of made images or weights instead of measured ones.")
@@ -70,6 +85,31 @@ def results(out: Path) -> "list[Record]":
     return found
 
 
+def chosen_variant(name: str, choices: Sequence[str] | None, tasks: Iterable[str] = ()) -> "Variant":
+    """The bundle of that name with the choices of --set; `tasks` are further ones, of one's own, that may get a split.
+
+    Raises SpecError for a bundle, setting or choice that does not exist.
+    """
+    from cxrbench import catalog
+
+    return catalog.load_variant(name).with_choices(pairs(choices, "--set"), (*catalog.task_files(), *tasks))
+
+
+def recorded_variant(name: str, choices: Sequence[str] | None, records: "Sequence[Record]") -> "Variant":
+    """`chosen_variant`; every task that was recorded may get a split."""
+    return chosen_variant(name, choices, {record.data.task for record in records})
+
+
+def chosen_tasks(values: Sequence[str] | None) -> "tuple[TaskSpec, ...]":
+    """Tasks by names, globs and files, all where none is named; raises SpecError for one that does not exist."""
+    from cxrbench import catalog
+
+    named = words(values) or ("all",)
+    files = [name for name in named if name.endswith(".toml")]
+    known = catalog.select([name for name in named if name not in files], catalog.task_files(), "task")
+    return tuple(catalog.load_task(name) for name in [*known, *files])
+
+
 def words(values: Sequence[str] | None) -> tuple[str, ...]:
     """Comma lists and repeated options as single words."""
     return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
@@ -77,11 +117,11 @@ def words(values: Sequence[str] | None) -> tuple[str, ...]:
 
 def numbers(values: Sequence[str], what: str, *, distinct: bool = True) -> tuple[int, ...]:
     """Comma lists of whole numbers, by default each once; raises SpecError for anything else."""
-    try:
-        found = [int(word) for word in words(values)]
-        return tuple(dict.fromkeys(found) if distinct else found)
-    except ValueError as error:
-        raise SpecError(f"{what}: whole numbers are wanted, such as 1,2,4: {error}") from error
+    asked = words(values)
+    if strange := [word for word in asked if not re.fullmatch(r"-?[0-9]+", word)]:
+        raise SpecError(f"{what}: whole numbers are wanted, such as 1,2,4, not {strange[0]!r}")
+    found = [int(word) for word in asked]
+    return tuple(dict.fromkeys(found) if distinct else found)
 
 
 def pairs(values: Sequence[str] | None, what: str) -> dict[str, str]:
@@ -90,7 +130,7 @@ def pairs(values: Sequence[str] | None, what: str) -> dict[str, str]:
     for value in values or ():
         name, separator, rest = value.partition("=")
         if not separator or not name or not rest:
-            raise SpecError(f"{what}: {value!r} is not NAME=VALUE")
+            raise SpecError(f"{what}: {value!r} is not NAME=VALUE; write the name, `=` and the value without blanks")
         found[name] = rest
     return found
 

@@ -1,4 +1,4 @@
-"""`cxrbench pretrain run|plot`: encoders trained here, which `cxrbench run --model OUT/card.toml` then measures."""
+"""`cxrbench pretrain run|plot|phantom`: encoders trained here, which `cxrbench run --model` then measures."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,9 @@ def run(
     workers: Annotated[int, typer.Option("--workers", min=0, help="Decoding processes; 0: one a core.")] = 0,
     cache: Cache = None,
 ) -> None:
-    """Train an encoder: every image is decoded once into the cache, then OUT/card.toml is a model like any other.
+    """Train an encoder.
+
+    Every image is decoded once into the cache; then OUT/card.toml is a model like any other. `cxrbench run` takes it.
 
     Several processes: `torchrun --nproc-per-node N "$(command -v cxrbench)" pretrain run ...`, or on SLURM
     `srun --ntasks-per-node N cxrbench pretrain run ...`; data.batch_size is that of one process.
@@ -101,6 +103,33 @@ def plot(
     from cxrbench.pretrain.plot import plot as draw
 
     typer.echo(draw(folder, out))
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option("--out", help="Folder in which the data sets' own folders are made.")],
+    images_per_class: Annotated[
+        int | None, typer.Option("--images-per-class", min=1, help="Default: some 1,800 images in all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed: other patients.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Drawing processes.")] = 1,
+) -> None:
+    """Draw CheXpert, MIMIC-CXR-JPG and PadChest.
+
+    Procedural radiographs with labels and reports, in the true layouts, of other patients than the evaluation sets that
+    `cxrbench data phantom` draws (their folders have the same names: take another --out). OUT/text is an untrained text
+    encoder that knows the words of the reports.
+    """
+    from cxrbench.data.phantom.corpora import write_corpus
+    from cxrbench.demo.encoders import words_read
+    from cxrbench.demo.words import write_text_encoder
+
+    roots = {}
+    for name, source in _SOURCES.items():
+        summary = write_corpus(source, out, images_per_class=images_per_class, seed=seed, workers=workers)
+        roots[name] = summary.root
+        typer.echo(f"{name}: {summary.images} made images in {summary.root}")
+    typer.echo(f"text encoder: {write_text_encoder(words_read(roots['mimic']), out / 'text')}")
 
 
 _SOURCES: Mapping[str, "SourceName"] = {"chexpert": "CHEXPERT", "mimic": "MIMIC", "padchest": "PADCHEST"}

@@ -19,9 +19,10 @@ def report(
     ] = 10_000,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
-    """Write one HTML file that opens without a network: leaderboards, the paper's tables, curves, classes, sources.
+    """Write everything measured into one HTML file.
 
-    Everything is computed from the records and predictions below --out; no model runs. Equal records give equal bytes.
+    Leaderboards, the paper's tables, curves, classes, sources; it opens without a network. Everything is computed
+    from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
     from cxrbench import cpu
     from cxrbench.audit.read import read_findings

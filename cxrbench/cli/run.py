@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli import completion
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -26,10 +27,22 @@ if TYPE_CHECKING:
 
 def run(
     model: Annotated[
-        list[str], typer.Option("--model", "-m", help="Models: names, globs, all, or card files; repeatable.")
+        list[str],
+        typer.Option(
+            "--model",
+            "-m",
+            help="Models: names, globs, all, or card files; repeatable.",
+            autocompletion=completion.models,
+        ),
     ],
     task: Annotated[
-        list[str], typer.Option("--task", "-t", help="Tasks: names, globs, all, or task files; repeatable.")
+        list[str],
+        typer.Option(
+            "--task",
+            "-t",
+            help="Tasks: names, globs, all, or task files; repeatable.",
+            autocompletion=completion.tasks,
+        ),
     ],
     protocol: Annotated[
         list[str] | None, typer.Option("--protocol", "-p", help="zero-shot, linear-probe; default both.")
@@ -72,7 +85,11 @@ def run(
         bool, typer.Option("--dry-run", help="Say what would be computed, what is cached, what is missing.")
     ] = False,
 ) -> None:
-    """Measure models on tasks: decode and encode every image once, then score every cell from the store."""
+    """Measure models on tasks.
+
+    Every image is decoded and encoded once, then every cell is scored from the store. The same command goes on after a
+    kill; several jobs may share --out and --cache.
+    """
     from cxrbench import catalog, cpu
 
     cpu.prepare()
@@ -113,6 +130,8 @@ def _run(request: "Request") -> None:
         typer.echo(f"left out: {path}: {reason}", err=True)
     for problem in report.problems:
         typer.echo(f"cxrbench: {problem}", err=True)
+    for name in report.failed:
+        typer.echo(f"failed: {name}", err=True)
     typer.echo(
         f"{len(report.records)} cells ({report.cached} recorded before, {len(report.skipped)} not applicable, "
         f"{len(report.problems)} problems); {report.decoded} images decoded, {report.encoded} encoded, "

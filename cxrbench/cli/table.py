@@ -2,18 +2,31 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cxrbench.cli.frequency import frequency
-from cxrbench.cli.options import Cache, Choices, DataRoot, Out, VariantName, data_places, pairs, results
+from cxrbench.cli.options import (
+    Cache,
+    Choices,
+    DataRoot,
+    Out,
+    VariantName,
+    chosen_variant,
+    data_places,
+    recorded_variant,
+    results,
+)
+
+if TYPE_CHECKING:
+    from cxrbench.record import Record
 
 Form = Annotated[
     Literal["terminal", "markdown", "latex", "csv", "json"], typer.Option("--format", "-f", help="Output format.")
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Print a table of the paper, or zero-shot beside finding frequencies.")
+app = typer.Typer(no_args_is_help=True, help="Print Tables 1 to 4, measured beside printed.")
 app.command("frequency")(frequency)
 
 
@@ -25,14 +38,29 @@ def sizes(
     data_root: DataRoot = None,
     cache: Cache = None,
 ) -> None:
-    """Print Table 1: sizes of the data sets as the variant splits them, beside the printed ones."""
+    """Print Table 1, sizes of the data sets.
+
+    As the variant splits what is on this disk, beside the printed ones.
+    """
     from cxrbench import catalog
     from cxrbench.bench.request import default_cache
     from cxrbench.report.table1 import sizes as told
 
-    made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
+    made = chosen_variant(variant, choice)
     roots = data_places(data_root, list(catalog.task_files()))
     typer.echo(told(made, roots, cache or default_cache(), form), nl=False)
+
+
+def _tell_others(found: "list[Record]", own: "list[Record]", variant: str, out: Path, *, synthetic: bool) -> None:
+    """Say on stderr why a table will show nothing measured, and which option shows what there is."""
+    from cxrbench.settings import choosing
+
+    if any(record.synthetic == synthetic for record in own):
+        return
+    kind = "made" if synthetic else "measured"
+    there = sorted({choosing(record.variant) + " --synthetic" * record.synthetic for record in found})
+    instead = f"; there are records for {', '.join(there)}" if there else "; `cxrbench run` writes records"
+    typer.echo(f"note: no {kind} record of {variant} in {out / 'records'}{instead}", err=True)
 
 
 def _paper(number: int, about: str) -> Callable[..., None]:
@@ -51,13 +79,14 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         ] = True,
         out: Out = Path("results"),
     ) -> None:
-        from cxrbench import catalog
         from cxrbench.published import published_table
         from cxrbench.report.render import render
         from cxrbench.report.view import table_view
 
-        made = catalog.load_variant(variant).with_choices(pairs(choice, "--set"))
-        records = [record for record in results(out) if record.variant_digest == made.digest]
+        found = results(out)
+        made = recorded_variant(variant, choice, found)
+        records = [record for record in found if record.variant_digest == made.digest]
+        _tell_others(found, records, made.name, out, synthetic=synthetic)
         printed = published_table(number)
         view = table_view(printed, records, made.name, synthetic=synthetic)
         if intervals and records:
@@ -67,7 +96,8 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         typer.echo(render(view, form), nl=False)
 
     table.__doc__ = (
-        f"Print Table {number}, {about}: cells measured here, their intervals, and the difference from the paper.\n\n"
+        f"Print Table {number}, {about}.\n\n"
+        "Cells measured here, their intervals, and the difference from the paper.\n\n"
         "† marks models pre-trained on the collection that the task's images are from."
     )
     return table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cxrbench.cli import completion
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
 from cxrbench.errors import CxrBenchError, DataError
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look after the published weights on this disk.", no_args_is_help=True)
 
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, globs, all, or card files.")]
+Models = Annotated[
+    list[str],
+    typer.Argument(metavar="MODEL...", help="Names, globs, all, or card files.", autocompletion=completion.models),
+]
 TextFolder = Annotated[
     Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files, instead of the hub.")
 ]
@@ -63,10 +67,10 @@ def fetch(
     text: Annotated[bool, typer.Option("--text/--no-text", help="Also tokenizer and text weights.")] = True,
     cache: Cache = None,
 ) -> None:
-    """Get weights, tokenizer and text weights from where they are published, and verify; a cut download goes on.
+    """Get weights and text encoders from where they are published.
 
-    Without --weights into the user's cache, where every verb finds them. What only a person can download is named, with
-    the page to open and the place to put it.
+    They are verified, and a cut download goes on. Without --weights into the user's cache, where every verb finds
+    them. What only a person can download is named, with the page to open and the place to put it.
     """
     from cxrbench.progress import transfer_for
     from cxrbench.weights.fetch import fetch as fetched
@@ -96,7 +100,10 @@ def verify(
     accept: Annotated[bool, typer.Option("--accept", help="Take a replaced file as the one to expect.")] = False,
     cache: Cache = None,
 ) -> None:
-    """Hash the weights, hold them against the digest first seen, and every tensor against the card; asks no network."""
+    """Hold weights against their first digest and the card.
+
+    Hashes the file, and holds every tensor against the card. Asks no network.
+    """
     from cxrbench.weights.verify import missing_text
     from cxrbench.weights.verify import verify as verified
 
@@ -116,9 +123,10 @@ def verify(
 
 @app.command()
 def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> None:
-    """Verify the published file, and write its tensors once as NAME.safetensors beside it; then no pickle is read.
+    """Write the tensors as safetensors, so that no pickle is read.
 
-    Records and stored embeddings keep the digest of the published file, which may be removed afterwards.
+    Verifies the published file, and writes NAME.safetensors beside it. Records and stored embeddings keep the
+    digest of the published file, which may be removed afterwards.
     """
     from cxrbench.weights.convert import convert as converted
     from cxrbench.weights.verify import verify as verified
@@ -135,7 +143,11 @@ def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> 
 
 @app.command()
 def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = None, cache: Cache = None) -> None:
-    """Say what is published where, under which terms, and what of it is here; asks no network."""
+    """Say what is published where, on which terms, and is here.
+
+    Asks no network.
+    """
+    from cxrbench.cli.describe import text_encoder_place
     from cxrbench.weights.fetch import locate
     from cxrbench.weights.verify import directions, missing
 
@@ -146,14 +158,13 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
         if facts.made is not None:
             typer.echo(f"  weights: none; its tensors are made: {facts.made}")
         else:
-            typer.echo(f"  weights: {' or '.join(facts.files)}: {facts.where}\n  {directions(card, _cache(cache))}")
+            typer.echo(f"  weights: {' or '.join(facts.files)}: {facts.where}")
             if lost.weights is None:
                 _on_disk(locate(card, given, _cache(cache)), _cache(cache))
             else:
-                typer.echo("  missing: the weights")
+                typer.echo(f"  missing: the weights. {directions(card, _cache(cache))}")
         if card.text_encoder is not None:
-            at = card.text_encoder.revision or "its main branch"
-            typer.echo(f"  text encoder: {card.text_encoder.hub} at {at}")
+            typer.echo(f"  text encoder: {text_encoder_place(card)}")
         if lost.text is not None:
             typer.echo(f"  missing: {lost.text}")
 

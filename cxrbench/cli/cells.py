@@ -1,0 +1,126 @@
+"""The verbs about measured cells: the options that choose cells are written once, and so is what they lead to."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxrbench.cli.options import (
+    Choices,
+    GroupName,
+    Models,
+    Out,
+    PromptSetName,
+    ProtocolName,
+    SheetFormat,
+    Shots,
+    Synthetic,
+    Tasks,
+    VariantName,
+    recorded_variant,
+    results,
+    words,
+)
+
+if TYPE_CHECKING:
+    from cxrbench.record import Protocol
+    from cxrbench.report.sheets import Sheet
+    from cxrbench.verdict.measured import Measured
+
+Verb = Callable[..., None]
+
+_Group = Annotated[str, typer.Option("--group", help="Label group.")]
+_CHOOSE: dict[str, tuple[Any, Any]] = {
+    "model": (Models, None),
+    "task": (Tasks, None),
+    "protocol": (ProtocolName, None),
+    "shots": (Shots, None),
+    "group": (_Group, "all"),
+    "prompts": (PromptSetName, None),
+}
+_ALWAYS: dict[str, tuple[Any, Any]] = {
+    "variant": (VariantName, "paper-code"),
+    "choice": (Choices, None),
+    "synthetic": (Synthetic, False),
+    "form": (SheetFormat, "terminal"),
+    "out": (Out, Path("results")),
+}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What was asked about which cells; `protocol` is fixed by a verb that is about one."""
+
+    asked: Mapping[str, Any]
+    protocol: "Protocol | None"
+
+    @property
+    def out(self) -> Path:
+        """The results folder."""
+        return Path(self.asked["out"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether records of made images or weights are meant."""
+        return bool(self.asked["synthetic"])
+
+    @cached_property
+    def measured(self) -> "Measured":
+        """The newest sound records of the cells; raises SpecError and DataError where there are none."""
+        from cxrbench.verdict.measured import measured
+        from cxrbench.verdict.selection import Asked
+
+        asked, records = self.asked, results(self.out)
+        made = recorded_variant(asked["variant"], asked["choice"], records)
+        models, tasks = words(asked["model"]) or ("all",), words(asked["task"]) or ("all",)
+        protocol = asked.get("protocol") or self.protocol
+        how = (protocol, asked.get("shots"), asked.get("prompts"), self.synthetic)
+        return measured(records, Asked(models, made, tasks, asked["group"], *how))
+
+    def show(self, data: object, sheets: "Callable[[], list[Sheet]]", notes: Iterable[str] = ()) -> None:
+        """Print the data as JSON or the sheets in the format asked for; notes go to stderr."""
+        from cxrbench.report.sheets import render
+
+        for note in (*self.measured.notes, *notes):
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(render(data, sheets, self.asked["form"]), nl=False)
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _parameters(offered: Mapping[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(name, _KEYWORD, default=value, annotation=kind) for name, (kind, value) in offered.items()
+    ]
+
+
+def about_cells(
+    *narrowed: str, protocol: "Protocol | None" = None, group: str | None = "all"
+) -> Callable[[Verb], Verb]:
+    """A verb whose first argument `cells` stands for the options that choose cells; `group` is that option's default.
+
+    `narrowed` are the choices that it offers: model, task, protocol, shots, group, prompts.
+    """
+
+    def command_of(verb: Verb) -> Verb:
+        own = list(inspect.signature(verb).parameters.values())[1:]
+        offered = {name: _CHOOSE[name] for name in narrowed}
+        if group is None:
+            offered["group"] = (GroupName, None)
+
+        def command(**values: Any) -> None:
+            asked = {name: values.pop(name) for name in (*offered, *_ALWAYS)}
+            verb(Cells(asked, protocol), **values)
+
+        told = [*_parameters(offered), *(one.replace(kind=_KEYWORD) for one in own), *_parameters(_ALWAYS)]
+        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+        command.__annotations__ = {one.name: one.annotation for one in told}
+        command.__signature__ = inspect.Signature(told)  # type: ignore[attr-defined]
+        return command
+
+    return command_of
