@@ -1,7 +1,8 @@
 """A small training run as a program: `python made_training.py OUT CORPUS_ROWS [section.key=value ...]`.
 
 It resumes what lies in OUT. With KILL=n in the environment it dies by SIGKILL while the n-th batch is read, which the
-thread that makes batches does, so the step, log or checkpoint under way is cut anywhere.
+thread that makes batches does, so the step, log or checkpoint under way is cut anywhere. With STOP=n the last process
+sends itself SIGTERM then.
 """
 
 import os
@@ -23,10 +24,10 @@ from cxrbench.progress import Quiet
 
 
 class DeadlyPixels:
-    """Rows, and the end of the process after some number of readings (0: never)."""
+    """Rows, and a signal to the process at some number of readings (0: never)."""
 
-    def __init__(self, rows: NDArray[np.uint8], last: int) -> None:
-        self._rows, self._left = rows, last
+    def __init__(self, rows: NDArray[np.uint8], last: int, sent: signal.Signals = signal.SIGKILL) -> None:
+        self._rows, self._left, self._sent = rows, last, sent
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -34,14 +35,14 @@ class DeadlyPixels:
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._sent)
         return self._rows[rows]
 
 
-def made_loop(out: Path, config: Config, rows: int, last: int = 0) -> Loop:
+def made_loop(out: Path, config: Config, rows: int, last: int = 0, sent: signal.Signals = signal.SIGKILL) -> Loop:
     """A loop over the made corpus, ready to run."""
     corpus = made_corpus(rows)
-    pixels: Pixels = DeadlyPixels(made_pixels(corpus, config.image.size), last)
+    pixels: Pixels = DeadlyPixels(made_pixels(corpus, config.image.size), last, sent)
     material = Material(corpus, pixels, located(config))
     return Loop(config, material, out, Processes(config), Quiet(), Log(out))
 
@@ -49,7 +50,11 @@ def made_loop(out: Path, config: Config, rows: int, last: int = 0) -> Loop:
 if __name__ == "__main__":
     out, rows, *words = sys.argv[1:]
     choices = small_choices(Path(out) / "text") | dict(word.split("=", 1) for word in words)
-    loop = made_loop(Path(out), configured(None, choices), int(rows), int(os.environ.get("KILL", "0")))
+    told = {name: int(os.environ.get(name, "0")) for name in ("KILL", "STOP")}
+    is_last = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
+    stop = told["STOP"] if is_last else 0
+    deadly = (stop, signal.SIGTERM) if stop else (told["KILL"], signal.SIGKILL)
+    loop = made_loop(Path(out), configured(None, choices), int(rows), *deadly)
     loop.resume()
     loop.run()
     loop.log.close()

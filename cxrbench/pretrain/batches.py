@@ -1,12 +1,12 @@
-"""Batches as a process sees them: its own pixels, and labels and texts of the whole batch; made ahead by a thread.
+"""Batches as a process sees them: its own pixels and texts, and labels of the whole batch; made ahead by a thread.
 
-Texts are drawn and cut into tokens for the whole batch on every process: they decide how long the padding is, and
-padding enters the released text vectors.
+A process draws and cuts into tokens its own texts only. How long the padding of the whole batch is, which enters the
+released text vectors, the processes tell each other at the step (see `Engine`).
 """
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -42,9 +42,10 @@ class Pixels(Protocol):
 class Batch:
     """One step: n images over all processes, m of them here.
 
-    `pixels` (m, 1, s, s) uint8; `chances` (m, WIDTH) of augmentation, or None; `labels`, `text_labels`, `mask` (n, C)
-    uint8; `tokens` of the texts that are read here; `counts` images and `text_counts` texts of each process;
-    `texts` (k,) the rows of the gathered texts that count, and `pairs` (k,) the images that they belong to.
+    `pixels` (m, 1, s, s) uint8; `chances` (m, WIDTH) of augmentation, or None; `labels`, `mask` (n, C) uint8;
+    `text_labels` (m, C) of the own texts; `tokens` of those that are read, `longest` the positions of all own ones,
+    read or not; `counts` images and `text_counts` texts of each process; `texts` (k,) the rows of the gathered texts
+    that count, and `pairs` (k,) the images that they belong to.
     """
 
     pixels: Tensor
@@ -55,8 +56,13 @@ class Batch:
     texts: Tensor
     pairs: Tensor
     tokens: Tokens | None
+    longest: int
     counts: tuple[int, ...]
     text_counts: tuple[int, ...]
+
+    def widened(self, longest: int) -> "Batch":
+        """The batch with its texts padded to the longest of all processes."""
+        return self if self.tokens is None else replace(self, tokens=self.tokens.widened(longest))
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; copies from pinned memory do not wait."""
@@ -76,7 +82,7 @@ class Batch:
             mask=change(self.mask),
             texts=change(self.texts),
             pairs=change(self.pairs),
-            tokens=None if self.tokens is None else Tokens(change(self.tokens.ids), change(self.tokens.mask)),
+            tokens=self.tokens and replace(self.tokens, ids=change(self.tokens.ids), mask=change(self.tokens.mask)),
         )
 
 
@@ -95,6 +101,7 @@ class Feed:
         self._corpus, self._pixels, self._config, self._place = corpus, pixels, config, place
         self._masks = sampling.masks(corpus)
         self._labels = corpus.labels.astype(np.uint8) * self._masks
+        self._from_report = np.array([bool(told) for told in corpus.sentences])
         self._tokenizer = None if files is None else _tokenizer(files)
         self._words = Wording(corpus.classes, config.text, _keeps_capitals(self._tokenizer))
 
@@ -117,11 +124,12 @@ class Feed:
         counts = sampling.shares(len(rows), self._place.ranks)
         start = sum(counts[: self._place.rank])
         own = rows[start : start + counts[self._place.rank]]
-        told = self._told(rows, epoch)
-        text_labels = np.zeros((len(rows), len(self._corpus.classes)), np.uint8)
+        told = self._told(own, epoch)
+        text_labels = np.zeros((len(own), len(self._corpus.classes)), np.uint8)
         for row, one in zip(text_labels, told, strict=True):
             row[list(one.categories)] = 1
-        readers = reading(self._config.objective, [one.from_report for one in told], counts)
+        readers = reading(self._config.objective, self._from_report[rows].tolist(), counts)
+        tokens = self._tokens(told, [i - start for i in readers.of[self._place.rank]])
         return Batch(
             pixels=torch.from_numpy(self._pixels[own])[:, None],
             chances=None if chances is None else torch.from_numpy(chances[own]),
@@ -130,7 +138,8 @@ class Feed:
             mask=torch.from_numpy(self._masks[rows]),
             texts=torch.tensor(readers.texts, dtype=torch.int64),
             pairs=torch.tensor(readers.pairs, dtype=torch.int64),
-            tokens=self._tokens(told, readers.of[self._place.rank]),
+            tokens=tokens,
+            longest=0 if tokens is None else tokens.ids.shape[1],
             counts=counts,
             text_counts=tuple(map(len, readers.of)),
         )
@@ -147,8 +156,9 @@ class Feed:
             for row in rows.tolist()
         ]
 
-    def _tokens(self, told: Sequence[Described], own: Sequence[int]) -> Tokens | None:
-        if self._tokenizer is None or not own:
+    def _tokens(self, told: Sequence[Described], read: Sequence[int]) -> Tokens | None:
+        """Those of the texts that are read, padded to the longest of all."""
+        if self._tokenizer is None or not read:
             return None
         batch = self._tokenizer(
             [one.text for one in told],
@@ -157,7 +167,8 @@ class Feed:
             max_length=self._config.text.max_tokens,
             return_tensors="pt",
         )
-        return Tokens(batch["input_ids"][list(own)], batch["attention_mask"][list(own)])
+        filler, left = self._tokenizer.pad_token_id, self._tokenizer.padding_side == "left"
+        return Tokens(batch["input_ids"][list(read)], batch["attention_mask"][list(read)], filler, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +207,7 @@ def _keeps_capitals(tokenizer: Any) -> bool:
     return tokenizer is not None and tokenizer("Lung").input_ids != tokenizer("lung").input_ids
 
 
-def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch], device: torch.device) -> Generator[Batch]:
     """The same batches, made by a thread while the network works; its errors are raised here."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(AHEAD)
     over = threading.Event()

@@ -16,7 +16,9 @@ Objective = Literal["clip", "unicl", "unimodal", "dlilp"]
 Precision = Literal["auto", "32-true", "64-true", "16-mixed", "bf16-mixed"]
 Share = Field(ge=0, le=1)
 
-_FREE = {"engine", "saving", "tracking"}  # none of it decides a value, but precision does
+# None of it decides a value, but precision and what is in the named files do; a run's `Identity` holds how precision
+# `auto` came out and digests of the files.
+_FREE: Any = {"engine": True, "saving": True, "tracking": True, "image": {"weights"}, "text": {"folder"}}
 
 
 class Image(Facts):
@@ -162,8 +164,8 @@ class Config(Facts):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of what decides values: all but engine (precision aside), saving and tracking."""
-        return digest.of_json({**self.model_dump(mode="json", exclude=_FREE), "precision": self.engine.precision})
+        """Hex SHA-256 of what decides values: all but engine, saving, tracking, and where files lie."""
+        return digest.of_json(self.model_dump(mode="json", exclude=_FREE))
 
     @property
     def going_on(self) -> str:
@@ -174,7 +176,7 @@ class Config(Facts):
         told = self.model_dump(mode="json", exclude=_FREE)
         kept = {key: value for key, value in told["schedule"].items() if key not in ("epochs", "patience")}
         data = {key: value for key, value in told["data"].items() if key != "batch_size"}
-        return digest.of_json({**told, "schedule": kept, "data": data, "precision": self.engine.precision})
+        return digest.of_json({**told, "schedule": kept, "data": data})
 
     @property
     def canvas(self) -> Canvas:

@@ -56,8 +56,12 @@ class Processes:
             precision=None if self._mixed else self.precision,  # type: ignore[arg-type]
             plugins=[plugin for plugin in (self._mixed, environment) if plugin is not None],
         )
+        self._talk: dist.ProcessGroup | None = None
         if world.ranks > 1:
             self.fabric.launch()
+            made = dist.new_group(backend="gloo")  # in main memory, so that no device has to be waited for
+            assert isinstance(made, dist.ProcessGroup)
+            self._talk = made
         self.place = Place(self.fabric.global_rank, self.fabric.world_size)
 
     @property
@@ -87,6 +91,14 @@ class Processes:
         found: Kept | None = self.fabric.broadcast(value) if self.place.ranks > 1 else value
         assert found is not None
         return found
+
+    def most(self, mine: int) -> int:
+        """The largest of the numbers that the processes hold, on all."""
+        if self._talk is None:
+            return mine
+        found = torch.tensor(mine)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self._talk)
+        return int(found)
 
     @property
     def scaler(self) -> Any:
@@ -151,16 +163,12 @@ class Engine:
 
     def step(self, batch: Batch, rate: float, step: int) -> Stepped:
         """One update; raises nothing for a loss that is no number, which the caller sees later."""
-        fabric, rank = self.processes.fabric, self.processes.place.rank
-        seeded(self.config.seed, step, rank)
+        fabric = self.processes.fabric
+        seeded(self.config.seed, step, self.processes.place.rank)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        batch = batch.to(self.device)
-        images = pixels(batch, self.config)  # in full precision: a grid of 16-bit floats is off by a tenth of a pixel
-        with fabric.autocast():
-            found = forward(self.network, images, batch, rank)
-        value = loss(self.network, found, batch, self.config)
+        value = self._loss(batch)
         scales = {name: p.detach().exp() for name, p in self.network.named_parameters() if name.startswith("logit_")}
         fabric.backward(value)
         average_gradients(self.network.parameters(), self.processes.place.ranks)
@@ -177,17 +185,20 @@ class Engine:
         self._stepper.step()
         return scaler is not None and scaler.get_scale() < before
 
+    def _loss(self, batch: Batch) -> Tensor:
+        if any(batch.text_counts):
+            batch = batch.widened(self.processes.most(batch.longest))
+        here = batch.to(self.device)
+        images = pixels(here, self.config)  # in full precision: a grid of 16-bit floats is off by a tenth of a pixel
+        with self.processes.fabric.autocast():
+            vectors = forward(self.network, images, here, self.processes.place.rank, self.config.objective)
+        return loss(self.network, vectors, here, self.config)
+
     @torch.no_grad()
     def losses(self, batches: Iterator[Batch]) -> list[float]:
         """The loss of each batch, in evaluation mode."""
-        found = []
         with self._evaluating():
-            for batch in batches:
-                here = batch.to(self.device)
-                images = pixels(here, self.config)
-                with self.processes.fabric.autocast():
-                    vectors = forward(self.network, images, here, self.processes.place.rank)
-                found.append(loss(self.network, vectors, here, self.config))
+            found = [self._loss(batch) for batch in batches]
         return [float(value) for value in found]
 
     @contextmanager

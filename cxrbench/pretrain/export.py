@@ -17,10 +17,10 @@ from cxrbench.adapters.text import FILES, TextFiles
 from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
 from cxrbench.durable import write_atomically
 from cxrbench.errors import RunError
-from cxrbench.pretrain.config import Config
+from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
-from cxrbench.pretrain.state import Position, write_tensors
+from cxrbench.pretrain.state import Identity, Position, write_tensors
 from cxrbench.schema import read_toml
 
 WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
@@ -30,6 +30,7 @@ WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
     "pretraining_vocabulary.toml",
     "text",
 )
+TITLES: Mapping[Objective, str] = {"clip": "CLIP", "unicl": "UniCL", "unimodal": "Unimodal", "dlilp": "DLILP"}
 LETTERS: Mapping[str, str] = {"CHEXPERT": "C", "MIMIC": "M", "PADCHEST": "P"}
 _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by itself
 
@@ -39,6 +40,7 @@ class Trained:
     """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors."""
 
     config: Config
+    identity: Identity
     corpus: Corpus
     files: TextFiles | None
     position: Position
@@ -110,7 +112,7 @@ def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
         options["trunk"] = config.image.trunk
     return ModelCard(
         name=name,
-        title=f"{objective} ({'+'.join(letters)}), pre-trained here",
+        title=f"{TITLES[objective]} ({'+'.join(letters)}), pre-trained here",
         adapter="cxrbench.adapters.dlilp:DLILP",
         pretraining=letters,
         licence="follows from the data sets that it was trained on",
@@ -138,12 +140,13 @@ def _text_encoder(config: Config) -> TextEncoder:
 
 def _notes(trained: Trained) -> tuple[str, ...]:
     config, position = trained.config, trained.position
-    start = "ImageNet weights" if config.image.weights else "an untrained trunk"
+    sha256 = trained.identity.weights
+    start = f"ImageNet weights (SHA-256 {sha256})" if sha256 else "an untrained trunk"
     text = "" if trained.files is None else f" and a text encoder that was {_INITIAL[config.text.initial]}"
     kept = position.best_epoch + 1 if config.saving.export == "best" else position.epoch
     return (
         f"Corpus {trained.corpus.digest}, {len(trained.corpus.ids)} images; configuration {config.digest}, seed "
-        f"{config.seed}.",
+        f"{config.seed}, precision {trained.identity.precision}.",
         f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
         f"loss {position.best:.6g}.",
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,17 @@ from cxrbench.ledger import Stamp, stamp
 from cxrbench.recipe import Canvas
 
 REVISION = 1  # counts up when the same file and recipe come to give other bytes
+_DECODERS = ("pillow", "pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm")
 _JPEG = b"\xff\xd8"
 _EIGHT_BITS = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB"})
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one file came to: `array` (S, S) uint8 and the SHA-256 of its bytes, or a `reason` why there is none."""
+    """What one file came to: `array` (S, S) uint8, or a `reason` why there is none.
+
+    `content` is the SHA-256 of its bytes; "" where there were none to be had, or memory was short: that may pass.
+    """
 
     at: Stamp | None
     content: str = ""
@@ -49,12 +54,27 @@ def _deep(recipe: Canvas) -> Canvas:
 
 def read(path: Path, recipe: Canvas) -> Read:
     """The file's pixels, or the reason why it has none; the stamp is taken before the bytes are."""
-    at = stamp(path)
+    at, content = stamp(path), ""
     try:
         data = read_bytes(path)
-        return Read(at, digest.of_bytes(data), stored(data, path.name, recipe))
+        content = digest.of_bytes(data)
+        return Read(at, content, stored(data, path.name, recipe))
     except ImageError as error:
-        return Read(at, reason=str(error))
+        lasting = not isinstance(error.__cause__, MemoryError)
+        return Read(at, content if lasting else "", reason=str(error))
+
+
+@cache
+def decoders() -> str:
+    """The libraries that read images, with their versions: what one cannot read, another may."""
+    return ", ".join(f"{name} {found}" for name in _DECODERS if (found := _version(name)))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def stored(data: bytes, name: str, recipe: Canvas) -> NDArray[np.uint8]:

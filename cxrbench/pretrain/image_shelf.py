@@ -1,4 +1,5 @@
-"""Decoded images on disk: one growing file of raw bytes and a journal that alone says what is in it.
+"""Decoded images on disk: one growing file of raw bytes and a journal that alone says what is in it. Beside it, files
+that no decoder could read, by content, so that they are not read again at every start.
 
 A batch is written and synced first, its journal entry (rows, contents, checksum) after it, so that a kill at any moment
 leaves either a whole batch or none. Only the holder of the lock writes; readers need none, since nothing that the
@@ -12,7 +13,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cxrbench.durable import sync_folder, write_atomically
-from cxrbench.errors import RunError
+from cxrbench.errors import IntegrityError, RunError
 
 Bytes = NDArray[np.uint8]
 SIZE = "size.json"  # there before the first image is
@@ -46,6 +47,11 @@ class Shelf:
     def journal(self) -> Path:
         """Entries of a head, the contents' SHA-256, and a CRC-32 of both."""
         return self.folder / "journal.bin"
+
+    @property
+    def refusals(self) -> Path:
+        """Which decoders refused which contents, and why."""
+        return self.folder / "refused.json"
 
     @property
     def image_bytes(self) -> int:
@@ -75,6 +81,19 @@ class Shelf:
             contents = [data[i : i + _CONTENT] for i in range(at + _HEAD.size, end, _CONTENT)]
             yield _Entry(start, contents, checksum, end + 4)
             at = end + 4
+
+    def refused(self, decoders: str) -> dict[str, str]:
+        """Content (hex SHA-256) to the reason why these `decoders`, by name and version, make no image of it.
+
+        Raises IntegrityError if the file is damaged.
+        """
+        if not self.refusals.exists():
+            return {}
+        try:
+            told = json.loads(self.refusals.read_bytes())
+            return dict(told["reasons"]) if told["decoders"] == decoders else {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{self.refusals}: is damaged ({error}). Remove it.") from error
 
     def mapped(self, rows: int) -> "Mapped":
         """The first `rows` images, memory-mapped and read-only."""
@@ -195,6 +214,12 @@ class Filler:
                 file.flush()
                 os.fdatasync(file.fileno())
         self._rows += len(contents)
+
+    def refuse(self, decoders: str, reasons: Mapping[str, str]) -> None:
+        """Remember contents that these decoders cannot read, durably; what others could not is forgotten."""
+        told = {"decoders": decoders, "reasons": {**self._shelf.refused(decoders), **reasons}}
+        with _telling(self._shelf.folder):
+            write_atomically(self._shelf.refusals, json.dumps(told, indent=1).encode())
 
     def close(self) -> None:
         """Close both files."""

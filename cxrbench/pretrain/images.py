@@ -4,7 +4,7 @@ A row is named by recipe and by the content of the file, so runs, corpora and co
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.index import IntArray
 from cxrbench.ledger import Ledger
-from cxrbench.pretrain.image_files import Read, read, recipe_key
+from cxrbench.pretrain.image_files import Read, decoders, read, recipe_key
 from cxrbench.pretrain.image_shelf import Filler, Mapped, Shelf, pixel_stores
 from cxrbench.progress import Progress, Quiet
 from cxrbench.recipe import Canvas
@@ -54,7 +54,7 @@ class Stored:
     pixels: "StoredPixels"
     readable: NDArray[np.bool_]  # (n,)
     unreadable: dict[int, str]
-    decoded: int  # files that had to be decoded now
+    decoded: int  # files that had to be decoded now, and could be
 
 
 class StoredPixels:
@@ -86,11 +86,11 @@ def stored(wanted: Wanted, progress: Progress | None = None) -> Stored:
     contents = _contents(wanted)[1]
     unreadable: dict[int, str] = {}
     decoded = 0
-    if _absent(contents, shelf.rows()):
+    if _absent(contents, {**shelf.rows(), **shelf.refused(decoders())}):
         with shelf.writing(wanted.waiting_s) as filler:
             ledger, contents = _contents(wanted)  # again: another process may have filled the store meanwhile
             rows = shelf.rows()
-            missing = _absent(contents, rows)
+            missing = _absent(contents, {**rows, **shelf.refused(decoders())})
             unreadable = _fill(wanted, missing, contents, _Sink(filler, ledger, set(rows)), progress or Quiet())
             decoded = len(missing) - len(unreadable)
     return _opened(shelf, contents, unreadable, decoded)
@@ -104,7 +104,9 @@ def _contents(wanted: Wanted) -> tuple[Ledger, list[str | None]]:
 
 
 def _opened(shelf: Shelf, contents: Sequence[str | None], unreadable: dict[int, str], decoded: int) -> Stored:
-    rows = shelf.rows()
+    rows, refused = shelf.rows(), shelf.refused(decoders())
+    before = {n: refused[content] for n, content in enumerate(contents) if content in refused}
+    unreadable = dict(sorted((before | unreadable).items()))
     places = np.array([-1 if content is None else rows.get(content, -1) for content in contents], dtype=np.int64)
     if len(places) and places.max() < 0:
         raise DataError(f"none of {len(places)} images can be read; the first: {next(iter(unreadable.values()), '')}")
@@ -112,8 +114,8 @@ def _opened(shelf: Shelf, contents: Sequence[str | None], unreadable: dict[int, 
     return Stored(StoredPixels(shelf.mapped(held), places), places >= 0, unreadable, decoded)
 
 
-def _absent(contents: Sequence[str | None], rows: dict[str, int]) -> list[int]:
-    return [number for number, content in enumerate(contents) if content is None or content not in rows]
+def _absent(contents: Sequence[str | None], known: Collection[str]) -> list[int]:
+    return [number for number, content in enumerate(contents) if content is None or content not in known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +127,13 @@ class _Sink:
     held: set[str]
 
     def take(self, batch: Sequence[tuple[Path, Read]]) -> None:
-        """Keep a batch: new pixels first, then who has them."""
+        """Keep a batch: new pixels and refusals first, then who has them."""
         fresh = {r.content: r.array for _, r in batch if r.array is not None and r.content not in self.held}
         if fresh:
             self.filler.append(list(fresh), np.stack(list(fresh.values())))
             self.held.update(fresh)
+        if refused := {r.content: r.reason for _, r in batch if r.array is None and r.content}:
+            self.filler.refuse(decoders(), refused)
         self.ledger.add([(path, r.at, r.content) for path, r in batch if r.at is not None and r.content])
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cxrbench import digest
@@ -24,7 +24,7 @@ from cxrbench.pretrain.loop import Loop, Material
 from cxrbench.pretrain.network import Network, located
 from cxrbench.progress import Progress, Quiet
 
-CONFIG, CORPUS, FREQUENCIES = "config.toml", "corpus.json", "frequencies.json"
+CONFIG, IDENTITY, CORPUS, FREQUENCIES = "config.toml", "identity.json", "corpus.json", "frequencies.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,10 @@ class Job:
 def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelCard:
     """Build the corpus, decode its images once, train, and write checkpoint and card into `job.out`.
 
-    Beside them: config.toml, corpus.json (how the corpus came about, the audit of overlap, unreadable images),
-    frequencies.json, metrics.jsonl and .csv. Raises SpecError where the folder holds another run, or a run that is not
-    to be resumed, and where patients of evaluation sets are left in the corpus; and what the steps raise.
+    Beside them: config.toml, identity.json (what a run that goes on must have in common with it), corpus.json (how the
+    corpus came about, the audit of overlap, unreadable images), frequencies.json, metrics.jsonl and .csv. Raises
+    SpecError where the folder holds another run, or a run that is not to be resumed, and where patients of evaluation
+    sets are left in the corpus; StoppedError after SIGTERM; and what the steps raise.
     """
     if not speaks(os.environ):
         progress, say = Quiet(), _nothing
@@ -58,17 +59,18 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     images = stored(Wanted(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
     # The processes meet only now: filling the cache may take longer than they wait for each other.
     processes = Processes(job.config)
-    processes.agree("corpus or configuration", _decided(job.config, built, images))
+    processes.agree("corpus or configuration", _decided(job.config, files, built, images))
     _tell(job, built, images, say)
     material = Material(corpus, images.pixels, files, images.readable)
     loop = Loop(job.config, material, job.out, processes, progress, Log(job.out, _trackers(job, processes)))
     if job.resume and loop.resume():
         say(f"going on from step {loop.position.step} (epoch {loop.position.epoch + 1})")
     if processes.first:  # not before: what the folder says of another run stays if that run is not to go on
-        _write_facts(job, built, images)
+        _write_facts(job, built, images, loop.identity)
     _say_parts(loop, say)
     position = loop.run()
-    trained = Trained(job.config, corpus, files, position, loop.engine.network.vision_model.width, built.synthetic)
+    width = loop.engine.network.vision_model.width
+    trained = Trained(job.config, loop.identity, corpus, files, position, width, built.synthetic)
     card = None
     if processes.first:
         loop.log.close()
@@ -87,8 +89,9 @@ def _startable(config: Config) -> TextFiles | None:
     return files
 
 
-def _decided(config: Config, built: Built, images: Stored) -> str:
-    return digest.of_json([config.going_on, built.corpus.digest, digest.of_bytes(images.readable.tobytes())])
+def _decided(config: Config, files: TextFiles | None, built: Built, images: Stored) -> str:
+    text, readable = "" if files is None else files.digest, digest.of_bytes(images.readable.tobytes())
+    return digest.of_json([config.going_on, text, built.corpus.digest, readable])
 
 
 def _trackers(job: Job, processes: Processes) -> list[Tracker]:
@@ -126,9 +129,10 @@ def _say_parts(loop: Loop, say: Callable[[str], None]) -> None:
     say(f"{loop.config.objective}: {train} images to train on, {held} held out; {where}")
 
 
-def _write_facts(job: Job, built: Built, images: Stored) -> None:
+def _write_facts(job: Job, built: Built, images: Stored, identity: state.Identity) -> None:
     ids = built.corpus.ids
     told = built.to_json() | {"unreadable": {ids[row]: reason for row, reason in images.unreadable.items()}}
     write_atomically(job.out / CONFIG, saved(job.config).encode())
-    write_atomically(job.out / CORPUS, (json.dumps(told, indent=1) + "\n").encode())
+    for name, value in ((IDENTITY, asdict(identity)), (CORPUS, told)):
+        write_atomically(job.out / name, (json.dumps(value, indent=1) + "\n").encode())
     frequencies.write(frequencies.frequencies(built.corpus), job.out / FREQUENCIES)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from cxrbench import digest
 from cxrbench.adapters.text import TextFiles
-from cxrbench.errors import RunError, SpecError
+from cxrbench.errors import RunError, SpecError, StoppedError
 from cxrbench.pretrain import sampling, state
 from cxrbench.pretrain.batches import Feed, Pixels, ahead
 from cxrbench.pretrain.config import Config
@@ -18,6 +19,7 @@ from cxrbench.pretrain.engine import Engine, Processes, Stepped
 from cxrbench.pretrain.log import Log, Row, number
 from cxrbench.pretrain.schedule import Schedule
 from cxrbench.pretrain.state import Identity, Position, State
+from cxrbench.pretrain.stop import Wish
 from cxrbench.progress import Progress
 
 _MOST_SKIPPED = 50  # steps in a row that the gradient scaler may leave out before the run counts as lost
@@ -65,8 +67,16 @@ class Loop:
         steps = len(sampling.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
         told = config.schedule
         self._schedule = Schedule(config.optimiser.learning_rate, steps, told.warmup_epochs, told.cosine_epochs)
-        self.position = Position(best=told.first_best)
-        self._identity = Identity(config.going_on, corpus.digest, config.data.batch_size * self.processes.place.ranks)
+        self.position, self._wish = Position(best=told.first_best), Wish(self.processes)
+        weights, files = config.image.weights, self.material.files
+        self.identity = Identity(
+            config.going_on,
+            corpus.digest,
+            config.data.batch_size * self.processes.place.ranks,
+            self.processes.precision,
+            "" if weights is None else digest.of_file(weights),
+            "" if files is None else files.digest,
+        )
 
     def resume(self) -> bool:
         """Go to the last checkpoint; False if there is none. Raises SpecError if it is of another run."""
@@ -74,8 +84,8 @@ class Loop:
         self.processes.agree("checkpoint", "" if found is None else str(found.position))
         if found is None:
             return False
-        if found.identity != self._identity:
-            raise SpecError(f"{self.folder}: holds a run of {_difference(found.identity, self._identity)}")
+        if found.identity != self.identity:
+            raise SpecError(f"{self.folder}: holds a run of {state.difference(found.identity, self.identity)}")
         self.position = found.position
         told = self.config.schedule
         self.position.finished = self.position.epoch >= told.epochs or self.position.waited >= told.patience
@@ -86,21 +96,36 @@ class Loop:
         return True
 
     def run(self) -> Position:
-        """Train to the end; raises RunError for a loss that is no number, or a checkpoint that cannot be written."""
+        """Train to the end; raises RunError for a loss that is no number, or a checkpoint that cannot be written.
+
+        Asked to stop by SIGTERM, which one process is enough to hear, all finish the step under way, write a checkpoint
+        and raise StoppedError.
+        """
         self.processes.agree("network to start from", self._weights())
         left = self.config.schedule.epochs * len(self.parts.train) - self._seen()
         self.progress.start(max(left, 0), f"{self.config.objective} pre-training")
         try:
-            if self.position.step == 0 and not self.position.finished:
-                if self.processes.first:
-                    self.log.rewind(0, 0)
-                self._save()
-            while not self.position.finished:
-                self._train()
-                self._validate()
+            with self._wish.heard():
+                self._epochs()
         finally:
             self.progress.stop()
         return self.position
+
+    def _epochs(self) -> None:
+        if self.position.step == 0 and not self.position.finished:
+            if self.processes.first:
+                self.log.rewind(0, 0)
+            self._save()
+        while not self.position.finished:
+            self._train()
+            losses = self._held_out_losses()
+            if self._wish.granted:
+                self._save()
+                raise StoppedError(
+                    f"stopped by SIGTERM after step {self.position.step} (epoch {self.position.epoch + 1}): the "
+                    f"checkpoint in {self.folder} is of that step; go on by the same command with --resume"
+                )
+            self._conclude(losses)
 
     def _weights(self) -> str:
         if self.processes.place.ranks == 1:
@@ -108,7 +133,7 @@ class Loop:
         return digest.of_json([digest.of_bytes(t.numpy().tobytes()) for t in exported(self.engine).values()])
 
     def _seen(self) -> int:
-        done = self.position.batch * self._identity.batch
+        done = self.position.batch * self.identity.batch
         return self.position.epoch * len(self.parts.train) + min(done, len(self.parts.train))
 
     def _train(self) -> None:
@@ -116,7 +141,8 @@ class Loop:
         if position.batch == 0 and self.config.engine.scaler_per_epoch:
             self.processes.new_scaler()
         began = time.monotonic()
-        for batch in ahead(self._feed.training(self.parts.train, position.epoch, position.batch), self.engine.device):
+        batches = self._feed.training(self.parts.train, position.epoch, position.batch)
+        for batch in self._wish.until(ahead(batches, self.engine.device)):
             rate = self._schedule.rate(position.scheduled)
             done = self.engine.step(batch, rate, position.step)
             position.step, position.batch = position.step + 1, position.batch + 1
@@ -157,10 +183,14 @@ class Loop:
             "begin again"
         )
 
-    def _validate(self) -> None:
+    def _held_out_losses(self) -> list[float]:
+        """Of every validation batch; fewer if the run is asked to stop, and then of no use."""
+        batches = self._feed.validation(self.parts.validation, self.position.epoch)
+        return self.engine.losses(self._wish.until(ahead(batches, self.engine.device)))
+
+    def _conclude(self, losses: Sequence[float]) -> None:
+        """End an epoch: its validation loss, what is kept of it, and whether there is another."""
         position, config = self.position, self.config
-        batches = ahead(self._feed.validation(self.parts.validation, position.epoch), self.engine.device)
-        losses = self.engine.losses(batches)
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise RunError(
@@ -190,7 +220,7 @@ class Loop:
         if self.processes.first:
             told = {} if scaler is None else scaler.state_dict()
             parts = engine.network.state_dict(), engine.optimiser.state_dict(), told
-            state.write_state(self.folder, State(self.position, self._identity, *parts))
+            state.write_state(self.folder, State(self.position, self.identity, *parts))
         self.processes.barrier()
 
 
@@ -213,14 +243,3 @@ def _row(one: Pending) -> Row:
         norm=number(float(done.norm)),
         skipped=done.skipped,
     )
-
-
-def _difference(found: Identity, wanted: Identity) -> str:
-    if found.corpus != wanted.corpus:
-        return "another corpus; give the same sources, roots and options, or another --out"
-    if found.batch != wanted.batch:
-        return (
-            f"{found.batch} images a step, not {wanted.batch}; keep data.batch_size times the number of processes, "
-            "or take another --out"
-        )
-    return "another configuration (config.toml there); give the same settings, or another --out"

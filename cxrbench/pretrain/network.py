@@ -1,11 +1,11 @@
 """The network that is trained; its tensors bear the names of the official checkpoints, so its state is the export."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES
 from cxrbench.adapters.own_text import text_config
@@ -23,10 +23,18 @@ WITH_LABELS: tuple[Objective, ...] = ("unimodal", "dlilp")
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """`ids` and `mask` (t, L) int64 of t texts, padded to the longest text of the whole batch."""
+    """`ids` and `mask` (t, L) int64 of t texts; `filler` is the id of padding, which stands to the right or `left`."""
 
     ids: Tensor
     mask: Tensor
+    filler: int = 0
+    left: bool = False
+
+    def widened(self, length: int) -> "Tokens":
+        """The same texts, padded to `length` positions."""
+        more = length - self.ids.shape[1]
+        sides = (more, 0) if self.left else (0, more)
+        return replace(self, ids=pad(self.ids, sides, value=self.filler), mask=pad(self.mask, sides))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The four objectives of Silva-Rodríguez et al. (IPMI 2025), as functions of unit vectors, scales and labels.
 
 Notation: u image vectors, v text vectors, p class prototypes, all at unit length; s a scale, exp of a learned log
-scale; y labels, m masks (0 or 1). Every function returns a float scalar; gradients flow to all its tensors.
+scale; y labels, m masks (0 or 1). Every function returns a float scalar; gradients flow to all its tensors. Vectors of
+16 bits are widened to 32 before the first product: a loss has more digits than they hold.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
+_FEWEST_REPORTS = 2  # one pair has nothing to be told from
 _NO_DIVISION_BY_ZERO = 1e-3  # added to the size of a sample's mask, as released
 
 
@@ -56,7 +58,7 @@ def clip_loss(pairs: Pairs) -> Tensor:
 
     L = -1/(2n) Σ_i [ log softmax_j(s u_i·v_j)_i + log softmax_j(s v_i·u_j)_i ]
     """
-    logits = pairs.scale * pairs.image @ pairs.text.T
+    logits = _logits(pairs.scale, pairs.image, pairs.text)
     own = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
 
@@ -76,7 +78,7 @@ def unicl_loss(pairs: Pairs, targets: Targets) -> Tensor:
 
     L = -1/(2n) Σ_i Σ_j [ q_ij log softmax_j(s u_i·v_j) + q'_ij log softmax_j(s v_i·u_j) ]
     """
-    logits = pairs.scale * pairs.image @ pairs.text.T
+    logits = _logits(pairs.scale, pairs.image, pairs.text)
     forward, back = (target.to(logits.dtype) for target in (targets.image_to_text, targets.text_to_image))
     return (cross_entropy(logits, forward) + cross_entropy(logits.T, back)) / 2
 
@@ -86,7 +88,7 @@ def unimodal_loss(batch: Labelled) -> Tensor:
 
     L = -1/n Σ_i Σ_c m_ic [ y_ic log σ(s u_i·p_c) + (1 - y_ic) log(1 - σ(s u_i·p_c)) ] / (Σ_c m_ic + 1e-3)
     """
-    logits = batch.scale * batch.image @ normalize(batch.prototypes, dim=1).T
+    logits = _logits(batch.scale, batch.image, normalize(_wide(batch.prototypes), dim=1))
     mask = batch.mask.to(logits.dtype)
     terms = binary_cross_entropy_with_logits(logits, batch.labels.to(logits.dtype), reduction="none") * mask
     return (terms.sum(dim=1) / (mask.sum(dim=1) + _NO_DIVISION_BY_ZERO)).mean()
@@ -95,7 +97,19 @@ def unimodal_loss(batch: Labelled) -> Tensor:
 def dlilp_loss(batch: Labelled, reports: Pairs | None, weight: float) -> Tensor:
     """Label loss on one projection, contrastive loss on another over the samples that have a report sentence.
 
-    L = L_unimodal(w, p; s₂) + λ L_CLIP(u, v; s₁); `reports` is None, and the second term 0, below two such samples.
+    L = L_unimodal(w, p; s₂) + λ L_CLIP(u, v; s₁); there is no second term, nor a gradient of it, below two such samples
+    (None stands for none).
     """
     loss = unimodal_loss(batch)
-    return loss if reports is None or weight == 0 else loss + weight * clip_loss(reports)
+    if reports is None or len(reports.image) < _FEWEST_REPORTS or weight == 0:
+        return loss
+    return loss + weight * clip_loss(reports)
+
+
+def _logits(factor: Tensor, image: Tensor, other: Tensor) -> Tensor:
+    """Scaled cosines (n, m)."""
+    return _wide(factor) * _wide(image) @ _wide(other).T
+
+
+def _wide(vectors: Tensor) -> Tensor:
+    return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors

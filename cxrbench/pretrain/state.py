@@ -37,11 +37,37 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a run must have in common with its checkpoint; batch is that of all processes together."""
+    """What a run must have in common with its checkpoint.
+
+    `config`: see `Config.going_on`; `batch` is that of all processes together; `precision` in Fabric's words, never
+    `auto`; `weights`, `text`: SHA-256 of the file that the trunk starts from, digest of the text encoder's files; ""
+    where there are none.
+    """
 
     config: str
     corpus: str
     batch: int
+    precision: str
+    weights: str
+    text: str
+
+
+def difference(found: Identity, wanted: Identity) -> str:
+    """What two runs do not have in common, and how to mend it; of several things the first."""
+    if found.corpus != wanted.corpus:
+        return "another corpus; give the same sources, roots and options, or another --out"
+    if found.batch != wanted.batch:
+        return (
+            f"{found.batch} images a step, not {wanted.batch}; keep data.batch_size times the number of processes, "
+            "or take another --out"
+        )
+    if found.precision != wanted.precision:
+        return f"precision {found.precision}, not {wanted.precision}; set engine.precision, or take another --out"
+    if found.weights != wanted.weights:
+        return "another file image.weights; give the one that it started from, or another --out"
+    if found.text != wanted.text:
+        return "other files of the text encoder; give those that it started from, or another --out"
+    return "another configuration (config.toml there); give the same settings, or another --out"
 
 
 @dataclass(frozen=True, slots=True)

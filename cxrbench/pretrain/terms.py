@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cxrbench.pretrain.augment import augmented, unit
 from cxrbench.pretrain.batches import Batch
-from cxrbench.pretrain.config import Config
+from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.gather import gathered
 from cxrbench.pretrain.network import Network
 from cxrbench.pretrain.objectives import (
@@ -23,11 +23,15 @@ from cxrbench.pretrain.objectives import (
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Vectors of the whole batch: (n, d) images, (n, d) their second head, (k, d) texts that count."""
+    """Vectors of the whole batch: (n, d) images, (n, d) their second head, (k, d) texts that count.
+
+    `said` (n, C): categories of the texts, where the objective asks for them.
+    """
 
     joint: Tensor
     label: Tensor | None
     text: Tensor | None
+    said: Tensor | None = None
 
 
 def pixels(batch: Batch, config: Config) -> Tensor:
@@ -39,12 +43,13 @@ def pixels(batch: Batch, config: Config) -> Tensor:
     return colour.contiguous(memory_format=torch.channels_last) if config.engine.channels_last else colour.contiguous()
 
 
-def forward(network: Network, images: Tensor, batch: Batch, rank: int) -> Whole:
+def forward(network: Network, images: Tensor, batch: Batch, rank: int, objective: Objective) -> Whole:
     """Own images (as `pixels` makes them) and texts through the network, then everybody's."""
     own = network(images.to(network.dtype), batch.tokens)
     text = None if own.text is None else gathered(own.text, batch.text_counts, rank)[batch.texts]
     label = None if own.label is None else gathered(own.label, batch.counts, rank)
-    return Whole(gathered(own.joint, batch.counts, rank), label, text)
+    said = gathered(batch.text_labels, batch.counts, rank) if objective == "unicl" else None
+    return Whole(gathered(own.joint, batch.counts, rank), label, text, said)
 
 
 def loss(network: Network, found: Whole, batch: Batch, config: Config) -> Tensor:
@@ -53,7 +58,8 @@ def loss(network: Network, found: Whole, batch: Batch, config: Config) -> Tensor
         case "clip":
             return clip_loss(_pairs(network, found, batch))
         case "unicl":
-            targets = unicl_targets(batch.labels, batch.text_labels)
+            assert found.said is not None
+            targets = unicl_targets(batch.labels, found.said)
             return unicl_loss(_pairs(network, found, batch), targets)
         case "unimodal":
             return unimodal_loss(_labelled(network, found.joint, "joint", batch))

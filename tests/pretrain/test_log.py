@@ -110,11 +110,12 @@ def test_tensorboard_files_are_written(tmp_path: Path) -> None:
     assert [p.name.split(".")[0] for p in (tmp_path / "tensorboard").iterdir()] == ["events"]
 
 
-@pytest.mark.parametrize(("name", "begins"), [("a.svg", b"<?xml"), ("b.png", b"\x89PNG"), ("c.pdf", b"%PDF")])
-def test_curves_are_drawn(name: str, begins: bytes, tmp_path: Path) -> None:
+def test_curves_are_drawn(tmp_path: Path) -> None:
     Log(tmp_path / "run").write([*rows(4), held(0), held(1)])
-    assert plot(tmp_path / "run", tmp_path / name).read_bytes().startswith(begins)
-    assert b"validation" in plot(tmp_path / "run").read_bytes()
+    drawn = plot(tmp_path / "run").read_bytes()
+    assert drawn.startswith(b"<?xml") and b"validation" in drawn
+    for name, begins in (("b.png", b"\x89PNG"), ("c.pdf", b"%PDF")):
+        assert plot(tmp_path / "run", tmp_path / name).read_bytes().startswith(begins)
 
 
 def test_curves_of_nothing_and_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Training goes on from any step as if never stopped, and stops with help where it must."""
 
+import json
 import os
 import resource
 import signal
@@ -13,7 +14,10 @@ import torch
 from made_lessons import made_corpus, small_choices
 from made_training import made_loop
 
-from cxrbench.errors import IntegrityError, RunError, SpecError
+from cxrbench import digest
+from cxrbench.adapters.named_trunk import named_trunk
+from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
+from cxrbench.pretrain.batches import Batch
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.log import Row, read_rows
 from cxrbench.pretrain.loop import Loop
@@ -38,13 +42,13 @@ def same_weights(one: Path, other: Path) -> bool:
 
 @pytest.mark.parametrize("objective", ["clip", "unicl", "unimodal", "dlilp"])
 def test_every_objective_learns(objective: str, tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", objective=objective, schedule__epochs="3", saving__every_steps="50")
+    run = loop(tmp_path / "run", objective=objective, saving__every_steps="50")
     position = run.run()
     rows = curve(tmp_path / "run")
     assert position.finished
-    assert [row.step for row in rows if row.kind == "step"] == list(range(1, 22))
+    assert [row.step for row in rows if row.kind == "step"] == list(range(1, 15))
     validations = [row.loss for row in rows if row.kind == "validation"]
-    assert len(validations) == 3
+    assert len(validations) == 2
     assert min(v for v in validations if v is not None) == position.best
     losses = [row.loss for row in rows if row.kind == "step" and row.loss is not None]
     assert np.mean(losses[-7:]) < np.mean(losses[:7])
@@ -61,6 +65,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs of seven steps that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     loop(folder).run()
+    return folder
+
+
+TWO_VALIDATION_BATCHES = {"data__validation": "0.15", "data__batch_size": "8", "saving__every_steps": "50"}
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with half the images, and two batches of them held out."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    loop(folder, 60, **TWO_VALIDATION_BATCHES).run()
     return folder
 
 
@@ -94,9 +109,10 @@ def test_a_run_that_was_cut_ends_as_if_it_had_not_been(
     assert same_weights(tmp_path / "cut/best.pth", whole / "best.pth")
 
 
-def program(out: Path, *words: str, kill: int = 0) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL": str(kill)}
-    command = [sys.executable, "made_training.py", str(out), str(ROWS), *words]
+def program(out: Path, *words: str, kill: int = 0, stop: int = 0, ranks: int = 1) -> int:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL": str(kill), "STOP": str(stop)}
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)) if ranks > 1 else ()
+    command = [sys.executable, *launcher, "made_training.py", str(out), str(ROWS), *words]
     return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, timeout=300).returncode
 
 
@@ -110,13 +126,54 @@ def test_kill_9_at_any_time_costs_nothing_but_time(tmp_path: Path) -> None:
     assert same_weights(tmp_path / "cut/last.pth", tmp_path / "whole/last.pth")
 
 
-def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
-    loop(tmp_path / "run", schedule__epochs="1").run()
-    before = (tmp_path / "run/metrics.jsonl").read_bytes()
-    again = loop(tmp_path / "run", schedule__epochs="1")
+@pytest.mark.parametrize(
+    ("heard_in", "stands_at"),
+    [(4, (4, 0, 4)), (7, (7, 0, 7)), (8, (7, 0, 7)), (9, (7, 1, 0))],  # the second and the last validation batch
+)
+def test_sigterm_stops_a_run_at_the_end_of_its_step_and_costs_nothing(
+    heard_in: int, stands_at: tuple[int, int, int], whole_of_two: Path, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cut = loop(tmp_path / "cut", 60, **TWO_VALIDATION_BATCHES)
+    of_batch, count = cut.engine._loss, 0
+
+    def heard(batch: Batch) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == heard_in:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return of_batch(batch)
+
+    cut.engine._loss = heard  # type: ignore[method-assign]
+    with pytest.raises(StoppedError, match=rf"stopped by SIGTERM after step {stands_at[0]} .*--resume"):
+        cut.run()
+    assert signal.getsignal(signal.SIGTERM) is before
+    found = read_state(tmp_path / "cut")
+    assert found is not None
+    assert (found.position.step, found.position.epoch, found.position.batch) == stands_at
+    again = loop(tmp_path / "cut", 60, **TWO_VALIDATION_BATCHES)
+    assert again.resume()
+    again.run()
+    assert curve(tmp_path / "cut") == curve(whole_of_two)
+    assert same_weights(tmp_path / "cut/last.pth", whole_of_two / "last.pth")
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_processes_stops_both_after_one_step(tmp_path: Path) -> None:
+    assert program(tmp_path / "cut", ranks=2, stop=4) != 0
+    found = read_state(tmp_path / "cut")
+    assert found is not None
+    assert 1 <= found.position.step <= 4  # batches are read ahead of their steps
+    assert program(tmp_path / "cut", ranks=2) == 0
+    assert [row.step for row in curve(tmp_path / "cut") if row.kind == "step"] == list(range(1, 15))
+
+
+def test_a_finished_run_stays_as_it_is(whole: Path) -> None:
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
+    again = loop(whole)
     assert again.resume()
     assert again.run().finished
-    assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
 
 
 def test_a_run_may_go_on_for_longer(whole: Path, tmp_path: Path) -> None:
@@ -129,7 +186,7 @@ def test_a_run_may_go_on_for_longer(whole: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_that_of_the_lowest_validation_loss(tmp_path: Path) -> None:
-    run, told = loop(tmp_path / "run", objective="unimodal"), iter([[1.0, 2.0], [1.5, 1.7]])
+    run, told = loop(tmp_path / "run", 40, objective="unimodal"), iter([[1.0, 2.0], [1.5, 1.7]])
     run.engine.losses = lambda batches: next(told)  # type: ignore[method-assign]
     position = run.run()
     assert (position.best, position.best_epoch, position.waited) == (1.5, 0, 1)
@@ -137,7 +194,8 @@ def test_the_best_epoch_is_that_of_the_lowest_validation_loss(tmp_path: Path) ->
 
 
 def test_patience_ends_a_run(tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", schedule__epochs="9", schedule__patience="2", schedule__first_best="-1.0")
+    impatient = {"schedule__epochs": "9", "schedule__patience": "2", "schedule__first_best": "-1.0"}
+    run = loop(tmp_path / "run", 40, objective="unimodal", **impatient)
     assert run.run().epoch == 2
     assert not (tmp_path / "run/best.pth").exists()
 
@@ -147,17 +205,47 @@ def test_patience_ends_a_run(tmp_path: Path) -> None:
     [
         ({"optimiser__learning_rate": "3e-3"}, ROWS, "another configuration"),
         ({"data__batch_size": "8"}, ROWS, "16 images a step, not 8"),
+        ({"engine__precision": "64-true"}, ROWS, "precision 32-true, not 64-true"),
         ({}, ROWS + 2, "another corpus"),
     ],
 )
-def test_another_run_is_not_continued(more: dict[str, str], rows: int, says: str, tmp_path: Path) -> None:
-    loop(tmp_path / "run", schedule__epochs="1").run()
+def test_another_run_is_not_continued(more: dict[str, str], rows: int, says: str, whole: Path) -> None:
+    before = {path.name: path.read_bytes() for path in whole.iterdir()}
     with pytest.raises(SpecError, match=says):
-        loop(tmp_path / "run", rows, **{"schedule__epochs": "1", **more}).resume()
+        loop(whole, rows, **more).resume()
+    assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_a_run_goes_on_from_the_same_files_wherever_they_lie(tmp_path: Path) -> None:
+    def weights(name: str) -> Path:
+        torch.save(named_trunk("timm:test_resnet").module.state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    def again(weights: Path) -> Loop:
+        choices = {"objective": "clip", "schedule__epochs": "1", "image__weights": str(weights)}
+        return loop(tmp_path / "run", 24, **choices)
+
+    first, moved = again(weights("one.pth")), tmp_path / "moved.pth"
+    first.run()
+    assert first.identity.weights == digest.of_file(tmp_path / "one.pth")
+    assert (first.config.engine.precision, first.identity.precision) == ("auto", "32-true")
+    assert again((tmp_path / "one.pth").rename(moved)).resume()
+    content = moved.read_bytes()
+    with pytest.raises(SpecError, match=r"another file image\.weights"):
+        again(weights("moved.pth")).resume()
+    moved.write_bytes(content)
+    assert again(moved).resume()
+    with (tmp_path / "text/vocab.txt").open("a") as words:
+        words.write("thorax\n")
+    told = (tmp_path / "text/config.json").read_text()
+    size = len((tmp_path / "text/vocab.txt").read_text().splitlines())
+    (tmp_path / "text/config.json").write_text(json.dumps({**json.loads(told), "vocab_size": size}))
+    with pytest.raises(SpecError, match="other files of the text encoder"):
+        again(moved).resume()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_breaks_no_checkpoint(tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", saving__every_steps="1")
+    run = loop(tmp_path / "run", objective="unimodal", saving__every_steps="1")
     whole_step = run.engine.step
 
     def poisoned(batch: object, rate: float, step: int) -> object:
@@ -176,7 +264,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_breaks_no_checkpoint(tmp_path
 
 
 def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", schedule__epochs="1", saving__every_steps="4")
+    told = {"objective": "unimodal", "schedule__epochs": "1", "saving__every_steps": "4"}
+    run = loop(tmp_path / "run", **told)
     before, (soft, hard) = signal.getsignal(signal.SIGXFSZ), resource.getrlimit(resource.RLIMIT_FSIZE)
     whole_step = run.engine.step
 
@@ -197,7 +286,7 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path: Path) ->
     assert found is not None
     assert found.position.step == 0
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["metrics.jsonl", "state.pt"]
-    again = loop(tmp_path / "run", schedule__epochs="1", saving__every_steps="4")
+    again = loop(tmp_path / "run", **told)
     assert again.resume()
     assert again.run().finished
 
@@ -220,8 +309,15 @@ def test_below_two_report_sentences_nothing_of_the_text_side_moves(tmp_path: Pat
     assert {"logit_scale_head2", "class_prototypes"} <= moved
 
 
+def test_weight_decay_is_on_everything_temperatures_and_prototypes_too(tmp_path: Path) -> None:
+    run = loop(tmp_path / "run", optimiser__weight_decay="0.25")
+    (group,) = run.engine.optimiser.param_groups
+    assert group["weight_decay"] == 0.25
+    assert {id(p) for p in group["params"]} == {id(p) for p in run.engine.network.parameters()}
+
+
 def test_bfloat16_trains_and_keeps_weights_whole(tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", engine__precision="bf16-mixed")
+    run = loop(tmp_path / "run", engine__precision="bf16-mixed", saving__every_steps="50")
     assert run.run().finished
     losses = [row.loss for row in curve(tmp_path / "run") if row.kind == "step" and row.loss is not None]
     assert np.mean(losses[-7:]) < np.mean(losses[:7])
@@ -232,7 +328,8 @@ def test_steps_that_overflow_are_left_out_and_the_scaler_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def halved(name: str) -> Loop:
-        return loop(tmp_path / name, engine__precision="16-mixed", objective="unimodal")
+        told = {"engine__precision": "16-mixed", "objective": "unimodal", "schedule__epochs": "1"}
+        return loop(tmp_path / name, **told)
 
     halved("whole").run()
     rows = [row for row in curve(tmp_path / "whole") if row.kind == "step"]

@@ -133,3 +133,86 @@ def test_the_label_loss_is_the_formula_written_out(rows: int, seed: int) -> None
         / rows
     )
     torch.testing.assert_close(unimodal_loss(batch), wanted, rtol=1e-10, atol=1e-12)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def unicl_written_out(pairs: Pairs, image_labels: np.ndarray, text_labels: np.ndarray) -> float:
+    logits = float(pairs.scale) * pairs.image.numpy() @ pairs.text.numpy().T
+    shared = np.clip(image_labels @ text_labels.T + np.eye(len(logits)), 0, 1)
+    there = (shared / shared.sum(axis=1, keepdims=True) * log_softmax(logits)).sum(axis=1).mean()
+    back = (shared.T / shared.T.sum(axis=1, keepdims=True) * log_softmax(logits.T)).sum(axis=1).mean()
+    return float(-(there + back) / 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 12), seed=st.integers(0, 99), density=st.sampled_from([0.0, 0.2, 1.0]))
+def test_the_unicl_loss_is_the_formula_written_out(rows: int, seed: int, density: float) -> None:
+    """Samples without a label, samples that share all of theirs, and equal texts are among them."""
+    _, pairs = made(rows, seed)
+    rng = np.random.default_rng(seed)
+    image_labels, text_labels = ((rng.random((rows, 5)) < density).astype(np.uint8) for _ in range(2))
+    image_labels[-1], text_labels[-1] = image_labels[0], text_labels[0]
+    pairs.text[-1] = pairs.text[0]
+    image_labels[rows // 2] = text_labels[rows // 3] = 0
+    found = unicl_loss(pairs, unicl_targets(torch.from_numpy(image_labels), torch.from_numpy(text_labels)))
+    wanted = unicl_written_out(pairs, image_labels.astype(float), text_labels.astype(float))
+    assert float(found) == pytest.approx(wanted, rel=1e-6)  # targets are of 32 bits
+    if density == 0:
+        torch.testing.assert_close(found, clip_loss(pairs), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1, 1.0, 7.5])
+@pytest.mark.parametrize("reports", [0, 1, 2, 5])
+def test_the_contrastive_term_needs_two_reports(reports: int, weight: float) -> None:
+    batch, pairs = made(6, 3)
+    image, text = (side[:reports].requires_grad_() for side in (pairs.image, pairs.text))
+    chosen = Pairs(image, text, pairs.scale)
+    found = dlilp_loss(batch, chosen, weight)
+    there = reports >= 2 and weight > 0
+    wanted = unimodal_loss(batch) + (weight * clip_loss(chosen) if there else 0.0)
+    torch.testing.assert_close(found, wanted)
+    assert found.isfinite()
+    assert found.requires_grad == there
+
+
+@pytest.mark.parametrize(("start", "after"), [(-3.0, 0.0), (0.0, 0.0), (2.5, 2.5), (4.6052, 4.6052), (9.0, 4.6052)])
+def test_the_log_scale_is_clamped_in_place_and_keeps_its_gradient(start: float, after: float) -> None:
+    log_scale = torch.tensor(start, requires_grad=True)
+    found = scale(log_scale)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert log_scale.item() == pytest.approx(after)
+    assert log_scale.grad is not None
+    assert log_scale.grad.item() == found.item() == pytest.approx(float(np.exp(after)), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_short_vectors_lose_no_more_than_they_had(kind: torch.dtype) -> None:
+    """The loss of 16-bit vectors is that of the same values in 32 bits, digit for digit."""
+    batch, pairs = made(9, 1)
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor.to(kind)
+
+    def widened(tensor: Tensor) -> Tensor:
+        return cut(tensor).float()
+
+    for losses in (
+        [clip_loss(Pairs(f(pairs.image), f(pairs.text), f(pairs.scale))) for f in (cut, widened)],
+        [
+            unimodal_loss(Labelled(f(batch.image), f(batch.prototypes), f(batch.scale), batch.labels, batch.mask))
+            for f in (cut, widened)
+        ],
+    ):
+        assert losses[0].dtype == torch.float32
+        assert torch.equal(*losses)
+
+
+def test_labels_outside_the_mask_are_never_looked_at() -> None:
+    batch, _ = made(7, 5)
+    strange = torch.where(batch.mask == 0, torch.tensor(-1.0, dtype=torch.float64), batch.labels)
+    other = Labelled(batch.image, batch.prototypes, batch.scale, strange, batch.mask)
+    assert torch.equal(unimodal_loss(other), unimodal_loss(batch))

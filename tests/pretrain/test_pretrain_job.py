@@ -2,25 +2,29 @@
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_lessons import made_text_encoder, small_choices
+from made_lessons import small_choices
 
 from cxrbench.card import read_card
 from cxrbench.data.phantom.corpora import write_corpus
-from cxrbench.data.phantom.write import write
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.corpus.build import Request
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.pretrain.frequencies import read as read_frequencies
 from cxrbench.pretrain.job import Job, pretrain
+from cxrbench.pretrain.state import read_state
 from cxrbench.progress import Quiet
 
+README = Path(__file__).parents[2] / "README.md"
 PROGRAM = "from cxrbench.cli.main import main; main()"
 
 
@@ -31,51 +35,76 @@ def cxrbench(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def shown_commands() -> list[list[str]]:
+    """The words of each command of the README's example of pre-training."""
+    before, found, after = README.read_text(encoding="utf-8").partition("cxrbench pretrain phantom")
+    block = before.rpartition("```\n")[2] + found + after.partition("```")[0]
+    return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+
+
 @pytest.mark.slow
-def test_from_raw_files_to_a_record(tmp_path: Path) -> None:
-    for task, seed in (("chexpert5x200", 3), ("mimic5x200", 3)):
-        write(task, tmp_path / "data", images_per_class=8, seed=seed)
-        write(task, tmp_path / "eval")
-    broken = next((tmp_path / "data").rglob("p10*/**/*.jpg"))
-    broken.write_bytes(broken.read_bytes()[:100])
-    made_text_encoder(tmp_path / "text")
-    words = (
-        *("pretrain", "run", "--corpus", "chexpert,mimic", "--objective", "dlilp", "--out", "runs/x"),
-        *("--data-root", "data", "--evaluation", "phantom", "--workers", "1", "--set", "engine.accelerator=cpu"),
-        *("--set", "image.trunk=resnet18", "--set", "image.size=32", "--set", "schedule.epochs=1"),
-        *("--set", "text.folder=text", "--set", "text.initial=random", "--set", "data.batch_size=16"),
-    )
-    roots = ("--data-root", "chexpert5x200=eval", "--data-root", "mimic5x200=eval")
-    done = cxrbench(tmp_path, *words, *roots)
-    assert done.returncode == 0, done.stderr
-    out = tmp_path / "runs/x"
+def test_the_commands_of_the_readme_go_from_raw_files_to_a_row_of_table_4(tmp_path: Path) -> None:
+    commands = shown_commands()
+    assert [words[:3] for words in commands] == [
+        ["cxrbench", "data", "phantom"],
+        ["cxrbench", "pretrain", "phantom"],
+        ["cxrbench", "pretrain", "run"],
+        ["cxrbench", "run", "--model"],
+        ["cxrbench", "table", "4"],
+    ]
+    said = []
+    for _, *words in commands:
+        if words[:2] == ["pretrain", "run"]:
+            broken = next((tmp_path / "phantom/corpora").rglob("p10*/**/*.jpg"))
+            broken.write_bytes(broken.read_bytes()[:100])
+        done = cxrbench(tmp_path, *words)
+        assert done.returncode == 0, (words, done.stderr)
+        said.append(done.stdout)
+    assert "1 images cannot be read and are left out" in said[2]
+    out = tmp_path / "runs/dlilp_mcp"
     told = json.loads((out / "corpus.json").read_text())
     assert len(told["unreadable"]) == 1
-    assert "1 images cannot be read and are left out" in done.stdout
+    assert min(counts["taken"] for counts in told["counts"].values()) > 100
     findings = {(v["task"], v["source"]): v["finding"] for v in told["overlap"]}
-    assert findings["chexpert5x200", "CHEXPERT"] in ("removed", "none")
+    assert {findings["chexpert5x200", "CHEXPERT"], findings["mimic5x200", "MIMIC"]} == {"none"}
     assert read_frequencies(out / "frequencies.json").corpus == told["digest"]
     card = read_card(out / "card.toml")
-    assert (card.name, card.pretraining, card.synthetic) == ("x", ("C", "M"), True)
-    measure = (
-        "run",
-        "--model",
-        "runs/x/card.toml",
-        "--task",
-        "chexpert5x200",
-        "--variant",
-        "phantom",
-        "--device",
-        "cpu",
-    )
-    measured = cxrbench(tmp_path, *measure, "--data-root", "eval", "--out", "results", "--prompts", "names")
-    assert measured.returncode == 0, measured.stderr
-    assert len(list((tmp_path / "results/records/chexpert5x200/x").glob("*.json"))) >= 2
+    assert (card.name, card.pretraining, card.synthetic) == ("dlilp_mcp", ("C", "M", "P"), True)
+    row = next(line for line in said[4].splitlines() if line.startswith("dlilp_mcp"))
+    cells = [float(cell.strip("†*")) for cell in row.split() if cell[0].isdigit()]
+    assert len(cells) == 8, "seven data sets and their mean"
+    assert cells[-1] == pytest.approx(sum(cells[:7]) / 7, abs=0.02)
+    assert cells[-1] > 35  # chance is 27 on average
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus("CHEXPERT", tmp_path_factory.mktemp("drawn"), images_per_class=3).root
+
+
+@pytest.mark.slow
+def test_sigterm_has_an_exit_code_of_its_own_and_the_same_command_goes_on(drawn: Path, tmp_path: Path) -> None:
+    choices = small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="100", data__batch_size="8")
+    settings = [word for name, value in choices.items() for word in ("--set", f"{name}={value}")]
+    command = ("pretrain", "run", "-c", "chexpert", "--out", "run", "--data-root", f"chexpert={drawn}", *settings)
+    words = (*command, "--allow-overlap", "--set", "schedule.patience=100", "--set", "saving.every_steps=10000")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CXRBENCH_CACHE": str(tmp_path / "cache")}
+    program = [sys.executable, "-c", PROGRAM, *words]
+    running = subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run/metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert running.poll() is None, "it was done before it could be stopped"
+        time.sleep(0.01)
+    running.send_signal(signal.SIGTERM)
+    told = running.communicate(timeout=120)[1]
+    assert (running.returncode, "stopped by SIGTERM after step" in told) == (6, True), told
+    found = read_state(tmp_path / "run")
+    assert found is not None
+    assert 0 < found.position.step < 100 * 3
+    again = cxrbench(tmp_path, *words, "--resume", "--set", f"schedule.epochs={found.position.epoch + 2}")
+    assert again.returncode == 0, again.stderr
+    assert f"going on from step {found.position.step} " in again.stdout
+    assert read_card(tmp_path / "run/card.toml").name == "run"
 
 
 @pytest.fixture
@@ -89,7 +118,10 @@ def job(drawn: Path, tmp_path: Path) -> Job:
 def test_what_a_run_says_of_itself_outlives_a_refused_one(job: Job) -> None:
     card = pretrain(job, Quiet(), str)
     assert (card.name, card.synthetic) == ("run", True)
-    before = {name: (job.out / name).read_bytes() for name in ("config.toml", "corpus.json", "metrics.jsonl")}
+    kept = ("config.toml", "identity.json", "corpus.json", "metrics.jsonl")
+    before = {name: (job.out / name).read_bytes() for name in kept}
+    assert json.loads(before["identity.json"])["precision"] == "32-true"
+    assert "precision 32-true" in card.notes[0]
     with pytest.raises(SpecError, match="--resume"):
         pretrain(job, Quiet(), str)
     faster = job.config.model_copy(update={"seed": 5})

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cxrbench.data.grey import refusing
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
-from cxrbench.pretrain import images
-from cxrbench.pretrain.image_files import recipe_key
+from cxrbench.pretrain import image_files, images
+from cxrbench.pretrain.image_files import Read, recipe_key
 from cxrbench.pretrain.image_files import stored as stored_array
 from cxrbench.pretrain.image_shelf import Shelf
 from cxrbench.pretrain.images import Stored, Wanted, stored
@@ -148,6 +149,70 @@ def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) ->
         with pytest.raises(IntegrityError, match="row 3 has no image"):
             found.pixels[np.array([0, 3])]
         assert_right(found, paths)
+
+
+def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read from now on, by workers that are threads."""
+    whole, names = images.read, list[str]()
+
+    def told(path: Path, recipe: Canvas) -> Read:
+        names.append(path.name)
+        return whole(path, recipe)
+
+    monkeypatch.setattr(images, "read", told)
+    return names
+
+
+def test_files_that_no_decoder_reads_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, names = folder(tmp_path / "i", 4), read_files(monkeypatch)
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[: len(whole) // 2])
+    paths[2].chmod(0)
+    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    first = stored(wanted)
+    lost = set(first.unreadable)  # who may read everything, as root, reads file 2 as well
+    assert names == ["000.png", "001.png", "002.png", "003.png"]
+    names.clear()
+    again = stored(wanted)
+    assert (again.decoded, again.unreadable) == (0, first.unreadable)
+    assert names == [paths[n].name for n in sorted(lost - {1})], "a file that cannot be opened may be opened later"
+    paths[2].chmod(0o600)
+    paths[1].write_bytes(whole)
+    mended = stored(wanted)
+    assert mended.readable.all() and not mended.unreadable
+    assert_right(mended, paths)
+
+
+def test_files_that_other_decoders_refused_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = folder(tmp_path / "i", 3)
+    paths[1].write_bytes(b"no picture")
+    wanted, names = Wanted(paths, RECIPE, tmp_path / "c"), read_files(monkeypatch)
+    monkeypatch.setattr(images, "decoders", lambda: "pillow 1.0")
+    stored(wanted)
+    monkeypatch.undo()
+    names = read_files(monkeypatch)
+    assert list(stored(wanted).unreadable) == [1]
+    assert names == ["001.png"]
+    assert list(stored(wanted).unreadable) == [1]
+    assert names == ["001.png"]
+    shelf(tmp_path / "c").refusals.write_bytes(b"{")
+    with pytest.raises(IntegrityError, match=r"refused\.json: is damaged"):
+        stored(wanted)
+
+
+def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = folder(tmp_path / "i", 2)
+
+    def short(data: bytes, name: str, recipes: object) -> object:
+        with refusing(name):
+            raise MemoryError
+        return None
+
+    with monkeypatch.context() as less:
+        less.setattr(image_files, "pixels", short)
+        with pytest.raises(DataError, match="none of 2 images can be read"):
+            stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 2
 
 
 def test_a_corpus_without_any_image_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ _SHOWN = 3
 class Labelled:
     """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
 
-    `attributes`: see `cxrbench.data.attributes`; they decide nothing.
+    `attributes`: see `cxrbench.data.attributes`; they decide nothing. `doubtful`: images whose patient is a guess.
     """
 
     parts: Mapping[str, Table]
@@ -31,6 +31,7 @@ class Labelled:
     found: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     attributes: Attributes = field(default_factory=dict)
+    doubtful: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

@@ -53,7 +53,8 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
 def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) -> Labelled:
     rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
     ids = images["dicom_id"].tolist()
-    labels = _study_labels(folder, task, images["study_id"].tolist())
+    studies = images["study_id"].tolist()
+    labels = _study_labels(folder, task, studies)
     views = view_positions(folder)
     frontal = np.array([views.get(name) in rule.views for name in ids])
     subjects = images["subject_id"].tolist()
@@ -61,6 +62,8 @@ def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) 
     counts = images["split"].value_counts()
     found = {
         "images": len(ids),
+        "patients": len(set(subjects)),
+        "studies_with_labels": len({s for s, row in zip(studies, labels, strict=True) if not np.isnan(row).any()}),
         **{f"split_{name}": int(counts.get(name, 0)) for name in ("train", "validate", "test")},
     }
     for view in rule.views:

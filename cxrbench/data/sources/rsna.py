@@ -51,4 +51,4 @@ def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> 
     patients = [mapped.patient(name) for name in ids] if mapped else None
     parts = {name: table(ids, index, part, task.classes, patients) for name, part in drawn.parts.items()}
     old = () if rows.path.name.startswith("stage_2") else (f"labels of stage 1 ({rows.path.name}), not of stage 2",)
-    return Labelled(parts, set(rows.ids), rows.found, old)
+    return Labelled(parts, set(rows.ids), rows.found, old, doubtful=mapped.doubtful if mapped else frozenset())

@@ -1,7 +1,7 @@
 """Which NIH ChestX-ray14 picture each RSNA image is: the only way to its patient."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +10,21 @@ from cxrbench.data.presence import is_file
 from cxrbench.errors import DataError
 
 FILE = "pneumonia-challenge-dataset-mappings_2018.json"
-_TABLE = "rsna_to_nih"
+_TABLE, _ERROR = "rsna_to_nih", "mse"
+DOUBTFUL = 10.0  # mean squared error of small grey squares: about 1.2 of one picture, above 30 of unrelated ones
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Image id to NIH file name, and, where the file gives them, to the SOP instance UID of the MD.ai export."""
+    """Image id to NIH file name, and, where the file gives them, to the SOP instance UID of the MD.ai export.
+
+    `doubtful`: images that a table of matched pictures gives with an error above `DOUBTFUL`.
+    """
 
     path: Path
     nih: Mapping[str, str]
     uids: Mapping[str, str] = field(default_factory=dict)
+    doubtful: frozenset[str] = frozenset()
 
     def patient(self, image: str) -> str:
         """The NIH patient (first eight characters); an image that is not mapped is a patient of its own."""
@@ -27,7 +32,8 @@ class Mapped:
 
 
 def mapping(folder: Path) -> Mapped | None:
-    """RSNA's own mapping file, or a table `rsna_to_nih.csv` (patientId, nih_image_index); None if neither is there.
+    """RSNA's own mapping file, or a table `rsna_to_nih.csv` (patientId, nih_image_index; mse too where pictures were
+    matched); None if neither is there.
 
     Raises DataError if the file is not what its name says.
     """
@@ -37,9 +43,18 @@ def mapping(folder: Path) -> Mapped | None:
     table = tables.named(folder, _TABLE)
     if table is None:
         return None
-    rows = tables.read_table(table, ("patientId", "nih_image_index"))
+    matched = _ERROR in tables.header(table)
+    rows = tables.read_table(table, ("patientId", "nih_image_index", *([_ERROR] if matched else ())))
     tables.distinct(table, rows, "patientId")
-    return Mapped(table, dict(zip(rows["patientId"], rows["nih_image_index"], strict=True)))
+    nih = dict(zip(rows["patientId"], rows["nih_image_index"], strict=True))
+    return Mapped(table, nih, doubtful=_doubtful(table, rows["patientId"], rows[_ERROR]) if matched else frozenset())
+
+
+def _doubtful(path: Path, images: Iterable[str], errors: Iterable[str]) -> frozenset[str]:
+    try:
+        return frozenset(image for image, error in zip(images, errors, strict=True) if not float(error) <= DOUBTFUL)
+    except ValueError as fault:
+        raise DataError(f"{path}: column {_ERROR} holds what is no number: {fault}") from fault
 
 
 def _from_json(path: Path) -> Mapped:

@@ -98,7 +98,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     return Labelled(
         {name: table(rows.ids, rows.index, part, task.classes) for name, part in parts.items()},
         set(rows.ids),
-        _totals(rows),
+        _totals(rows, by_mask=spec.rule != "hash-rank"),
         (f"rows of {rows.path.name}",),
     )
 
@@ -166,11 +166,12 @@ def _images(rows: Rows) -> Rows:
     return Rows(rows.path, tuple(index_of), np.array(list(index_of.values()), dtype=np.int64), rows.names)
 
 
-def _totals(rows: Rows) -> dict[str, int]:
+def _totals(rows: Rows, *, by_mask: bool = False) -> dict[str, int]:
     images: NDArray[np.int64] = _images(rows).index
     both = rows.names and len({name.split("_")[1] for name in rows.names.values()}) > 1
     stage = "stage2" if both or rows.path.name.startswith(_STAGE_2) else "stage1"
-    return {f"{stage}_images": len(images), f"{stage}_positive_images": int(images.sum())}
+    totals = {f"{stage}_images": len(images), f"{stage}_positive_images": int(images.sum())}
+    return totals | ({f"{stage}_rows": len(rows.ids)} if by_mask else {})
 
 
 def _file_names(folder: Path) -> dict[str, str]:
