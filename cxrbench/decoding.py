@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from cxrbench import digest
 from cxrbench.data.images import read_bytes
 from cxrbench.data.pixels import pixels
-from cxrbench.errors import ImageError
+from cxrbench.errors import CxrBenchError, ImageError
 from cxrbench.ledger import Stamp, stamp
 from cxrbench.recipe import Recipe
 from cxrbench.store import Embeddings, Key
 
 FloatArray = NDArray[np.float32]
 Taps = Mapping[str, FloatArray]  # of (B, dim)
-Forward = Callable[[FloatArray, Sequence[Key]], Mapping[Key, Taps]]  # (B, C, H, W) to the taps of the keys asked for
+# (B, C, H, W) to the taps of the keys asked for, or to why one cannot have any
+Forward = Callable[[FloatArray, Sequence[Key]], Mapping[Key, Taps | CxrBenchError]]
 Reader = Literal["fast", "reference"]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data.decoder_check import self_test
-from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Wanted, Work, decoded
+from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Taps, Wanted, Work, decoded
 from cxrbench.errors import CxrBenchError
 from cxrbench.ledger import Ledger, Stamp
 from cxrbench.progress import Progress
@@ -28,22 +28,29 @@ class Sweep:
     content: dict[Path, str] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reasons by content
-    broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # models that could not go on, and why
+    broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # what a model could not go on with, and why
     reader: Reader = "fast"
     decoded: int = 0
     encoded: int = 0
 
 
 class _Batch:
-    """Images that wait for one model; flushed at a fixed size, the last one padded to it."""
+    """Images that wait for one model; flushed at a fixed size, the last one padded to it.
 
-    def __init__(self, encoder: Encoder, size: int, writer: Callable[[Key], Writer]) -> None:
-        self._encoder, self._size, self._writer = encoder, size, writer
+    A key that fails joins the `broken` ones and is asked for no more; an error that is raised is the whole model's.
+    """
+
+    def __init__(
+        self, encoder: Encoder, size: int, writer: Callable[[Key], Writer], broken: dict[Key, CxrBenchError]
+    ) -> None:
+        self._encoder, self._size, self._writer, self._broken = encoder, size, writer, broken
         self._waiting: list[tuple[str, Wanted]] = []
         self._forward: Forward | None = None
 
     def add(self, content: str, image: Wanted) -> int:
         """Images encoded by this call: the batch size when it became full, else 0."""
+        if all(key in self._broken for key in image.keys):
+            return 0
         self._waiting.append((content, image))
         return self.flush() if len(self._waiting) == self._size else 0
 
@@ -55,14 +62,22 @@ class _Batch:
         if self._forward is None:
             self._forward = self._encoder.forward()
         images = [image.pixels for _, image in self._waiting]
-        keys = list(dict.fromkeys(key for _, image in self._waiting for key in image.keys))
-        found = self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys)
-        for key in keys:
-            rows = [row for row, (_, image) in enumerate(self._waiting) if key in image.keys]
-            contents, notes = ([self._waiting[row][0] for row in rows], [self._waiting[row][1].notes for row in rows])
-            self._writer(key).append(contents, {tap: values[rows] for tap, values in found[key].items()}, notes)
+        wanted = dict.fromkeys(key for _, image in self._waiting for key in image.keys)
+        keys = [key for key in wanted if key not in self._broken]
+        for key, taps in self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys).items():
+            try:
+                self._store(key, taps)
+            except CxrBenchError as error:
+                self._broken[key] = error
         self._waiting = []
         return count
+
+    def _store(self, key: Key, found: Taps | CxrBenchError) -> None:
+        if isinstance(found, CxrBenchError):
+            raise found
+        rows = [row for row, (_, image) in enumerate(self._waiting) if key in image.keys]
+        contents, notes = ([self._waiting[row][0] for row in rows], [self._waiting[row][1].notes for row in rows])
+        self._writer(key).append(contents, {tap: values[rows] for tap, values in found.items()}, notes)
 
 
 class _Notebook:
@@ -107,7 +122,8 @@ def encode(
     """Bring every wanted embedding into the store; what is there already is neither decoded nor encoded.
 
     `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing;
-    a model that cannot be loaded, or whose vectors are not finite, is reported and ends only itself.
+    a model that cannot be loaded is reported and ends only itself, and what one cannot do, such as score a set of texts
+    or give finite vectors, ends only that.
     Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
     """
     sweep = Sweep()
@@ -118,7 +134,10 @@ def encode(
     sweep.reader = "fast" if self_test().passed else "reference"
     with ExitStack() as stack:
         counts = {key: sum(key in keys for keys in pending.values()) for key in have}
-        batches = [_Batch(encoder, batch_size, _lazy_writers(store, encoder, counts, stack)) for encoder in encoders]
+        batches = [
+            _Batch(encoder, batch_size, _lazy_writers(store, encoder, counts, stack), sweep.broken)
+            for encoder in encoders
+        ]
         notebook = stack.enter_context(_Notebook(ledgers))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
@@ -188,9 +207,9 @@ def _note(item: Decoded, sweep: Sweep, notebook: _Notebook) -> None:
 
 def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
     """One step of one model; an error of ours ends this model's part of the sweep and no other's."""
-    if any(key in sweep.broken for key in encoder.outputs):
+    if all(key in sweep.broken for key in encoder.outputs):
         return
     try:
         sweep.encoded += step()
     except CxrBenchError as error:
-        sweep.broken.update(dict.fromkeys(encoder.outputs, error))
+        sweep.broken.update({key: error for key in encoder.outputs if key not in sweep.broken})

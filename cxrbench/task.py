@@ -21,10 +21,15 @@ class Label(Facts):
 
 
 class Patients(Facts):
-    """What an image can be traced to, and by which rule; `image` means that patients are not known."""
+    """What an image can be traced to, and by which rule; `image` means that patients are not known.
+
+    `collection`: whose own ids patients go by, a `pool` of the task's origins. Tasks of one collection name a patient
+    alike.
+    """
 
     kind: Literal["patient", "image"]
     rule: str
+    collection: str | None = None
 
 
 class Origin(Facts):
@@ -126,6 +131,8 @@ class TaskSpec(Facts):
             raise ValueError("two labels have the same name")
         if "all" not in self.groups:
             raise ValueError("there must be a group 'all'")
+        if self.patients.collection not in (None, *(origin.pool for origin in self.origins)):
+            raise ValueError(f"patients are of {self.patients.collection!r}, which is the pool of no origin")
         if strange := {name for origin in self.origins for name in origin.classes} - set(names):
             raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
         for group, members in self.groups.items():

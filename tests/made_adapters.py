@@ -180,6 +180,33 @@ class NewDigests(Sound):
         return digest.of_json(len(cls.drawn))
 
 
+def _of_names(texts: Sequence[str]) -> bool:
+    """Whether they are those of the prompt set `names`."""
+    return any(text.startswith("a radiology image of") for text in texts)
+
+
+class RefusesTexts(Sound):
+    refused: ClassVar[list[tuple[str, ...]]] = []
+
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        if _of_names(texts):
+            self.refused.append(tuple(texts))
+            raise SpecError("these texts are not to be had")
+        return super().encode_text(texts)
+
+
+class LosesTexts(Sound):
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        found = super().encode_text(texts)
+        return replace(found, joint=found.joint * float("nan")) if _of_names(texts) else found
+
+
+class BlindToTexts(Sound):
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        found = super().encode_text(texts)
+        return replace(found, joint=torch.zeros_like(found.joint)) if _of_names(texts) else found
+
+
 def card(kind: type[Sound], **changes: Any) -> ModelCard:
     """A card of such an adapter; no file, for its tensors are made."""
     fields: dict[str, Any] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cxrbench.audit import contamination, copies, overlap, pools
+from cxrbench.audit import contamination, copies, corpora, overlap, pools
 from cxrbench.audit.finding import Finding
 from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.card import ModelCard
@@ -20,13 +20,15 @@ from cxrbench.task import TaskSpec
 class Material:
     """What is audited: tasks with their splits, models and records. `data[""]` is the general data root.
 
-    `splits` by task; of the first one parts are also held against other data sets. `images`: look at pixels too.
+    `splits` by task; of the first one parts are also held against other data sets. `own`: cards beside which
+    `cxrbench pretrain` left what it trained on; they are among `cards`. `images`: look at pixels too.
     """
 
     tasks: tuple[TaskSpec, ...]
     splits: Mapping[str, tuple[str, ...]]
     variant: Variant
     cards: tuple[ModelCard, ...] = ()
+    own: tuple[ModelCard, ...] = ()
     records: tuple[Record, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
     images: bool = False
@@ -54,6 +56,8 @@ def audit(material: Material) -> list[Finding]:
     found += pools.between(traced)
     found += pools.same_collection(material.tasks, traced)
     found += _across(material.tasks, seen)
+    found += corpora.in_corpora(material.own, material.splits)
+    found += corpora.of_no_card(material.records, material.cards, material.tasks)
     found += unequal_prompts(material.records)
     return sorted(found, key=lambda one: one.kind == "not known")
 
@@ -76,7 +80,7 @@ def _split(
         folder = chosen.locate(root)
         labelled = chosen.tables(folder, task, split)
         partition = load_partition(root, task, split) if material.images else _by_tables(task, split, labelled)
-        yield from overlap.within(task, partition, material.variant.settings)
+        yield from overlap.within(task, partition, material.variant.settings, labelled.doubtful)
     except CxrBenchError as error:
         yield Finding("not known", scope, f"whether its parts overlap: {error}")
         return

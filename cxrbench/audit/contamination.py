@@ -37,6 +37,29 @@ def pretrained_on_source(task: TaskSpec, cards: Sequence[ModelCard]) -> Iterator
             said = {f"{o.pool}: {o.known}, {o.source}" for o in task.origins if o.shares == shares and o.letters}
             sources = "; ".join(sorted(said))
             yield Finding("pre-training", task.name, f"{text}: {', '.join(names)}", len(names), len(cards), sources)
+    yield from _of_institution(task, near)
+
+
+def _of_institution(task: TaskSpec, models: Sequence[str]) -> Iterator[Finding]:
+    """What an institution in common can mean: patients that no id names, and a hospital that stands for a class."""
+    for origin in task.origins if models else ():
+        if origin.shares != "institution" or not origin.letters:
+            continue
+        text = (
+            f"whether patients of the {origin.images} images from {origin.pool} are in the pre-training data of "
+            f"{', '.join(models)}: {task.patients.rule}"
+        )
+        yield Finding("not known", task.name, text, origin.images, source=origin.source)
+        if len(origin.classes) == 1:
+            text = (
+                f"all {origin.images} images from {origin.pool} are of class {origin.classes[0]}: a model that learnt "
+                f"to tell this institution can tell the class by it"
+            )
+            yield Finding("pre-training", task.name, text, origin.images, _images_of(task, origin.classes[0]))
+
+
+def _images_of(task: TaskSpec, label: str) -> int:
+    return sum(origin.images for origin in task.origins if origin.classes == (label,))
 
 
 def by_source_alone(task: TaskSpec, labels: Sequence[str]) -> float | None:

@@ -1,6 +1,6 @@
 """The same image or the same patient on both sides of a split, told by ids."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,6 +20,12 @@ class Rows:
 
     ids: Sequence[str]
     patients: Sequence[str] | None
+
+    def without(self, images: Set[str]) -> "Rows":
+        """The rows of all other images."""
+        kept = [row for row, image in enumerate(self.ids) if image not in images]
+        patients = None if self.patients is None else [self.patients[row] for row in kept]
+        return Rows([self.ids[row] for row in kept], patients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +62,21 @@ def overlap(first: Rows, second: Rows) -> Overlap:
     )
 
 
-def within(task: TaskSpec, partition: Partition, settings: Settings) -> Iterator[Finding]:
-    """The overlaps of a split's parts; of the folds of a task that has no fixed test part."""
+def within(
+    task: TaskSpec, partition: Partition, settings: Settings, doubtful: Set[str] = frozenset()
+) -> Iterator[Finding]:
+    """The overlaps of a split's parts; of the folds of a task that has no fixed test part.
+
+    Patients are counted with the images whose patient is `doubtful`, and told without them too.
+    """
     scope = f"{task.name}, split {partition.split}"
     if task.folds == "resplit":
         yield from _folds(task, partition, settings, scope)
         return
     names = [name for name in _ORDER if name in partition.parts]
     for one, other in combinations(names, 2):
-        yield from _told(scope, f"{one} and {other}", _rows(partition.parts[one]), _rows(partition.parts[other]))
+        sides = [_rows(partition.parts[one]), _rows(partition.parts[other])]
+        yield from _told(scope, f"{one} and {other}", sides[0], sides[1], doubtful)
     if any(part.patients is None for part in partition.parts.values()):
         text = f"whether parts share patients: {task.patients.rule}"
         yield Finding("not known", scope, text)
@@ -74,7 +86,7 @@ def _rows(table: Table) -> Rows:
     return Rows(table.ids, table.patients)
 
 
-def _told(scope: str, sides: str, first: Rows, second: Rows) -> Iterator[Finding]:
+def _told(scope: str, sides: str, first: Rows, second: Rows, doubtful: Set[str] = frozenset()) -> Iterator[Finding]:
     found, last = overlap(first, second), sides.rpartition(" ")[2]
     yield Finding(
         "shared images",
@@ -88,10 +100,19 @@ def _told(scope: str, sides: str, first: Rows, second: Rows) -> Iterator[Finding
             "shared patients",
             scope,
             f"{found.patient_images} of {found.images} images of {last} show a patient who is in "
-            f"{sides.split(' ', maxsplit=1)[0]} ({found.patients} patients)",
+            f"{sides.split(' ', maxsplit=1)[0]} ({found.patients} patients){_surely(first, second, doubtful)}",
             found.patient_images,
             found.images,
         )
+
+
+def _surely(first: Rows, second: Rows, doubtful: Set[str]) -> str:
+    """What is left of an overlap without the images whose patient is doubtful; empty where there are none."""
+    guessed = doubtful & {*first.ids, *second.ids}
+    if not guessed:
+        return ""
+    sure = overlap(first.without(guessed), second.without(guessed))
+    return f"; {sure.patient_images} of {sure.images} without the {len(guessed)} images whose patient is doubtful"
 
 
 def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str) -> Iterator[Finding]:
@@ -101,7 +122,8 @@ def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str)
         patient = dict(zip(table.ids, table.patients, strict=True)) if table.patients is not None else None
         sides = [fold.train[SHOTS][0], fold.test[0]]
         rows = [Rows(ids, None if patient is None else [patient[image] for image in ids]) for ids in sides]
-        yield from _told(f"{scope}, fold {fold.fold} of {N_FOLDS}, K = {SHOTS}", "train and test", *rows)
+        place = f"{scope}, fold {fold.fold} of {N_FOLDS}, K = {SHOTS}"
+        yield from _told(place, "train and test", rows[0], rows[1])
     if table.patients is not None:
         several = len(set(table.ids)) - len(set(table.patients))
         if several:

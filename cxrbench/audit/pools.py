@@ -1,7 +1,7 @@
 """The same image or patient under two names: data sets that were made from one collection."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
@@ -14,12 +14,21 @@ from cxrbench.task import TaskSpec
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """Images by the name and the patient that their collection gives them; `whole`: of the whole data set."""
+    """Images by the name and the patient that their collection gives them; `whole`: of the whole data set.
+
+    `doubtful`: images whose name is a guess.
+    """
 
     pool: str
     images: Mapping[str, str]  # image id of the task to name in the collection
     parts: Mapping[str, tuple[str, ...]]
     whole: Collection[str]
+    doubtful: frozenset[str] = frozenset()
+
+    @property
+    def sure(self) -> "Traced":
+        """The same without the doubtful names."""
+        return replace(self, images={i: name for i, name in self.images.items() if i not in self.doubtful})
 
     def named(self, ids: Sequence[str]) -> set[str]:
         """Names in the collection of those of the ids that have one."""
@@ -37,7 +46,8 @@ def traced(task: TaskSpec, folder: Path, labelled: Labelled) -> Traced | None:
         return Traced("nih", {image: image for image in ids}, parts, ids)
     if task.source == "rsna":
         mapped = rsna_mapping.mapping(folder)
-        return None if mapped is None else Traced("nih", mapped.nih, parts, set(labelled.known) & set(mapped.nih))
+        whole = set(labelled.known)
+        return None if mapped is None else Traced("nih", mapped.nih, parts, whole & set(mapped.nih), mapped.doubtful)
     return None
 
 
@@ -47,22 +57,21 @@ def between(found: Mapping[str, Traced]) -> Iterator[Finding]:
         first, second = found[one], found[other]
         if first.pool != second.pool:
             continue
-        names = second.named(list(second.whole))
-        patients = {nih_patient(name) for name in names}
         part = next(name for name in ("test", "all", *first.parts) if name in first.parts)
-        own = first.named(first.parts[part])
-        shown, of_patients = len(own & names), sum(nih_patient(name) in patients for name in own)
-        scope = f"{one} and {other}"
-        yield Finding(
-            "data sets", scope, f"{shown} of {len(own)} images of {one}'s part {part} are in {other}", shown, len(own)
-        )
-        yield Finding(
-            "data sets",
-            scope,
-            f"{of_patients} of {len(own)} images of {one}'s part {part} are of patients who are in {other}",
-            of_patients,
-            len(own),
-        )
+        alike, sure = _shared(first, second, part), _shared(first.sure, second.sure, part)
+        guessed = len(first.doubtful & {*first.parts[part]}) + len(second.doubtful & {*second.whole})
+        what = (f"are in {other}", f"are of patients who are in {other}")
+        for count, surely, text in zip(alike[:2], sure[:2], what, strict=True):
+            doubt = f"; {surely} of {sure[2]} without {guessed} images whose match is doubtful" if guessed else ""
+            told = f"{count} of {alike[2]} images of {one}'s part {part} {text}{doubt}"
+            yield Finding("data sets", f"{one} and {other}", told, count, alike[2])
+
+
+def _shared(first: Traced, second: Traced, part: str) -> tuple[int, int, int]:
+    """Pictures of a part that the second data set has, those of its patients, and how many the part has."""
+    own, names = first.named(first.parts[part]), second.named(list(second.whole))
+    patients = {nih_patient(name) for name in names}
+    return len(own & names), sum(nih_patient(name) in patients for name in own), len(own)
 
 
 def nih_patient(name: str) -> str:

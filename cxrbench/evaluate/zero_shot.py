@@ -1,11 +1,12 @@
 """Zero-shot scores from image and class vectors."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import RunError, SpecError
 from cxrbench.index import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
@@ -50,13 +51,21 @@ def class_scores(scores: FloatArray, owner: IntArray, how: Pooling) -> FloatArra
     return np.stack([p.mean(axis=1, dtype=np.float64) for p in pooled], axis=1).astype(scores.dtype)
 
 
-def standardised(scores: FloatArray) -> FloatArray:
+def standardised(scores: FloatArray, classes: Sequence[str]) -> FloatArray:
     """Each class's scores (N, C) minus their mean over the N images, over their population standard deviation.
 
-    One image alone stays as it is. Source: GLoRIA's released zero-shot classification, done once over the test set.
+    One image alone stays as it is. Raises RunError where a class has the same score for all images, which nothing can
+    be divided by. Source: GLoRIA's released zero-shot classification, done once over the test set.
     """
     if len(scores) < 2:
         return scores
+    constant = scores.max(axis=0) == scores.min(axis=0)  # their computed deviation need not be exactly 0
+    if flat := [name for name, still in zip(classes, constant, strict=True) if still]:
+        raise RunError(
+            f"class {', '.join(flat)}: all {len(scores)} test images have the same score, so it cannot be standardised "
+            "(its spread is 0). Either the weights or the prompts of the class say nothing of the image, or the images "
+            "are all alike; see them unstandardised with a copy of the card that has zero_shot.standardised = false."
+        )
     exact = scores.astype(np.float64)
     return ((exact - exact.mean(axis=0)) / exact.std(axis=0)).astype(scores.dtype)
 

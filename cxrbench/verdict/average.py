@@ -1,20 +1,33 @@
 """The mean over cells of several tasks: its interval, and whether two models' means differ."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import RANGES, RESAMPLES, Resampled, around
+from cxrbench.evaluate.statistics.freedom import area_shares, freedom
+from cxrbench.evaluate.statistics.interval import (
+    RANGES,
+    RESAMPLES,
+    Resampled,
+    Values,
+    around,
+    difference_range,
+    few_of_area,
+    still,
+    without_ends,
+)
 from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
-from cxrbench.evaluate.statistics.resample import replicates
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, strata
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, shared_strata, strata
 from cxrbench.index import IntArray
-from cxrbench.verdict.cell import seeded
+from cxrbench.verdict.drawn import Asked, draw_name, seeded
+from cxrbench.verdict.drawn import together as drawn_together
+from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.predictions import ScoredCell
 from cxrbench.verdict.selection import why_not_paired
 
@@ -23,7 +36,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A cell and its share of the mean; the shares of a mean sum to 1."""
+    """A cell and its share of the mean; the shares of a mean sum to 1, those of a difference of two to 0."""
 
     cell: ScoredCell
     weight: float
@@ -38,27 +51,69 @@ Mean = Sequence[Weighted]
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
-    """What one task adds to a mean: to its estimate, and to its value on each resample (B,)."""
+class Part:
+    """What tasks of the same patients add to a mean: to its estimate, and to its value on each resample (B,).
+
+    `shares` (U,) are what each unit adds to the error of an AUROC, by `stratum` (U,); empty for other metrics. `poor`
+    are tasks with a class of one unit, for which nothing is drawn; `still` says why no choice of images moves it.
+    """
 
     estimate: float
     values: FloatArray
     over: UnitKind
     units: int
+    stratum: IntArray
+    shares: FloatArray
+    poor: tuple[str, ...]
+    still: str
 
 
 def mean_interval(mean: Mean, metric: Metric, resamples: int = RESAMPLES) -> Interval:
-    """The interval of a mean: cells of one task are drawn together, tasks apart, as if their images were independent.
+    """The interval of a mean, by the law of a single cell's.
 
-    The same for the same records. No interval where a class of a cell has one unit; the reason says so.
+    A patient of several tasks is drawn in all of them at once where they name it alike (see `kinship`); other tasks are
+    drawn apart, as if their images were independent. The same for the same records. No interval where a class of a cell
+    has one unit; the reason says so.
     """
-    rng, poor = seeded("mean", metric, *(part.cell.record.id for part in mean)), _too_rare(mean)
-    found = [_drawn(parts, metric, 0 if poor else resamples, rng) for parts in _by_task(mean)]
-    value, units = sum(task.estimate for task in found), sum(task.units for task in found)
-    over: UnitKind = "patient" if all(task.over == "patient" for task in found) else "image"
-    if poor:
-        return Interval(None if np.isnan(value) else value, None, None, None, over, units, 0, poor)
-    return around(value, Resampled(np.sum([task.values for task in found], axis=0), over, units), RANGES[metric])
+    return _interval(mean, metric, RANGES[metric], resamples)
+
+
+def difference_interval(a: Mean, b: Mean, metric: Metric, resamples: int = RESAMPLES) -> Interval:
+    """The same of the difference of two means, A minus B, both on the same resamples.
+
+    Raises NotApplicableError with the reasons for means that are not over the same images.
+    """
+    _require_pair(a, b)
+    less = [replace(part, weight=-part.weight) for part in b]
+    return _interval([*a, *less], metric, difference_range(metric), resamples)
+
+
+def _interval(mean: Mean, metric: Metric, bounds: tuple[float, float], resamples: int) -> Interval:
+    return _around([mean_parts([own], metric, resamples)[0] for own in together(mean)], metric, bounds)
+
+
+def mean_of(found: Sequence[Part], metric: Metric) -> Interval:
+    """The interval of a mean from all its parts."""
+    return _around(found, metric, RANGES[metric])
+
+
+def _around(found: Sequence[Part], metric: Metric, bounds: tuple[float, float]) -> Interval:
+    value, units = sum(part.estimate for part in found), sum(part.units for part in found)
+    over: UnitKind = "patient" if all(part.over == "patient" for part in found) else "image"
+    if poor := [task for part in found for task in part.poor]:
+        return without_ends(value, over, units, f"a class has one test image or patient in {', '.join(poor)}")
+    known = _freedom(found) if metric == "macro_auroc" else math.inf
+    values = np.sum([part.values for part in found], axis=0)
+    same = found[0].still if all(part.still for part in found) else ""
+    given = around(value, Resampled(values, over, units, known, same), bounds)
+    return replace(given, reason=given.reason or few_of_area(known, over))
+
+
+def _freedom(found: Sequence[Part]) -> float:
+    """Of the whole sum: strata of different draws stay apart."""
+    first = np.cumsum([0, *(int(part.stratum.max()) + 1 for part in found)])
+    moved = [np.where(part.stratum < 0, -1, part.stratum + start) for part, start in zip(found, first, strict=False)]
+    return freedom(np.concatenate([part.shares for part in found]), np.concatenate(moved))
 
 
 def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:
@@ -66,11 +121,14 @@ def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:
 
     Raises NotApplicableError with the reasons for means that are not over the same images.
     """
-    reasons = why_not_means(a, b)
-    if reasons:
-        raise NotApplicableError(f"these means cannot be compared: {'; '.join(reasons)}")
-    added = [_contributions(*pair) for pair in zip(_by_task(a), _by_task(b), strict=True)]
+    _require_pair(a, b)
+    added = [_contributions(*pair) for pair in zip(together(a), together(b), strict=True)]
     return swap_p(np.concatenate(added), seeded("swap", *(part.cell.record.id for part in (*a, *b))), draws)
+
+
+def _require_pair(a: Mean, b: Mean) -> None:
+    if reasons := why_not_means(a, b):
+        raise NotApplicableError(f"these means cannot be compared: {'; '.join(reasons)}")
 
 
 def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:
@@ -86,27 +144,79 @@ def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:
     )
 
 
-def _by_task(mean: Mean) -> list[list[Weighted]]:
-    tasks: dict[str, list[Weighted]] = {}
+def kinds(mean: Mean) -> dict[str, UnitKind]:
+    """What is drawn of each task: patients where those of all its cells are known."""
+    found: dict[str, UnitKind] = {}
     for part in mean:
-        tasks.setdefault(part.task, []).append(part)
-    return list(tasks.values())
+        found[part.task] = "image" if found.get(part.task) == "image" else part.cell.over
+    return found
 
 
-def _too_rare(mean: Mean) -> str:
-    poor = [part.task for part in mean if rarest_class(part.cell.folds)[1] < 2]
-    return f"a class has one test image or patient in {', '.join(dict.fromkeys(poor))}" if poor else ""
+def together(mean: Mean) -> list[list[Weighted]]:
+    """The cells of one task, and of tasks that name a patient alike, as they are drawn."""
+    over, found = kinds(mean), dict[str, list[Weighted]]()
+    for part in mean:
+        found.setdefault(namespace(part.task, over[part.task]), []).append(part)
+    return list(found.values())
 
 
-def _drawn(parts: Mean, metric: Metric, resamples: int, rng: np.random.Generator) -> _Drawn:
-    """The cells of one task on the same resamples; none are drawn where `resamples` is 0."""
-    over: UnitKind = "patient" if all(part.cell.over == "patient" for part in parts) else "image"
-    folds, n_units = _renumbered([part.cell for part in parts], over)
-    stratum = shared_strata([strata(f) for f in folds], n_units)
-    found = [statistic(metric, f, n_units) for f in folds]
-    weights = np.array([part.weight for part in parts])
-    values = weights @ replicates(found, stratum, resamples, rng) if resamples else np.empty(0)
-    return _Drawn(float(weights @ [s.estimate for s in found]), values, over, int((stratum >= 0).sum()))
+def mean_parts(means: Sequence[Mean], metric: Metric, resamples: int = RESAMPLES) -> list[Part]:
+    """What the cells of each mean add to it; those of one mean are of the same patients, as `together` puts them.
+
+    Means over the same units are drawn together, each with the same values as alone.
+    """
+    joint = [_joint(mean) for mean in means]
+    counted = [[statistic(metric, folds, len(own.stratum)) for folds in own.folds] for own in joint]
+    asked = [Asked(own.name, own.stratum, found) for own, found in zip(joint, counted, strict=True)]
+    drawn = zip(joint, counted, drawn_together(asked, resamples), strict=True)
+    return [own.part(metric, [one.estimate for one in found], values) for own, found, values in drawn]
+
+
+def part_of(alone: Weighted, metric: Metric, known: Values) -> Part:
+    """The same of a cell whose patients no other task of the mean shows, from its values on its own resamples."""
+    own = _joint([alone])
+    return own.part(metric, [known.estimate], known.drawn[np.newaxis])
+
+
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """Cells of the same patients with their units numbered alike; `name` is that of their resamples, if any."""
+
+    name: str
+    folds: Sequence[Sequence[ScoredRows]]
+    weights: FloatArray
+    over: UnitKind
+    stratum: IntArray
+    poor: tuple[str, ...]
+
+    def part(self, metric: Metric, estimates: Sequence[float], values: FloatArray) -> Part:
+        """What they add to a mean, from the metric of each (S,), as it is and on resamples (S, B)."""
+        n_units = len(self.stratum)
+        area = metric == "macro_auroc" and not self.poor
+        shares = self.weights @ [area_shares(folds, n_units) for folds in self.folds] if area else np.empty(0)
+        same = [still(metric, folds) for folds in self.folds]
+        units = int((self.stratum >= 0).sum())
+        return Part(
+            float(self.weights @ estimates),
+            self.weights @ values,
+            self.over,
+            units,
+            self.stratum,
+            shares,
+            self.poor,
+            same[0] if all(same) else "",
+        )
+
+
+def _joint(mean: Mean) -> _Joint:
+    """A unit of several cells is drawn in its stratum of that with the rarest class, which needs its strata most."""
+    over: UnitKind = "patient" if all(part.cell.over == "patient" for part in mean) else "image"
+    mean = sorted(mean, key=lambda part: rarest_class(part.cell.folds)[1])
+    poor = dict.fromkeys(part.task for part in mean if rarest_class(part.cell.folds)[1] < 2)
+    folds, units = _renumbered([part.cell for part in mean], over)
+    stratum = shared_strata([strata(own) for own in folds], len(units))
+    name = "" if poor else draw_name(namespace(mean[0].task, over), units, stratum)
+    return _Joint(name, folds, np.array([part.weight for part in mean]), over, stratum, tuple(poor))
 
 
 def _contributions(a: Mean, b: Mean) -> FloatArray:
@@ -119,32 +229,14 @@ def _contributions(a: Mean, b: Mean) -> FloatArray:
     return np.array(list(total.values()))
 
 
-def _renumbered(cells: Sequence[ScoredCell], over: UnitKind) -> tuple[list[tuple[ScoredRows, ...]], int]:
-    """The folds of each cell with units numbered alike in all of them, and how many units there are."""
+def _renumbered(cells: Sequence[ScoredCell], over: UnitKind) -> tuple[list[tuple[ScoredRows, ...]], list[str]]:
+    """The folds of each cell with units numbered alike in all of them, and the names of these units."""
     names = [cell.units if over == "patient" else cell.images for cell in cells]
-    number = {name: place for place, name in enumerate(sorted(set().union(*names)))}
+    units = sorted(set().union(*names))
+    number = {name: place for place, name in enumerate(units)}
     folds = []
     for cell, own in zip(cells, names, strict=True):
         new = np.array([number[name] for name in own])
-        units = [fold.unit for fold in cell.folds] if over == "patient" else cell.image
-        folds.append(tuple(ScoredRows(new[u], f.labels, f.scores) for u, f in zip(units, cell.folds, strict=True)))
-    return folds, len(number)
-
-
-def shared_strata(parts: Sequence[IntArray], n_units: int) -> IntArray:
-    """One stratum (n_units,) for each unit from those (up to n_units,) of several sets of rows, -1 where in none.
-
-    Strata of different parts stay apart; a unit of two parts is drawn with the first. One left alone in its stratum
-    joins the largest.
-    """
-    stratum = np.full(n_units, -1, dtype=np.int64)
-    first = 0
-    for part in parts:
-        own = np.full(n_units, -1, dtype=np.int64)
-        own[: len(part)] = part
-        new = (own >= 0) & (stratum < 0)
-        stratum[new] = own[new] + first
-        first += int(part.max(initial=-1)) + 1
-    sizes = np.bincount(stratum[stratum >= 0])
-    stratum[np.isin(stratum, np.flatnonzero(sizes == 1))] = sizes.argmax()
-    return stratum
+        unit = [fold.unit for fold in cell.folds] if over == "patient" else cell.image
+        folds.append(tuple(ScoredRows(new[u], f.labels, f.scores) for u, f in zip(unit, cell.folds, strict=True)))
+    return folds, units

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cxrbench import digest
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
 from cxrbench.evaluate.statistics.counts import METRICS, Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, fold_spread, interval
+from cxrbench.evaluate.statistics.interval import RESAMPLES, fold_spread, interval_of
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
+from cxrbench.verdict.drawn import drawn
 from cxrbench.verdict.predictions import ScoredCell
 
 
@@ -21,11 +21,6 @@ class CellNumber:
     record: str
     interval: Interval
     spread: FoldSpread
-
-
-def seeded(*words: str) -> np.random.Generator:
-    """The generator that the words name: ids of records and a purpose, so that equal records give equal intervals."""
-    return np.random.default_rng(int(digest.of_json(words), 16))
 
 
 def cell_numbers(
@@ -42,7 +37,7 @@ def cell_number(cell: ScoredCell, metric: Metric, resamples: int = RESAMPLES) ->
 
 def cell_interval(cell: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Interval:
     """The 95 % interval of one metric over test units."""
-    return interval(metric, cell.folds, cell.over, seeded(cell.record.id, metric), resamples)
+    return interval_of(metric, cell.folds, cell.over, drawn([cell], metric, resamples)[0])
 
 
 def spread(cell: ScoredCell, metric: Metric) -> FoldSpread:

@@ -6,21 +6,30 @@ from itertools import compress
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Resampled, around
-from cxrbench.evaluate.statistics.paired import Difference, Pair, difference, holm, sign_flip_p
+from cxrbench.evaluate.statistics.interval import RESAMPLES, Values
+from cxrbench.evaluate.statistics.paired import (
+    Difference,
+    Pair,
+    difference_of,
+    holm,
+    holm_of_given,
+    sign_flip_p,
+    tested,
+)
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.record import Record
-from cxrbench.verdict.cell import CellNumber, cell_number, seeded
+from cxrbench.verdict.average import Weighted, difference_interval, kinds
+from cxrbench.verdict.cell import CellNumber, cell_number
+from cxrbench.verdict.drawn import drawn, seeded
+from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.selection import Selected, Setting, why_not_paired
 
 ALPHA = 0.05
 UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
+DrawnCell = tuple[ScoredCell, Values]  # a cell and its metric on the resamples of its test set
 Verdict = Literal["a", "b", "undecided"]
 
 
@@ -28,20 +37,21 @@ Verdict = Literal["a", "b", "undecided"]
 class TaskDifference:
     """One task: both models' numbers and their paired difference, A minus B.
 
-    `p_holm` and `mcnemar_holm` are adjusted over the tasks of the setting; `verdict` is by `p_holm` at 5 %.
+    `p_holm` and `mcnemar_holm` are adjusted over the tasks of the setting, `p_holm` over those that have a p, and None
+    for others; `verdict` is by `p_holm` at 5 %.
     """
 
     task: str
     a: CellNumber
     b: CellNumber
     difference: Difference
-    p_holm: float
+    p_holm: float | None
     mcnemar_holm: float
 
     @property
     def verdict(self) -> Verdict:
         """Which model is better on this task after correction, if any."""
-        if self.p_holm >= ALPHA or not self.difference.interval.estimate:
+        if self.p_holm is None or self.p_holm >= ALPHA or not self.difference.interval.estimate:
             return "undecided"
         return "a" if self.difference.interval.estimate > 0 else "b"
 
@@ -81,13 +91,14 @@ def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESA
     if not any(defined):
         raise NotApplicableError(f"no task has this {metric.replace('_', ' ')}: {', '.join(refused)}: {UNDEFINED}")
     pairs, found = list(compress(pairs, defined)), list(compress(found, defined))
-    adjusted = holm([d.p for d in found]), holm([d.mcnemar.p for d in found])
+    adjusted = holm_of_given([d.p for d in found]), holm([d.mcnemar.p for d in found])
     tasks = [
         TaskDifference(
             a.record.data.task, cell_number(a, metric, resamples), cell_number(b, metric, resamples), d, p, p_mcnemar
         )
         for (a, b), d, p, p_mcnemar in zip(pairs, found, *adjusted, strict=True)
     ]
+    means = [[Weighted(pair[side], 1 / len(pairs)) for pair in pairs] for side in (0, 1)]
     return Comparison(
         selected.setting,
         first.variant,
@@ -96,10 +107,10 @@ def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESA
         selected.models[0],
         selected.models[1],
         tuple(tasks),
-        _mean(found),
+        difference_interval(means[0], means[1], metric, resamples),
         _over_tasks(found, pairs, metric),
         refused,
-        (*selected.notes, *_notes(pairs)),
+        (*selected.notes, *_notes(pairs), *taken_as_independent(kinds(means[0]))),
     )
 
 
@@ -130,17 +141,17 @@ def paired_cells(
 
 def cells_difference(a: ScoredCell, b: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Difference:
     """The paired difference of two cells that can be paired; the same for the same records and order."""
-    rng = seeded(a.record.id, b.record.id, metric)
-    return difference(metric, Pair(a.folds, b.folds, a.over), rng, resamples)
+    one, two = drawn([a, b], metric, resamples)
+    rng = seeded("swap", a.record.id, b.record.id, metric)
+    return difference_of(metric, Pair(a.folds, b.folds, a.over), (one, two), rng, resamples)
 
 
-def _mean(found: Sequence[Difference]) -> Interval:
-    """Over tasks whose images are taken as drawn independently."""
-    estimates = [d.interval.estimate for d in found]
-    estimate = float("nan") if None in estimates else float(np.mean([e for e in estimates if e is not None]))
-    over: UnitKind = "patient" if all(d.interval.over == "patient" for d in found) else "image"
-    values = np.mean([d.replicates for d in found], axis=0)
-    return around(estimate, Resampled(values, over, sum(d.interval.units for d in found)), (-1, 1))
+def drawn_difference(
+    metric: Metric, a: DrawnCell, b: DrawnCell, resamples: int = RESAMPLES
+) -> tuple[Interval, float | None]:
+    """The interval and the p of the same, from values on the resamples of their test set."""
+    rng = seeded("swap", a[0].record.id, b[0].record.id, metric)
+    return tested(metric, Pair(a[0].folds, b[0].folds, a[0].over), (a[1], b[1]), rng, resamples)
 
 
 def _over_tasks(

@@ -13,7 +13,6 @@ from cxrbench.verdict.leaderboard import Leaderboard
 
 Format = Literal["terminal", "markdown", "json"]
 
-_NOT_TOLD = {"replicates"}  # ten thousand numbers that the seed gives again
 MADE = "PHANTOM, made images or weights, no result: "
 
 
@@ -28,9 +27,9 @@ def render(found: Sequence[Comparison | Leaderboard], form: Format) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, mappings, tuples and arrays as what JSON holds; resamples and their like are left out."""
+    """Dataclasses, mappings, tuples and arrays as what JSON holds."""
     if is_dataclass(value):
-        told = {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.name not in _NOT_TOLD}
+        told = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         derived = {"verdict": value.verdict} if isinstance(value, TaskDifference) else {}
         return {**told, **derived, **({"untold": value.untold} if isinstance(value, Leaderboard) else {})}
     if isinstance(value, Mapping):
@@ -183,6 +182,8 @@ def percent(value: float, *, sign: bool = False) -> str:
     return f"{100 * value:+.2f}" if sign else f"{100 * value:.2f}"
 
 
-def p_text(value: float) -> str:
-    """A p value with three decimals."""
+def p_text(value: float | None) -> str:
+    """A p value with three decimals, a dash without one."""
+    if value is None:
+        return "–"
     return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -107,12 +107,18 @@ def of_variant(records: Sequence[Record], asked: Asked) -> list[Record]:
     """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
     of_kind = [r for r in records if r.synthetic == asked.synthetic]
     if records and not of_kind:
-        other = "measured: leave out --synthetic" if asked.synthetic else "of made weights or images: --synthetic"
+        other = "measured; leave out --synthetic" if asked.synthetic else "of made weights or images; add --synthetic"
         raise DataError(f"all {len(records)} records are {other}")
     fitting = [r for r in of_kind if r.variant_digest == asked.variant.digest]
     if not fitting:
-        there = ", ".join(sorted({r.variant for r in of_kind})) or "none at all"
-        raise DataError(f"there is no record of variant {asked.variant.name}; there are records of: {there}")
+        there = ", ".join(sorted({r.variant for r in of_kind}))
+        instead = (
+            f"there are records of: {there} (--variant and --set choose)" if there else "there is no record at all"
+        )
+        raise DataError(
+            f"there is no record of variant {asked.variant.name}; {instead}. `cxrbench run` writes records; --out says "
+            "where they are."
+        )
     return fitting
 
 
@@ -149,10 +155,13 @@ def _settings(records: Sequence[Record]) -> set[Setting]:
 
 def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], records: Sequence[Record]) -> Selected:
     chosen: dict[str, dict[str, Record]] = {}
-    notes = []
+    notes, cells = [], dict[tuple[str, str], list[Record]]()
+    for record in records:
+        if _fits(record, setting):
+            cells.setdefault((record.data.task, record.model.name), []).append(record)
     for task in tasks:
         for model in models:
-            of_cell = [r for r in records if (r.data.task, r.model.name) == (task, model) and _fits(r, setting)]
+            of_cell = cells.get((task, model), [])
             if not of_cell:
                 continue
             best = max(of_cell, key=lambda r: (not flaws(r), r.runtime.started, r.id))

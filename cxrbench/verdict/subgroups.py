@@ -1,7 +1,8 @@
 """A cell by sex, age or view of its images: the number in each group, and how far groups lie apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +11,12 @@ from scipy import sparse
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.interval import RESAMPLES, Resampled, around
-from cxrbench.evaluate.statistics.resample import Statistic, replicates
+from cxrbench.evaluate.statistics.resample import Statistic
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata, strata
 from cxrbench.index import IntArray
-from cxrbench.verdict.average import shared_strata
-from cxrbench.verdict.cell import seeded
+from cxrbench.verdict.drawn import Asked, draw_name, together
+from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.predictions import ScoredCell
 
 By = Literal["sex", "age", "view"]
@@ -93,6 +94,41 @@ class _Group:
 
 def subgroups(cell: ScoredCell, by: By, resamples: int = RESAMPLES) -> Subgroups:
     """The groups of a cell by one attribute, with their counts. Raises DataError where no image has the attribute."""
+    return subgroups_of([cell], by, resamples)[0]
+
+
+def subgroups_of(cells: Sequence[ScoredCell], by: By, resamples: int = RESAMPLES) -> list[Subgroups]:
+    """The same of many cells: those of one test set are drawn together, each with the same numbers as alone."""
+    divided = [_divided(cell, by) for cell in cells]
+    found, asked = zip(*divided, strict=True) if divided else ((), ())
+    drawn = iter(together(list(chain(*asked)), resamples))
+    return [
+        _with_intervals(own, list(islice(drawn, len(draws))), draws) for own, draws in zip(found, asked, strict=True)
+    ]
+
+
+def _with_intervals(found: Subgroups, values: Sequence[FloatArray], draws: Sequence[Asked]) -> Subgroups:
+    """Groups and gaps with the intervals of what was asked for them, in that order, where a reason says no more."""
+    left = iter(zip(draws, values, strict=True))
+    groups = [
+        own if own.reason else replace(own, interval=_number(found.over, *next(left), own.units))
+        for own in found.groups
+    ]
+    gaps = [own if own.reason else replace(own, interval=_number(found.over, *next(left))) for own in found.gaps]
+    return replace(found, groups=tuple(groups), gaps=tuple(gaps))
+
+
+def _number(over: UnitKind, draw: Asked, values: FloatArray, units: int | None = None) -> Interval:
+    """The interval of one statistic over so many units, or of the first minus the second over all that are drawn."""
+    estimates = [one.estimate for one in draw.statistics]
+    if units is not None:
+        return around(estimates[0], Resampled(values[0], over, units), (0, 1))
+    units = int((draw.stratum >= 0).sum())
+    return around(estimates[0] - estimates[1], Resampled(values[0] - values[1], over, units), (-1, 1))
+
+
+def _divided(cell: ScoredCell, by: By) -> tuple[Subgroups, list[Asked]]:
+    """Groups and gaps without intervals, and what is to be drawn for those that have a number."""
     values = cell.about.get(by, ())
     if not any(value is not None for value in values):
         record = cell.record
@@ -100,15 +136,23 @@ def subgroups(cell: ScoredCell, by: By, resamples: int = RESAMPLES) -> Subgroups
             f"{record.data.task}, record {record.id}: the predictions tell no image's {by}: the label tables of this "
             "data set have no such column, or the record is older than it; run the cell again to find out"
         )
-    names = [_group(by, value) for value in values]
+    names = np.array([_group(by, value) or "" for value in values])
     tested = np.unique(np.concatenate(cell.image))
-    order = [name for name, _ in BANDS] if by == "age" else sorted({name for name in names if name is not None})
-    groups = [group for name in order if (group := _rows(cell, name, names)).images]
-    told = [_subgroup(cell, by, group, resamples) for group in groups]
-    known = {number for number, name in enumerate(names) if name is not None}
-    unknown = sum(int(image) not in known for image in tested)
-    gaps = _gaps(cell, by, groups, told, resamples)
-    return Subgroups(cell.record.id, by, cell.over, len(tested), unknown, tuple(told), tuple(gaps))
+    order = [name for name, _ in BANDS] if by == "age" else sorted(set(names.tolist()) - {""})
+    groups = [group for name in order if (group := _rows(cell, name, names == name)).images]
+    told = [_subgroup(cell, group) for group in groups]
+    gaps = _gaps(cell, [group for group, (own, _) in zip(groups, told, strict=True) if not own.reason])
+    draws = [draw for _, draw in [*told, *gaps] if draw is not None]
+    found = Subgroups(
+        cell.record.id,
+        by,
+        cell.over,
+        len(tested),
+        int((names[tested] == "").sum()),
+        tuple(own for own, _ in told),
+        tuple(own for own, _ in gaps),
+    )
+    return found, draws
 
 
 def _group(by: By, value: str | None) -> str | None:
@@ -118,34 +162,26 @@ def _group(by: By, value: str | None) -> str | None:
     return [name for name, first in BANDS if int(value) >= first][-1]
 
 
-def _rows(cell: ScoredCell, name: str, names: Sequence[str | None]) -> _Group:
-    chosen = np.array([own == name for own in names])
-    masks = [chosen[image] for image in cell.image]
+def _rows(cell: ScoredCell, name: str, chosen: NDArray[np.bool_]) -> _Group:
+    """The rows of the chosen images (I,)."""
+    pairs = [(fold, chosen[image]) for fold, image in zip(cell.folds, cell.image, strict=True)]
     n_classes = cell.folds[0].scores.shape[1]
-    pairs = list(zip(cell.folds, masks, strict=True))
-    fewest = [[len(np.unique(f.unit[m & (f.labels == c)])) for c in range(n_classes)] for f, m in pairs]
+    met = [np.unique(f.unit[m] * n_classes + f.labels[m]) % n_classes for f, m in pairs]
     return _Group(
         name,
-        len(np.unique(np.concatenate([image[m] for image, m in zip(cell.image, masks, strict=True)]))),
+        len(np.unique(np.concatenate([image[chosen[image]] for image in cell.image]))),
         tuple(ScoredRows(f.unit[m], f.labels[m], f.scores[m]) if m.any() else None for f, m in pairs),
         len(np.unique(np.concatenate([f.unit[m] for f, m in pairs]))),
-        np.array(fewest).min(axis=0),
+        np.array([np.bincount(own, minlength=n_classes) for own in met]).min(axis=0),
     )
 
 
-def _subgroup(cell: ScoredCell, by: By, group: _Group, resamples: int) -> Subgroup:
+def _subgroup(cell: ScoredCell, group: _Group) -> tuple[Subgroup, Asked | None]:
     labels, kept = cell.record.data.labels, group.classes
     left_out = {label: int(n) for c, (label, n) in enumerate(zip(labels, group.fewest, strict=True)) if c not in kept}
-    told = tuple(labels[c] for c in kept)
-    reason = _too_small(cell, [group], kept)
-    if reason:
-        return Subgroup(group.name, group.images, group.units, told, left_out, None, reason)
-    rows = _only(group, kept)
-    stratum = strata(rows)
-    found = _recalls(rows, kept, len(stratum))
-    values = replicates([found], stratum, resamples, seeded(cell.record.id, by, group.name))[0]
-    interval = around(found.estimate, Resampled(values, cell.over, group.units), (0, 1))
-    return Subgroup(group.name, group.images, group.units, told, left_out, interval)
+    told, reason = tuple(labels[c] for c in kept), _too_small(cell, [group], kept)
+    found = Subgroup(group.name, group.images, group.units, told, left_out, None, reason)
+    return found, None if reason else _asked(cell, [group], kept)
 
 
 def _too_small(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
@@ -163,43 +199,44 @@ def _only(group: _Group, kept: Sequence[int]) -> list[ScoredRows]:
     return [ScoredRows(f.unit[m], f.labels[m], f.scores[m]) for f, m in zip(folds, masks, strict=True)]
 
 
+def _asked(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> Asked:
+    """The mean recall of each group over the kept classes, on the same resamples."""
+    rows = [_only(group, kept) for group in groups]
+    stratum = shared_strata([strata(own) for own in rows], len(cell.units))
+    space = namespace(cell.record.data.task, cell.over)
+    return Asked(draw_name(space, cell.units, stratum), stratum, [_recalls(own, kept, len(stratum)) for own in rows])
+
+
 def _recalls(folds: Sequence[ScoredRows], kept: Sequence[int], n_units: int) -> Statistic:
     """Mean over folds of the mean recall over the kept classes; a row may be given any class of the task."""
-    pieces = []
-    for fold in folds:
-        place = np.searchsorted(kept, fold.labels)
-        for rows in (fold.predictions == fold.labels, np.ones(len(place), dtype=bool)):
-            ones = np.ones(int(rows.sum()), dtype=np.int64)
-            pieces.append(sparse.csr_array((ones, (place[rows], fold.unit[rows])), shape=(len(kept), n_units)))
+    counts, units = [], []
+    for number, fold in enumerate(folds):
+        place, right = np.searchsorted(kept, fold.labels) + 2 * len(kept) * number, fold.predictions == fold.labels
+        counts += [place[right], place + len(kept)]
+        units += [fold.unit[right], fold.unit]
+    where = np.concatenate(counts), np.concatenate(units)
+    shape = 2 * len(kept) * len(folds), n_units
 
     def of(counts: FloatArray) -> FloatArray:
         hits, rows = counts.reshape(len(folds), 2, len(kept), -1).swapaxes(0, 1)
         shares = np.divide(hits, rows, out=np.full(hits.shape, np.nan, dtype=hits.dtype), where=rows > 0)
         return shares.mean(axis=(0, 1))
 
-    return Statistic(sparse.vstack(pieces, format="csr"), of)
+    return Statistic(sparse.csr_array((np.ones(len(where[0]), dtype=np.int64), where), shape=shape), of)
 
 
-def _gaps(cell: ScoredCell, by: By, groups: Sequence[_Group], told: Sequence[Subgroup], resamples: int) -> list[Gap]:
+def _gaps(cell: ScoredCell, numbered: Sequence[_Group]) -> list[tuple[Gap, Asked | None]]:
     """Every group with a number against the largest one."""
-    numbered = [group for group, own in zip(groups, told, strict=True) if own.interval is not None]
     if len(numbered) < 2:
         return []
     reference = max(numbered, key=lambda group: group.units)
-    return [_gap(cell, by, group, reference, resamples) for group in numbered if group is not reference]
+    return [_gap(cell, group, reference) for group in numbered if group is not reference]
 
 
-def _gap(cell: ScoredCell, by: By, group: _Group, reference: _Group, resamples: int) -> Gap:
+def _gap(cell: ScoredCell, group: _Group, reference: _Group) -> tuple[Gap, Asked | None]:
     kept = sorted(set(group.classes) & set(reference.classes))
     told = tuple(cell.record.data.labels[c] for c in kept)
     reason = _too_small(cell, [group, reference], kept)
     if reason:
-        return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}")
-    rows = [_only(one, kept) for one in (group, reference)]
-    stratum = shared_strata([strata(own) for own in rows], len(cell.units))
-    both = [_recalls(own, kept, len(cell.units)) for own in rows]
-    drawn = replicates(both, stratum, resamples, seeded(cell.record.id, by, group.name, reference.name))
-    estimate = both[0].estimate - both[1].estimate
-    apart = Resampled(drawn[0] - drawn[1], cell.over, int((stratum >= 0).sum()))
-    interval = around(estimate, apart, (-1, 1))
-    return Gap(group.name, reference.name, told, interval)
+        return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}"), None
+    return Gap(group.name, reference.name, told, None), _asked(cell, [group, reference], kept)

@@ -4,14 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from official_tables import lay_out
 from typer.testing import CliRunner
 
-from cxrbench.audit.overlap import Rows, overlap
+from cxrbench import catalog
+from cxrbench.audit.finding import Finding
+from cxrbench.audit.overlap import Rows, overlap, within
+from cxrbench.audit.pools import Traced, between
 from cxrbench.cli.main import app
+from cxrbench.data.sources.rsna_mapping import Mapped, mapping
+from cxrbench.errors import DataError
+from cxrbench.index import Partition, Table
 
 DIGESTS = json.loads((Path(__file__).parent.parent / "fixtures" / "split_digests.json").read_text())
 SPLITS = [
@@ -45,6 +52,62 @@ def test_an_overlap_is_at_most_a_side_and_nothing_with_an_empty_one(one: list[st
     assert overlap(Rows([], []), rows[1]).patient_images == 0
 
 
+def part(*rows: tuple[str, str]) -> Table:
+    """Rows of (image, patient), all of one class."""
+    labels = np.tile(np.array([1, 0], np.int8), (len(rows), 1))
+    return Table(tuple(i for i, _ in rows), labels, ("Normal", "Pneumonia"), tuple(p for _, p in rows))
+
+
+def patients_of(doubtful: frozenset[str]) -> Finding:
+    task, settings = catalog.load_task("rsna"), catalog.load_variant("paper-code").settings
+    parts = {
+        "train": part(("a", "p"), ("b", "q"), ("c", "r")),
+        "test": part(("d", "p"), ("e", "q"), ("f", "s"), ("g", "r")),
+    }
+    found = list(within(task, Partition("rsna", "gloria", parts, {}), settings, doubtful))
+    (one,) = [finding for finding in found if finding.kind == "shared patients"]
+    return one
+
+
+def test_doubtful_patients_are_counted_and_told_without() -> None:
+    """Of four test images three show a patient of the training part: one is a guess itself, one meets a guess there."""
+    plain, some, elsewhere = (patients_of(frozenset(names)) for names in ((), ("d", "b", "elsewhere"), ("elsewhere",)))
+    assert (plain.count, plain.total) == (some.count, some.total) == (3, 4)
+    assert some.text == plain.text + "; 1 of 3 without the 2 images whose patient is doubtful"
+    assert elsewhere.text == plain.text and "doubtful" not in plain.text
+
+
+def mapping_table(folder: Path, *rows: str) -> Mapped:
+    (folder / "rsna_to_nih.csv").write_text("\n".join(rows) + "\n")
+    found = mapping(folder)
+    assert found is not None
+    return found
+
+
+def test_a_match_is_doubtful_above_its_error_and_unless_a_number_says_otherwise(tmp_path: Path) -> None:
+    head, rows = "patientId,nih_image_index,mse", ("a,00000001_000.png,10.0", "b,00000002_000.png,10.1")
+    assert mapping_table(tmp_path, head, *rows, "c,00000003_000.png,nan").doubtful == {"b", "c"}
+    assert mapping_table(tmp_path, "patientId,nih_image_index", "a,00000001_000.png").doubtful == frozenset()
+    with pytest.raises(DataError, match="column mse holds what is no number"):
+        mapping_table(tmp_path, head, "a,00000001_000.png,low")
+
+
+def test_matches_between_data_sets_are_told_without_doubtful_ones() -> None:
+    """Three pictures of one set that the other names: one by a guess, which drops out on both sides."""
+    names = {"a": "00000001_000.png", "b": "00000002_000.png", "c": "00000003_001.png"}
+    rsna = Traced("nih", names, {"test": tuple(names)}, set(names), frozenset({"a"}))
+    lt = ("00000001_000.png", "00000002_000.png", "00000003_000.png")
+    nih = Traced("nih", {name: name for name in lt}, {"test": lt}, set(lt))
+    texts = [(found.count, found.total, found.text) for found in between({"rsna": rsna, "nih_lt": nih})]
+    doubt = "without 1 images whose match is doubtful"
+    assert texts == [
+        (2, 3, f"2 of 3 images of rsna's part test are in nih_lt; 1 of 2 {doubt}"),
+        (3, 3, f"3 of 3 images of rsna's part test are of patients who are in nih_lt; 2 of 2 {doubt}"),
+        (2, 3, f"2 of 3 images of nih_lt's part test are in rsna; 1 of 3 {doubt}"),
+        (3, 3, f"3 of 3 images of nih_lt's part test are of patients who are in rsna; 2 of 3 {doubt}"),
+    ]
+
+
 @pytest.fixture(scope="module")
 def findings(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What `cxrbench audit` finds in all splits of the official label tables."""
@@ -66,6 +129,7 @@ def test_glorias_rsna_split_shows_patients_of_its_training_part(findings: list[d
     found = one(findings, "shared patients", "rsna, split gloria", "images of test show a patient who is in train")
     assert (found["count"], found["total"]) == (2749, 4003)
     assert round(100 * found["share"]) == 69
+    assert found["text"].endswith("; 2738 of 3989 without the 82 images whose patient is doubtful")
 
 
 @pytest.mark.slow
@@ -111,6 +175,7 @@ def test_nih_lt_and_rsna_are_found_to_be_one_collection(findings: list[dict[str,
     assert found["count"] == facts["images_that_are_rsna_images"]
     found = one(findings, "data sets", "nih_lt and rsna", "patients who are in rsna")
     assert (found["count"], found["total"]) == (facts["images_of_patients_seen_in_rsna"], 300)
+    assert found["text"].endswith("; 260 of 300 without 98 images whose match is doubtful")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from made_records import made_record
 from typer.testing import CliRunner
 
 from cxrbench import catalog
-from cxrbench.audit.contamination import by_source_alone, confounded, contaminated
+from cxrbench.audit.contamination import by_source_alone, confounded, contaminated, pretrained_on_source
 from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.cli.main import app
 from cxrbench.record import Record
@@ -75,6 +75,17 @@ def test_covid_is_told_from_normal_by_the_collection_alone() -> None:
     found = {f.scope: f.text for f in confounded(catalog.load_task("covid"))}
     assert "reaches 100.0 %" in found["covid, group 2-class"]
     assert "Pneumonia from kermany, children (1345)" in found["covid, group all"]
+
+
+def test_an_institution_in_common_is_told_with_what_it_can_mean() -> None:
+    """PadChest's hospitals gave COVID most images of one class: no id names their patients, and the hospital tells."""
+    found = list(pretrained_on_source(catalog.load_task("covid"), [catalog.load_card("dlilp_cmp")]))
+    told = {(f.kind, f.count, f.total) for f in found}
+    assert told == {("pre-training", 1, 1), ("not known", 2473, None), ("pre-training", 2473, 3615)}
+    text = " ".join(f.text for f in found)
+    assert "whether patients of the 2473 images from bimcv are in the pre-training data of dlilp_cmp" in text
+    assert "all 2473 images from bimcv are of class COVID" in text
+    assert list(pretrained_on_source(catalog.load_task("covid"), [catalog.load_card("dlilp_cm")])) == []
 
 
 def asked(model: str, text: str = "pneumonia", name: str = "names", digest: str = "c" * 64) -> Record:

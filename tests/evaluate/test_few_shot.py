@@ -50,6 +50,7 @@ def test_a_short_class_repeats_its_own_rows_after_them_and_moves_the_generator()
     fold = released_fold(labels, 3, 0, [2, 4], 0)
     rows = fold.train[4]
     assert labels[rows].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert rows[4:6].tolist() == fold.train[2][2:4].tolist()  # as they were drawn, before the one that is repeated
     assert set(rows[4:7].tolist()) == {9, 10, 11}
     assert rows[7] in {9, 10, 11}
     assert fold.random_state != released_fold(labels, 3, 0, [2], 0).random_state

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrbench.errors import DataError
@@ -61,6 +61,7 @@ def test_hand_worked_fold():
     assert not m.reasons
 
 
+@settings(deadline=None)  # the first example imports scikit-learn
 @given(
     rows=st.lists(st.tuples(st.integers(0, 2), *[st.integers(0, 5)] * 3), min_size=6, max_size=60).filter(
         lambda r: len({label for label, *_ in r}) == 3
@@ -123,6 +124,19 @@ def test_rounding_is_per_fold_then_over_folds():
     assert report.average["aca_avg"] == 0.8335
     assert report.average["aca_std"] == 0.1665
     assert report.folds[0]["cm_norm"][0] == pytest.approx([2 / 3, 1 / 3], abs=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "rounded"), [(245, 0.612), (255, 0.638), (393, 0.982), (315, 0.788), (377, 0.942)])
+def test_halves_are_rounded_as_the_released_code_does(hits: int, rounded: float) -> None:
+    """NumPy's rounding: of the value times a thousand, halves to even; Python's `round` has the other neighbour.
+
+    The recorded figures hold 70 such values (two and four classes of COVID), all on this side.
+    """
+    labels = np.repeat([0, 1], 400)
+    predicted = np.concatenate([np.arange(400) >= hits, np.ones(400, bool)]).astype(int)
+    found = official_rounding([fold_metrics(np.eye(2)[predicted], labels)]).folds[0]["sensitivity_class"]
+    assert found == [rounded, 1.0]
+    assert round(hits / 400, 3) != rounded
 
 
 def test_rounding_needs_folds_of_the_same_classes():

@@ -1,9 +1,11 @@
 """Zero-shot scores against the released ones, and the arithmetic of pooling."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import RunError, SpecError
 from cxrbench.evaluate.zero_shot import class_scores, class_vectors, scores, standardised
 
 
@@ -62,7 +64,16 @@ def test_pooling_vectors_and_pooling_scores_agree_where_scores_are_dot_products(
 
 
 def test_standardised_scores_have_no_mean_and_unit_spread_in_every_class():
-    found = standardised(np.array([[1.0, 10.0], [3.0, 30.0], [5.0, 80.0]]))
+    found = standardised(np.array([[1.0, 10.0], [3.0, 30.0], [5.0, 80.0]]), ("a", "b"))
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(found.std(axis=0), 1)
-    assert standardised(np.array([[1.0, 2.0]])).tolist() == [[1.0, 2.0]]
+    assert standardised(np.array([[1.0, 2.0]]), ("a", "b")).tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 1e-30])
+def test_a_class_with_one_score_for_all_images_is_named(value: float, kind: type[np.floating[Any]]) -> None:
+    """Its mean may be off by a rounding step, so the deviation is not always exactly 0 and no infinity would tell."""
+    rows = np.stack([np.full(7, value), np.arange(7)], axis=1).astype(kind)
+    with pytest.raises(RunError, match=r"class Edema: all 7 test images have the same score.*standardised = false"):
+        standardised(rows, ("Edema", "Normal"))

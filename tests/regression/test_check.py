@@ -15,7 +15,9 @@ from cxrbench import catalog
 from cxrbench.bench.variants import recipe_for
 from cxrbench.cli.main import app
 from cxrbench.errors import CxrBenchError
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
+from cxrbench.regression import verdicts
 
 OTHER = "9" * 64
 
@@ -181,6 +183,13 @@ def test_a_renamed_task_is_found_by_its_digests(place: Path) -> None:
     assert "recorded as clip_cm / rsna" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
 
 
+def test_another_model_of_the_same_cell_is_no_new_name_of_a_missing_one(place: Path) -> None:
+    emptied(place)
+    result(place, model__name="unicl_cm", model__weights_sha256=OTHER)
+    code, found = findings(place, "--against", "baseline")
+    assert (code, [one["verdict"] for one in found]) == (1, ["missing", "new"])
+
+
 def test_a_name_that_nothing_bears_any_more_is_stale(place: Path) -> None:
     emptied(place)
     edited(place, model="zzzzzz")
@@ -214,6 +223,39 @@ def test_a_record_that_its_predictions_belie_is_an_integrity_error(place: Path, 
     assert check(place, "--update").exit_code == 4  # and no baseline is made of it
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 1}'])
+def test_a_damaged_record_is_an_integrity_error_and_not_a_cell_that_was_not_run(content: str, place: Path) -> None:
+    next((place / "results" / "records").glob("*/*/*.json")).write_text(content)
+    before = (place / "results" / "baseline.toml").read_bytes()
+    code, found = findings(place, "--partial")
+    assert (code, found[0]["verdict"]) == (4, "broken")
+    assert "is no record that this version reads" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
+    assert check(place, "--update").exit_code == 4
+    assert (place / "results" / "baseline.toml").read_bytes() == before
+
+
+def test_a_folder_of_damaged_records_alone_is_no_empty_one(place: Path) -> None:
+    next((place / "results" / "records").glob("*/*/*.json")).write_text("{")
+    (place / "results" / "baseline.toml").unlink()
+    assert check(place).exit_code == 4
+
+
+def test_records_of_another_format_are_left_out_and_counted(place: Path) -> None:
+    path = next((place / "results" / "records").glob("*/*/*.json"))
+    path.with_name("0000000000000000.json").write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    done = check(place, "--against", "baseline")
+    assert (done.exit_code, "1 files" in done.stderr) == (0, True)
+    path.unlink()
+    assert check(place, "--against", "baseline").exit_code == 1  # the cell is missing, and not taken from the other
+
+
+def test_an_empty_results_folder_leaves_every_cell_of_the_baseline_missing(place: Path) -> None:
+    shutil.rmtree(place / "results" / "records")
+    assert check(place).exit_code == 1
+    (place / "results" / "records").mkdir()
+    assert check(place, "--partial").exit_code == 0
+
+
 @pytest.mark.parametrize(("errors", "verdict", "code"), [(28, "match", 0), (60, "differs", 1)], ids=["93.00", "85.00"])
 def test_a_printed_number_is_held_against_the_interval_over_items(
     errors: int, verdict: str, code: int, tmp_path: Path
@@ -225,6 +267,25 @@ def test_a_printed_number_is_held_against_the_interval_over_items(
     wide = 196 * (share * (1 - share) / 400) ** 0.5  # both folds score the same rows alike: 400 items
     assert found["tolerance"] == pytest.approx(wide, rel=0.1)
     assert "95 % interval over 400 images" in " ".join(found["reasons"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.93204, 0.95, "match"),  # 93.2 printed is anything from 93.195 to 93.205
+        (0.93206, 0.95, "differs"),
+        (0.90, 0.93196, "match"),
+        (0.90, 0.93194, "differs"),
+    ],
+)
+def test_a_printed_number_counts_with_the_half_unit_that_its_rounding_hides(
+    low: float, high: float, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result(tmp_path, folds=scores(errors=28))
+    known = Interval((low + high) / 2, low, high, 0.01, "image", 400, 100)
+    monkeypatch.setattr(verdicts, "cell_interval", lambda *_: known)
+    code, found = only(tmp_path, "paper")
+    assert (found["verdict"], code) == (verdict, int(verdict == "differs"))
 
 
 def test_patients_are_the_units_where_they_are_known(tmp_path: Path) -> None:

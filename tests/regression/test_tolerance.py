@@ -34,6 +34,15 @@ def test_one_close_row_is_worth_its_share_of_its_class(tmp_path: Path) -> None:
     assert found.source.startswith("numerical: 1 rows")
 
 
+def test_a_number_can_move_up_or_down_but_not_both_ways_at_once(tmp_path: Path) -> None:
+    """A row that is barely right and one that is barely wrong: each can cost or bring as much, together no more."""
+    folds = scores(rows=400, folds=2)
+    folds[1].scores[399], folds[1].scores[397] = [0.5, 0.50001], [0.50001, 0.5]
+    found = numerical(read_cell(tmp_path, write_result(tmp_path, folds)))
+    assert found.width == pytest.approx(1 / (200 * 2 * 2))
+    assert found.source.startswith("numerical: 2 rows")
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_repeat_within_the_closeness_leaves_the_tolerance(

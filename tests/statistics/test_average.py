@@ -10,7 +10,8 @@ from made_predictions import scored_fold, written
 
 from cxrbench.bench.predictions import FoldScores
 from cxrbench.errors import NotApplicableError
-from cxrbench.verdict.average import Mean, Weighted, mean_interval, mean_p, shared_strata, why_not_means
+from cxrbench.evaluate.statistics.units import shared_strata
+from cxrbench.verdict.average import Mean, Weighted, mean_interval, mean_p, why_not_means
 from cxrbench.verdict.cell import cell_interval
 from cxrbench.verdict.compare import cells_difference
 from cxrbench.verdict.predictions import ScoredCell, read_cell

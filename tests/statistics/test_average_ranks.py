@@ -43,3 +43,12 @@ def test_rank_intervals_hold_equal_models_and_part_unequal_ones() -> None:
 def test_too_little_to_rank_is_refused(values: np.ndarray) -> None:
     with pytest.raises(DataError):
         rank_test(values)
+
+
+@pytest.mark.parametrize(("worse", "ends"), [(4, [1.0, 2.0]), (2, [1.0, 1.0])])
+def test_rank_intervals_are_the_percentiles_of_whole_resamples(worse: int, ends: list[float]) -> None:
+    """The first of two models is worse in so many of 100 resamples; one more has no number of it and does not count."""
+    first = np.where(np.arange(100) < worse, -1.0, 1.0)
+    drawn = np.stack([np.append(first, np.nan), np.append(np.zeros(100), 5.0)])[None]
+    found = rank_intervals(drawn).tolist()
+    assert found == [ends, [3 - ends[1], 3 - ends[0]]]

@@ -382,3 +382,35 @@ def test_its_help_loads_nothing_heavy() -> None:
         "assert not {'torch', 'pandas', 'scipy', 'matplotlib', 'statsmodels'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("p_holm", "apart"), [(None, False), (0.05, False), (0.049, True)])
+def test_neighbours_without_a_p_are_not_told_apart(p_holm: float | None, apart: bool, tmp_path: Path) -> None:
+    results(tmp_path, tuple(SKILL))
+    pair = board(tmp_path, "all").neighbours[0]
+    assert replace(pair, p_holm=p_holm).told_apart is apart
+
+
+def test_a_task_without_an_interval_has_a_dash_for_its_p_and_no_verdict(tmp_path: Path) -> None:
+    """One image of a class: no interval, no test; Holm is over the other tasks, and the mean has no interval."""
+    results(tmp_path)
+    rare = folds(3.0, 1)[0], folds(0.2, 1)[0]
+    for model, rows in zip(("good", "fair"), rare, strict=True):
+        few = FoldScores(0, rows.ids[:61], rows.labels[:61], rows.scores[:61])
+        written(tmp_path, model, [few], data__task="vindr")
+    found = compared(tmp_path, "good", "fair")
+    told = {task.task: task for task in found.tasks}
+    assert (told["vindr"].p_holm, told["vindr"].verdict) == (None, "undecided")
+    assert told["rsna"].p_holm is not None and told["rsna"].p_holm <= 3 * (told["rsna"].difference.p or 0) + 1e-12
+    assert found.mean.low is None and "in vindr" in found.mean.reason
+    row = next(line for line in render([found], "terminal").splitlines() if line.startswith("vindr"))
+    assert row.split()[-1] == "–" and " –  " in row
+    assert json.loads(render([found], "json"))[0]["tasks"][2]["p_holm"] is None
+
+
+def test_what_a_mean_takes_as_independent_stands_beside_it(tmp_path: Path) -> None:
+    results(tmp_path)
+    shown = cli("good", "fair", "--out", str(tmp_path)).stdout
+    assert "note: siim, rsna and covid hold images of one collection (nih); no id says which images" in shown
+    alone = cli("good", "fair", "--task", "rsna", "--out", str(tmp_path)).stdout
+    assert "collection" not in alone

@@ -8,7 +8,7 @@ from made_scores import Wards, two_normals
 from scipy import stats
 
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, quantile, two_sided_p
-from cxrbench.evaluate.statistics.interval import interval
+from cxrbench.evaluate.statistics.interval import area_interval, interval
 from cxrbench.evaluate.statistics.paired import Pair, difference
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
@@ -72,3 +72,31 @@ def test_without_limit_the_normal_law_is_met() -> None:
 def test_an_absent_class_has_no_share() -> None:
     fold = ScoredRows(np.arange(4), np.array([0, 0, 1, 1]), rng().normal(size=(4, 3)))
     assert np.isnan(area_shares([fold], 4)).all()
+
+
+@pytest.mark.parametrize(
+    "folds",
+    [
+        Wards(200, 3, folds=3, share=0.5).draw(rng(3)),
+        two_normals(60, 300, 0.85).draw(rng(4)),
+        two_normals(12, 300, 0.8).draw(rng(5)),
+    ],
+    ids=["patients, three folds", "images", "few of a class"],
+)
+def test_the_interval_without_resamples_is_that_with_them(folds: list[ScoredRows]) -> None:
+    found, drawn = area_interval(folds, "patient"), interval("macro_auroc", folds, "patient", rng(), 8000)
+    assert found.estimate == pytest.approx(drawn.estimate, abs=1e-12)
+    assert found.error == pytest.approx(drawn.error, rel=0.04)
+    assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=0.006)
+    assert (found.units, found.over, found.reason, found.resamples) == (drawn.units, drawn.over, drawn.reason, 0)
+
+
+def test_an_area_without_an_interval_says_why() -> None:
+    labels = np.repeat([0, 1], 20)
+    perfect, blind = (ScoredRows(np.arange(40), labels, s) for s in (np.eye(2)[labels], np.full((40, 2), 0.5)))
+    lonely = ScoredRows(np.arange(21), np.repeat([0, 1], [20, 1]), rng().normal(size=(21, 2)))
+    absent = ScoredRows(np.arange(20), np.zeros(20, dtype=int), rng().normal(size=(20, 2)))
+    for fold in (perfect, blind, lonely, absent):
+        found, drawn = area_interval([fold], "image"), interval("macro_auroc", [fold], "image", rng(), 200)
+        assert found.low is None and found.reason == drawn.reason
+        assert found.estimate == drawn.estimate

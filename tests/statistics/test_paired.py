@@ -11,13 +11,14 @@ from scipy.stats import permutation_test
 from statsmodels.stats import contingency_tables, multitest, power
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.counts import statistic
+from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.interval import interval
 from cxrbench.evaluate.statistics.paired import (
     Pair,
     contributions,
     difference,
     holm,
+    holm_of_given,
     mcnemar,
     resolvable,
     sign_flip_p,
@@ -76,6 +77,10 @@ def test_swap_p_agrees_with_all_signs(values: list[float]) -> None:
     assert swap_p(np.array(values), rng(), 20_000) == pytest.approx(exact, abs=0.015)
 
 
+def test_the_data_are_counted_in_so_no_p_is_0() -> None:
+    assert swap_p(np.ones(200), rng(), 99) == pytest.approx(1 / 100)
+
+
 def test_swap_p_agrees_with_scipy() -> None:
     found = contributions("balanced_accuracy", pair(4))
     both = found, np.zeros_like(found)
@@ -113,7 +118,63 @@ def test_equal_models_differ_by_nothing() -> None:
     a = pair(5).a
     found = difference("balanced_accuracy", Pair(a, a, "image"), rng(), 500)
     assert (found.interval.estimate, found.p, found.mcnemar.p, found.resolvable) == (0, 1, 1, None)
-    assert "every resample gives 0" in found.interval.reason
+    assert found.interval.reason == "every resample gives 0: both models judge every image alike"
+
+
+def rare_pair(more: int) -> Pair:
+    """Patients with two images of class 0 each; `more` of them have one of class 1 too, so none is drawn as class 1."""
+    unit = np.concatenate([np.repeat(np.arange(40), 2), np.arange(more)])
+    labels = np.repeat([0, 1], [80, more])
+    return Pair(
+        *([ScoredRows(unit, labels, rng(seed).normal(size=(80 + more, 2)) + np.eye(2)[labels])] for seed in (1, 2)),
+        "patient",
+    )
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
+@pytest.mark.parametrize(("more", "reason"), [(1, "class 1 has 1 patient"), (2, "a class was absent from")])
+def test_where_an_interval_is_refused_there_is_no_p_either(more: int, reason: str, metric: Metric) -> None:
+    found = difference(metric, rare_pair(more), rng(), 2000)
+    assert (found.interval.low, found.p, found.resolvable) == (None, None, None)
+    assert found.interval.estimate is not None and reason in found.interval.reason
+    assert 0 < found.mcnemar.p <= 1  # it asks about units, not classes
+
+
+def test_a_class_that_hardly_ever_is_absent_leaves_the_test() -> None:
+    found = difference("balanced_accuracy", rare_pair(8), rng(), 2000)
+    assert found.p is not None and found.interval.low is not None
+
+
+def test_holm_is_over_the_tests_that_could_be_done() -> None:
+    assert holm_of_given([0.01, None, 0.04]) == [pytest.approx(0.02), None, pytest.approx(0.04)]
+    assert holm_of_given([None]) == [None]
+
+
+def test_two_models_that_never_look_say_so() -> None:
+    labels = np.repeat([0, 1], 30)
+    a, b = ([ScoredRows(np.arange(60), labels, np.tile(row, (60, 1)))] for row in ([0.4, 0.6], [0.7, 0.3]))
+    found = difference("balanced_accuracy", Pair(a, b, "image"), rng(), 500)
+    assert found.interval.reason.endswith("all images have the same scores, and others would change nothing")
+    assert found.p == 1
+
+
+def test_a_difference_without_any_error_has_no_p_from_it() -> None:
+    """One model ranks all images rightly, the other gives all the same score: no resample differs from 0.5."""
+    labels = np.repeat([0, 1], 30)
+    a, b = ([ScoredRows(np.arange(60), labels, scores)] for scores in (np.eye(2)[labels], np.full((60, 2), 0.5)))
+    found = difference("macro_auroc", Pair(a, b, "image"), rng(), 500)
+    assert (found.interval.estimate, found.interval.low, found.p) == (0.5, None, None)
+    assert difference("macro_auroc", Pair(b, b, "image"), rng(), 500).p == 1
+
+
+def test_differences_of_kappa_reach_as_far_as_they_can() -> None:
+    """From 1 to below 0: the difference is above 1."""
+    labels = np.repeat([0, 1], 40)
+    right, wrong = np.eye(2)[labels], np.eye(2)[np.where(np.arange(80) % 8 == 0, labels, 1 - labels)]
+    a, b = ([ScoredRows(np.arange(80), labels, scores)] for scores in (right, wrong))
+    found = difference("kappa", Pair(a, b, "image"), rng(), 2000).interval
+    assert found.estimate == pytest.approx(1.75)
+    assert 1 < found.low < found.estimate < found.high < 2  # type: ignore[operator]
 
 
 def test_a_difference_turns_its_sign_with_the_order() -> None:

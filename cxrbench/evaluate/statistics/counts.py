@@ -62,9 +62,12 @@ def _counted(rows: IntArray, units: IntArray, shape: tuple[int, int]) -> sparse.
 
 def _hits(folds: Sequence[ScoredRows], n_units: int, of: Callable[..., FloatArray]) -> _Part:
     """Hits and rows of every class, hits summed over folds of the same rows."""
-    rows, shape = folds[0], (folds[0].scores.shape[1], n_units)
-    right = [_counted(f.labels[h], f.unit[h], shape) for f in folds for h in [f.predictions == f.labels]]
-    matrix = sparse.vstack([sum(right[1:], right[0]), _counted(rows.labels, rows.unit, shape)], format="csr")
+    rows, n_classes = folds[0], folds[0].scores.shape[1]
+    right = [fold.predictions == fold.labels for fold in folds]
+    hits = [fold.labels[own] for fold, own in zip(folds, right, strict=True)]
+    units = [fold.unit[own] for fold, own in zip(folds, right, strict=True)]
+    both = np.concatenate([*hits, n_classes + rows.labels]), np.concatenate([*units, rows.unit])
+    matrix = _counted(*both, (2 * n_classes, n_units))
     return _Part(matrix, lambda counts: of(*np.split(counts, 2)) / len(folds), len(folds))
 
 

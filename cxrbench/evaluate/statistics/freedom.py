@@ -41,18 +41,25 @@ def _of_class(scores: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
     return rows
 
 
-def freedom(shares: FloatArray, stratum: IntArray) -> float:
-    """Degrees of freedom of a standard error that is made up of the spread of shares (U,) within strata (U,).
+def deviation(shares: FloatArray, stratum: IntArray) -> float:
+    """The standard error that the spread of shares (U,) within strata (U,) makes up; NaN where a share is."""
+    return math.sqrt(sum(variance for variance, _ in _variances(shares, stratum)))
 
-    Infinite where nothing spreads. Source: Satterthwaite 1946, as Brunner and Munzel 2000 use it for two classes.
+
+def freedom(shares: FloatArray, stratum: IntArray) -> float:
+    """The degrees of freedom of this error; infinite where nothing spreads.
+
+    Source: Satterthwaite 1946, as Brunner and Munzel 2000 use it for two classes.
     """
-    whole = parts = 0.0
-    for number in np.unique(stratum[stratum >= 0]):
-        own = shares[stratum == number]
-        variance = len(own) * float(own.var(ddof=1))
-        whole += variance
-        parts += variance**2 / (len(own) - 1)
+    found = _variances(shares, stratum)
+    whole, parts = sum(variance for variance, _ in found), sum(variance**2 / (size - 1) for variance, size in found)
     return whole**2 / parts if parts > 0 else math.inf
+
+
+def _variances(shares: FloatArray, stratum: IntArray) -> list[tuple[float, int]]:
+    """What each stratum adds to the variance of the sum of all shares, and how many units it has."""
+    strata = (shares[stratum == number] for number in np.unique(stratum[stratum >= 0]))
+    return [(len(own) * float(own.var(ddof=1)), len(own)) for own in strata]
 
 
 def quantile(level: float, freedom: float) -> float:

@@ -12,10 +12,24 @@ from numpy.typing import NDArray
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, two_sided_p
-from cxrbench.evaluate.statistics.interval import LEVEL, RESAMPLES, Resampled, around
+from cxrbench.evaluate.statistics.interval import (
+    LEVEL,
+    MOST_UNDEFINED,
+    RESAMPLES,
+    ROUNDING,
+    Resampled,
+    Values,
+    around,
+    difference_range,
+    still,
+    too_few,
+    undefined_share,
+    without_ends,
+)
 from cxrbench.evaluate.statistics.resample import replicates
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, strata
+from cxrbench.index import IntArray
 
 FloatArray = NDArray[np.float64]
 
@@ -49,33 +63,71 @@ class Difference:
     """A minus B: the paired interval, and the p of no difference.
 
     `test` is `swap` (the models' outcomes exchanged unit by unit) where the metric is a sum over units, else
-    `bootstrap`. `replicates` are the differences on the resamples. `resolvable` is the smallest true difference that
-    would be found with 80 % power at 5 %, two-sided, between models that disagree as these do; None where no resample
-    differs.
+    `bootstrap`; `p` is None where a class has too few units for an interval, and so for a test. `resolvable` is the
+    smallest true difference that would be found with 80 % power at 5 %, two-sided, between models that disagree
+    as these do; None where no resample differs.
     """
 
     interval: Interval
-    p: float
+    p: float | None
     test: Literal["swap", "bootstrap"]
     mcnemar: McNemar
     resolvable: float | None
-    replicates: FloatArray
 
 
 def difference(metric: Metric, pair: Pair, rng: np.random.Generator, resamples: int = RESAMPLES) -> Difference:
     """The paired difference of a metric's means over folds. Raises DataError for models that score other rows."""
+    stratum = _shared_strata(pair)
+    both = [statistic(metric, folds, len(stratum)) for folds in (pair.a, pair.b)]
+    poor = bool(too_few(pair.a, pair.over))
+    values = np.empty((2, 0)) if poor else replicates(both, stratum, resamples, rng)
+    a, b = (Values(one.estimate, own) for one, own in zip(both, values, strict=True))
+    return difference_of(metric, pair, (a, b), rng, resamples)
+
+
+def difference_of(
+    metric: Metric, pair: Pair, both: tuple[Values, Values], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> Difference:
+    """The same from both models' values on the same resamples; the generator and `resamples` are those of the test."""
+    found, p = tested(metric, pair, both, rng, resamples)
+    test: Literal["swap", "bootstrap"] = "swap" if metric in _LINEAR else "bootstrap"
+    return Difference(found, p, test, mcnemar(pair), resolvable(found.error))
+
+
+def tested(
+    metric: Metric, pair: Pair, both: tuple[Values, Values], rng: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[Interval, float | None]:
+    """The interval of a difference and its p alone."""
+    stratum = _shared_strata(pair)
+    estimate, units = both[0].estimate - both[1].estimate, int((stratum >= 0).sum())
+    linear, p = metric in _LINEAR, None
+    if reason := too_few(pair.a, pair.over):
+        found = without_ends(estimate, pair.over, units, reason)
+    else:
+        values = both[0].drawn - both[1].drawn
+        known = freedom(_area_shares(pair, len(stratum)), stratum) if metric == "macro_auroc" else math.inf
+        given = Resampled(values, pair.over, units, known, _still(metric, pair))
+        found = around(estimate, given, difference_range(metric))
+        if undefined_share(values) <= MOST_UNDEFINED:
+            p = swap_p(contributions(metric, pair), rng, resamples) if linear else bootstrap_p(estimate, values, known)
+    return found, p
+
+
+def _shared_strata(pair: Pair) -> IntArray:
     stratum = strata(pair.a)
     if not np.array_equal(stratum, strata(pair.b)):
         raise DataError("the two models score other units, or units of other classes: they cannot be paired")
-    both = [statistic(metric, folds, len(stratum)) for folds in (pair.a, pair.b)]
-    estimate = both[0].estimate - both[1].estimate
-    drawn = replicates(both, stratum, resamples, rng)
-    values = drawn[0] - drawn[1]
-    known = freedom(_area_shares(pair, len(stratum)), stratum) if metric == "macro_auroc" else math.inf
-    found = around(estimate, Resampled(values, pair.over, int((stratum >= 0).sum()), known), (-1, 1))
-    linear = metric in _LINEAR
-    p = swap_p(contributions(metric, pair), rng, resamples) if linear else bootstrap_p(estimate, values, known)
-    return Difference(found, p, "swap" if linear else "bootstrap", mcnemar(pair), resolvable(found.error), values)
+    return stratum
+
+
+def _still(metric: Metric, pair: Pair) -> str:
+    """Why no choice of images moves a difference; empty where one could."""
+    if len(pair.a) == len(pair.b) and all(
+        np.array_equal(a.scores, b.scores) or (metric != "macro_auroc" and np.array_equal(a.predictions, b.predictions))
+        for a, b in zip(pair.a, pair.b, strict=True)
+    ):
+        return "both models judge every image alike"
+    return why if (why := still(metric, pair.a)) and still(metric, pair.b) else ""
 
 
 def _area_shares(pair: Pair, n_units: int) -> FloatArray:
@@ -108,11 +160,15 @@ def swap_p(contributions: FloatArray, rng: np.random.Generator, draws: int = RES
     return float((1 + (drawn >= found - 1e-12).sum()) / (1 + draws))
 
 
-def bootstrap_p(estimate: float, values: FloatArray, freedom: float = math.inf) -> float:
-    """Two-sided p that the difference is 0, from the standard deviation of its replicates; 1 where none differs."""
-    defined = values[~np.isnan(values)]
-    error = float(defined.std()) if len(defined) else 0.0
-    return two_sided_p(estimate / error, freedom) if error else 1.0
+def bootstrap_p(estimate: float, values: FloatArray, freedom: float = math.inf) -> float | None:
+    """Two-sided p that the difference is 0, from the standard deviation of its replicates.
+
+    Where these are all equal it is 1 for no difference, and None for one, whose error is not known then.
+    """
+    error = float(np.nanstd(values))
+    if error < ROUNDING:
+        return 1.0 if abs(estimate) < ROUNDING else None
+    return two_sided_p(estimate / error, freedom)
 
 
 def mcnemar(pair: Pair) -> McNemar:
@@ -161,6 +217,14 @@ def sign_flip_p(differences: Sequence[float], rng: np.random.Generator) -> float
 
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's adjusted p values in the order given."""
-    from statsmodels.stats.multitest import multipletests
+    # Not by statsmodels, which collects all garbage of the process each time.
+    order = np.argsort(ps)
+    adjusted = np.empty(len(ps))
+    adjusted[order] = np.maximum.accumulate(np.asarray(ps, dtype=np.float64)[order] * np.arange(len(ps), 0, -1))
+    return np.minimum(adjusted, 1).tolist()
 
-    return [float(p) for p in multipletests(ps, method="holm")[1]] if ps else []
+
+def holm_of_given(ps: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p values over the tests that could be done; None stays None."""
+    adjusted = iter(holm([p for p in ps if p is not None]))
+    return [None if p is None else next(adjusted) for p in ps]

@@ -59,9 +59,29 @@ def strata(folds: Sequence[ScoredRows]) -> IntArray:
     return stratum
 
 
+def shared_strata(parts: Sequence[IntArray], n_units: int) -> IntArray:
+    """One stratum (n_units,) for each unit from those (up to n_units,) of several sets of rows, -1 where in none.
+
+    Strata of different parts stay apart; a unit of two parts is drawn with the first. One left alone in its stratum
+    joins the largest.
+    """
+    stratum = np.full(n_units, -1, dtype=np.int64)
+    first = 0
+    for part in parts:
+        own = np.full(n_units, -1, dtype=np.int64)
+        own[: len(part)] = part
+        new = (own >= 0) & (stratum < 0)
+        stratum[new] = own[new] + first
+        first += int(part.max(initial=-1)) + 1
+    sizes = np.bincount(stratum[stratum >= 0])
+    stratum[np.isin(stratum, np.flatnonzero(sizes == 1))] = sizes.argmax()
+    return stratum
+
+
 def rarest_class(folds: Sequence[ScoredRows]) -> tuple[int, int]:
     """The class that fewest units carry in any one fold, and how many do: below two no interval can be drawn."""
     check_same_classes(folds)
     n_classes = folds[0].scores.shape[1]
-    counts = np.array([[len(np.unique(f.unit[f.labels == c])) for c in range(n_classes)] for f in folds]).min(axis=0)
+    pairs = [np.unique(fold.unit * n_classes + fold.labels) % n_classes for fold in folds]
+    counts = np.array([np.bincount(own, minlength=n_classes) for own in pairs]).min(axis=0)
     return int(counts.argmin()), int(counts.min())
