@@ -22,38 +22,42 @@ def write_board(
     prompts: Sequence[str] = ("names", "description"),
     images: int = 20,
     folds: int = 1,
+    best: float = 1.0,
+    group: str = "all",
     **changes: object,
 ) -> list[Record]:
     """Records of every model on every task, probed with each number of shots and asked in each prompt set.
 
-    The first models are better, and more shots help; all models see the same of an image. `changes` by dotted name.
+    The first models are better, the first of the skill `best` for the fewest shots, and more shots help; all models see
+    the same of an image. `changes` by dotted name.
     """
     found = []
     for place, name in enumerate(models):
         for task in tasks:
-            known = {**_identity(name, task), **changes}
+            known = {**_identity(name, task, group), **changes}
             for k in shots:
                 how = {"protocol__shots": k, "protocol__C": 0.316, "protocol__class_weight": "balanced"}
-                skill = 1.0 + 0.35 * shots.index(k) - 0.04 * place
+                skill = best + 0.35 * shots.index(k) - 0.04 * place
                 found.append(_written(out, task, skill, (images, folds), {**known, **how}))
             for number, wording in enumerate(prompts):
                 told = {"set": wording, "digest": catalog.load_prompts(wording).digest, "source": "prompts"}
                 how = {"protocol__protocol": "zero-shot", "protocol__shots": None, "protocol__logit_scale": 1.0}
                 single = {"single_prompts": [0.4 + 0.01 * ((place + 3 * n) % 11) for n in range(6)]} if number else {}
-                skill = 0.8 + 0.2 * number - 0.03 * place
+                skill = 0.8 * best + 0.2 * number - 0.03 * place
                 found.append(_written(out, task, skill, (images, folds), {**known, **how, **single, "prompts": told}))
     return found
 
 
-def _identity(model: str, task: str) -> dict[str, object]:
+def _identity(model: str, task: str, group: str) -> dict[str, object]:
     spec, variant = catalog.load_task(task), catalog.load_variant("paper-code")
     card = catalog.load_card(model) if model in catalog.card_files() else None
-    labels = spec.groups["all"]
+    labels = spec.groups[group]
     return {
         "model__name": model,
         **({} if card is None else _of_card(card)),
         "data__task": task,
         "data__split": variant.splits[task],
+        "data__group": group,
         "data__labels": labels,
         "data__rows_per_label": {"test": dict.fromkeys(labels, 1)},
     }

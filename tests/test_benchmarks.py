@@ -91,3 +91,25 @@ def test_the_yardstick_reads_pixels_as_the_harness_does(rounds: ModuleType, tmp_
     Image.fromarray(noise).save(path)
     wanted = pixels(path.read_bytes(), path.name, [Canvas()])[0].array[0]
     np.testing.assert_array_equal(released.pixels(path), wanted)
+
+
+def test_the_loop_over_scikit_learn_weighs_as_ours_draws() -> None:
+    """Both arms give one value on one resample: of images, and of patients who have images of several classes."""
+    from cxrbench.evaluate.statistics.counts import statistic
+    from cxrbench.evaluate.statistics.resample import replicates
+    from cxrbench.evaluate.statistics.units import ScoredRows, strata
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        arms = importlib.import_module("benchmarks.resampling")
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 90)
+    scores = draw.normal(size=(90, 3)) + np.eye(3)[labels]
+    for units in (np.arange(90), draw.permutation(90) // 3):
+        fold = ScoredRows(units, labels, scores)
+        weights = arms._weights([fold], 6, seed=2)
+        for metric, close in arms.CLOSE.items():
+            one = statistic(metric, [fold], len(weights))
+            ours = replicates([one], strata([fold]), 6, np.random.default_rng(2))[0]
+            theirs = [arms._scorer(metric)(fold, row[fold.unit]) for row in weights.T]
+            np.testing.assert_allclose(ours, theirs, atol=close)

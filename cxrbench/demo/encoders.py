@@ -61,6 +61,11 @@ class Folders:
         """Records and tables."""
         return self.root / "results"
 
+    @property
+    def report(self) -> Path:
+        """Everything measured, as one HTML file."""
+        return self.root / "report.html"
+
     def run(self, objective: Objective) -> Path:
         """The folder of one pre-training; its name is the model's."""
         return self.root / "runs" / f"demo_{objective}"
@@ -69,20 +74,18 @@ class Folders:
 def encoders(folders: Folders, progress: Progress, say: Say) -> dict[Objective, Path]:
     """The folder of each objective's run, trained now unless it is whole; a killed one is gone on with.
 
-    The phantoms of the evaluation sets must be there, since their patients are looked for in the corpora.
+    All phantoms must be there: the patients of the evaluation sets are looked for in the corpora.
     """
-    corpus = corpora(folders, say)
+    corpus = corpora(folders)
     return {objective: _trained(objective, corpus, folders, progress, say) for objective in OBJECTIVES}
 
 
-def corpora(folders: Folders, say: Say) -> Request:
+def corpora(folders: Folders) -> Request:
     """The pre-training sets, drawn unless they are there, and a text encoder that knows their words."""
-    roots: dict[SourceName, Path] = {}
-    for source, images in IMAGES.items():
-        summary = write_corpus(source, folders.corpora, images_per_class=images, workers=cpu.cores())
-        say(f"pre-training phantom of {source}: {summary.images} images in {summary.root}")
-        roots[source] = summary.root
-    write_text_encoder(_texts(roots["MIMIC"]), folders.text)
+    roots: dict[SourceName, Path] = {
+        source: write_corpus(source, folders.corpora, images_per_class=images).root for source, images in IMAGES.items()
+    }
+    write_text_encoder(words_read(roots["MIMIC"]), folders.text)
     variant = catalog.load_variant("phantom")
     held = [
         EvaluationSet(catalog.load_task(task), (split,), folders.evaluation) for task, split in variant.splits.items()
@@ -106,7 +109,7 @@ def _trained(objective: Objective, corpus: Request, folders: Folders, progress: 
     return out
 
 
-def _texts(mimic: Path) -> list[str]:
+def words_read(mimic: Path) -> list[str]:
     """Every report sentence and category name that training may read, and every word of the prompts.
 
     So a word that training never reads is a token of its own, as in the vocabulary of a language, not a row of letters.

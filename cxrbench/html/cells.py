@@ -8,16 +8,15 @@ from typing import get_args
 from cxrbench.comparable import flaws
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
+from cxrbench.evaluate.statistics.interval import area_interval
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.html.command import command, own_files
-from cxrbench.html.work import Work
 from cxrbench.record import Record
-from cxrbench.verdict.cell import cell_calibration, cell_interval, pooled_calibration, spread
-from cxrbench.verdict.predictions import ScoredCell, read_cell
-from cxrbench.verdict.subgroups import By, Subgroups, subgroups
+from cxrbench.verdict.cell import cell_calibration, pooled_calibration, spread
+from cxrbench.verdict.predictions import ScoredCell
+from cxrbench.verdict.subgroups import By, Subgroups
 
 ATTRIBUTES: tuple[By, ...] = get_args(By)
-SHADES = 5  # of a confusion matrix: fifths of a row's images
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +34,15 @@ class ClassLine:
 class CellPage:
     """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
 
-    `calibration` is one a fold, `pooled` that of all rows; there is none where `uncalibrated` says why. `subgroups` are
-    there for the attributes that are known of an image, on pages in detail. `cautions` say what keeps the number
-    from being the one asked for.
+    `interval` is of balanced accuracy, `area` of macro AUROC. `calibration` is one a fold; there is none where
+    `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for the attributes
+    that are known of an image. `cautions` say what keeps the number from being the one asked for.
     """
 
     record: Record
     marked: bool
     interval: Interval
+    area: Interval
     spread: FoldSpread
     classes: tuple[ClassLine, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -79,51 +79,40 @@ class CellPage:
         value = self.record.summary.get(name, {}).get("mean")
         return None if value is None else float(value)
 
-    def shade(self, row: int, column: int) -> int:
-        """0 to 5: which fifth of its row's images a field of the confusion matrix holds; 0 below a tenth."""
-        total = sum(self.confusion[row])
-        share = self.confusion[row][column] / total if total else 0.0
-        return 0 if share < 0.1 else min(SHADES, 1 + int(share * SHADES))
-
 
 @dataclass(frozen=True, slots=True)
 class CellAsked:
-    """A record to make the page of; `marked` by the dagger, subgroups only in `detail`."""
+    """How to make a page: `marked` by the dagger, in `detail` with the pooled calibration, and with these subgroups."""
 
-    record: Record
     marked: bool
     detail: bool
+    subgroups: tuple[Subgroups, ...]
 
 
-def cell_page(work: Work, asked: CellAsked) -> CellPage:
-    """The page of a sound record, from its predictions below the results folder."""
-    record = asked.record
-    cell = read_cell(work.out, record)
+def cell_page(cell: ScoredCell, interval: Interval, asked: CellAsked) -> CellPage:
+    """The page of a sound record with the interval of its balanced accuracy."""
+    record = cell.record
     judged, pooled, why_not = tuple[Calibration, ...](), None, ""
     try:
-        judged, pooled = cell_calibration(cell), pooled_calibration(cell)
+        judged, pooled = cell_calibration(cell), pooled_calibration(cell) if asked.detail else None
     except NotApplicableError as error:
         why_not = str(error)
     return CellPage(
         record=record,
         marked=asked.marked,
-        interval=cell_interval(cell, "balanced_accuracy", work.resamples),
+        interval=interval,
+        area=area_interval(cell.folds, cell.over, record.summary.get("macro_auroc", {}).get("mean")),
         spread=spread(cell, "balanced_accuracy"),
         classes=_classes(record),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
         uncalibrated=why_not,
-        subgroups=_subgroups(cell, work.resamples) if asked.detail else (),
+        subgroups=asked.subgroups,
         command=command(record),
         own_files=own_files(record),
         cautions=flaws(record),
     )
-
-
-def _subgroups(cell: ScoredCell, resamples: int) -> tuple[Subgroups, ...]:
-    known = [by for by in ATTRIBUTES if any(value is not None for value in cell.about.get(by, ()))]
-    return tuple(subgroups(cell, by, resamples) for by in known)
 
 
 def _classes(record: Record) -> tuple[ClassLine, ...]:

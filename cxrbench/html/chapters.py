@@ -10,7 +10,9 @@ from cxrbench.html.work import Work
 from cxrbench.record import Record
 from cxrbench.regression.integrity import faults
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.selection import Selected, every_setting
+from cxrbench.verdict.selection import PROTOTYPES, Selected, Setting, every_setting
+
+GROUPS = ("all", "base", "new")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,16 @@ class Chapter:
     records: Mapping[str, Record]
     all: tuple[Record, ...]
 
-    def in_detail(self, shots: int | None, group: str) -> bool:
-        """Whether a setting is shown down to its classes: zero-shot always, probes for the most shots of the group."""
-        return shots is None or shots == max(s.setting.shots or 0 for s in self.settings if s.setting.group == group)
+    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+        """Whether a setting is shown down to its classes: the probes of most shots of each group, and one prompt set.
+
+        That is the one of most records, of equals the first by name; class vectors of a model's own go with it.
+        """
+        own = [s for s in self.settings if s.setting.group == group]
+        if shots is not None:
+            return shots == max(s.setting.shots or 0 for s in own)
+        asked = sorted((-sum(map(len, s.records.values())), s.setting.prompts) for s in own if s.setting.prompts)
+        return prompts in (asked[0][1], PROTOTYPES)
 
 
 def chapters(records: Sequence[Record]) -> list[Chapter]:
@@ -39,19 +48,26 @@ def chapters(records: Sequence[Record]) -> list[Chapter]:
 
 
 def _chapter(synthetic: bool, variant: str, variant_digest: str, own: list[Record]) -> Chapter:
-    settings = tuple(every_setting(own))
+    settings = tuple(sorted(every_setting(own), key=lambda found: _place(found.setting)))
     used = {r.id: r for setting in settings for row in setting.records.values() for r in row.values()}
     return Chapter(synthetic, variant, variant_digest, settings, used, tuple(own))
 
 
-def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:
-    """The records that are what their predictions say, and the others by id with what is wrong.
+def _place(setting: Setting) -> tuple[str, int]:
+    """Groups that many tasks have before those of a single one."""
+    return setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
 
-    The words name no folder of the machine.
-    """
+
+def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:
+    """The records that are what their predictions say, and the others by id with what is wrong."""
     found = zip(records, work.each(partial(faults, work.out), records), strict=True)
-    wrong = {record.id: tuple(told.replace(str(work.out), "results") for told in all_) for record, all_ in found}
+    wrong = {record.id: nameless(work, told) for record, told in found}
     return [r for r in records if not wrong[r.id]], {ident: told for ident, told in wrong.items() if told}
+
+
+def nameless(work: Work, told: Sequence[str]) -> tuple[str, ...]:
+    """What is wrong, in words that name no folder of the machine."""
+    return tuple(one.replace(str(work.out), "results") for one in told)
 
 
 def known_task(name: str) -> TaskSpec | None:

@@ -28,10 +28,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One model's curve; `number` (0 to 5) is its colour and marker in its row of panels."""
+    """One model's curve; `number` (0 to 5) is its colour and marker in its row of panels, `marked` by the dagger."""
 
     model: str
     title: str
+    marked: bool
     number: int
     points: tuple[Point, ...]
 
@@ -53,7 +54,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """All panels of one label group; `rows` of at most six models (name, title) each, the best of the largest K first.
+    """All panels of one label group; `rows` of at most six models (name, title) each, those of the first board first.
 
     `panels` have all models' curves, of which a row draws its own in colour.
     """
@@ -64,38 +65,47 @@ class Figure:
 
 
 def figures(boards: Sequence[Board]) -> list[Figure]:
-    """One figure for each label group that was probed with two numbers of shots or more."""
+    """One figure for each label group that was probed with two numbers of shots or more; without negative controls."""
     groups: dict[str, list[Board]] = {}
     for board in boards:
         if board.setting.shots is not None:
             groups.setdefault(board.setting.group, []).append(board)
-    return [_figure(group, own) for group, own in groups.items() if len(own) > 1]
+    order = [line.model for own in groups.values() for board in _most_shots_first(own) for line in board.models]
+    return [_figure(group, own, order) for group, own in groups.items() if len(own) > 1]
 
 
-def _figure(group: str, boards: Sequence[Board]) -> Figure:
-    ordered = sorted(boards, key=lambda board: board.setting.shots or 0)
-    models = {line.model: line.title for board in reversed(ordered) for line in board.lines}
+def _most_shots_first(boards: Sequence[Board]) -> list[Board]:
+    return sorted(boards, key=lambda board: -(board.setting.shots or 0))
+
+
+def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> Figure:
+    """The figure of one group; models in one order for all groups, so that each keeps its colour."""
+    ordered = _most_shots_first(boards)[::-1]
+    found = {line.model: line.title for board in ordered for line in board.models}
+    models = {model: found[model] for model in sorted(found, key=order.index)}
     named = list(models.items())
     rows = tuple(tuple(named[place : place + COLOURED]) for place in range(0, len(named), COLOURED))
     tasks = list(dict.fromkeys(task for board in ordered for task in board.tasks))
-    means = [None] if any(line.mean for board in ordered for line in board.lines) else []
+    means = [None] if any(line.mean for board in ordered for line in board.models) else []
     return Figure(group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
 
 
 def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:
     known: dict[str, dict[int, Interval]] = {}
+    marked = set[str]()
     for board in boards:
-        for line in board.lines:
+        for line in board.models:
             found = _interval(line, task)
             if found is not None and found.estimate is not None:
                 known.setdefault(line.model, {})[board.setting.shots or 0] = found
+                marked |= {line.model} if _marked(line, task) else set()
     axes = _axes(known.values())
     curves = []
     for place, (model, title) in enumerate(models.items()):
         number = place % COLOURED
         points = tuple(_point(shots, one, axes, number) for shots, one in known.get(model, {}).items())
         if points:
-            curves.append(Curve(model, title, number, points))
+            curves.append(Curve(model, title, model in marked, number, points))
     return Panel(task, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
 
 
@@ -103,6 +113,10 @@ def _interval(line: Line, task: str | None) -> Interval | None:
     if task is None:
         return line.mean
     return line.pages[task].interval if task in line.pages else None
+
+
+def _marked(line: Line, task: str | None) -> bool:
+    return line.marked if task is None else line.pages[task].marked
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The whole report as data: everything that its template shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from cxrbench import catalog
@@ -9,16 +9,19 @@ from cxrbench.audit import contamination
 from cxrbench.audit.finding import Finding, counted
 from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.errors import DataError
-from cxrbench.html.boards import WEIGHT, Board, BoardAsked, board
-from cxrbench.html.cells import CellAsked, CellPage, cell_page
+from cxrbench.html.boards import Board, BoardAsked, board, ranked
+from cxrbench.html.cells import CellPage
 from cxrbench.html.chapters import Chapter, chapters, known_task, marked, sound
 from cxrbench.html.curves import Figure, figures
 from cxrbench.html.paper import PaperTable, paper_tables
+from cxrbench.html.shares import Computed, computed, shares
 from cxrbench.html.wordings import WordingLine, wordings
 from cxrbench.html.work import Work
 from cxrbench.record import Record
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.selection import in_order
+from cxrbench.verdict.average import Part
+from cxrbench.verdict.leaderboard import Refused, TaskRow
+from cxrbench.verdict.selection import Selected, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,9 @@ class ChapterPages:
             found.setdefault(page.record.data.task, {}).setdefault(page.record.model.name, []).append(page)
         return [(task, list(found[task].items())) for task in in_order(set(found))]
 
-    def in_detail(self, shots: int | None, group: str) -> bool:
-        """Whether classes, confusion and subgroups are shown: of probes, for the most shots of the group alone."""
-        return self.chapter.in_detail(shots, group)
+    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+        """Whether classes, confusion and subgroups are shown: see `Chapter.in_detail`."""
+        return self.chapter.in_detail(shots, group, prompts)
 
     @property
     def by_attribute(self) -> bool:
@@ -55,9 +58,39 @@ class ChapterPages:
         return any(page.subgroups for page in self.pages.values())
 
     @property
+    def titles(self) -> dict[str, str]:
+        """The title of each model, by name."""
+        return {r.model.name: r.model.title for r in sorted(self.chapter.records.values(), key=lambda r: r.model.name)}
+
+    @property
+    def controls(self) -> set[str]:
+        """The models that are negative controls."""
+        return {record.model.name for record in self.chapter.records.values() if record.control}
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any image is made."""
+        return any(record.data.synthetic for record in self.chapter.records.values())
+
+    @property
+    def untrue(self) -> bool:
+        """Whether any weights are made."""
+        return any(record.model.synthetic for record in self.chapter.records.values())
+
+    @property
+    def singles(self) -> bool:
+        """Whether single prompts of any set were measured."""
+        return any(one.singles is not None for found in self.wordings for one in found.lines)
+
+    @property
     def models(self) -> int:
-        """How many models it has."""
-        return len({record.model.name for record in self.chapter.records.values()})
+        """How many models it has, negative controls apart."""
+        return len(self.titles.keys() - self.controls)
+
+    def absent(self, board: Board) -> list[str]:
+        """Titles of the models that the board has no number of; negative controls are not missed."""
+        here = {line.model for line in board.lines} | self.controls
+        return [title for model, title in self.titles.items() if model not in here]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +101,27 @@ class Audit:
     unknown: tuple[Finding, ...]
     whole: bool
 
+    def together(self) -> list[tuple[Finding, list[str]]]:
+        """Findings that say the same of several scopes once, with all of these."""
+        scopes: dict[Finding, list[str]] = {}
+        for one in self.found:
+            scopes.setdefault(replace(one, scope=""), []).append(one.scope)
+        return list(scopes.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A results folder; it leaves out `unsound` records (by id, with the reasons), `controls` and `foreign` files."""
+    """A results folder; it leaves out `unsound` records (by id, with the reasons) and `foreign` files.
+
+    It also leaves out `shuffled`, which are fitted to shuffled labels under the name of a model that is no control.
+    """
 
     chapters: tuple[ChapterPages, ...]
     tasks: Mapping[str, TaskSpec | None]
     newest: str
     audit: Audit
     unsound: Mapping[str, tuple[str, ...]]
-    controls: int
+    shuffled: int
     foreign: int
     resamples: int
 
@@ -97,43 +140,84 @@ def report(work: Work, found: tuple[Sequence[Record], int], audited: Sequence[Fi
     Raises DataError where no record is left.
     """
     records, foreign = found
-    real = [record for record in records if record.protocol.labels == "true"]
-    kept, unsound = sound(work, real)
+    real = [record for record in records if record.protocol.labels == "true" or record.model.control]
+    checked = _checked(work, real)
+    kept, unsound, tasks = checked.kept, checked.unsound, checked.tasks
     if not kept:
         raise DataError(
             f"{work.out}: there is no record to report; {len(unsound)} are not what their predictions say (`cxrbench "
             f"check` tells), {foreign} files are no records of this version. `cxrbench run` writes records; --out says "
             "where."
         )
-    tasks = {name: known_task(name) for name in sorted({record.data.task for record in kept})}
     return Report(
-        chapters=tuple(_pages(work, chapter, tasks) for chapter in chapters(kept)),
+        chapters=tuple(_pages(work, chapter, found) for chapter, found in checked.chapters),
         tasks=tasks,
         newest=max(record.runtime.started for record in kept),
         audit=_audit(kept, tasks, audited),
         unsound=unsound,
-        controls=len(records) - len(real),
+        shuffled=len(records) - len(real),
         foreign=foreign,
         resamples=work.resamples,
     )
 
 
-def _pages(work: Work, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]) -> ChapterPages:
-    asked = [
-        CellAsked(r, marked(r, tasks), chapter.in_detail(r.protocol.shots, r.data.group))
-        for r in chapter.records.values()
-    ]
-    pages = {page.record.id: page for page in work.each(partial(cell_page, work), asked)}
-    boards = tuple(work.each(partial(board, work), [BoardAsked.of(s, pages) for s in chapter.settings], WEIGHT))
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Records that are what their predictions say and what was computed of them; the others by id with the reasons."""
+
+    kept: Sequence[Record]
+    unsound: Mapping[str, tuple[str, ...]]
+    tasks: Mapping[str, TaskSpec | None]
+    chapters: Sequence[tuple[Chapter, Sequence[Computed]]]
+
+
+def _checked(work: Work, records: Sequence[Record]) -> _Checked:
+    """Everything computed from sound records.
+
+    Predictions are read once, in the trust that they are sound; where some are not, which is rare, all is computed
+    again without them.
+    """
+    used = {ident for chapter in chapters(records) for ident in chapter.records}
+    _, unsound = sound(work, [record for record in records if record.id not in used])
+    while True:
+        kept = [record for record in records if record.id not in unsound]
+        tasks = {name: known_task(name) for name in sorted({record.data.task for record in kept})}
+        found = [(chapter, _computed(work, chapter, tasks)) for chapter in chapters(kept)]
+        faults = {ident: told for _, own in found for one in own for ident, told in one.faults.items()}
+        if not faults:
+            return _Checked(kept, unsound, tasks, found)
+        unsound |= faults
+
+
+def _computed(work: Work, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]) -> list[Computed]:
+    daggers = frozenset(record.id for record in chapter.records.values() if marked(record, tasks))
+    models = {selected.setting: ranked(selected) for selected in chapter.settings}
+    found = shares(work, chapter, models, daggers)
+    return work.each(partial(computed, work), found, len(chapter.records) // len(found))
+
+
+def _pages(work: Work, chapter: Chapter, found: Sequence[Computed]) -> ChapterPages:
+    known = {ident: page for one in found for ident, page in one.pages.items()}
+    pages = {ident: known[ident] for ident in chapter.records}
+    boards = tuple(board(_asked(selected, pages, found)) for selected in chapter.settings)
     return ChapterPages(
         chapter=chapter,
         pages=pages,
         boards=boards,
         first=max(boards, key=_weight),
-        tables=tuple(paper_tables(work, chapter)),
+        tables=tuple(paper_tables(work, chapter, {ident: page.interval for ident, page in pages.items()})),
         figures=tuple(figures(boards)),
         wordings=tuple(wordings(pages.values())),
     )
+
+
+def _asked(selected: Selected, pages: Mapping[str, CellPage], found: Sequence[Computed]) -> BoardAsked:
+    rows, parts = dict[str, TaskRow | Refused](), dict[str, dict[str, Part]]()
+    for one in found:
+        rows |= one.rows.get(selected.setting, {})
+        for model, own in one.parts.get(selected.setting, {}).items():
+            parts.setdefault(model, {}).update(own)
+    return BoardAsked(selected, pages, rows, parts)
 
 
 def _weight(found: Board) -> tuple[bool, bool, int, int]:

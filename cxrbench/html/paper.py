@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.html.chapters import Chapter
 from cxrbench.html.work import Work
-from cxrbench.published import PublishedTable, published_table
+from cxrbench.published import MISSING, PublishedTable, published_table
 from cxrbench.regression.verdicts import TABLES, Finding, against_paper
 from cxrbench.report.view import Cell, TableView, ViewRow, table_view
 
@@ -24,8 +25,12 @@ class PaperCell:
 
 @dataclass(frozen=True, slots=True)
 class PaperTable:
-    """A table with verdicts; `reasons` are those against comparing, each once."""
+    """A table with verdicts; `reasons` are those against comparing, each once.
 
+    Of made numbers it has no rows that only the paper fills, since nothing can be compared with them.
+    """
+
+    synthetic: bool
     view: TableView
     cells: Mapping[tuple[str, str, str], PaperCell]  # section, row, column
     reasons: tuple[str, ...]
@@ -34,20 +39,36 @@ class PaperTable:
         """The cell of a row and column."""
         return self.cells[row.section, row.name, column]
 
+    @property
+    def printed(self) -> bool:
+        """Whether a shown row has numbers of the paper."""
+        return any(c.published != MISSING for _, rows in self.sections() for row in rows for c in row.cells.values())
 
-def paper_tables(work: Work, chapter: Chapter) -> list[PaperTable]:
-    """Tables 2 to 4 with the chapter's records; tables of which it measures no cell are left out."""
-    findings = {found.cell: found for found in against_paper(work.out, chapter.all, work.resamples)}
+    def sections(self) -> list[tuple[str, list[ViewRow]]]:
+        """The rows by section, in their order."""
+        found: dict[str, list[ViewRow]] = {}
+        for row in self.view.rows:
+            if not self.synthetic or any(cell.measured is not None for cell in row.cells.values()):
+                found.setdefault(row.section, []).append(row)
+        return list(found.items())
+
+
+def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Interval]) -> list[PaperTable]:
+    """Tables 2 to 4 with the chapter's records; tables of which it measures no cell are left out.
+
+    `known` are intervals of records, by id; others are computed from their predictions.
+    """
+    findings = {found.cell: found for found in against_paper(work.out, chapter.all, work.resamples, known)}
     found = []
     for number in TABLES:
         table = published_table(number)
         view = table_view(table, chapter.all, chapter.variant, synthetic=chapter.synthetic)
         if any(cell.measured is not None for row in view.rows for cell in row.cells.values()):
-            found.append(_judged(table, view, findings))
+            found.append(_judged(table, view, findings, synthetic=chapter.synthetic))
     return found
 
 
-def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Finding]) -> PaperTable:
+def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Finding], *, synthetic: bool) -> PaperTable:
     reasons = dict[str, int]()
     cells = {}
     for row in view.rows:
@@ -55,7 +76,7 @@ def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Findi
             cell = row.cells[column]
             told = findings.get(f"Table {table.table}, {f'{row.section} {row.name}'.strip()}, {title}")
             cells[row.section, row.name, column] = _cell(cell, told, reasons)
-    return PaperTable(view, cells, tuple(reasons))
+    return PaperTable(synthetic, view, cells, tuple(reasons))
 
 
 def _cell(cell: Cell, told: Finding | None, reasons: dict[str, int]) -> PaperCell:

@@ -24,6 +24,7 @@ SECTIONS = (
 )
 
 _OPTIONAL = re.compile("</(?:td|th|tr|li)>")  # end tags that HTML lets be left out: a tenth of a page of tables
+_QUOTED = re.compile('( [a-z-]+=)"([a-zA-Z0-9_.:#+-]+)"(?=[ >])')  # values that need no quotes
 
 
 def render(report: Report) -> str:
@@ -52,8 +53,15 @@ def render(report: Report) -> str:
         sections=SECTIONS,
         rule=RULE,
     )
+    before, rest = text.split(style, 1)
+    body, after = rest.rsplit(script, 1)
+    return f"{_short(before)}{style}{_short(body)}{script}{_short(after)}\n"
+
+
+def _short(text: str) -> str:
+    """Markup without what HTML lets be left out; text has no such quotes, for those are escaped."""
     lines = (_OPTIONAL.sub("", line.strip()) for line in text.splitlines())
-    return "\n".join(line for line in lines if line) + "\n"
+    return _QUOTED.sub(r"\1\2", "\n".join(line for line in lines if line))
 
 
 def write(path: Path, report: Report) -> int:

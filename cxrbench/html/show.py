@@ -1,6 +1,7 @@
 """How values look on the page; numbers are rounded here and nowhere before."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from cxrbench.evaluate.statistics.uncertainty import Interval
@@ -17,6 +18,11 @@ def percent(value: float | None, decimals: int = 2) -> str:
     return DASH if value is None else f"{100 * value:.{decimals}f}"
 
 
+def plain(value: float | None) -> str:
+    """A number to three decimals, or a dash."""
+    return DASH if value is None else f"{value:.3f}"
+
+
 def signed(value: float | None, decimals: int = 2) -> str:
     """A difference in points with its sign, or a dash."""
     return DASH if value is None else f"{100 * value:+.{decimals}f}"
@@ -29,9 +35,19 @@ def ends(interval: Interval) -> str:
     return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
-def p_value(value: float) -> str:
-    """A p value to three decimals."""
+def p_value(value: float | None) -> str:
+    """A p value to three decimals, or a dash."""
+    if value is None:
+        return DASH
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def moment(value: str) -> str:
+    """A point in time to the minute, of one in ISO 8601; any other text as it is."""
+    try:
+        return f"{datetime.fromisoformat(value).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return value
 
 
 def short(value: str) -> str:
@@ -48,7 +64,7 @@ def words(setting: Setting) -> str:
 
 def classes(name: str) -> str:
     """A label group in words."""
-    return "all classes" if name == "all" else f"group {name}"
+    return f"{name} classes" if name in ("all", "base", "new") else f"group {name}"
 
 
 def heat(value: float | None) -> str:
@@ -79,4 +95,7 @@ def settled(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {choice}" for name, choice in sorted(settings.items()))
 
 
-FILTERS = {f.__name__: f for f in (percent, signed, ends, p_value, short, words, classes, placed, heat, strip, settled)}
+FILTERS = {
+    f.__name__: f
+    for f in (percent, plain, signed, ends, p_value, moment, short, words, classes, placed, heat, strip, settled)
+}

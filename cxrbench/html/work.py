@@ -10,7 +10,7 @@ from typing import TypeVar
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
-WORTH = 50  # jobs that take longer than the start of another process
+WORTH = 150  # cells that take as long as the start of another process
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from cxrbench.evaluate.statistics.paired import holm
 from cxrbench.published import Average, PublishedTable
 from cxrbench.record import Record
 from cxrbench.report.view import Cell, Standing, TableView, ViewRow
-from cxrbench.verdict.average import Mean, Weighted, mean_interval, mean_p, why_not_means
+from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, why_not_means
 from cxrbench.verdict.cell import cell_interval, spread
 from cxrbench.verdict.compare import ALPHA
+from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 
 METRIC: Metric = "balanced_accuracy"  # what Tables 2 to 4 show
@@ -56,14 +57,17 @@ def with_intervals(
 
     A cell whose predictions are gone stays without, which is noted. Raises IntegrityError for predictions that changed.
     The best of a column and section, and what it is not significantly better than (paired, Holm over the column's
-    comparisons, 5 %), is marked where two rows can be compared; flawed cells and averages over them take no part.
+    comparisons, 5 %), is marked where two rows can be compared; flawed cells, averages over them and negative controls
+    take no part.
     """
     cells, gone = _read(view, {record.id: record for record in records}, out)
     material = _Material(cells, shares(table.averages), resamples)
     rows = [_with_intervals(row, material) for row in view.rows]
-    notes = [*view.notes, *gone]
+    means = [mean for row in view.rows for name in material.shares if (mean := material.mean(row, name))]
+    kin = dict.fromkeys(note for mean in means for note in taken_as_independent(kinds(mean)))
+    notes = [*view.notes, *gone, *kin]
     for section in dict.fromkeys(row.section for row in rows):
-        places = [place for place, row in enumerate(rows) if row.section == section]
+        places = [place for place, row in enumerate(rows) if row.section == section and not row.control]
         for name, title in view.columns:
             found = standings({place: material.mean(rows[place], name) for place in places}, resamples)
             for place, standing in found.standing.items():

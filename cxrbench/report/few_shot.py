@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from cxrbench import catalog
 from cxrbench.comparable import flaws
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric
@@ -13,8 +14,10 @@ from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, published_table
 from cxrbench.record import Record
 from cxrbench.report.view import pretrained_on
-from cxrbench.verdict.average import Weighted, mean_interval
+from cxrbench.settings import choosing
+from cxrbench.verdict.average import Weighted, kinds, mean_interval
 from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.measured import measured
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.selection import Asked
@@ -93,9 +96,14 @@ def few_shot(
     curves = [_curve(model, task, cells, found.records, resamples) for task in tasks for model in models]
     if len(tasks) > 1:
         curves += [_average(model, tasks, cells, resamples) for model in models]
-    gaps = [f"no record: {model}, {task}, K = {shots}" for model, task, shots in absent]
+    gaps = [
+        f"no record: {model}, {', '.join(of)}, K = {', '.join(map(str, shots))}"
+        for model, of, shots in _together(absent)
+    ]
     first = found.records[0]
-    return FewShot(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps))
+    averaged = any(curve.task is None and point.interval for curve in curves for point in curve.points)
+    kin = taken_as_independent(kinds([Weighted(cell, 1.0) for cell in cells.values()])) if averaged else ()
+    return FewShot(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps, *kin))
 
 
 def _place(record: Record) -> tuple[str, str, int]:
@@ -106,15 +114,25 @@ def _places(models: Sequence[str], tasks: Sequence[str]) -> Iterator[tuple[str, 
     yield from ((model, task, shots) for model in models for task in tasks for shots in SHOTS)
 
 
+def _together(absent: Sequence[tuple[str, str, int]]) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """The missing points as model, tasks and shots: tasks of a model that lack the same shots stand together."""
+    shots: dict[tuple[str, str], tuple[int, ...]] = {}
+    for model, task, number in absent:
+        shots[model, task] = (*shots.get((model, task), ()), number)
+    tasks: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
+    for (model, task), numbers in shots.items():
+        tasks[model, numbers] = (*tasks.get((model, numbers), ()), task)
+    return [(model, of, numbers) for (model, numbers), of in tasks.items()]
+
+
 def _missing(absent: Sequence[tuple[str, str, int]], asked: Asked) -> str:
     """The error's text: which cells are missing and the commands that measure them."""
-    shots: dict[tuple[str, str], list[int]] = {}
-    for model, task, number in absent:
-        shots.setdefault((model, task), []).append(number)
-    variant = "" if asked.variant.name == "paper-code" else f" --variant {asked.variant.name}"
+    built_in = catalog.card_files()
+    variant = "" if asked.variant.name == "paper-code" else f" {choosing(asked.variant.name)}"
     commands = [
-        f"cxrbench run --model {model} --task {task} --shots {','.join(map(str, numbers))}{variant}"
-        for (model, task), numbers in shots.items()
+        f"cxrbench run --model {model if model in built_in else f'{model}.toml'} --task {','.join(tasks)} "
+        f"--protocol linear-probe --shots {','.join(map(str, shots))}{variant}"
+        for model, tasks, shots in _together(absent)
     ]
     more = f"\n  and {len(commands) - _NAMED} more" if len(commands) > _NAMED else ""
     told = "\n  ".join(commands[:_NAMED])
@@ -128,7 +146,7 @@ def _curve(model: str, task: str, cells: Cells, records: Sequence[Record], resam
     points = []
     for shots in SHOTS:
         cell = cells.get((model, task, shots))
-        paper = () if cell is not None and cell.record.synthetic else printed(model, (task,), shots)
+        paper = () if records[0].synthetic else printed(model, (task,), shots)  # all are made, or none
         if cell is None:
             points.append(Point(shots, None, printed=paper))
             continue
@@ -139,11 +157,11 @@ def _curve(model: str, task: str, cells: Cells, records: Sequence[Record], resam
 
 def _average(model: str, tasks: Sequence[str], cells: Cells, resamples: int) -> Curve:
     """The curve of the mean over tasks; a gap where a task is missing or its number is flawed."""
+    made = any(cell.record.synthetic for cell in cells.values())
     points = []
     for shots in SHOTS:
         own = [cells.get((model, task, shots)) for task in tasks]
         sound = [cell for cell in own if cell is not None and not flaws(cell.record)]
-        made = any(cell.record.synthetic for cell in sound)
         paper = () if made else printed(model, tasks, shots)
         mean = [Weighted(cell, 1 / len(tasks)) for cell in sound]
         interval = mean_interval(mean, _METRIC, resamples) if len(sound) == len(tasks) else None

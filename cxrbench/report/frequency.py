@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.evaluate.statistics.interval import RESAMPLES
 from cxrbench.record import Record
-from cxrbench.verdict.cell import seeded
+from cxrbench.verdict.drawn import seeded
 
 FloatArray = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.published import MISSING
-from cxrbench.report.view import Cell, TableView, ViewRow
+from cxrbench.report.view import PRETRAINED, Cell, TableView, ViewRow
 
 _SEEN = r"$^{\dagger}$"
 _FLAWED = r"\textsuperscript{*}"
@@ -121,7 +121,7 @@ def _notes(view: TableView) -> Iterator[str]:
     if any(cell.interval is not None for cell in cells):
         told.append("Brackets: 95 % intervals over test images or patients, training rows as drawn.")
     if any(cell.seen for cell in cells):
-        told.append("† Pre-trained on the collection that the task's images are from.")
+        told.append(f"† {PRETRAINED.capitalize()}.")
     if any(cell.flaws for cell in cells):
         told.append("* Not comparable with the other numbers.")
     yield r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize"

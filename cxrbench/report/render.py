@@ -11,7 +11,7 @@ from typing import Literal
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING
 from cxrbench.report.latex import as_latex
-from cxrbench.report.view import Cell, TableView, ViewRow
+from cxrbench.report.view import PRETRAINED, Cell, TableView, ViewRow
 
 SEEN = "†"
 
@@ -104,7 +104,7 @@ def notes(view: TableView) -> list[str]:
     if any(cell.flaws for cell in cells):
         told.append("* not comparable, see below")
     if any(cell.seen for cell in cells):
-        told.append(f"{SEEN} pre-trained on the collection that the task's images are from")
+        told.append(f"{SEEN} {PRETRAINED}")
     return [*told, *_uncertainty(cells), *view.notes]
 
 
@@ -130,6 +130,7 @@ def _entry(view: TableView, row: ViewRow, column: str, cell: Cell) -> dict[str, 
         "section": row.section,
         "row": row.name,
         "model": row.model,
+        "control": "yes" if row.control else None,
         "column": column,
         "published": None if cell.published == MISSING else cell.published,
         "measured": None if cell.measured is None else str(cell.measured),

@@ -15,6 +15,8 @@ from cxrbench.record import Record
 from cxrbench.task import TaskSpec
 
 Standing = Literal["best", "not worse", "worse"]
+PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"
+CONTROLS = "negative controls, which must do badly"  # the section of such rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,9 @@ class Cell:
     """One cell in percent: as printed, as measured (None without a record), and the record's id.
 
     `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
-    the model was pre-trained on the collection that the task's images are from (†). `interval`, `spread` (both 0 to 1)
-    and `standing` in the column are there when `certainty.with_intervals` has found the predictions.
+    the model was pre-trained on the collection that the task's images are from (†), in an average on that of one of
+    its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
+    `certainty.with_intervals` has found the predictions.
     """
 
     published: str
@@ -45,12 +48,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ViewRow:
-    """One row: a row of the paper, or a model of the user's own with no printed cell."""
+    """One row: a row of the paper, or a model of the user's own with no printed cell.
+
+    A `control` is a negative control: its section holds nothing else, and it stands in no comparison.
+    """
 
     section: str
     name: str
     model: str
     cells: Mapping[str, Cell]
+    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +94,13 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     With `synthetic` only records of made weights or images are used and the title says so; without it, none of them.
     The newest sound record of a cell is shown, and a note counts those it replaces. A number from an incomplete or
     altered input is marked, its flaws are noted, and no average is taken over it. A cell without a record stays empty,
-    and an average over an empty cell is empty.
+    and an average over an empty cell is empty. Negative controls follow each section, as one of their own.
     """
-    chosen = [record for record in records if record.synthetic == synthetic]
-    sections = list(dict.fromkeys(row.section for row in table.rows))
-    rows = sorted([*table.rows, *_own_rows(table, chosen)], key=lambda row: sections.index(row.section))
     views, notes = [], list(table.notes)
-    for row in rows:
-        cells, replaced = _cells(table, row, chosen)
-        views.append(ViewRow(row.section, row.name, row.model, cells))
+    for found in _filled(table, [record for record in records if record.synthetic == synthetic]):
+        row = found.row
+        cells, replaced = _cells(table, row, found.records)
+        views.append(ViewRow(found.section, row.name, row.model, cells, found.control))
         notes += [
             f"{row.name}, {title}: {'; '.join(cells[name].flaws)}"
             for name, title in ((c.id, c.title) for c in table.columns)
@@ -108,15 +113,42 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     return TableView(table.table, mark + table.title, table.source, variant, columns, tuple(views), tuple(notes))
 
 
-def _own_rows(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
-    """One row a section for every model that the paper's rows do not name, in order of name."""
-    sections: dict[tuple[str, str, int | None, str | None], set[str]] = {}
-    for row in table.rows:
-        sections.setdefault((row.section, row.protocol, row.shots, row.prompts), set()).add(row.model)
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A row with the records that may fill it."""
+
+    row: Row
+    records: Sequence[Record]
+    control: bool = False
+
+    @property
+    def section(self) -> str:
+        """The row's own, or that of the negative controls below it."""
+        if not self.control:
+            return self.row.section
+        return f"{self.row.section}: {CONTROLS}" if self.row.section else CONTROLS
+
+
+def _filled(table: PublishedTable, records: Sequence[Record]) -> list[_Filled]:
+    """Every row, section by section: those of the paper, other models by name, negative controls by name."""
+    models = [record for record in records if not record.control]
+    controls = [record for record in records if record.control]
+    printed = {(row.section, row.model) for row in table.rows}
+    own = [row for row in _unprinted(table, models) if (row.section, row.model) not in printed]
+    rows = [_Filled(row, models) for row in (*table.rows, *own)]
+    rows += [_Filled(row, controls, control=True) for row in _unprinted(table, controls)]
+    sections = list(dict.fromkeys(row.section for row in table.rows))
+    return sorted(rows, key=lambda found: sections.index(found.row.section))
+
+
+def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
+    """A row without printed cells for every section and model that was measured in one of its columns, by name."""
     empty = {c.id: MISSING for c in table.columns} | {a.id: MISSING for a in table.averages}
-    own = []
-    for (section, protocol, shots, prompts), printed in sections.items():
-        for model in sorted({r.model.name for r in records} - printed):
+    rows = []
+    for section, protocol, shots, prompts in dict.fromkeys(
+        (row.section, row.protocol, row.shots, row.prompts) for row in table.rows
+    ):
+        for model in sorted({record.model.name for record in records}):
             row = Row(
                 section=section,
                 name=model,
@@ -127,8 +159,8 @@ def _own_rows(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
                 cells=empty,
             )
             if any(record.measures(row, column) for record in records for column in table.columns):
-                own.append(row)
-    return own
+                rows.append(row)
+    return rows
 
 
 def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, Cell], int]:
@@ -144,7 +176,8 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
         )
     means = averages({name: None if c.flaws else c.measured for name, c in cells.items()}, table.averages)
     for average in table.averages:
-        cells[average.id] = Cell(row.cells[average.id], means[average.id])
+        seen = any(cells[part].seen for part in average.over)
+        cells[average.id] = Cell(row.cells[average.id], means[average.id], seen=seen)
     return cells, replaced
 
 

@@ -1,20 +1,19 @@
 """The demonstration, whole and once: encoders that learned, tables with their rows, and nothing done twice."""
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench import catalog
 from cxrbench.bench.request import Engine, Places, Request
-from cxrbench.bench.run import Report, run
+from cxrbench.bench.run import run
 from cxrbench.card import read_card
-from cxrbench.demo.encoders import OBJECTIVES, Folders, corpora, recipe
-from cxrbench.demo.seen import seen_and_unseen, zero_shot
+from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe
+from cxrbench.demo.seen import seen_and_unseen
 from cxrbench.demo.show import VARIANT, demo
 from cxrbench.demo.words import vocabulary, write_text_encoder
 from cxrbench.pretrain.config import Config
@@ -22,52 +21,10 @@ from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
 from cxrbench.progress import Quiet
 from cxrbench.published import published_table
-from cxrbench.record import Record, read_records
 from cxrbench.verdict.cell import cell_interval
 from cxrbench.verdict.predictions import read_cell
 
 BASE = tuple((c.task, c.group) for c in published_table(2).columns if c.group != "new")
-MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
-
-
-@dataclass(frozen=True)
-class Shown:
-    folders: Folders
-    report: Report
-    told: tuple[str, ...]
-
-    @property
-    def records(self) -> list[Record]:
-        return read_records(self.folders.results)[0]
-
-    def one(self, model: str, task: str, group: str, protocol: str) -> Record | None:
-        records = [r for r in self.records if r.protocol.protocol == protocol]
-        chosen = zero_shot(records) if protocol == "zero-shot" else records
-        found = [r for r in chosen if (r.model.name, r.data.task, r.data.group) == (model, task, group)]
-        assert len(found) <= 1
-        return found[0] if found else None
-
-    def skill(self, model: str, task: str, group: str) -> float:
-        """How far zero-shot balanced accuracy is on its way from chance (0) to perfect (1)."""
-        record = self.one(model, task, group, "zero-shot")
-        assert record is not None
-        chance = 1 / len(record.data.labels)
-        return (float(record.summary["balanced_accuracy"]["mean"]) - chance) / (1 - chance)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all processes of a parallel run: who comes later reuses what the first has made."""
-    own = tmp_path_factory.getbasetemp()
-    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demonstration"
-
-
-@pytest.fixture(scope="module")
-def shown(root: Path) -> Shown:
-    told: list[str] = []
-    with FileLock(root.with_suffix(".lock")):
-        report = demo(root, Quiet(), told.append)
-    return Shown(Folders(root), report, tuple(told))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +36,7 @@ def untrained(shown: Shown) -> dict[tuple[str, str], float]:
     told["optimiser"] |= {"learning_rate": 1e-12}
     told["schedule"] |= {"epochs": 1}
     out = shown.folders.root / "runs" / "untrained"
-    request = corpora(shown.folders, lambda _: None)
+    request = corpora(shown.folders)
     job = Job(Config.model_validate(told), request, out, shown.folders.cache, resume=True)
     asked = Request(
         models=(str(out / CARD),),

@@ -1,11 +1,9 @@
 """The report in a real browser, opened from disk: Debian's Chromium, driven by Playwright."""
 
-import os
-import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
+from browsing import BOARD, MARKS, Watched, chromium, sync_api
 from made_board import write_board
 
 from cxrbench.html.page import report
@@ -13,17 +11,10 @@ from cxrbench.html.render import write
 from cxrbench.html.work import Work
 from cxrbench.record import read_records
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the dev extra installs playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH (Debian: apt-get install chromium)"),
-]
+pytestmark = MARKS
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 MEASURED, MADE = "[data-chapter] >> nth=0", "[data-chapter] >> nth=1"
-BOARD = "table.board:visible >> nth=0"
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +29,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync_api.Browser"]:
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses its sandbox to root
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+    with chromium() as opened:
         yield opened
-        opened.close()
-
-
-class Watched:
-    """A page, with everything that its console said and every address that it asked for."""
-
-    def __init__(self, context: "sync_api.BrowserContext", url: str) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page = context.new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
-
-    def column(self, number: int) -> list[float]:
-        """The numbers of one column of the first board that is shown."""
-        found = self.page.locator(f"{BOARD} >> tbody tr:not(.off)").all()
-        return [float(re.match(r"[\d.]+", row.locator("td").nth(number).inner_text())[0]) for row in found]  # type: ignore[index]
 
 
 @pytest.fixture
@@ -68,8 +38,7 @@ def opened(browser: "sync_api.Browser", url: str) -> Iterator[Watched]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     watched = Watched(context, url)
     yield watched
-    assert watched.said == []
-    assert [address for address in watched.asked if not address.startswith(("file:", "data:"))] == []
+    assert watched.kept_to_itself(), (watched.said, watched.asked)
     context.close()
 
 
@@ -123,6 +92,33 @@ def test_a_number_opens_its_cell_and_the_command_is_copied(opened: Watched) -> N
     cell.locator("button.copy").click()
     sync_api.expect(cell.locator("button.copy")).to_have_text("Copied")
     assert opened.page.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_the_counts_of_an_opened_cell_become_shaded_fields(opened: Watched) -> None:
+    page = opened.page
+    cell = page.locator(f"{MEASURED} >> details.cell:has(table.confusion)").first
+    row = cell.locator("table.confusion tbody tr").first
+    counts = (row.locator("td").last.text_content() or "").split()
+    assert len(counts) > 1
+    page.evaluate(
+        "cell => { for (let part = cell; part; part = part.parentElement) part.open = true }", cell.element_handle()
+    )
+    sync_api.expect(row.locator("td")).to_have_count(3 + len(counts))
+    assert row.locator("td").all_inner_texts()[3:] == counts
+    assert cell.locator("thead th").all_inner_texts()[4:] == [str(n + 1) for n in range(len(counts))]
+    largest = max(range(len(counts)), key=lambda n: int(counts[n]))
+    assert (row.locator("td").nth(3 + largest).get_attribute("class") or "").startswith("q")
+
+
+def test_models_are_found_by_their_titles_and_marks_say_what_they_mean(opened: Watched) -> None:
+    page = opened.page
+    page.locator(f"{MEASURED} >> input[type=search]").fill("gloria")
+    assert page.locator(f"{BOARD} >> tbody tr:not(.off)").count() == 1
+    title = page.locator(f"{BOARD} >> tbody tr:not(.off) th").inner_text()
+    page.locator(f"{MEASURED} >> input[type=search]").fill("")
+    page.locator(f"{MEASURED} >> input[type=search]").fill(title.split()[0].swapcase())
+    assert page.locator(f"{BOARD} >> tbody tr:not(.off)").count() >= 1
+    assert "collection" in (page.locator(f"{MEASURED} >> abbr").first.get_attribute("title") or "")
 
 
 def test_a_link_from_outside_opens_a_cell_that_a_filter_hides(opened: Watched) -> None:
@@ -204,5 +200,5 @@ def test_print_leaves_the_tools_out(browser: "sync_api.Browser", url: str) -> No
 
 def test_made_numbers_keep_their_banner(opened: Watched) -> None:
     made = opened.page.locator(MADE)
-    assert "not results" in made.locator("p.made").first.inner_text()
+    assert "Not results" in made.locator("p.made").first.inner_text()
     assert "Made, no result." in made.locator("table.board caption").first.inner_text()

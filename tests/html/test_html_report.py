@@ -15,6 +15,7 @@ from made_board import write_board
 from typer.testing import CliRunner
 
 from cxrbench import catalog
+from cxrbench.audit.finding import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.html.page import report
@@ -24,6 +25,7 @@ from cxrbench.record import Record, read_records
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "covid")
+SEXES = {f"image{n:04d}": "FM"[n % 2] for n in range(200)}
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
@@ -139,13 +141,14 @@ def test_each_cell_tells_its_sources_and_the_command(root: Element, out: Path) -
         assert value in everything
 
 
-def test_confusion_is_shown_for_the_most_shots_and_for_prompts(root: Element, out: Path) -> None:
+def test_confusion_is_shown_for_the_most_shots_and_for_one_prompt_set(root: Element, out: Path) -> None:
     cells = {part.get("id"): part for part in root.iter("div") if part.get("class") == "inside"}
     for record in read_records(out)[0]:
         table = cells[f"r{record.id}"].find(".//table[@class='confusion']")
-        assert (table is not None) == (record.protocol.shots in (None, 16))
+        prompts = None if record.prompts is None else record.prompts.set
+        assert (table is not None) == (record.protocol.shots == 16 or prompts == "description")
         if table is not None:
-            counts = [[int(td.text or "") for td in row.findall("td")[3:]] for row in table.iterfind("tbody/tr")]
+            counts = [[int(n) for n in (row.findall("td")[3].text or "").split()] for row in table.iterfind("tbody/tr")]
             assert counts == [list(row) for row in record.folds[0].metrics["confusion"]]
 
 
@@ -221,7 +224,8 @@ def test_made_records_stand_apart_under_a_banner(tmp_path: Path) -> None:
     assert texts(root, ".//h2")[:2] == ["Measured: variant paper-code", "Made, no results: variant paper-code"]
     measured, other = ("".join(part.itertext()) for part in chapters)
     assert "medclip" not in measured.replace("MedCLIP", "")
-    assert "phantom images: not results" in other
+    assert "Not results. The images are phantoms, drawn by a program" in other
+    assert "weights are made" not in other
     assert made[0].id in other
     assert all(
         "Made, no result." in (t.findtext("caption/strong") or "")
@@ -254,12 +258,102 @@ def test_without_a_sound_record_there_is_no_report(tmp_path: Path) -> None:
         page(tmp_path)
 
 
-def test_controls_with_shuffled_labels_are_counted_and_not_shown(tmp_path: Path) -> None:
+def test_shuffled_labels_of_a_model_that_is_no_control_are_counted_and_not_shown(tmp_path: Path) -> None:
     write_board(tmp_path, ("clip_cm",), ("rsna",), shots=(16,), prompts=())
     write_board(tmp_path, ("gloria",), ("rsna",), shots=(16,), prompts=(), protocol__labels="shuffled")
     told = " ".join("".join(parsed(page(tmp_path)).itertext()).split())
-    assert "1 control with shuffled labels" in told
-    assert "1 model, 1 cells" in told or "1 model, 1 cell," in told
+    assert "1 record fitted to shuffled labels, of models that are no negative controls" in told
+    assert "variant paper-code: 1 model, 1 cell." in told
+
+
+@pytest.fixture(scope="module")
+def beside_controls(tmp_path_factory: pytest.TempPathFactory) -> Element:
+    """Two models below two negative controls that do better: no ranking, and the means alone would put these first."""
+    folder = tmp_path_factory.mktemp("controls")
+    write_board(folder, ("clip_cm", "gloria"), TASKS, shots=(4, 16))
+    for name, labels in (("class_prior", "true"), ("shuffled_labels", "shuffled")):
+        how: dict[str, Any] = {"model__control": True, "protocol__labels": labels}
+        write_board(folder, (name,), TASKS, shots=(4, 16), prompts=(), best=4.0, **how)
+    return parsed(page(folder))
+
+
+def labels_of(task: str) -> tuple[str, ...]:
+    return catalog.load_task(task).groups["all"]
+
+
+def test_negative_controls_stand_below_the_models_in_every_table(beside_controls: Element) -> None:
+    tables = [t for t in beside_controls.iter("table") if t.find("tbody[@class='controls']") is not None]
+    kinds = {(t.get("class") or "").split()[0] for t in tables}
+    assert kinds == {"sortable", "heat"}
+    for table in tables:
+        models, controls = table.findall("tbody")
+        assert {(row.get("data-model") or "").split()[0] for row in models} == {"clip_cm", "gloria"}
+        assert (controls.findtext("tr/th/span") or "").startswith("Negative controls")
+        assert {row.get("data-model") for row in controls} - {None} == {
+            "class_prior",
+            "shuffled_labels",
+        }
+    told = " ".join("".join(beside_controls.itertext()).split())
+    assert "2 models, 2 negative controls, 24 cells" in told
+    assert "No ranks: they need three models, negative controls apart; measured: 2." in told
+
+
+def test_negative_controls_follow_the_sections_of_the_paper_and_are_in_no_curve(beside_controls: Element) -> None:
+    paper = next(t for t in beside_controls.iter("table") if t.get("class") == "paper")
+    sections = [body.findtext("tr/th[@scope='rowgroup']/span") for body in paper.iterfind("tbody")]
+    assert sections[-1] == "(b) linear probing, K = 16: negative controls, which must do badly"
+    (own,) = [body for body in paper.iterfind("tbody") if body.findtext("tr/th/span") == sections[-1]]
+    assert [texts(row, "th")[0] for row in own][1:] == [
+        "Control: class prior class_prior",
+        "Control: shuffled labels shuffled_labels",
+    ]
+    curves = {g.get("data-model") for panel in beside_controls.iter("svg") for g in panel.iter("g")} - {None}
+    assert {str(name).split()[0] for name in curves} == {"clip_cm", "gloria"}
+
+
+def test_chance_is_one_by_the_classes(root: Element) -> None:
+    table = board_of(root, "Linear probe, K = 16").find(".//table")
+    assert table is not None
+    told = texts(table, "tfoot/tr/td")
+    counts = [len(labels_of(task)) for task in TASKS]
+    shares = [100 / n for n in counts]
+    assert told[2:] == [f"{share:.2f}{n} classes" for share, n in zip(shares, counts, strict=True)]
+    assert told[1] == f"{sum(shares) / len(shares):.2f}"
+
+
+def test_every_table_of_models_bears_the_dagger(tmp_path: Path) -> None:
+    write_board(tmp_path, MODELS, TASKS, model__pretraining="NIH", about={"sex": SEXES})
+    for table in parsed(page(tmp_path)).iter("table"):
+        kind, body = table.get("class") or "", table.find("tbody")
+        if kind in ("confusion", "sources") or "finding" in (table.findtext("caption") or ""):
+            continue
+        assert body is not None
+        models = [row for row in table.iter("tr") if (row.get("data-model") or "").split(" ")[0] in MODELS]
+        if "the next one below it" in (table.findtext("caption") or ""):
+            models = body.findall("tr")
+        assert models
+        for row in models:
+            assert "†" in "".join(row.itertext()), table.findtext("caption")
+
+
+def test_a_hostile_record_id_stays_inside_its_quotes(tmp_path: Path) -> None:
+    (record,) = write_board(tmp_path, ("clip_cm",), ("rsna",), shots=(16,), prompts=())
+    folder = tmp_path / "records" / "rsna" / "clip_cm"
+    hostile = "x onclick=alert(1) y"
+    text = (folder / f"{record.id}.json").read_text().replace(f'"id": "{record.id}"', f'"id": "{hostile}"')
+    (folder / f"{hostile}.json").write_text(text)
+    (folder / f"{record.id}.json").unlink()
+    root = parsed(page(tmp_path))
+    assert not [part for part in root.iter() if any(name.startswith("on") for name in part.attrib)]
+    assert f"r{hostile}" in {part.get("id") for part in root.iter("div")}
+
+
+def test_audit_findings_that_say_the_same_are_told_once(tmp_path: Path) -> None:
+    write_board(tmp_path, MODELS, TASKS, shots=(16,), prompts=())
+    found = [Finding("prompts", f"task {n}", "names: only a, not b", 1, 2) for n in range(3)]
+    root = parsed(render(report(Work(tmp_path, 100), read_records(tmp_path), found)))
+    audit = next(part for part in root.iter("section") if part.get("id") == "audit")
+    assert texts(audit, ".//tbody/tr/td")[0] == "task 0; task 1; task 2"
 
 
 @pytest.fixture

@@ -103,6 +103,21 @@ def test_rows_on_other_images_are_not_compared_and_it_is_noted(tmp_path: Path) -
     assert any("RSNA: not compared with the best: the image files had other bytes" in note for note in view.notes)
 
 
+def test_a_negative_control_is_in_no_comparison(tmp_path: Path) -> None:
+    results(tmp_path)
+    before = viewed(tmp_path)
+    for task in TASKS:
+        folds = [scored_fold(9.0, TASKS.index(task), number=k, noise=900 + k, images=40) for k in range(2)]
+        written(tmp_path, "blank", folds, data__task=task, model__control=True)
+    after = viewed(tmp_path)
+    assert row(after, "blank").control
+    assert all(cell.standing is None for cell in row(after, "blank").cells.values())
+    assert row(after, "blank").cells["rsna"].interval is not None
+    for model in ("unimodal_cm", "dlilp_cm"):
+        assert row(after, model) == row(before, model)
+    assert after.notes == before.notes
+
+
 def test_missing_predictions_leave_the_cell_without_interval_and_changed_ones_are_refused(tmp_path: Path) -> None:
     record, other = probe(tmp_path, "unimodal_cm", "rsna"), probe(tmp_path, "unimodal_cm", "siim")
     path = record_path(tmp_path, "rsna", "unimodal_cm", record.id).with_suffix(".parquet")
@@ -121,7 +136,7 @@ def test_missing_predictions_leave_the_cell_without_interval_and_changed_ones_ar
 def test_the_dagger_stands_where_the_record_says_that_the_source_was_seen(tmp_path: Path) -> None:
     results(tmp_path, ("unimodal_cm",))
     cells = row(viewed(tmp_path), "unimodal_cm").cells
-    assert [name for name, cell in cells.items() if cell.seen] == ["chexpert", "mimic"]
+    assert [name for name, cell in cells.items() if cell.seen] == ["chexpert", "mimic", "avg"]
     written(tmp_path, "mine", [scored_fold(1.0, 1)], model__pretraining="NIH", data__task="rsna")
     assert row(viewed(tmp_path), "mine").cells["rsna"].seen
 

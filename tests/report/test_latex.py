@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_predictions import scored_fold, written
 from made_records import made_record
 from made_tables import made_table
 
 from cxrbench.published import published_table
+from cxrbench.record import read_records
+from cxrbench.report.certainty import with_intervals
 from cxrbench.report.latex import as_latex, escaped
 from cxrbench.report.view import TableView, table_view
 
@@ -30,6 +33,22 @@ def test_bold_is_the_best_and_what_is_not_worse(tmp_path: Path) -> None:
     standing = [c.standing for row in view.rows for c in row.cells.values() if c.measured is not None]
     assert {"best", "worse"} <= set(standing)
     assert text.count(r"\textbf{") == sum(s in ("best", "not worse") for s in standing)
+
+
+def test_a_negative_control_is_never_bold(tmp_path: Path) -> None:
+    printed, before = published_table(4), as_latex(made_table(tmp_path, 4))
+    for place, column in enumerate(printed.columns):
+        folds = [scored_fold(9.0, place, number=k, noise=900 + k, images=30) for k in range(2)]
+        written(tmp_path, "blank", folds, data__task=column.task, data__group=column.group, model__control=True)
+    records = read_records(tmp_path)[0]
+    view = with_intervals(
+        table_view(printed, records, "paper-code", synthetic=False), printed, records, tmp_path, resamples=400
+    )
+    text = as_latex(view)
+    models, _, controls = text.partition(r"\emph{negative controls, which must do badly}")
+    assert "blank & " in controls and "blank" not in models
+    assert r"\textbf" not in controls and models.count(r"\textbf") == before.count(r"\textbf") > 0
+    assert models.endswith("\\midrule\n\\multicolumn{9}{@{}l}{")
 
 
 def test_booktabs_and_no_vertical_line() -> None:

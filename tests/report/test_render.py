@@ -36,6 +36,16 @@ def test_without_records_nothing_is_called_measured() -> None:
     assert "measured" not in render(table_view(published_table(2), [], "paper-code", synthetic=False), "terminal")
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_negative_controls_follow_the_models_under_a_heading_of_their_own(form: Format) -> None:
+    records = [made_record(model__name="zzz"), made_record(model__name="blank", id="b" * 16, model__control=True)]
+    text = render(table_view(published_table(2), records, "paper-code", synthetic=False), form)
+    heading = "(b) linear probing, K = 16: negative controls, which must do badly"
+    assert text.index("zzz") < text.index(heading) < text.index("blank")
+    if form == "csv":
+        assert {row["row"] for row in csv.DictReader(io.StringIO(text)) if row["control"]} == {"blank"}
+
+
 def test_csv_and_json_hold_the_same_cells() -> None:
     view = table_view(published_table(4), [made_record(model__name="gloria")], "paper-code", synthetic=False)
     rows = list(csv.DictReader(io.StringIO(render(view, "csv"))))

@@ -7,7 +7,7 @@ from made_records import made_record
 
 from cxrbench import catalog
 from cxrbench.published import published_table
-from cxrbench.report.view import Cell, TableView, shown_value, table_view
+from cxrbench.report.view import CONTROLS, Cell, TableView, shown_value, table_view
 
 
 def folds(*values: float | None) -> list[dict[str, object]]:
@@ -78,6 +78,35 @@ def test_own_model_gets_a_row_without_printed_cells() -> None:
     assert cell(view, "mine", "rsna") == Cell("–", Decimal("90.50"), "0123456789abcdef")
     assert cell(view, "mine", "rsna").difference is None
     assert [r.section for r in view.rows if r.name == "mine"] == ["(b) linear probing, K = 16"]
+
+
+@pytest.mark.parametrize("control", [{"model__control": True}, {"protocol__labels": "shuffled"}])
+@pytest.mark.parametrize("number", [2, 4])
+def test_negative_controls_stand_in_a_block_of_their_own(number: int, control: dict[str, object]) -> None:
+    records = [made_record(model__name="aaa", id="a" * 16, **control), made_record(model__name="mine")]
+    view = table_view(published_table(number), records, "paper-code", synthetic=False)
+    (row,) = [row for row in view.rows if row.control]
+    section = next(r.section for r in view.rows if r.name == "mine")
+    assert (row.name, row.section) == ("aaa", f"{section}: {CONTROLS}" if section else CONTROLS)
+    assert row.cells["rsna"].measured == Decimal("90.50")
+    assert [r.name for r in view.rows if r.section == section][-1] == "mine"
+    assert view.rows[-1] is row
+
+
+def test_a_control_that_bears_a_printed_name_does_not_fill_its_row() -> None:
+    view = table_view(published_table(2), [made_record(protocol__labels="shuffled")], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "rsna").measured is None
+    (row,) = [row for row in view.rows if row.control]
+    assert (row.name, row.cells["rsna"].measured) == ("clip_cm", Decimal("90.50"))
+
+
+def test_an_average_bears_the_mark_of_its_tasks() -> None:
+    cells = table_view(published_table(2), [], "paper-code", synthetic=False).rows[0].cells
+    assert {name: found.seen for name, found in cells.items() if name.startswith("avg")} == {
+        "avg_base": True,
+        "avg_new": False,
+        "avg": True,
+    }
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ for (const table of all("table.sortable")) {
   });
 }
 
+// What stands once in the page: why a number is marked, and what a model is called.
+const marks = { "†": "pre-trained on this task's collection", "*": "not the number asked for, see its cell" };
+for (const mark of all("abbr")) if (marks[mark.textContent]) mark.title = marks[mark.textContent];
+const called = new Map(all("[data-model]").map((part) => [part, `${part.dataset.model} ${(part.querySelector("th, title, summary") || part).textContent}`.toLowerCase()]));
+
 // Filters: a setting shows its own sections, a name its own rows, curves and cells; the count is told aloud.
 const update = (chapter) => {
   const form = chapter.querySelector(".tools");
@@ -44,10 +49,10 @@ const update = (chapter) => {
   const unmarked = form.elements.unmarked.checked;
   for (const part of all("[data-setting]", chapter)) part.classList.toggle("off", setting !== "" && part.dataset.setting !== setting);
   for (const part of all("[data-model]", chapter)) {
-    const off = !part.dataset.model.toLowerCase().includes(wanted) || (unmarked && "marked" in part.dataset);
+    const off = !called.get(part).includes(wanted) || (unmarked && "marked" in part.dataset);
     part.classList.toggle("off", off);
   }
-  const rows = all(".board tbody tr", chapter).filter((row) => !row.closest(".off:not(tr)"));
+  const rows = all(".board tbody:not(.controls) tr", chapter).filter((row) => !row.closest(".off:not(tr)"));
   const models = (list) => new Set(list.map((row) => row.dataset.model)).size;
   form.querySelector("[role=status]").textContent = `${models(rows.filter((row) => !row.classList.contains("off")))} of ${models(rows)} models shown`;
 };
@@ -61,7 +66,7 @@ for (const chapter of all("[data-chapter]")) {
 
 // A link into something closed or filtered away shows it.
 const reveal = () => {
-  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   if (!target) return;
   const chapter = target.closest("[data-chapter]");
   if (chapter && target.closest(".off")) { chapter.querySelector(".tools").reset(); update(chapter); }
@@ -78,6 +83,25 @@ document.addEventListener("click", (event) => {
 });
 reveal();
 
+// Confusion: the counts of a row become a field each when their cell is opened, shaded by fifths of the row.
+const fields = (last) => {
+  const counts = last.textContent.trim().split(" ");
+  const total = counts.reduce((sum, count) => sum + Number(count), 0);
+  last.replaceWith(...counts.map((count) => {
+    const field = document.createElement(last.tagName);
+    field.textContent = count;
+    if (last.scope) field.scope = last.scope;
+    else if (count / total >= 0.1) field.className = `q${Math.min(5, 1 + Math.floor(5 * count / total))}`;
+    return field;
+  }));
+};
+document.addEventListener("toggle", (event) => {
+  const table = event.target.matches(".cell[open]") && event.target.querySelector("table.confusion:not([data-split])");
+  if (!table) return;
+  table.dataset.split = "";
+  for (const row of Array.from(table.rows)) fields(row.lastElementChild);
+}, true);
+
 // Copying: by the clipboard where the browser gives it to files, else by selection.
 const taken = async (code) => {
   try { await navigator.clipboard.writeText(code.textContent); return true; } catch {
@@ -85,7 +109,13 @@ const taken = async (code) => {
     return document.execCommand("copy");
   }
 };
-for (const button of all(".copy")) button.hidden = false;
+for (const code of all(".again code")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  code.after(button);
+}
 document.addEventListener("click", async (event) => {
   const button = event.target.closest && event.target.closest(".copy");
   if (!button) return;

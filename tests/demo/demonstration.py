@@ -1,0 +1,38 @@
+"""What the demonstration left behind, as its tests ask for it."""
+
+from dataclasses import dataclass
+
+from cxrbench.bench.run import Report
+from cxrbench.demo.encoders import OBJECTIVES, Folders
+from cxrbench.demo.seen import zero_shot
+from cxrbench.record import Record, read_records
+
+MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The folders of one demonstration, what its run came to, and the lines that it told."""
+
+    folders: Folders
+    report: Report
+    told: tuple[str, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        return read_records(self.folders.results)[0]
+
+    def one(self, model: str, task: str, group: str, protocol: str) -> Record | None:
+        """The zero-shot record of Table 2, or that of the probe with the most shots."""
+        records = [r for r in self.records if r.protocol.protocol == protocol and r.protocol.shots in (None, 16)]
+        chosen = zero_shot(records) if protocol == "zero-shot" else records
+        found = [r for r in chosen if (r.model.name, r.data.task, r.data.group) == (model, task, group)]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def skill(self, model: str, task: str, group: str) -> float:
+        """How far zero-shot balanced accuracy is on its way from chance (0) to perfect (1)."""
+        record = self.one(model, task, group, "zero-shot")
+        assert record is not None
+        chance = 1 / len(record.data.labels)
+        return (float(record.summary["balanced_accuracy"]["mean"]) - chance) / (1 - chance)

@@ -1,0 +1,127 @@
+"""The report computes everything at once, and says what the other verbs say of each cell alone."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from made_board import write_board
+
+from cxrbench import catalog
+from cxrbench.evaluate.statistics.counts import Metric
+from cxrbench.html import shares
+from cxrbench.html.page import Report, report
+from cxrbench.html.render import render
+from cxrbench.html.work import Work
+from cxrbench.record import read_records
+from cxrbench.verdict import predictions
+from cxrbench.verdict.average import Weighted, mean_interval
+from cxrbench.verdict.cell import cell_interval
+from cxrbench.verdict.leaderboard import leaderboard
+from cxrbench.verdict.predictions import read_cell
+from cxrbench.verdict.subgroups import subgroups
+
+MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
+KIN = ("rsna", "nih_lt", "siim")  # the first two name their patients alike
+RESAMPLES = 300
+METRIC: Metric = "balanced_accuracy"
+
+
+def about(images: int) -> dict[str, dict[str, str]]:
+    ids = [f"image{i:04d}" for i in range(images)]
+    return {
+        "sex": {name: "FM"[i % 2] for i, name in enumerate(ids)},
+        "age": {name: str(i % 90) for i, name in enumerate(ids)},
+    }
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patients of two images each, who are the same in all tasks."""
+    folder = tmp_path_factory.mktemp("results")
+    known = {"patients": {f"image{i:04d}": f"patient{i // 2}" for i in range(600)}, "about": about(600)}
+    write_board(folder, MODELS, KIN, shots=(1, 16), prompts=(), images=20, folds=2, **known)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(out: Path) -> Report:
+    return report(Work(out, RESAMPLES), read_records(out), None)
+
+
+def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None:
+    pages = made.chapters[0].pages
+    assert len(pages) == len(MODELS) * len(KIN) * 2
+    for page in pages.values():
+        cell = read_cell(out, page.record)
+        assert page.interval == cell_interval(cell, METRIC, RESAMPLES)
+        assert page.interval.over == "patient"
+        if page.record.protocol.shots == 16:
+            assert list(page.subgroups) == [subgroups(cell, by, RESAMPLES) for by in ("sex", "age")]
+
+
+def test_every_board_is_that_of_compare(out: Path, made: Report) -> None:
+    for board, selected in zip(made.chapters[0].boards, made.chapters[0].chapter.settings, strict=True):
+        expected = leaderboard(out, replace(selected, models=MODELS), METRIC, RESAMPLES)
+        assert board.ranking is not None
+        assert board.ranking.models == expected.models
+        assert board.ranking.values == expected.values
+        assert board.ranking.neighbours == expected.neighbours
+        np.testing.assert_array_equal(board.ranking.rank_intervals, expected.rank_intervals)
+
+
+def test_every_mean_is_that_of_the_tables_with_shared_patients_drawn_once(out: Path, made: Report) -> None:
+    for board in made.chapters[0].boards:
+        for line in board.lines:
+            cells = [read_cell(out, page.record) for page in line.pages.values()]
+            expected = mean_interval([Weighted(cell, 1 / len(cells)) for cell in cells], METRIC, RESAMPLES)
+            assert line.mean == expected
+
+
+def test_each_file_is_read_once(out: Path) -> None:
+    read: list[str] = []
+    before = predictions._scored
+
+    def counted(record: predictions.Record, content: bytes) -> predictions.ScoredCell:
+        read.append(record.id)
+        return before(record, content)
+
+    with patch.object(predictions, "_scored", counted):
+        report(Work(out, 100), read_records(out), None)
+    assert sorted(read) == sorted(record.id for record in read_records(out)[0])
+
+
+def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
+    out: Path, made: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "MOST_BYTES", 1)
+    assert render(report(Work(out, RESAMPLES), read_records(out), None)) == render(made)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrbench.html.work.WORTH", 1)
+    assert render(report(Work(out, RESAMPLES, workers=2), read_records(out), None)) == render(made)
+
+
+@pytest.mark.slow
+def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_path: Path) -> None:
+    """All classes in every setting; base and new classes, where a task parts them, as Tables 3 and 4 ask for them."""
+    models, wordings = list(catalog.card_files())[:20], ("names", "description", "ensemble")
+    tasks = {name: catalog.load_task(name) for name in catalog.task_files()}
+    known: Mapping[str, object] = {"images": 30, "about": about(30 * max(len(t.groups["all"]) for t in tasks.values()))}
+    cells = 0
+    for group, how in (
+        ("all", {"shots": (1, 2, 4, 8, 16), "prompts": wordings}),
+        ("base", {"shots": (16,), "prompts": wordings[1:2]}),
+        ("new", {"shots": (16,), "prompts": wordings[1:2]}),
+    ):
+        own = [name for name, task in tasks.items() if group in task.groups]
+        cells += len(write_board(tmp_path, models, own, group=group, **how, **known))
+    assert cells == 20 * (7 * 8 + 2 * 2 * 2)
+    text = render(report(Work(tmp_path, 100, 2), read_records(tmp_path), None))
+    assert "By sex" in text and "base classes" in text
+    size = len(text.encode())
+    assert size < 3_000_000, size
