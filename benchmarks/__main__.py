@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import against_official, decode, folds, forward, overhead, pretrain, probe_solver, zoo
+from benchmarks import against_official, decode, folds, forward, overhead, pretrain, probe_solver, resampling, zoo
 from benchmarks.material import Material, prepared
 from benchmarks.rounds import Row, Target
 
 FULL, QUICK = 5, 3  # rounds
+WITHOUT_MATERIAL = {"probe", "zoo", "bootstrap", "report"}  # measurements that need no images
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "pydicom")
 
 
@@ -44,6 +45,8 @@ def measurements(material: Material, rounds: int) -> Mapping[str, Callable[[], I
         "official": lambda: against_official.rows(material, rounds),
         "zoo": lambda: zoo.rows(rounds),
         "pretrain": lambda: pretrain.rows(material, rounds),
+        "bootstrap": lambda: resampling.bootstrap_rows(rounds),
+        "report": lambda: resampling.report_rows(rounds),
     }
 
 
@@ -84,7 +87,8 @@ def main() -> int:
     facts = {"machine": machine(), "rounds": rounds}
     with ExitStack() as stack:
         root = asked.data or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        every = measurements(prepared(root.resolve()), rounds)
+        wanted = set(asked.only) - WITHOUT_MATERIAL
+        every = measurements(prepared(root.resolve()) if wanted else Material(root.resolve()), rounds)
         print(f"{'metric':52} {'target':>8} {'median':>8} {'IQR':>7}  {'verdict':31} note", flush=True)
         for name in asked.only:
             for row in every[name]():

@@ -23,6 +23,7 @@ from cxrbench.verdict.subgroups import By, Subgroups, subgroups_of
 
 METRIC: Metric = "balanced_accuracy"
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
+AT_ONCE = 20  # cells whose subgroups are drawn together: a dozen values of each resample for every one
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,10 @@ def _subgroups(cells: Cells, resamples: int) -> dict[str, list[Subgroups]]:
     found: dict[str, list[Subgroups]] = {}
     for by in ATTRIBUTES:
         known = [cell for cell in cells.values() if _known(cell, by)]
-        for cell, own in zip(known, subgroups_of(known, by, resamples), strict=True):
-            found.setdefault(cell.record.id, []).append(own)
+        for start in range(0, len(known), AT_ONCE):
+            some = known[start : start + AT_ONCE]
+            for cell, own in zip(some, subgroups_of(some, by, resamples), strict=True):
+                found.setdefault(cell.record.id, []).append(own)
     return found
 
 

@@ -110,7 +110,7 @@ def test_other_bytes_under_the_same_name_are_another_measurement(lab: Lab, tmp_p
         ({"variant": "paper-cod"}, "did you mean paper-code"),
         ({"prompts": ["ensembel"]}, "did you mean ensemble"),
         ({"protocols": ["zeroshot"]}, "known are zero-shot, linear-probe"),
-        ({"settings": {"lp.solvers": "converged"}}, "known are"),
+        ({"settings": {"lp.solvers": "converged"}}, "did you mean lp.solver"),
         ({"settings": {"lp.solver": "newton"}}, "'converged' or 'scikit-learn'"),
         ({"shots": [0]}, "at least 1"),
         ({"tasks": ["nowhere.toml"]}, "nowhere.toml"),
