@@ -17,6 +17,7 @@ def why_not(record: Record) -> tuple[str, ...]:
     checks = (
         (record.model.synthetic, "the weights are made"),
         (record.data.synthetic, "the images are made"),
+        (record.protocol.labels == "shuffled", "the probe was fitted to shuffled labels"),
         (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )
     return (*(reason for holds, reason in checks if holds), *flaws(record))

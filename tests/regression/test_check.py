@@ -294,10 +294,19 @@ def test_patients_are_the_units_where_they_are_known(tmp_path: Path) -> None:
     assert "over 100 patients" in " ".join(only(tmp_path, "paper")[1]["reasons"])  # type: ignore[arg-type]
 
 
-def test_made_records_are_not_compared_with_the_paper(tmp_path: Path) -> None:
-    result(tmp_path, data__synthetic=True)
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"data__synthetic": True}, "the images are made"),
+        ({"protocol__labels": "shuffled"}, "the probe was fitted to shuffled labels"),
+    ],
+)
+def test_made_records_and_controls_are_not_compared_with_the_paper(
+    made: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    result(tmp_path, **made)
     code, found = only(tmp_path, "paper")
-    assert (code, found["verdict"], found["reasons"]) == (0, "not comparable", ["the images are made"])
+    assert (code, found["verdict"], found["reasons"]) == (0, "not comparable", [reason])
 
 
 def test_an_update_leaves_flawed_cells_out_and_says_why(tmp_path: Path) -> None:
