@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEEDS = 1 << 14  # how many are looked through for that of a made checkpoint
+FEWEST = 4  # values of a matrix to be told by: fewer might be equal by chance
 _START = 4  # values that tell a seed from all others in nearly every case
 
 
@@ -46,6 +47,7 @@ def is_made(tensors: Mapping[str, NDArray[Any]], seeds: Sequence[int] = range(SE
     Nobody trains a network to these values: a checkpoint that has them is a made one.
     """
     matrices = [(array.size, name) for name, array in tensors.items() if array.ndim > 1 and array.dtype.kind == "f"]
+    matrices = [(size, name) for size, name in matrices if size >= FEWEST]
     if not matrices:
         return False
     _, name = min(matrices)

@@ -77,3 +77,11 @@ def test_made_weights_are_known_and_trained_ones_are_not_taken_for_them(seed: in
         tensors["conv1.weight"] = tensors["conv1.weight"] * np.float32(1.001)
     assert made.is_made(tensors) != moved
     assert not made.is_made({"bn.bias": tensors["bn.bias"]})
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (1, 1), (3, 1)])
+def test_too_few_values_tell_nothing(shape: tuple[int, int]) -> None:
+    if 0 not in shape:
+        assert not made.is_made({"small.weight": made.fill("small.weight", shape)})
+    trained = {"head.weight": np.ones((8, 8), np.float32), "small.weight": np.zeros(shape, np.float32)}
+    assert not made.is_made(trained)

@@ -139,13 +139,14 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
         return preferred(given)
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
+    indices = []
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
         found = preferred(place)
         if found.is_file():
             return found
-        index = index_beside(found)
-        if index is not None:
-            refuse_index(index)
+        indices.append(index_beside(found))
+    for index in filter(None, indices):
+        refuse_index(index)
     at = f" ({card.weights.url})" if card.weights.url else ""
     how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.name}` gets it. "
     raise DataError(

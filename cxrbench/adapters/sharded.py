@@ -17,12 +17,14 @@ def refuse_index(path: Path) -> None:
         return
     lost = [str(part) for part in parts if not (path.parent / str(part)).is_file()]
     whole = path.name.removesuffix(SUFFIX)
+    how = "safetensors.torch.load_file of each, then one save_file of all their tensors"
+    if not whole.endswith(".safetensors"):
+        how = "torch.load(..., weights_only=True) of each, then one torch.save of all their tensors"
     named = ", ".join(map(str, parts[:4])) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
     missing = f" {len(lost)} of them are not beside it: {', '.join(lost[:4])}." if lost else ""
     raise IntegrityError(
         f"{path}: an index of {len(parts)} files which hold the tensors together: {named}.{missing} A checkpoint in "
-        f"several files is not read: join them into one {whole} (safetensors.torch.load_file of each, then one "
-        "save_file of all their tensors), and give that."
+        f"several files is not read: join them into one {whole} ({how}), and give that."
     )
 
 

@@ -1,7 +1,9 @@
 """Raster files as the authors of published models open them: by Pillow in grey or in colour, or by OpenCV in grey.
 
-Colour becomes grey by the integer arithmetic of each library, so that a level is never off: Pillow's convert("L"), and
-libpng's conversion behind OpenCV's imread(path, 0), which for JPEG takes the luma that is stored in the file.
+Colour becomes grey by the integer arithmetic of each library: Pillow's convert("L"), and libpng's conversion behind
+OpenCV's imread(path, 0), which for JPEG takes the luma that is stored in the file. Of 8-bit PNG and of JPEG no level is
+off. OpenCV greys other colour files (BMP, TIFF, WebP, JPEG 2000, palette BMP, 16-bit PNG) by other weights: up to one
+level off, two for CMYK JPEG.
 """
 
 import numpy as np

@@ -1,5 +1,6 @@
 """What a report has chapters for: one for each variant, made numbers never beside measured ones."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +68,7 @@ def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str
 
 def nameless(work: Work, told: Sequence[str]) -> tuple[str, ...]:
     """What is wrong, in words that name no folder of the machine."""
-    return tuple(one.replace(str(work.out), "results") for one in told)
+    return tuple(one.replace(f"{work.out}{os.sep}", f"results{os.sep}") for one in told)
 
 
 def known_task(name: str) -> TaskSpec | None:

@@ -68,12 +68,15 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     if processes.first:  # not before: what the folder says of another run stays if that run is not to go on
         _write_facts(job, built, images, loop.identity)
     _say_parts(loop, say)
-    position = loop.run()
+    try:
+        position = loop.run()
+    finally:  # a run that was stopped has told its trackers as much as one that ended
+        if processes.first:
+            loop.log.close()
     width = loop.engine.network.vision_model.width
     trained = Trained(job.config, loop.identity, corpus, files, position, width, built.synthetic)
     card = None
     if processes.first:
-        loop.log.close()
         export(trained, job.out)
         card = read_card(job.out / CARD)
     say(f"lowest validation loss {position.best:.4f} in epoch {position.best_epoch + 1}; model: {job.out / CARD}")

@@ -12,7 +12,7 @@ from cxrbench.evaluate.statistics.paired import holm
 from cxrbench.published import Average, PublishedTable
 from cxrbench.record import Record
 from cxrbench.report.view import Cell, Standing, TableView, ViewRow
-from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, why_not_means
+from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, untestable, why_not_means
 from cxrbench.verdict.cell import cell_interval, spread
 from cxrbench.verdict.compare import ALPHA
 from cxrbench.verdict.kinship import taken_as_independent
@@ -100,6 +100,8 @@ def standings(means: Mapping[int, Mean], resamples: int = RESAMPLES) -> Standing
     best = max(values, key=lambda place: values[place])
     others = [place for place in values if place != best]
     refused = {place: reasons for place in others if (reasons := why_not_means(means[best], means[place]))}
+    if reasons := untestable(means[best], resamples):
+        refused |= {place: reasons for place in others if place not in refused}
     compared = [place for place in others if place not in refused]
     adjusted = holm([mean_p(means[best], means[place], resamples) for place in compared])
     found: dict[int, Standing] = {

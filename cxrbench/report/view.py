@@ -182,7 +182,12 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
 
 
 def pretrained_on(model: str, record: Record | None, task: str) -> bool:
-    """Whether the model was pre-trained on the task's collection, by its record, or by its card without one."""
+    """Whether the model was pre-trained on the task's collection, by its record, or by its card without one.
+
+    False for a task that this installation does not have: what its images are from is not known.
+    """
+    if task not in catalog.task_files():
+        return False
     if record is not None:
         return contaminated(filter(None, record.model.pretraining.split("+")), _task(task))
     return contaminated(_letters(model), _task(task))

@@ -140,9 +140,9 @@ def paired_cells(
 
 
 def cells_difference(a: ScoredCell, b: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Difference:
-    """The paired difference of two cells that can be paired; the same for the same records and order."""
+    """The paired difference of two cells that can be paired; the same for the same records, in either order."""
     one, two = drawn([a, b], metric, resamples)
-    rng = seeded("swap", a.record.id, b.record.id, metric)
+    rng = seeded("swap", *sorted((a.record.id, b.record.id)), metric)
     return difference_of(metric, Pair(a.folds, b.folds, a.over), (one, two), rng, resamples)
 
 
@@ -150,7 +150,7 @@ def drawn_difference(
     metric: Metric, a: DrawnCell, b: DrawnCell, resamples: int = RESAMPLES
 ) -> tuple[Interval, float | None]:
     """The interval and the p of the same, from values on the resamples of their test set."""
-    rng = seeded("swap", a[0].record.id, b[0].record.id, metric)
+    rng = seeded("swap", *sorted((a[0].record.id, b[0].record.id)), metric)
     return tested(metric, Pair(a[0].folds, b[0].folds, a[0].over), (a[1], b[1]), rng, resamples)
 
 

@@ -81,19 +81,20 @@ def _reading(found: Comparison) -> list[str]:
         "swap": "outcomes exchanged unit by unit",
         "bootstrap": "the bootstrap's standard error",
     }[found.tasks[0].difference.test]
+    tested = sum(task.p_holm is not None for task in found.tasks)
     lines = [
         "note: brackets are 95 % intervals over test units, training rows as drawn; both models on the same resamples",
-        f"note: p by {test}, Holm over {len(found.tasks)} tasks; in the row of means by flipped signs of the tasks",
+        f"note: p by {test}, Holm over {tested} tasks; in the row of means by flipped signs of the tasks",
         "note: McNemar's test is on accuracy, exact; can show: the smallest difference found with 80 % power at 5 %, "
         "uncorrected",
         *_spreads(found),
         *(f"note: {note}" for note in found.notes),
         *_refused(found.refused),
     ]
-    reasons = {
-        t.task: i.reason for t in found.tasks for i in (t.a.interval, t.b.interval, t.difference.interval) if i.reason
-    }
-    return [*lines, *(f"note: {task}: {reason}" for task, reason in reasons.items())]
+    reasons = dict.fromkeys(
+        (t.task, i.reason) for t in found.tasks for i in (t.a.interval, t.b.interval, t.difference.interval) if i.reason
+    )
+    return [*lines, *(f"note: {task}: {reason}" for task, reason in reasons)]
 
 
 def _spreads(found: Comparison) -> list[str]:

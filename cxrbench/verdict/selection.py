@@ -149,8 +149,8 @@ def prompt_set(record: Record) -> str | None:
 def _settings(records: Sequence[Record]) -> set[Setting]:
     """All settings; prototypes are one of their own only where they meet no prompts."""
     found = {Setting(r.protocol.protocol, r.protocol.shots, r.data.group, prompt_set(r)) for r in records}
-    worded = {s.protocol for s in found if s.prompts not in (None, PROTOTYPES)}
-    return {s for s in found if s.prompts != PROTOTYPES or s.protocol not in worded}
+    worded = {(s.protocol, s.shots, s.group) for s in found if s.prompts not in (None, PROTOTYPES)}
+    return {s for s in found if s.prompts != PROTOTYPES or (s.protocol, s.shots, s.group) not in worded}
 
 
 def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], records: Sequence[Record]) -> Selected:

@@ -82,7 +82,7 @@ def made_weights(found: WeightsIdentity, card: ModelCard) -> bool:
 
 def are_made(tensors: Mapping[str, Tensor]) -> bool:
     """Whether tensors of a checkpoint, by the names that the file gives them, are made ones."""
-    matrices = {n: t for n, t in tensors.items() if t.ndim > 1 and t.is_floating_point()}
+    matrices = {n: t for n, t in tensors.items() if t.numel() >= made.FEWEST and t.ndim > 1 and t.is_floating_point()}
     smallest = sorted(matrices, key=lambda name: (matrices[name].numel(), name))[:1]
     return made.is_made({name: matrices[name].float().numpy() for name in smallest})
 

@@ -62,3 +62,11 @@ def test_other_json_is_no_checkpoint_at_all(tmp_path: Path, text: str) -> None:
         read_checkpoint(tmp_path / "a.json")
     with pytest.raises(DataError, match="no weights in"):
         find_weights(zoo_card("medsiglip"), tmp_path)
+
+
+def test_another_whole_file_comes_before_an_index(index: Path) -> None:
+    card = zoo_card("medsiglip")
+    several = card.weights.model_copy(update={"files": ("model.safetensors", "pytorch_model.bin")})
+    whole = index.parent / "pytorch_model.bin"
+    torch.save({"layer.0.weight": torch.zeros(2)}, whole)
+    assert find_weights(card.model_copy(update={"weights": several}), index.parent) == whole

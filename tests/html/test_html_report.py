@@ -18,6 +18,7 @@ from cxrbench import catalog
 from cxrbench.audit.finding import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
+from cxrbench.html.chapters import nameless
 from cxrbench.html.page import report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
@@ -384,3 +385,11 @@ def test_twenty_models_on_seven_tasks_stay_below_three_megabytes(tmp_path: Path)
     assert len(records) == 20 * 7 * 8
     text = render(report(Work(tmp_path, 100, 2), (records, 0), None))
     assert len(text.encode()) < 3_000_000
+
+
+@pytest.mark.parametrize("out", [".", "out", "/data/results"])
+def test_complaints_name_no_folder_and_keep_their_full_stops(out: str) -> None:
+    path = Path(out) / "records" / "rsna" / "a.parquet"
+    (told,) = nameless(Work(Path(out), 100), (f"{path}: is without a digest. Run again.",))
+    assert told.endswith("records/rsna/a.parquet: is without a digest. Run again.")
+    assert "/data" not in told

@@ -22,6 +22,7 @@ from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.log import Row, read_rows
 from cxrbench.pretrain.loop import Loop
 from cxrbench.pretrain.state import read_state
+from cxrbench.pretrain.stop import PATIENCE_S
 
 ROWS = 118
 TESTS = Path(__file__).parents[1]
@@ -345,3 +346,19 @@ def test_steps_that_overflow_are_left_out_and_the_scaler_goes_on(
     again.run()
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
     assert same_weights(tmp_path / "cut/last.pth", tmp_path / "whole/last.pth")
+
+
+@pytest.mark.parametrize(("wait_s", "ended"), [(0.0, False), (PATIENCE_S, True)])
+def test_a_later_second_sigterm_ends_a_process_that_hangs(wait_s: float, ended: bool) -> None:
+    program = f"""
+import os, signal, time
+from cxrbench.pretrain import stop
+clock = iter([100.0, 100.0 + {wait_s}])
+stop.time.monotonic = lambda: next(clock)
+with stop.Wish(None).heard():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode == -signal.SIGTERM, "still here" in done.stdout) == (ended, not ended), done.stderr

@@ -10,6 +10,7 @@ from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench import catalog
+from cxrbench.bench.predictions import FoldScores
 from cxrbench.cli.main import app
 from cxrbench.errors import IntegrityError
 from cxrbench.published import Average, PublishedTable, averages, published_table
@@ -194,3 +195,16 @@ def test_holm_is_over_the_comparisons_of_the_column(
     monkeypatch.setattr(certainty, "mean_p", lambda *_: next(told))
     found = certainty.standings({place: [Weighted(cell, 1.0)] for place, cell in enumerate(cells)}).standing
     assert sorted(found.values()) == sorted(["best", expected, expected])
+
+
+def test_no_row_stands_where_compare_would_refuse_the_test(tmp_path: Path) -> None:
+    rows = [scored_fold(skill, 3, images=40, noise=place) for place, skill in enumerate((3.0, 0.1))]
+    short = [FoldScores(0, f.ids[39:], f.labels[39:], f.scores[39:]) for f in rows]  # one image of the first class
+    cells = [
+        read_cell(tmp_path, written(tmp_path, model, [fold], data__task="rsna"))
+        for model, fold in zip(("unimodal_cm", "clip_cm"), short, strict=True)
+    ]
+    found = certainty.standings({place: [Weighted(cell, 1.0)] for place, cell in enumerate(cells)})
+    assert not found.standing
+    ((reason,),) = found.refused.values()
+    assert reason.startswith("rsna: class 0 has 1 image")

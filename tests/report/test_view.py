@@ -7,7 +7,7 @@ from made_records import made_record
 
 from cxrbench import catalog
 from cxrbench.published import published_table
-from cxrbench.report.view import CONTROLS, Cell, TableView, shown_value, table_view
+from cxrbench.report.view import CONTROLS, Cell, TableView, pretrained_on, shown_value, table_view
 
 
 def folds(*values: float | None) -> list[dict[str, object]]:
@@ -166,3 +166,8 @@ def test_sound_record_is_preferred_to_a_newer_flawed_one() -> None:
     flawed = made_record(id="f" * 16, data__missing=1, runtime__started="2026-02-01T00:00:00+00:00")
     view = table_view(published_table(2), [sound, flawed], "paper-code", synthetic=False)
     assert cell(view, "CLIP loss", "rsna").record == sound.id
+
+
+def test_of_a_task_that_is_not_installed_no_collection_is_known() -> None:
+    assert not pretrained_on("gloria", None, "my_task")
+    assert not pretrained_on("gloria", made_record(), "my_task")

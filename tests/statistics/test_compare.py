@@ -22,7 +22,7 @@ from cxrbench.verdict.figure import write_diagram
 from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
 from cxrbench.verdict.predictions import read_cell
 from cxrbench.verdict.render import render
-from cxrbench.verdict.selection import Asked, select, why_not_paired
+from cxrbench.verdict.selection import Asked, every_setting, select, why_not_paired
 
 RESAMPLES = 500
 TASKS = ("rsna", "siim", "covid")
@@ -414,3 +414,18 @@ def test_what_a_mean_takes_as_independent_stands_beside_it(tmp_path: Path) -> No
     assert "note: siim, rsna and covid hold images of one collection (nih); no id says which images" in shown
     alone = cli("good", "fair", "--task", "rsna", "--out", str(tmp_path)).stdout
     assert "collection" not in alone
+
+
+def test_the_order_of_two_models_moves_no_p(tmp_path: Path) -> None:
+    results(tmp_path)
+    there, back = compared(tmp_path, "good", "fair"), compared(tmp_path, "fair", "good")
+    assert [task.difference.p for task in there.tasks] == [task.difference.p for task in back.tasks]
+    board = [task.p_holm for task in there.tasks]
+    assert board == [task.p_holm for task in back.tasks]
+
+
+def test_prototypes_are_shown_where_no_prompts_of_their_group_are(tmp_path: Path) -> None:
+    written(tmp_path, "good", folds(3.0, 1), **zero_shot("mine", "1"))
+    written(tmp_path, "poor", folds(0.2, 1), data__group="base", **zero_shot("prototypes", "3", "prototypes"))
+    found = {(s.setting.group, s.setting.prompts) for s in every_setting(read_records(tmp_path)[0])}
+    assert found == {("all", "mine"), ("base", "prototypes")}

@@ -79,7 +79,7 @@ def difference(metric: Metric, pair: Pair, rng: np.random.Generator, resamples: 
     """The paired difference of a metric's means over folds. Raises DataError for models that score other rows."""
     stratum = _shared_strata(pair)
     both = [statistic(metric, folds, len(stratum)) for folds in (pair.a, pair.b)]
-    poor = bool(too_few(pair.a, pair.over))
+    poor = bool(too_few(pair.a, pair.over) or too_few(pair.b, pair.over))
     values = np.empty((2, 0)) if poor else replicates(both, stratum, resamples, rng)
     a, b = (Values(one.estimate, own) for one, own in zip(both, values, strict=True))
     return difference_of(metric, pair, (a, b), rng, resamples)
@@ -101,7 +101,7 @@ def tested(
     stratum = _shared_strata(pair)
     estimate, units = both[0].estimate - both[1].estimate, int((stratum >= 0).sum())
     linear, p = metric in _LINEAR, None
-    if reason := too_few(pair.a, pair.over):
+    if reason := too_few(pair.a, pair.over) or too_few(pair.b, pair.over):
         found = without_ends(estimate, pair.over, units, reason)
     else:
         values = both[0].drawn - both[1].drawn
