@@ -7,14 +7,15 @@ from pathlib import Path
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES
+from cxrbench.evaluate.statistics.interval import MOST_UNDEFINED, RESAMPLES, too_few, undefined_share
 from cxrbench.evaluate.statistics.paired import holm
 from cxrbench.published import Average, PublishedTable
 from cxrbench.record import Record
 from cxrbench.report.view import Cell, Standing, TableView, ViewRow
-from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, untestable, why_not_means
+from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, why_not_means
 from cxrbench.verdict.cell import cell_interval, spread
 from cxrbench.verdict.compare import ALPHA
+from cxrbench.verdict.drawn import drawn
 from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 
@@ -100,7 +101,7 @@ def standings(means: Mapping[int, Mean], resamples: int = RESAMPLES) -> Standing
     best = max(values, key=lambda place: values[place])
     others = [place for place in values if place != best]
     refused = {place: reasons for place in others if (reasons := why_not_means(means[best], means[place]))}
-    if reasons := untestable(means[best], resamples):
+    if reasons := _untestable(means[best], resamples):
         refused |= {place: reasons for place in others if place not in refused}
     compared = [place for place in others if place not in refused]
     adjusted = holm([mean_p(means[best], means[place], resamples) for place in compared])
@@ -109,6 +110,17 @@ def standings(means: Mapping[int, Mean], resamples: int = RESAMPLES) -> Standing
         for place, p in zip(compared, adjusted, strict=True)
     }
     return Standings({best: "best", **found} if found else {}, refused)
+
+
+def _untestable(mean: Mean, resamples: int) -> tuple[str, ...]:
+    """Why no test can be made of a mean, as for one cell: a class too rare to be resampled."""
+    cells = [part.cell for part in mean]
+    poor = [f"{c.record.data.task}: {reason}" for c in cells if (reason := too_few(c.folds, c.over))]
+    if poor:
+        return tuple(poor)
+    found = zip(cells, drawn(cells, METRIC, resamples), strict=True)
+    rare = [cell.record.data.task for cell, values in found if undefined_share(values.drawn) > MOST_UNDEFINED]
+    return tuple(f"{task}: a class is absent from more than {MOST_UNDEFINED:.0%} of the resamples" for task in rare)
 
 
 def _estimate(mean: Mean) -> float:

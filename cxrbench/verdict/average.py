@@ -11,7 +11,6 @@ from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom
 from cxrbench.evaluate.statistics.interval import (
-    MOST_UNDEFINED,
     RANGES,
     RESAMPLES,
     Resampled,
@@ -20,15 +19,13 @@ from cxrbench.evaluate.statistics.interval import (
     difference_range,
     few_of_area,
     still,
-    too_few,
-    undefined_share,
     without_ends,
 )
 from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, shared_strata, strata
 from cxrbench.index import IntArray
-from cxrbench.verdict.drawn import Asked, draw_name, drawn, seeded
+from cxrbench.verdict.drawn import Asked, draw_name, seeded
 from cxrbench.verdict.drawn import together as drawn_together
 from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.predictions import ScoredCell
@@ -128,17 +125,6 @@ def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:
     added = [_contributions(*pair) for pair in zip(together(a), together(b), strict=True)]
     names = sorted(part.cell.record.id for part in (*a, *b))
     return swap_p(np.concatenate(added), seeded("swap", *names, "balanced_accuracy"), draws)
-
-
-def untestable(mean: Mean, resamples: int = RESAMPLES) -> tuple[str, ...]:
-    """Why no test can be made of a mean of balanced accuracy, as for one cell: a class too rare to be resampled."""
-    cells = [part.cell for part in mean]
-    poor = [f"{c.record.data.task}: {reason}" for c in cells if (reason := too_few(c.folds, c.over))]
-    if poor:
-        return tuple(poor)
-    found = zip(cells, drawn(cells, "balanced_accuracy", resamples), strict=True)
-    rare = [cell.record.data.task for cell, values in found if undefined_share(values.drawn) > MOST_UNDEFINED]
-    return tuple(f"{task}: a class is absent from more than {MOST_UNDEFINED:.0%} of the resamples" for task in rare)
 
 
 def _require_pair(a: Mean, b: Mean) -> None:
