@@ -119,6 +119,11 @@ def load_task(name: str) -> TaskSpec:
     return read_task(files[name])
 
 
+def known_task(name: str) -> TaskSpec | None:
+    """The task that a record names, None where this installation does not have it: one of a user's own file."""
+    return load_task(name) if name in task_files() else None
+
+
 def variant_files() -> dict[str, Path]:
     """Variant bundles by name."""
     return {path.stem: path for path in sorted((facts.folder("tasks") / "variants").glob("*.toml"))}

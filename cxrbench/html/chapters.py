@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cxrbench import catalog
 from cxrbench.audit.contamination import contaminated
 from cxrbench.html.work import Work
 from cxrbench.record import Record
@@ -69,11 +68,6 @@ def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str
 def nameless(work: Work, told: Sequence[str]) -> tuple[str, ...]:
     """What is wrong, in words that name no folder of the machine."""
     return tuple(one.replace(f"{work.out}{os.sep}", f"results{os.sep}") for one in told)
-
-
-def known_task(name: str) -> TaskSpec | None:
-    """The task of that name where this installation has it."""
-    return catalog.load_task(name) if name in catalog.task_files() else None
 
 
 def marked(record: Record, tasks: Mapping[str, TaskSpec | None]) -> bool:

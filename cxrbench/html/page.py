@@ -11,7 +11,7 @@ from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.errors import DataError
 from cxrbench.html.boards import Board, BoardAsked, board, ranked
 from cxrbench.html.cells import CellPage
-from cxrbench.html.chapters import Chapter, chapters, known_task, marked, sound
+from cxrbench.html.chapters import Chapter, chapters, marked, sound
 from cxrbench.html.curves import Figure, figures
 from cxrbench.html.paper import PaperTable, paper_tables
 from cxrbench.html.shares import Computed, computed, shares
@@ -181,7 +181,7 @@ def _checked(work: Work, records: Sequence[Record]) -> _Checked:
     _, unsound = sound(work, [record for record in records if record.id not in used])
     while True:
         kept = [record for record in records if record.id not in unsound]
-        tasks = {name: known_task(name) for name in sorted({record.data.task for record in kept})}
+        tasks = {name: catalog.known_task(name) for name in sorted({record.data.task for record in kept})}
         found = [(chapter, _computed(work, chapter, tasks)) for chapter in chapters(kept)]
         faults = {ident: told for _, own in found for one in own for ident, told in one.faults.items()}
         if not faults:

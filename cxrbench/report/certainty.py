@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import MOST_UNDEFINED, RESAMPLES, too_few, undefined_share
+from cxrbench.evaluate.statistics.interval import RESAMPLES, too_few, too_rare
 from cxrbench.evaluate.statistics.paired import holm
 from cxrbench.published import Average, PublishedTable
 from cxrbench.record import Record
@@ -119,8 +119,7 @@ def _untestable(mean: Mean, resamples: int) -> tuple[str, ...]:
     if poor:
         return tuple(poor)
     found = zip(cells, drawn(cells, METRIC, resamples), strict=True)
-    rare = [cell.record.data.task for cell, values in found if undefined_share(values.drawn) > MOST_UNDEFINED]
-    return tuple(f"{task}: a class is absent from more than {MOST_UNDEFINED:.0%} of the resamples" for task in rare)
+    return tuple(f"{c.record.data.task}: {reason}" for c, values in found if (reason := too_rare(values.drawn)))
 
 
 def _estimate(mean: Mean) -> float:

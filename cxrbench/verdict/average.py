@@ -25,7 +25,7 @@ from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, shared_strata, strata
 from cxrbench.index import IntArray
-from cxrbench.verdict.drawn import Asked, draw_name, seeded
+from cxrbench.verdict.drawn import Asked, draw_name, swaps
 from cxrbench.verdict.drawn import together as drawn_together
 from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.predictions import ScoredCell
@@ -111,8 +111,8 @@ def _around(found: Sequence[Part], metric: Metric, bounds: tuple[float, float]) 
 
 def _freedom(found: Sequence[Part]) -> float:
     """Of the whole sum: strata of different draws stay apart."""
-    first = np.cumsum([0, *(int(part.stratum.max()) + 1 for part in found)])
-    moved = [np.where(part.stratum < 0, -1, part.stratum + start) for part, start in zip(found, first, strict=False)]
+    first = np.cumsum([0, *(int(part.stratum.max()) + 1 for part in found[:-1])])
+    moved = [np.where(part.stratum < 0, -1, part.stratum + start) for part, start in zip(found, first, strict=True)]
     return freedom(np.concatenate([part.shares for part in found]), np.concatenate(moved))
 
 
@@ -123,8 +123,8 @@ def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:
     """
     _require_pair(a, b)
     added = [_contributions(*pair) for pair in zip(together(a), together(b), strict=True)]
-    names = sorted(part.cell.record.id for part in (*a, *b))
-    return swap_p(np.concatenate(added), seeded("swap", *names, "balanced_accuracy"), draws)
+    rng = swaps((part.cell.record.id for part in (*a, *b)), "balanced_accuracy")
+    return swap_p(np.concatenate(added), rng, draws)
 
 
 def _require_pair(a: Mean, b: Mean) -> None:

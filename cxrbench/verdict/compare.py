@@ -22,7 +22,7 @@ from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
 from cxrbench.verdict.average import Weighted, difference_interval, kinds
 from cxrbench.verdict.cell import CellNumber, cell_number
-from cxrbench.verdict.drawn import drawn, seeded
+from cxrbench.verdict.drawn import drawn, seeded, swaps
 from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.selection import Selected, Setting, why_not_paired
@@ -142,7 +142,7 @@ def paired_cells(
 def cells_difference(a: ScoredCell, b: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Difference:
     """The paired difference of two cells that can be paired; the same for the same records, in either order."""
     one, two = drawn([a, b], metric, resamples)
-    rng = seeded("swap", *sorted((a.record.id, b.record.id)), metric)
+    rng = swaps((a.record.id, b.record.id), metric)
     return difference_of(metric, Pair(a.folds, b.folds, a.over), (one, two), rng, resamples)
 
 
@@ -150,7 +150,7 @@ def drawn_difference(
     metric: Metric, a: DrawnCell, b: DrawnCell, resamples: int = RESAMPLES
 ) -> tuple[Interval, float | None]:
     """The interval and the p of the same, from values on the resamples of their test set."""
-    rng = seeded("swap", *sorted((a[0].record.id, b[0].record.id)), metric)
+    rng = swaps((a[0].record.id, b[0].record.id), metric)
     return tested(metric, Pair(a[0].folds, b[0].folds, a[0].over), (a[1], b[1]), rng, resamples)
 
 

@@ -27,6 +27,11 @@ def seeded(*words: str) -> np.random.Generator:
     return np.random.default_rng(int(digest.of_json(words), 16))
 
 
+def swaps(ids: Iterable[str], metric: Metric) -> np.random.Generator:
+    """The generator of a test that exchanges what these records say, whichever is named first."""
+    return seeded("swap", *sorted(ids), metric)
+
+
 def draw_name(space: str, units: Sequence[str], stratum: IntArray) -> str:
     """What names the resamples of units: their names within a space (see `kinship`) and their strata, no model."""
     names = "".join(f"{name}\n" for name in (space, *units))

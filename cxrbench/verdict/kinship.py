@@ -58,5 +58,4 @@ def _listed(names: Sequence[str]) -> str:
 
 @cache
 def _task(name: str) -> TaskSpec | None:
-    """The installed task of that name; of a user's own nothing is known from a record."""
-    return catalog.load_task(name) if name in catalog.task_files() else None
+    return catalog.known_task(name)

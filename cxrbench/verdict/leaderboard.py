@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import MOST_UNDEFINED, RESAMPLES, interval_of, undefined_share
+from cxrbench.evaluate.statistics.interval import RESAMPLES, interval_of, too_rare
 from cxrbench.evaluate.statistics.paired import holm_of_given
 from cxrbench.evaluate.statistics.ranks import RankTest, rank_intervals, rank_test
 from cxrbench.evaluate.statistics.uncertainty import Interval
@@ -145,8 +145,8 @@ def task_row(
         return reasons
     if any(rarest_class(cell.folds)[1] < 2 for cell, _ in row):
         return ("a class has too few test images for any resample",)
-    if any(undefined_share(values.drawn) > MOST_UNDEFINED for _, values in row):
-        return (f"a class is absent from more than {MOST_UNDEFINED:.0%} of the resamples",)
+    if rare := {reason for _, values in row if (reason := too_rare(values.drawn))}:
+        return tuple(sorted(rare))
     task, estimates = first.record.data.task, tuple(values.estimate for _, values in row)
     if np.isnan(estimates).any():
         raise DataError(f"{task}: {metric} is not defined in every fold, so nothing can be ranked")

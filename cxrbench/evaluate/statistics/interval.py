@@ -147,12 +147,12 @@ def around(estimate: float, drawn: Resampled, bounds: tuple[float, float]) -> In
     intervals, which miss near the bounds and with few units (docs/statistics has the figures). An estimate on a bound,
     or resamples that are all equal, give no interval.
     """
-    defined, lost = drawn.values[~np.isnan(drawn.values)], undefined_share(drawn.values)
+    defined = drawn.values[~np.isnan(drawn.values)]
     without = Interval(estimate, None, None, None, drawn.over, drawn.units, len(drawn.values))
     if np.isnan(estimate):
         return replace(without, estimate=None, reason="a fold has no such number")
-    if lost > MOST_UNDEFINED:
-        return replace(without, reason=f"a class was absent from {lost:.0%} of the resamples")
+    if reason := too_rare(drawn.values):
+        return replace(without, reason=reason)
     return _with_ends(without, _Law(float(defined.std()), drawn.freedom, drawn.still), bounds)
 
 
@@ -184,9 +184,10 @@ def few_of_area(freedom: float, over: UnitKind) -> str:
     return few if freedom < FEW_OF_AREA else ""
 
 
-def undefined_share(values: NDArray[np.float64]) -> float:
-    """The share of resamples (B,) without a value: a class was not drawn."""
-    return float(np.isnan(values).mean())
+def too_rare(values: NDArray[np.float64]) -> str:
+    """Why resamples (B,) say too little: a class is absent from too many, which have no value; empty where they do."""
+    lost = float(np.isnan(values).mean())
+    return f"a class was absent from {lost:.0%} of the resamples" if lost > MOST_UNDEFINED else ""
 
 
 def difference_range(metric: Metric) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from cxrbench.evaluate.statistics.counts import Metric, statistic
 from cxrbench.evaluate.statistics.freedom import area_shares, freedom, two_sided_p
 from cxrbench.evaluate.statistics.interval import (
     LEVEL,
-    MOST_UNDEFINED,
     RESAMPLES,
     ROUNDING,
     Resampled,
@@ -23,7 +22,7 @@ from cxrbench.evaluate.statistics.interval import (
     difference_range,
     still,
     too_few,
-    undefined_share,
+    too_rare,
     without_ends,
 )
 from cxrbench.evaluate.statistics.resample import replicates
@@ -108,7 +107,7 @@ def tested(
         known = freedom(_area_shares(pair, len(stratum)), stratum) if metric == "macro_auroc" else math.inf
         given = Resampled(values, pair.over, units, known, _still(metric, pair))
         found = around(estimate, given, difference_range(metric))
-        if undefined_share(values) <= MOST_UNDEFINED:
+        if not too_rare(values):
             p = swap_p(contributions(metric, pair), rng, resamples) if linear else bootstrap_p(estimate, values, known)
     return found, p
 
