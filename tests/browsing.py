@@ -50,3 +50,13 @@ class Watched:
     def kept_to_itself(self) -> bool:
         """Whether the console stayed empty and nothing was asked of any network."""
         return not self.said and all(address.startswith(("file:", "data:")) for address in self.asked)
+
+
+@contextmanager
+def watching(browser: "sync_api.Browser", url: str) -> Iterator[Watched]:
+    """A page at a desk, which must have kept to itself in the end."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    watched = Watched(context, url)
+    yield watched
+    assert watched.kept_to_itself(), (watched.said, watched.asked)
+    context.close()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from browsing import BOARD, MARKS, Watched, chromium, sync_api
+from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from demonstration import MODELS, Shown
 
 from cxrbench import catalog
@@ -22,11 +22,8 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 @pytest.fixture
 def opened(browser: "sync_api.Browser", shown: Shown) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    watched = Watched(context, shown.folders.report.as_uri())
-    yield watched
-    assert watched.kept_to_itself(), (watched.said, watched.asked)
-    context.close()
+    with watching(browser, shown.folders.report.as_uri()) as watched:
+        yield watched
 
 
 def rows(opened: Watched, body: str) -> list[str]:

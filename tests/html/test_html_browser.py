@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from browsing import BOARD, MARKS, Watched, chromium, sync_api
+from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from made_board import write_board
 
 from cxrbench.html.page import report
@@ -35,11 +35,8 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 @pytest.fixture
 def opened(browser: "sync_api.Browser", url: str) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    watched = Watched(context, url)
-    yield watched
-    assert watched.kept_to_itself(), (watched.said, watched.asked)
-    context.close()
+    with watching(browser, url) as watched:
+        yield watched
 
 
 def test_a_column_sorts_both_ways_and_says_so(opened: Watched) -> None:
