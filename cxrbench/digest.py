@@ -13,13 +13,17 @@ def of_bytes(data: bytes) -> str:
 
 
 def of_json(value: Any) -> str:
-    """Hex SHA-256 of a JSON value with sorted keys and no blanks; floats by their shortest repr."""
-    return of_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+    """Hex SHA-256 of a JSON value with sorted keys and no blanks; floats by their shortest repr.
+
+    File names that are no UTF-8 come as lone surrogates, which are digested as such.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return of_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def of_lines(lines: Iterable[str]) -> str:
     """Hex SHA-256 of the lines, each ended by a line feed (UTF-8): the digest used for ordered id lists."""
-    return of_bytes("".join(f"{line}\n" for line in lines).encode())
+    return of_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
 
 
 def of_file(path: Path) -> str:

@@ -1,0 +1,76 @@
+"""Sealed files: what does not have its checksum is never believed, and nothing waits for a pipe."""
+
+import json
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
+
+CONTENT = {"a": [1, 2.5, None, "x"], "\udce9": {"b": True}}
+
+
+def test_a_sealed_value_comes_back(tmp_path):
+    write_sealed(tmp_path / "a.json", CONTENT)
+    assert read_sealed(tmp_path / "a.json") == CONTENT
+
+
+@given(st.data())
+def test_no_flipped_bit_gives_another_value(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("sealed") / "a.json"
+    write_sealed(path, CONTENT)
+    raw = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(raw) - 1))
+    raw[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(raw)
+    try:
+        assert read_sealed(path) == CONTENT  # white space between tokens, say
+    except DamagedError as error:
+        assert str(path) in str(error)
+
+
+def test_a_cut_file_is_refused_at_every_length(tmp_path):
+    path = tmp_path / "a.json"
+    write_sealed(path, CONTENT)
+    whole = path.read_bytes()
+    for length in range(len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DamagedError):
+            read_sealed(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b"{}", b"[]", b"\xff", b"", json.dumps({"sha256": 1, "content": 2}).encode()]
+)
+def test_what_is_no_sealed_file_is_refused(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(DamagedError):
+        read_sealed(tmp_path / "a.json")
+
+
+def test_a_pipe_a_folder_and_a_huge_file_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(200 << 30)
+    found = []
+
+    def read():
+        for name in ("pipe", "folder", "huge"):
+            with pytest.raises(DamagedError) as caught:
+                read_regular(tmp_path / name)
+            found.append(str(caught.value))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert len(found) == 3
+
+
+def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
+    for path in (tmp_path / "none", tmp_path / "none" / "deeper"):
+        with pytest.raises(FileNotFoundError):
+            read_sealed(path)
