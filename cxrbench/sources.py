@@ -1,0 +1,163 @@
+"""Which code decides a value: a digest over a module and over everything that it imports within its own package.
+
+What cannot change an outcome is left out: comments, docstrings, annotations of types, white space, imports for type
+checkers alone, and the modules of `HARMLESS`. Libraries are not looked into; their versions stand in records.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import all_suffixes
+from pathlib import Path
+
+from cxrbench import digest
+from cxrbench.errors import SpecError
+
+HARMLESS = {
+    "cxrbench": "hands requests on; nothing in the package imports it for what it does",
+    "cxrbench.card": "types of facts, whose values enter by their own digests",
+    "cxrbench.digest": "another way of naming content names everything anew by itself",
+    "cxrbench.durable": "how files are written, not what is in them",
+    "cxrbench.errors": "kinds of errors and their exit codes",
+    "cxrbench.facts": "where fact files lie; what is in them enters by their own digests",
+    "cxrbench.progress": "what is shown while waiting",
+    "cxrbench.schema": "refuses malformed facts, and changes nothing in sound ones",
+    "cxrbench.sealed": "refuses damaged files, and changes nothing in sound ones",
+    "cxrbench.sources": "names code, and is none of it",
+}
+
+
+@cache
+def code_digest(*modules: str, beyond: frozenset[str] = frozenset()) -> str:
+    """Hex SHA-256 over the code of the modules (dotted names) and of all that they import within their own packages.
+
+    `beyond`: modules to stop at, since what they bring is named by a digest of its own. Raises SpecError for a module
+    that is not there or does not parse.
+    """
+    names = sorted({name for module in modules for name in closure(module, beyond)})
+    return digest.of_json([[name, _code_of(name)] for name in names])
+
+
+@cache
+def closure(module: str, beyond: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """The module and all that it imports within its topmost package, late imports included, sorted.
+
+    Those of `HARMLESS` and those `beyond` are left out, with what only they import.
+    """
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in HARMLESS and name not in beyond:
+            found.add(name)
+            waiting += [*_imported(name), *_above(name)]
+    return tuple(sorted(found))
+
+
+def _above(name: str) -> list[str]:
+    """The packages around a module, whose own code runs before it."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def statement_digest(source: str) -> str:
+    """Hex SHA-256 of what a source text does: equal for texts that differ in comments, docstrings or layout alone.
+
+    Raises SyntaxError.
+    """
+    return digest.of_json(_plain(ast.parse(source)))
+
+
+def _code_of(name: str) -> str:
+    path = _file(name)
+    if path is None:
+        raise SpecError(f"there is no module {name!r}, so nothing can say which code it is")
+    if path.suffix != ".py":
+        return digest.of_file(path)  # compiled: every byte may matter
+    try:
+        return statement_digest(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read as Python ({error})") from error
+
+
+@cache
+def _file(name: str) -> Path | None:
+    """The file of a module, found without importing anything; None where there is none."""
+    top, *inner = name.split(".")
+    try:
+        found = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if found is None:
+        return None
+    if not inner:
+        return Path(found.origin) if found.has_location and found.origin else None
+    for place in found.submodule_search_locations or ():
+        stem = Path(place, *inner)
+        for path in (stem / "__init__.py", *(stem.with_name(stem.name + suffix) for suffix in all_suffixes())):
+            if path.is_file():
+                return path
+    return None
+
+
+def _imported(name: str) -> Iterator[str]:
+    """Modules of the same topmost package that a module imports."""
+    path = _file(name)
+    if path is None or path.suffix != ".py":
+        return
+    top = name.partition(".")[0]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
+        for target in _targets(node, package):
+            if target.partition(".")[0] == top and _file(target) is not None:  # else a name within a module
+                yield target
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING:`, which no interpreter reaches."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+def _targets(node: ast.AST, package: str) -> list[str]:
+    """Dotted names that an import statement may load; of `from a import b`, both `a` and `a.b`."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        above = package.split(".")[: len(package.split(".")) - node.level + 1]
+        base = ".".join([*above, base] if base else above)
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+
+
+_SILENT = {"annotation", "returns", "type_comment", "type_ignores", "type_params", "ctx", "kind"}
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as lists: equal on every version of Python, without what changes no outcome."""
+    if isinstance(node, list):
+        return [_plain(inner) for inner in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [
+        [name, _plain(_without_docstring(node, value) if name == "body" else value)]
+        for name, value in ast.iter_fields(node)
+        if name not in _SILENT and value not in (None, [])
+    ]
+    return [type(node).__name__, *fields]
+
+
+def _without_docstring(node: ast.AST, body: object) -> object:
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and isinstance(body, list) and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+        return body[1:]
+    return body
