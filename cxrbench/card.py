@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from cxrbench import digest
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.recipe import Recipe
 from cxrbench.schema import Facts, read_toml
@@ -181,11 +180,6 @@ class ModelCard(Facts):
     def home(self) -> Path:
         """The folder of the card's file; weights and vocabularies are looked for there."""
         return self._home
-
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 of all fields."""
-        return digest.of_json(self.model_dump(mode="json"))
 
     @property
     def views(self) -> Mapping[str, View]:

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from functools import cache
 
 from cxrbench import catalog
+from cxrbench.card import ModelCard
+from cxrbench.card_facts import card_digest
+from cxrbench.errors import SpecError
 from cxrbench.record import Record
 
 
@@ -38,8 +41,10 @@ def _incomplete(record: Record) -> Iterator[str]:
 def _strangers(record: Record) -> Iterator[str]:
     """A card or prompt set that bears a built-in name and is another one."""
     name, told = record.model.name, record.prompts
-    if _card_digest(name) not in (None, record.model.card_digest):
+    if _card(name) is not None and not has_known_card(record):
         yield f"the card {name} is not the built-in one"
+    if record.model.weights_claimed is not None and _is_pinned(name):
+        yield "that the weights are the published ones is only claimed by their file"
     if told is not None and told.source == "prompts" and _prompts_digest(told.set) not in (None, told.digest):
         yield f"the prompt set {told.set} is not the built-in one"
 
@@ -49,10 +54,28 @@ def _official_digest() -> str:
     return catalog.load_variant("paper-code").digest
 
 
+def has_known_card(record: Record) -> bool:
+    """Whether the known card of the model's name says the same of the record's cell; false where there is none."""
+    card, cell = _card(record.model.name), record.protocol
+    recipe = record.preprocessing.name
+    if card is None or recipe not in card.recipes:
+        return False
+    told = (record.settings, record.data.group, cell.protocol, cell.shots, recipe)
+    try:
+        return card_digest(card, *told) == record.model.card_digest
+    except SpecError:  # it has no such side
+        return False
+
+
+def _is_pinned(name: str) -> bool:
+    card = _card(name)
+    return card is not None and card.weights.sha256 is not None
+
+
 @cache
-def _card_digest(name: str) -> str | None:
-    """Of the known card of that name, read once for all cells of a table; None where there is none."""
-    return catalog.load_card(name).digest if name in catalog.card_files() else None
+def _card(name: str) -> ModelCard | None:
+    """The known card of that name, read once for all cells of a table; None where there is none."""
+    return catalog.load_card(name) if name in catalog.card_files() else None
 
 
 @cache

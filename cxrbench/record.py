@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from cxrbench import digest
+from cxrbench.card import RecipeName
 from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.published import Column, Row
@@ -18,14 +19,21 @@ Protocol = Literal["zero-shot", "linear-probe"]
 
 
 class ModelIdentity(Facts):
-    """Which weights in which code."""
+    """Which weights in which code.
+
+    `code`: digest of the adapter's code; `weights_sha256`: of the published file, of the file itself where it only says
+    that it was converted from the published one (`weights_claimed`), None where there is no file; `weights_tensors`:
+    digest of the tensors that were used.
+    """
 
     name: str
     title: str
     adapter: str
-    revision: int
+    code: str
     weights_file: str
-    weights_sha256: str
+    weights_sha256: str | None
+    weights_tensors: str
+    weights_claimed: str | None = None
     card_digest: str
     text_encoder: str | None
     text_encoder_digest: str | None  # of the tokenizer and text configuration that were used, None where none was
@@ -58,7 +66,7 @@ class DataIdentity(Facts):
 class Preprocessing(Facts):
     """How bytes became pixels: the card's recipe with the variant's choices applied."""
 
-    name: str
+    name: RecipeName
     digest: str
     recipe: Recipe
 
@@ -110,14 +118,12 @@ class FoldResult(Facts):
 
 
 class PublishedCell(Facts):
-    """The number that the paper prints for this cell, and whether it may be compared."""
+    """The number that the paper prints for this cell; whether the two may be compared, `comparable.why_not` says."""
 
     table: int
     row: str
     column: str
     value: str
-    comparable: bool
-    why_not: tuple[str, ...] = ()
 
 
 class CodeIdentity(Facts):
@@ -182,17 +188,36 @@ class Record(Facts):
         """True for a negative control, by its card or by the shuffled labels that its probe was fitted to."""
         return self.model.control or self.protocol.labels == "shuffled"
 
+    @property
+    def other_engines(self) -> tuple[str, ...]:
+        """In words, what made vectors of this record that is not the program that wrote it, with its batch size.
+
+        Keys hold the code that decides a vector, so this is to be known and no flaw.
+        """
+        strangers = [told for told in self.runtime.engines if told.get("sources") != self.code.sources]
+        return tuple(
+            f"by sources {told.get('sources', 'unknown')} commit {told.get('commit') or 'unknown'}, "
+            f"{told.get('batch_size', 'unknown')} images at once"
+            for told in strangers
+        )
+
     def measures(self, row: Row, column: Column) -> bool:
         """Whether this record is a measurement of the printed cell, leaving variant and weights aside."""
-        prompts = column.prompts or row.prompts
-        return (
-            self.model.name == row.model
-            and self.data.task == column.task
-            and self.data.group == column.group
-            and self.protocol.protocol == row.protocol
-            and self.protocol.shots == row.shots
-            and (prompts is None or self.prompts is None or self.prompts.set in (prompts, "prototypes"))
-        )
+        prompts = None if self.prompts is None else self.prompts.set
+        how = self.protocol
+        return prints(row, column, (self.model.name, self.data.task, self.data.group), how.protocol, how.shots, prompts)
+
+
+def prints(
+    row: Row, column: Column, cell: tuple[str, str, str], protocol: Protocol, shots: int | None, prompts: str | None
+) -> bool:
+    """Whether a place of a published table prints a `cell` (model, task, group), measured in that way."""
+    wanted = column.prompts or row.prompts
+    return (
+        cell == (row.model, column.task, column.group)
+        and (protocol, shots) == (row.protocol, row.shots)
+        and (wanted is None or prompts is None or prompts in (wanted, "prototypes"))
+    )
 
 
 def record_id(identity: Mapping[str, Any]) -> str:

@@ -22,13 +22,19 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What decides an embedding. Batch size, device and library versions are recorded with results, not keyed."""
+    """What decides an embedding, by digests.
 
-    adapter: str
-    revision: int
-    options: str  # digest of the card's options, and of whose way of using the network it is
-    weights: str  # SHA-256 of the checkpoint file
-    recipe: str  # digest of the preprocessing recipe
+    Batch size, device and library versions, which move a vector by some 1e-6, are recorded with results and not keyed.
+    """
+
+    adapter: str  # module:Class
+    code: str  # of the adapter's code and of all that it uses here
+    options: str  # of the card's options and the files that they name
+    weights: str  # of the tensors that are used, by name
+    taps: str  # of the vectors and widths that the card announces
+    usage: str  # whose way of using the network: the name of the recipe
+    pixels: str  # of the code that makes pixels of files
+    recipe: str  # of the preprocessing recipe
     precision: str
     texts: str = ""  # digest of a set of texts, where what is stored are the images' scores of it
 

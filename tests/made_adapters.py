@@ -22,8 +22,6 @@ _WIDTH, _JOINT = 8, 6
 class Sound:
     """Keeps every promise."""
 
-    revision: ClassVar[int] = 1
-
     def __init__(self, card: ModelCard, runtime: Runtime) -> None:
         self.card, self.runtime = card, runtime
         self.engine = EngineReport(str(runtime.device), runtime.precision, "contiguous")

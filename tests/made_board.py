@@ -66,7 +66,6 @@ def _identity(model: str, task: str, group: str) -> dict[str, object]:
 def _of_card(card: ModelCard) -> dict[str, object]:
     return {
         "model__title": card.title,
-        "model__card_digest": card.digest,
         "model__pretraining": "+".join(card.pretraining),
         "model__weights_file": card.weights.files[0] if card.weights.files else "none",
     }

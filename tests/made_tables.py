@@ -32,6 +32,6 @@ def _written(out: Path, model: str, place: int, how: str, task: str, group: str,
     folds = [scored_fold(MODELS[model], place, number=k, noise=noise + k, images=30) for k in range(2)]
     protocol = {"protocol": how, "tap": "pooled", "part": "test", "shots": 16 if how == "linear-probe" else None}
     worded = {"set": prompts, "digest": catalog.load_prompts(prompts).digest, "source": "prompts"}
-    identity = {"model__card_digest": card.digest, "model__pretraining": "+".join(card.pretraining)}
+    identity = {"model__pretraining": "+".join(card.pretraining)}
     told = {"data__task": task, "data__group": group, "protocol": protocol, **identity}
     return written(out, model, folds, prompts=worded if how == "zero-shot" else None, **told)

@@ -4,8 +4,9 @@ import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.converted import preferred
+from cxrbench.adapters.coverage import Coverage
 from cxrbench.adapters.nets import MemoryFormat
 from cxrbench.adapters.sharded import index_beside, refuse_index
 from cxrbench.card import ModelCard, RecipeName
@@ -68,9 +70,12 @@ class Runtime:
 
 
 class Adapter(Protocol):
-    """A loaded model, in evaluation mode and without gradients; `revision` is raised whenever its outputs change."""
+    """A loaded model, in evaluation mode and without gradients.
 
-    revision: ClassVar[int]
+    Its code is part of the key of every stored vector, so a change of it makes them anew. One whose card ignores
+    tensors also has a `coverage: Coverage`, which tells the tensors that it uses.
+    """
+
     card: ModelCard
     engine: EngineReport
 
@@ -169,8 +174,9 @@ def load_adapter(
 ) -> Adapter:
     """The model of a card with the weights of a file, on a device, for the pixels of one of its recipes.
 
-    `sha256`, where given, must be that of the file. A card whose tensors are made needs no file, and its adapter gets a
-    checkpoint without tensors.
+    `sha256`, where given, must be that of the file, as `weights.identity` found and judged it; without it, a digest on
+    the card must be the file's own. A card whose tensors are made needs no file, and its adapter gets a checkpoint
+    without tensors.
 
     The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
     Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
@@ -184,11 +190,29 @@ def load_adapter(
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
     if sha256 not in (None, checkpoint.sha256):
         raise IntegrityError(f"{path}: sha256 is {checkpoint.sha256}; it was {sha256} a moment ago. Run again.")
-    if card.weights.sha256 not in (None, checkpoint.sha256):
+    if sha256 is None and card.weights.sha256 not in (None, checkpoint.sha256):
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return kind.load(card, checkpoint, text_encoder, how)
+    adapter = kind.load(card, checkpoint, text_encoder, how)
+    _require_ignored(adapter, checkpoint)
+    return adapter
+
+
+def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
+    """Raise SpecError unless what the card ignores is truly unused: ignored tensors are in no key."""
+    card = adapter.card
+    ignored = [n for n in checkpoint.tensors if any(fnmatchcase(n, pattern) for pattern in card.weights.ignored)]
+    covered = getattr(adapter, "coverage", None)
+    if ignored and not isinstance(covered, Coverage):
+        raise SpecError(
+            f"{card.name}: its card ignores tensors, and its adapter has no `coverage` to show that it uses none of "
+            f"them; give it one, or drop them from the file ({', '.join(ignored[:3])})"
+        )
+    if covered is not None and (used := sorted({*covered.used} & {*ignored})):
+        raise SpecError(
+            f"{card.name}: its card ignores {', '.join(used[:3])}, which its adapter uses; name the others more closely"
+        )
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:

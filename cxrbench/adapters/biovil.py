@@ -8,7 +8,6 @@ asked for.
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,6 @@ class NoOptions(Facts):
 class BioViL(CheckpointModel[NoOptions]):
     """The published image model with the text model made for it (CXR-BERT-specialized)."""
 
-    revision: ClassVar[int] = 1
     options_type = NoOptions
     image_network = ""  # one network, which holds all of the file
 
@@ -72,8 +70,6 @@ class BioViL(CheckpointModel[NoOptions]):
 
 class BioViLT(BioViL):
     """The temporal model with the text model made for it; an image by itself, or with an earlier one of the patient."""
-
-    revision: ClassVar[int] = 1
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:

@@ -47,8 +47,8 @@ class Checkpoint:
     """The tensors of one file, on the CPU, by the names that the file gives them.
 
     `container` are the keys that were walked down to reach them; `other` names what else the file holds on the way,
-    with its Python type (the foreign name, where a file was read with `inert` foreign classes). Of a converted file
-    `sha256` is the published file's, and `published` its name.
+    with its Python type (the foreign name, where a file was read with `inert` foreign classes). `sha256` is that of the
+    file itself; of a converted one, `published` is the name of the file that it says it was converted from.
     """
 
     path: Path
@@ -112,7 +112,7 @@ def _converted(path: Path, told: converted.Origin, container: tuple[str, ...], s
         )
     tensors = _safetensors(path)
     converted.require_faithful(path, told, tensors)
-    return Checkpoint(path, told.sha256, tensors, container, told.other, told.file)
+    return Checkpoint(path, digest.of_file(path), tensors, container, told.other, told.file)
 
 
 def _content(path: Path, kind: Format, foreign: ForeignClasses) -> Any:

@@ -29,7 +29,6 @@ class CheckpointModel(ABC, Generic[OptionsT]):
     `image_network`: the prefix of the one among `networks` that sees pixels.
     """
 
-    revision: ClassVar[int] = 1
     options_type: ClassVar[type]
     image_network: str
 

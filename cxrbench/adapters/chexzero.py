@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ class Options(Facts):
 class CheXzero(CheckpointModel[Options]):
     """`pooled` is the class token after the last norm (768); `joint` its projection (512) at unit length."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 

@@ -1,11 +1,11 @@
 """Published checkpoints turned into safetensors: the tensors as they were, and where they came from in the header.
 
-A converted file `NAME.safetensors` stands for the published file `NAME`: it has that file's digest, so that everything
-computed from it keeps its key, and its tensors must have the digest that its header states.
+A converted file `NAME.safetensors` stands for the published file `NAME`. Its tensors must have the digest that its
+header states; that they are those of the published file is no more than a claim until both were read (see
+`weights.identity`). Keys of stored vectors hold digests of tensors, so the two share everything computed from them.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,15 +69,19 @@ def origin(path: Path) -> Origin | None:
         raise IntegrityError(f"{path}: a damaged safetensors file ({error}). {_ADVICE}") from error
 
 
+def tensor_digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Dtype, shape and hex SHA-256 of the bytes of every tensor, by its name."""
+    return {name: _named(tensor) for name, tensor in tensors.items()}
+
+
+def _named(tensor: Tensor) -> str:
+    data = hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} {data}"
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Hex SHA-256 over names in order of the alphabet, each with dtype, shape and bytes."""
-    found = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        said = [name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
-        found.update(json.dumps(said).encode() + b"\n")
-        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    """Hex SHA-256 over the names, dtypes, shapes and bytes of all tensors, whatever their order."""
+    return digest.of_json(tensor_digests(tensors))
 
 
 def write_converted(path: Path, tensors: Mapping[str, Tensor], told: Origin) -> None:

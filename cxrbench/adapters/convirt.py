@@ -5,7 +5,6 @@ The paper's authors published no weights; this is not their model (their text en
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,6 @@ class Options(Facts):
 class ConVIRT(CheckpointModel[Options]):
     """`pooled`: the average pool (2048); `joint`: its projection (768) at unit length."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = TRUNK
 

@@ -7,7 +7,7 @@ temperature of training.
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,6 @@ class CXRCLIP(CheckpointModel[NoOptions]):
     The editions (M, M+C, M+C+C14) have one layout, so only names and digests tell them apart.
     """
 
-    revision: ClassVar[int] = 1
     options_type = NoOptions
     image_network = "image_encoder.resnet."
 
@@ -104,7 +103,6 @@ class CXRCLIPSwin(CXRCLIP):
     The authors' code takes index 0 as for a class token, which Swin does not have.
     """
 
-    revision: ClassVar[int] = 1
     image_network = "image_encoder.image_encoder."
 
     @classmethod

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -43,8 +43,6 @@ from cxrbench.features import ImageFeatures, TextFeatures
 
 class DLILP(DualEncoder):
     """The official checkpoints of all four strategies."""
-
-    revision: ClassVar[int] = 1
 
     def __init__(
         self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime

@@ -42,7 +42,6 @@ class GLoRIA(CheckpointModel[Options]):
     Neither regions (N, 361, 768 for the authors' recipe) nor words (P, 97, 768) are of unit length.
     """
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = TRUNK
     texts_apart: ClassVar[bool] = True  # no text sees another, though images are scored by interaction

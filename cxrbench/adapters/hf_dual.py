@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -34,7 +34,6 @@ class Options(Facts):
 class HuggingFaceDual(ScaledCosine[Options]):
     """`pooled`: the image tower's pooled vector; `joint`: its projection (SigLIP: itself) at unit length."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 

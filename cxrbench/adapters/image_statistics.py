@@ -1,7 +1,6 @@
 """Negative controls without any network: a few dozen numbers of the pixels, or none."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ class ImageStatistics(VisionOnly[Options]):
     Pixels are read as the mean of their channels on the scale 0..1; values outside count to the outermost part.
     """
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 
@@ -47,7 +45,6 @@ class ImageStatistics(VisionOnly[Options]):
 class ClassPrior(VisionOnly[Options]):
     """`pooled` (1): the number 1, whatever the image. A probe can learn nothing but how frequent the classes are."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 

@@ -41,7 +41,6 @@ class Temperature(nn.Module):
 class MedCLIP(DualEncoder, CheckpointModel[Facts]):
     """The ResNet-50; `pooled` is its average pool (2048), `joint` that times `fc.weight` at unit length (512)."""
 
-    revision: ClassVar[int] = 2
     options_type = Facts  # there are none
     image_network = TRUNK
     head: ClassVar[str] = "vision_model.model.fc.weight"
@@ -127,7 +126,6 @@ class MedCLIP(DualEncoder, CheckpointModel[Facts]):
 class MedCLIPSwin(MedCLIP):
     """The Swin-tiny ("MedCLIP-ViT"); `pooled` is the mean of its 49 last tokens (768)."""
 
-    revision: ClassVar[int] = 2
     head = "vision_model.projection_head.weight"
     _prefix = head.removesuffix("weight")
 

@@ -6,7 +6,7 @@ aligned in training and enter no published score.
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,6 @@ class Projection(nn.Module):
 class MGCA(CheckpointModel[Options]):
     """`pooled`: the average pool (2048), or the class token after the last norm (768); `joint`: unit vectors (128)."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = IMAGE + TRUNK
 

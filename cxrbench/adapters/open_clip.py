@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import model_validator
 from torch import Tensor, nn
@@ -59,7 +59,6 @@ class OpenCLIP(ScaledCosine[Options]):
     Of a network that pools by attention while it projects, `pooled` is the mean of the map before.
     """
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 

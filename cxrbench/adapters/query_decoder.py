@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +86,6 @@ def text_side(card: ModelCard) -> TextEncoder:
 
 class QueryDecoder(ABC):
     """The model-independent half of such an adapter."""
-
-    revision: ClassVar[int] = 1
 
     def __init__(self, card: ModelCard, trunk: TokenTrunk, runtime: Runtime, path: Path) -> None:
         self.card, self._trunk, self._runtime = card, trunk, runtime

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ class Options(Facts):
 class RandomResNet50(VisionOnly[Options]):
     """`pooled`: the average pool (2048) of torchvision's ResNet-50 with drawn convolutions and neutral norms."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
     image_network = ""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -35,7 +35,6 @@ class Options(Facts):
 class Trunk(VisionOnly[Options]):
     """`pooled`: what the library's classifier would see. The classifier's tensors are ignored by name on the card."""
 
-    revision: ClassVar[int] = 1
     options_type = Options
 
     def __init__(

@@ -98,7 +98,7 @@ def _zero_shot(cell: Cell, basis: Basis, readings: Readings) -> Measured:
         pooling=how.pooling if worded else None,
         standardised=how.standardised and worded,
     )
-    prompts = _prompt_identity(cell, view.scoring, [words for _, words in distinct])
+    prompts = _prompt_identity(cell, settings, view.scoring, [words for _, words in distinct])
     worded_folds = [(fold, words) for fold, words in distinct if words is not None]
     singles = single_prompts(model, name, worded_folds, readings, settings)
     found = _measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
@@ -119,9 +119,10 @@ def _distinct(
     return list(zip(folds, drawn, strict=True))
 
 
-def _prompt_identity(cell: Cell, scoring: str, drawn: Sequence[Wording | None]) -> PromptIdentity:
+def _prompt_identity(cell: Cell, settings: Settings, scoring: str, drawn: Sequence[Wording | None]) -> PromptIdentity:
     if cell.prompts is None:
-        return PromptIdentity(set="prototypes", digest=cell.model.card.digest, source="prototypes")
+        classes = group_labels(cell.data.task, cell.group, settings)
+        return PromptIdentity(set="prototypes", digest=digest.of_json(classes), source="prototypes")
     told = [words for words in drawn if words is not None]
     told = told[:1] if all(words == told[0] for words in told) else told
     return PromptIdentity(

@@ -11,38 +11,46 @@ from numpy.typing import NDArray
 from cxrbench import digest
 from cxrbench.adapters.base import Adapter, adapter_class, known_device, load_adapter
 from cxrbench.adapters.text import text_files
-from cxrbench.bench.code import library_versions
+from cxrbench.bench.code import code_identity, library_versions
 from cxrbench.bench.forward import SCORES, Asked, forward
 from cxrbench.bench.request import Engine, Places
 from cxrbench.bench.wording import Wording
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.encode import Encoder
 from cxrbench.errors import SpecError
-from cxrbench.made import SEEDS
 from cxrbench.memo import Memo
 from cxrbench.recipe import Recipe
 from cxrbench.record import ModelIdentity
 from cxrbench.settings import Settings
+from cxrbench.sources import code_digest
 from cxrbench.store import Key
 from cxrbench.weights.fetch import locate
-from cxrbench.weights.identity import WeightsIdentity, made_weights, record, weights_identity
+from cxrbench.weights.identity import WeightsIdentity, record, weights_identity
 
 FloatArray = NDArray[np.float32]
+
+# What these bring to an adapter are tensors and files, which keys name by their own digests.
+_NAMED_BY_CONTENT = frozenset(
+    {
+        "cxrbench.adapters.checkpoint",
+        "cxrbench.adapters.converted",
+        "cxrbench.adapters.coverage",
+        "cxrbench.adapters.sharded",
+    }
+)
 
 
 @dataclass
 class BenchModel:
-    """One card with one weights file (None: its tensors are made) on one device."""
+    """One card with one file of weights (None: its tensors are made) on one device."""
 
     card: ModelCard
-    weights: Path | None
-    sha256: str
+    weights: WeightsIdentity | None
     device: str
     engine: Engine
     text_encoder: Path | None
     cache: Path
     recipe: RecipeName
-    found: WeightsIdentity | None = None  # of the file of weights
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -52,79 +60,85 @@ class BenchModel:
         """
         loaded = load_adapter(
             self.card,
-            self.weights,
+            None if self.weights is None else self.weights.file,
             self.text_encoder,
             self.device,
             self.engine.precision,
-            sha256=self.sha256,
+            sha256=None if self.weights is None else self.weights.sha256,
             recipe=self.recipe,
         )
-        if self.found is not None:
-            record(self.found, self.cache)
+        if self.weights is not None:
+            record(self.weights, self.cache)
         return loaded
 
-    @property
-    def revision(self) -> int:
-        """The adapter's revision, known without its weights."""
-        return adapter_class(self.card).revision
+    @cached_property
+    def code(self) -> str:
+        """Digest of the code that makes vectors of pixels and texts, known without the weights."""
+        return code_digest(self.card.adapter.partition(":")[0], beyond=_NAMED_BY_CONTENT)
 
     @cached_property
     def _options(self) -> str:
         """Digest of the card's options and of the files they name, read once: every key holds it."""
         return adapter_class(self.card).options_digest(self.card)
 
-    def identity(self, text_digest: str | None) -> ModelIdentity:
-        """What a record says of the model; `text_digest` is that of the text files, where prompts were used."""
+    def identity(self, card_digest: str, text_digest: str | None) -> ModelIdentity:
+        """What a record says of the model.
+
+        `card_digest`: of what the card says for the record's cell; `text_digest`: of the text files, where prompts
+        were used.
+        """
         text = self.card.text_encoder
         return ModelIdentity(
             name=self.card.name,
             title=self.card.title,
             adapter=self.card.adapter,
-            revision=self.revision,
+            code=self.code,
             weights_file=self._file,
-            weights_sha256=self.sha256,
-            card_digest=self.card.digest,
+            weights_sha256=None if self.weights is None else self.weights.published_sha256,
+            weights_tensors=self._tensors,
+            weights_claimed=None if self.weights is None else self.weights.claimed,
+            card_digest=card_digest,
             text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.hub,
             text_encoder_digest=text_digest,
             pretraining="+".join(self.card.pretraining),
-            synthetic=self.card.synthetic or self._made,
+            synthetic=self.card.synthetic or (self.weights is not None and self.weights.synthetic),
             control=self.card.control,
         )
 
     @property
     def _file(self) -> str:
-        """What the weights are from; the digest of a file converted elsewhere is known by that file's word alone."""
-        if self.found is None:
+        """What the weights are from; whose they are is known of a file converted elsewhere by its own word alone."""
+        if self.weights is None:
             return f"made: {self.card.weights.made}"
-        return self.found.published if self.found.vouched else f"{self.found.published}, as {self.found.file.name} says"
+        if self.weights.proven:
+            return self.weights.published
+        return f"{self.weights.published}, as {self.weights.file.name} says"
 
     @cached_property
-    def _made(self) -> bool:
-        """Whether the file holds weights that nobody trained, as certificates and tests make them."""
-        found = self.found
-        if found is None:
-            return False
-        return bool(
-            self.memo.array(
-                {"made": self.sha256, "seeds": SEEDS}, lambda: np.array(made_weights(found, self.card), np.float32)
-            )
-        )
+    def _tensors(self) -> str:
+        """Digest of the tensors; made ones follow from the options and the code, which keys hold beside it."""
+        return digest.of_json(None) if self.weights is None else self.weights.tensors
+
+    @cached_property
+    def _deciding(self) -> dict[str, str]:
+        """What decides every vector of this model, of images and of texts; see `Key`."""
+        return {
+            "adapter": self.card.adapter,
+            "code": self.code,
+            "options": self._options,
+            "weights": self._tensors,
+            "taps": digest.of_json(dict(self.card.taps)),
+            "usage": self.recipe,
+            "precision": self.engine.precision,
+        }
 
     def key(self, recipe: Recipe) -> Key:
         """The store's key of this model with a recipe.
 
-        Whose recipe it is enters where it is the authors': adapters may use the network in another way for it, and two
-        recipes of a card may make the same pixels.
+        Whose recipe it is enters too: adapters may use the network in another way for the authors', and two recipes of
+        a card may make the same pixels.
         """
-        plain = self.recipe == "reality-check"
-        return Key(
-            adapter=self.card.adapter,
-            revision=self.revision,
-            options=self._options if plain else digest.of_json([self._options, self.recipe]),
-            weights=self.sha256,
-            recipe=recipe.digest,
-            precision=self.engine.precision,
-        )
+        return Key(**self._deciding, pixels=code_digest("cxrbench.data.pixels"), recipe=recipe.digest)
 
     def score_sets(self, recipe: Recipe, words: Wording, settings: Settings) -> list[tuple[Key, Asked]]:
         """The sets of texts whose scores are stored, by their keys; one after the other they are `words.texts`.
@@ -150,7 +164,9 @@ class BenchModel:
     def _told_engine(self) -> dict[str, str]:
         report = self.adapter.engine
         asked = {"device": self.device, "precision": self.engine.precision, "batch_size": str(self.engine.batch_size)}
-        return {**asked, "memory_format": report.memory_format, **library_versions()}
+        code = code_identity()
+        sources = {"sources": code.sources, "commit": code.commit or ""}
+        return {**asked, "memory_format": report.memory_format, **sources, **library_versions()}
 
     @cached_property
     def memo(self) -> Memo:
@@ -158,14 +174,7 @@ class BenchModel:
         return Memo(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
-        return {
-            "adapter": self.card.adapter,
-            "revision": self.revision,
-            "options": self._options,
-            "weights": self.sha256,
-            "precision": self.engine.precision,
-            **what,
-        }
+        return {**self._deciding, **what}
 
     @cached_property
     def text_digest(self) -> str | None:
@@ -198,7 +207,7 @@ class BenchModel:
 
     def logit_scale(self, view: str) -> float:
         """The factor from cosine to logit of a view."""
-        key = self._vector_key(logit_scale=view)
+        key = self._vector_key(logit_scale=view, view=self.card.views[view].model_dump(mode="json"))
         return float(self.memo.array(key, lambda: np.array(self.adapter.logit_scale(view), np.float32)))
 
 
@@ -213,12 +222,13 @@ def bench_model(
     general = places.weights.get("")
     if general is not None and general.is_file() and not alone and general.name not in card.weights.files:
         general = general.parent
-    options = adapter_class(card).options_digest(card)
-    if card.weights.made is not None:
-        return BenchModel(card, None, options, device, engine, places.text_encoder, places.cache, recipe)
-    path = locate(card, places.weights.get(card.name) or general, places.cache)
-    found = weights_identity(path, card, places.cache)
-    return BenchModel(card, path, found.sha256, device, engine, places.text_encoder, places.cache, recipe, found)
+    found = None
+    if card.weights.made is None:
+        path = locate(card, places.weights.get(card.name) or general, places.cache)
+        found = weights_identity(path, card, places.cache)
+    model = BenchModel(card, found, device, engine, places.text_encoder, places.cache, recipe)
+    _ = model._deciding
+    return model
 
 
 def chosen_device(name: str) -> str:

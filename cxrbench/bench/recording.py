@@ -4,9 +4,8 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from cxrbench import digest
 from cxrbench.bench.cells import Cell
 from cxrbench.bench.code import code_identity, library_versions
-from cxrbench.bench.folds import IdFold, group_labels
+from cxrbench.bench.folds import group_labels
 from cxrbench.bench.forward import SCORES
+from cxrbench.bench.identity import NO_FILE, cell_card_digest, contents_digest, identity, reference
 from cxrbench.bench.measure import Measured
 from cxrbench.bench.plan import Plan
 from cxrbench.bench.predictions import as_parquet
 from cxrbench.bench.published_cells import published_cells
 from cxrbench.bench.wording import Wording
-from cxrbench.data.sources.base import reference_verdict
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
 from cxrbench.errors import CxrBenchError, IntegrityError
@@ -38,8 +37,6 @@ from cxrbench.record import (
 from cxrbench.store import Embeddings, Key
 
 FloatArray = NDArray[np.float32]
-
-NO_FILE = "no file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,44 +125,6 @@ class Stored:
         return np.concatenate([self._rows(key, SCORES, images) for key, _ in sets], axis=1)
 
 
-def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that decides a cell's number; `contents` are the SHA-256 of the images that it rests on.
-
-    Raises DataError where prompts need a text encoder that is not at hand.
-    """
-    return {
-        "keys": [asdict(key) for key, _, _ in made.readings(cell)],
-        "card": cell.model.card.digest,
-        "variant": made.variant.digest,
-        "partition": cell.data.partition.digest,
-        "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
-        "folds": _folds_digest(made.folds(cell)),
-        "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots],
-        "prompts": None if cell.prompts is None else [cell.prompts.digest, cell.model.text_digest],
-        "words": [None if words is None else [words.texts, words.edition] for words in made.words(cell)],
-        "left_out": sorted(left_out),
-        "contents": _digest(contents),
-        "code": code_identity().sources,
-    }
-
-
-def _folds_digest(folds: Sequence[IdFold]) -> str:
-    """Over what every fold trains on and scores: task facts that change a draw change it."""
-    drawn = [
-        [
-            fold.fold,
-            [[k, ids, labels.tolist()] for k, (ids, labels) in sorted(fold.train.items())],
-            [fold.test[0], fold.test[1].tolist()],
-        ]
-        for fold in folds
-    ]
-    return digest.of_json(drawn)
-
-
-def _digest(contents: Mapping[str, str]) -> str:
-    return digest.of_lines(f"{image} {content}" for image, content in sorted(contents.items()))
-
-
 def cached(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> Record | None:
     """The record that an equal run left, if it and its predictions are whole."""
     ident = record_id(identity(cell, made, left_out, contents))
@@ -197,7 +156,9 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         variant_digest=made.variant.digest,
         splits=made.variant.splits,
         settings=made.variant.settings,
-        model=cell.model.identity(cell.model.text_digest if cell.prompts is not None else None),
+        model=cell.model.identity(
+            cell_card_digest(cell, made), cell.model.text_digest if cell.prompts is not None else None
+        ),
         data=_data_identity(cell, labels, left_out, outcome),
         preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
         prompts=measured.prompts,
@@ -206,12 +167,12 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         summary=measured.summary,
         generalised=measured.generalised,
         single_prompts=measured.single_prompts,
+        published=published_cells(cell),
         predictions=path.with_suffix(".parquet").name,
         predictions_sha256=digest.of_bytes(parquet),
         code=code_identity(),
         runtime=outcome.runtime(cell),
     )
-    record = record.model_copy(update={"published": published_cells(record)})
     return read_record(write_record(made.request.places.out, record))  # so that a rerun returns its equal
 
 
@@ -221,8 +182,8 @@ def _data_identity(cell: Cell, labels: Sequence[str], left_out: Mapping[str, str
         task=cell.data.task.name,
         split=partition.split,
         partition_digest=partition.digest,
-        contents_digest=_digest(outcome.contents(cell)),
-        reference=reference_verdict(cell.data.task.split(partition.split), partition.parts),
+        contents_digest=contents_digest(outcome.contents(cell)),
+        reference=reference(cell),
         group=cell.group,
         labels=tuple(labels),
         rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cxrbench.bench.cells import Cell
 from cxrbench.bench.forward import Asked
+from cxrbench.bench.identity import NO_FILE
 from cxrbench.bench.measure import Basis, measure
 from cxrbench.bench.plan import Plan, plan
-from cxrbench.bench.recording import NO_FILE, Outcome, cached, written
+from cxrbench.bench.recording import Outcome, cached, written
 from cxrbench.bench.request import Request
 from cxrbench.encode import Encoder, encode
 from cxrbench.errors import CxrBenchError, NotApplicableError

@@ -183,9 +183,9 @@ def _tell(card: "ModelCard", found: "WeightsIdentity") -> None:
     seen = "recorded now" if found.fresh else f"as first seen {found.pin.first_seen}"
     typer.echo(f"{card.name}: {found.file}, {found.size} bytes")
     if found.converted:
-        typer.echo(f"  sha256 {found.pin.sha256} ({seen})\n  converted from {found.published}, sha256 {found.sha256}")
-        if not found.vouched:
-            typer.echo("    so its header says: that file was never seen here, and nobody can check it without")
+        typer.echo(f"  sha256 {found.sha256} ({seen})\n  converted from {found.published}, sha256 {found.source}")
+        if not found.proven:
+            typer.echo("    so its header says: that file was never read here, and nobody can check it without")
     else:
         typer.echo(f"  sha256 {found.sha256} ({seen})")
 

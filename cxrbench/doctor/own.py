@@ -19,7 +19,7 @@ from cxrbench.data.phantom.draw import draw
 from cxrbench.errors import CxrBenchError
 from cxrbench.testing import AdapterReport, Samples, check_adapter, samples
 from cxrbench.testing.samples import through
-from cxrbench.weights.identity import are_made
+from cxrbench.weights.content import are_synthetic
 
 _PRECISIONS: tuple[Precision, Precision] = ("float32", "bfloat16")
 _PHANTOM = (512, 432)  # height and width of the drawn radiograph
@@ -118,7 +118,7 @@ def _file(card: ModelCard, path: Path) -> FileFacts:
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in read.tensors.values())
     values = sum(tensor.numel() for tensor in read.tensors.values())
     size = path.stat().st_size
-    told = (len(read.tensors), values, dict(kinds), dict(read.other), are_made(read.tensors))
+    told = (len(read.tensors), values, dict(kinds), dict(read.other), are_synthetic(read.tensors))
     return FileFacts(str(path), read.sha256, size, *told)
 
 

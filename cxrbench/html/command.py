@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from cxrbench import catalog
+from cxrbench.comparable import has_known_card
 from cxrbench.record import Record
 from cxrbench.settings import Variant
 
@@ -40,7 +41,7 @@ def _words(record: Record) -> Iterator[str]:
 
 
 def _own(record: Record) -> Iterator[tuple[str, str]]:
-    if record.model.card_digest != _card(record.model.name):
+    if not has_known_card(record):
         yield "the card", f"{record.model.name}.toml"
     if record.data.task not in _tasks():
         yield "the task", f"{record.data.task}.toml"
@@ -77,11 +78,6 @@ def _tasks() -> frozenset[str]:
 @cache
 def _variant(name: str) -> Variant | None:
     return catalog.load_variant(name) if name in catalog.variant_files() else None
-
-
-@cache
-def _card(name: str) -> str | None:
-    return catalog.load_card(name).digest if name in catalog.card_files() else None
 
 
 @cache

@@ -51,13 +51,13 @@ def identities(records: Iterable[Record]) -> Identities:
 def _told(record: Record) -> dict[str, Told]:
     model, data, code, prompts = record.model, record.data, record.code, record.prompts
     text = " ".join(filter(None, (model.text_encoder, model.text_encoder_digest))) or "none"
-    adapter = f"{model.adapter} revision {model.revision}"
+    adapter = f"{model.adapter} code {model.code[:16]}"
     recipe = record.preprocessing.recipe.model_dump(mode="json")
     lines: dict[str, Told] = {
         "Weights": (
             model.name,
             model.weights_file,
-            model.weights_sha256,
+            model.weights_sha256 or NOT_TOLD,
             adapter,
             model.card_digest,
             text,

@@ -26,7 +26,9 @@ class Tolerance(Facts):
 
 
 class BaselineCell(Key):
-    """One number as it was, with what decided it; `images` and `code` only explain a difference.
+    """One number as it was, with what decided it; `published`, `images` and `code` only explain a difference.
+
+    `published`: SHA-256 of the file of weights as it is published, if it was known.
 
     `value` (0 to 1) is absent where a fold had no balanced accuracy.
     """
@@ -36,6 +38,7 @@ class BaselineCell(Key):
     split: str
     synthetic: bool = False
     digests: Digests
+    published: str | None = None
     images: str
     code: str
 
@@ -63,6 +66,7 @@ def entry(record: Record, tolerance: Tolerance) -> BaselineCell:
         split=record.data.split,
         synthetic=record.synthetic,
         digests=digests_of(record),
+        published=record.model.weights_sha256,
         images=record.data.contents_digest,
         code=record.code.sources,
     )

@@ -64,7 +64,7 @@ def key_of(record: Record) -> Key:
 def digests_of(record: Record) -> Digests:
     """What decided a record's number."""
     return Digests(
-        weights=record.model.weights_sha256,
+        weights=record.model.weights_tensors,
         split=record.data.partition_digest,
         preprocessing=record.preprocessing.digest,
         prompts=record.prompts.digest if record.prompts and record.prompts.source == "prompts" else None,

@@ -61,7 +61,7 @@ def _changed(cell: BaselineCell) -> Iterator[str]:
         yield f"the variant {cell.variant} is another now"
     if prompts is not None and prompts.digest != digests.prompts:
         yield f"the prompt set {cell.prompts} is another now"
-    if card is not None and card.weights.sha256 not in (None, digests.weights):
+    if card is not None and card.weights.sha256 not in (None, cell.published):
         yield f"the card {cell.model} names other weights now"
     if card is not None and task is not None and variant is not None:
         recipe = recipe_for(card, variant.settings, task.released_polarity)[1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cxrbench.comparable import why_not
 from cxrbench.record import Record
 
 
@@ -17,8 +18,10 @@ def _identity(record: Record) -> Iterator[str]:
     )
     if record.synthetic:
         yield "MADE images or weights: no result"
-    yield f"weights      {model.weights_file} sha256 {model.weights_sha256}"
-    yield f"adapter      {model.adapter} revision {model.revision}, tap {how.tap}"
+    yield f"weights      {model.weights_file} sha256 {model.weights_sha256} tensors {model.weights_tensors}"
+    if model.weights_claimed is not None:
+        yield f"             converted from a file with sha256 {model.weights_claimed}, as its header alone says"
+    yield f"adapter      {model.adapter} code {model.code}, tap {how.tap}"
     yield f"split        {data.split} digest {data.partition_digest} ({data.reference} to the reference)"
     yield f"recipe       {record.preprocessing.name} digest {record.preprocessing.digest}"
     if record.prompts is not None:
@@ -27,6 +30,7 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
     yield f"variant      {record.variant} version {record.variant_version} digest {record.variant_digest}"
     yield f"code         {record.code.version} sources {record.code.sources} commit {record.code.commit or 'unknown'}"
+    yield from (f"  vectors made {by}" for by in record.other_engines)
     yield f"left out     {len(data.left_out)} unreadable, {data.missing} missing images"
     yield from (f"  {image}: {reason}" for image, reason in data.left_out.items())
 
@@ -59,6 +63,7 @@ def _released(record: Record) -> Iterator[str]:
 def _published(record: Record) -> Iterator[str]:
     if record.generalised is not None:
         yield "joint label space: " + ", ".join(f"{name} {value}" for name, value in record.generalised.items())
+    reasons = why_not(record)
+    verdict = f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
     for cell in record.published:
-        verdict = "comparable" if cell.comparable else f"not comparable: {'; '.join(cell.why_not)}"
         yield f"paper, Table {cell.table}, {cell.row}, {cell.column}: {cell.value} ({verdict})"

@@ -63,11 +63,11 @@ def _found(check: Check, subject: Subject) -> list[Finding]:
 
 
 def _interface(subject: Subject) -> Iterator[Finding]:
-    """A revision, options that need no weights, and the same digest of them each time."""
+    """Options that need no weights, and the same digest of them each time."""
     adapter, kind = subject.adapter, adapter_class(subject.adapter.card)
     digests = {kind.options_digest(adapter.card) for _ in range(2)}
-    sound = isinstance(adapter, kind) and kind.revision >= 1 and len(digests) == 1
-    text = "the card's adapter, a revision from 1 on, one digest of the options"
+    sound = isinstance(adapter, kind) and len(digests) == 1
+    text = "the card's adapter, one digest of the options"
     yield held("interface", sound, text, f"{type(adapter).__name__} for {adapter.card.adapter}: wanted {text}")
 
 

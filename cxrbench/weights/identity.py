@@ -1,47 +1,63 @@
-"""Whose bytes a file of weights has: hashed once, pinned, held against its card and its source."""
+"""Whose bytes a file of weights has: hashed and read once, pinned, held against its card and its source."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from cxrbench import digest, made
-from cxrbench.adapters.checkpoint import file_format, read_checkpoint
+from cxrbench import digest
+from cxrbench.adapters.checkpoint import file_format
 from cxrbench.adapters.converted import Origin, origin, require_source
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.ledger import Ledger, stamp
+from cxrbench.weights.content import Content, content, known_content
 from cxrbench.weights.pins import Pin, Pins, changed, now
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsIdentity:
-    """A file of weights and the published file that it is, or was converted from.
+    """A file of weights, what it holds, and the published file that it is or was converted from.
 
-    `sha256` and `published` (a name) are the published file's: what keys and records hold. `pin` is the file's own:
-    that of the first time, or for a `fresh` file the one that `record` will keep, in place of `replaces` if accepted.
-    `vouched`: the published file was seen here, or is this one; else its digest is what the converted file says.
+    `tensors`: digest of the tensors that the model uses, which is what keys hold. `sha256`: of the file itself.
+    `source`: SHA-256 that a converted file states of the published one; `proven`: both were read on this machine and
+    hold the same tensors (or nothing was converted). `pin`: that of the first time, or for a `fresh` file the one that
+    `record` will keep, in place of `replaces` if accepted.
     """
 
     file: Path
     sha256: str
+    tensors: str
+    synthetic: bool
     published: str
-    converted: bool
+    source: str | None
+    proven: bool
     size: int
     pin: Pin
     fresh: bool
-    vouched: bool
     replaces: str | None = None
+
+    @property
+    def converted(self) -> bool:
+        """Whether the file says that it was converted from another."""
+        return self.source is not None
+
+    @property
+    def published_sha256(self) -> str:
+        """SHA-256 of the published file where it is known for sure, else of the file itself."""
+        return self.source if self.source is not None and self.proven else self.sha256
+
+    @property
+    def claimed(self) -> str | None:
+        """The SHA-256 of a published file that only the header of this one vouches for."""
+        return None if self.proven else self.source
 
 
 def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool = False) -> WeightsIdentity:
     """The identity of a file, whose digest must be the one recorded on first use, if there is one.
 
-    Nothing is recorded yet: that is for `record`, once the model took the file. An unchanged file (size and time) is
-    not read again. Raises DataError if there is no file, IntegrityError if its digest is neither the card's nor the one
-    first seen (unless `accept`), if a converted file is not what its header promises, or if the published file beside
-    it is another than the one that was converted.
+    Nothing is recorded yet: that is for `record`, once the model took the file. An unchanged file is not read again.
+    Raises DataError if there is no file, IntegrityError if its digest is neither the card's nor the one first seen
+    (unless `accept`), if a converted file is not what its header promises, if the published file beside it is another
+    than the one that was converted, or if only its own header says that it is the one which the card wants.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
@@ -49,19 +65,36 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     known = pins.read(path)
     fresh = known is None or known.sha256 != own
     if told is not None:
-        _require_true(path, told, card, cache, unread=fresh)
-    sha256 = own if told is None else told.sha256
-    if card.weights.sha256 not in (None, sha256):
-        raise IntegrityError(f"{path}: sha256 is {sha256}, the card of {card.name} says {card.weights.sha256}")
-    size = path.stat().st_size
-    pin = Pin(sha256=own, size=size, card=card.name, first_seen=now(), source=None if told is None else sha256)
+        _require_source(path, told, cache)
+    found = content(path, own, card, cache)
+    proven = told is None or _is_proven(path, told, found, card, cache)
+    agreed = accept or (known is not None and not fresh and known.claim_accepted)
+    _require_card(path, card, own, told, proven=proven, agreed=agreed)
+    source = None if told is None else told.sha256
+    pin = Pin(
+        sha256=own,
+        size=path.stat().st_size,
+        card=card.name,
+        first_seen=now(),
+        source=source,
+        claim_accepted=accept and not proven,
+    )
     if known is not None and fresh and not accept:
         raise changed(path, known, pin)
-    published = path.name if told is None else told.file
-    held = pin if known is None or fresh else known
-    replaces = None if known is None else known.sha256
-    vouched = told is None or pins.saw(sha256)
-    return WeightsIdentity(path, sha256, published, told is not None, size, held, fresh, vouched, replaces)
+    renewed = fresh or (known is not None and pin.claim_accepted and not known.claim_accepted)
+    return WeightsIdentity(
+        file=path,
+        sha256=own,
+        tensors=found.used_digest(card),
+        synthetic=found.synthetic,
+        published=path.name if told is None else told.file,
+        source=source,
+        proven=proven,
+        size=pin.size,
+        pin=pin if known is None or renewed else known,
+        fresh=renewed,
+        replaces=None if known is None else known.sha256,
+    )
 
 
 def record(found: WeightsIdentity, cache: Path) -> None:
@@ -73,22 +106,8 @@ def record(found: WeightsIdentity, cache: Path) -> None:
         Pins(cache).hold(found.file, found.pin, replaces=found.replaces)
 
 
-def made_weights(found: WeightsIdentity, card: ModelCard) -> bool:
-    """Whether the file holds made weights, whose numbers mean nothing; raises IntegrityError for a damaged file."""
-    facts = card.weights
-    told = read_checkpoint(found.file, facts.container, sections=facts.sections, foreign=facts.foreign)
-    return are_made(told.tensors)
-
-
-def are_made(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether tensors of a checkpoint, by the names that the file gives them, are made ones."""
-    matrices = {n: t for n, t in tensors.items() if t.numel() >= made.FEWEST and t.ndim > 1 and t.is_floating_point()}
-    smallest = sorted(matrices, key=lambda name: (matrices[name].numel(), name))[:1]
-    return made.is_made({name: matrices[name].float().numpy() for name in smallest})
-
-
 def hashed(path: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered in the ledger by its size and time."""
+    """SHA-256 of a file, remembered in the ledger by its stamp."""
     ledger = Ledger(cache, path.parent)
     known = ledger.known(path)
     if known is not None:
@@ -104,13 +123,45 @@ def _origin(path: Path) -> Origin | None:
     return origin(path) if file_format(path) == "safetensors" else None
 
 
-def _require_true(path: Path, told: Origin, card: ModelCard, cache: Path, *, unread: bool) -> None:
-    """Raise IntegrityError unless a converted file and the published one, as seen or as here, are the same weights."""
+def _require_source(path: Path, told: Origin, cache: Path) -> None:
+    """Raise IntegrityError unless the published file, as first seen or as it lies there, was the one converted."""
     source = path.with_name(told.file)
     pinned = Pins(cache).read(source)
     if pinned is not None:
         require_source(path, told, pinned.sha256)
     if source.is_file():
         require_source(path, told, hashed(source, cache))
-    if unread:  # reading holds the tensors against the digest in the header
-        read_checkpoint(path, card.weights.container, sections=card.weights.sections, foreign=card.weights.foreign)
+
+
+def _is_proven(path: Path, told: Origin, found: Content, card: ModelCard, cache: Path) -> bool:
+    """Whether a file with the SHA-256 that the header states was read here, and holds the same tensors.
+
+    Raises IntegrityError where it holds others: then the header lies.
+    """
+    source = path.with_name(told.file)
+    published = content(source, told.sha256, card, cache) if source.is_file() else None
+    published = published or known_content(told.sha256, card, cache)
+    if published is None:
+        return False
+    if published.tensors != found.tensors:
+        raise IntegrityError(
+            f"{path}: its header says that it was converted from the {told.file} with sha256 {told.sha256}, which "
+            "holds other tensors. Remove it, and convert the published file by `cxrbench weights convert`."
+        )
+    return True
+
+
+def _require_card(path: Path, card: ModelCard, own: str, told: Origin | None, *, proven: bool, agreed: bool) -> None:
+    """Raise IntegrityError unless the file is the one whose digest the card states, if it states one."""
+    wanted = card.weights.sha256
+    if wanted in (None, own) or (told is not None and told.sha256 == wanted and (proven or agreed)):
+        return
+    if told is not None and told.sha256 == wanted:
+        raise IntegrityError(
+            f"{path}: only its own header says that it was converted from the published file (sha256 {wanted}) that "
+            f"the card of {card.name} wants; that file was never read here, so nothing proves it. Put {told.file} "
+            f"beside it once, or take the file at its word by `cxrbench weights verify {card.name} --accept`: every "
+            "record will say so."
+        )
+    stated = own if told is None else f"{own}, converted from {told.sha256}"
+    raise IntegrityError(f"{path}: sha256 is {stated}; the card of {card.name} says {wanted}")

@@ -1,6 +1,5 @@
 """Digests of weights as first seen on this machine, by their place: what changes afterwards is noticed."""
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,23 +7,27 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import Field, ValidationError
 
-from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import DamagedError, read_sealed, write_sealed
 
 
 class Pin(Facts):
-    """A file when it was first used. `source`: SHA-256 of the published file, where this one was converted from it."""
+    """A file when it was first used.
+
+    `source`: SHA-256 of the published file that this one says it was converted from; `claim_accepted`: somebody took
+    that on trust (`weights verify --accept`), since the published file was never read here.
+    """
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     size: int
     card: str
     first_seen: str
     source: str | None = None
+    claim_accepted: bool = False
 
 
 class _Pins(Facts):
-    version: int = 1
     pins: Mapping[str, Pin] = {}
 
 
@@ -43,10 +46,6 @@ class Pins:
         """The pin of a place; raises IntegrityError if the file of pins is damaged."""
         return self._all().get(str(path.resolve()))
 
-    def saw(self, sha256: str) -> bool:
-        """Whether a file with this digest was ever recorded here, at any place."""
-        return any(pin.sha256 == sha256 for pin in self._all().values())
-
     def hold(self, path: Path, pin: Pin, *, replaces: str | None = None) -> Pin:
         """The pin of a place, which becomes `pin` where there was none, or one with the digest `replaces`.
 
@@ -57,22 +56,22 @@ class Pins:
         with FileLock(f"{self.file}.lock"):
             pins = self._all()
             known = pins.get(place)
-            if known is not None and known.sha256 == pin.sha256:
+            if known is not None and known.sha256 == pin.sha256 and (known.claim_accepted or not pin.claim_accepted):
                 return known
-            if known is not None and known.sha256 != replaces:
+            if known is not None and known.sha256 not in (pin.sha256, replaces):
                 raise changed(path, known, pin)
-            told = _Pins(pins={**pins, place: pin}).model_dump(mode="json")
-            write_atomically(self.file, json.dumps(told, indent=1, sort_keys=True).encode())
+            write_sealed(self.file, _Pins(pins={**pins, place: pin}).model_dump(mode="json"))
         return pin
 
     def _all(self) -> Mapping[str, Pin]:
-        if not self.file.exists():
-            return {}
         try:
-            return _Pins.model_validate_json(self.file.read_bytes()).pins
-        except ValidationError as error:
+            return _Pins.model_validate(read_sealed(self.file)).pins
+        except FileNotFoundError:
+            return {}
+        except (DamagedError, ValidationError) as error:
+            reason = error.reason if isinstance(error, DamagedError) else complaints(error)
             raise IntegrityError(
-                f"{self.file}: the digests of the weights first seen are damaged: {complaints(error)}. Restore this "
+                f"{self.file}: the digests of the weights first seen are damaged: {reason}. Restore this "
                 "file, or remove it: then every file of weights counts as seen for the first time."
             ) from error
 

@@ -109,7 +109,7 @@ def test_moved_images_and_code_are_named_beside_a_moved_number(place: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model__weights_sha256": OTHER}, "other weights"),
+        ({"model__weights_tensors": OTHER}, "other weights"),
         ({"data__partition_digest": OTHER}, "other split"),
         ({"preprocessing__digest": OTHER}, "other preprocessing"),
         ({"variant_digest": OTHER}, "other variant"),
@@ -125,7 +125,7 @@ def test_other_inputs_are_not_comparable(place: Path, changes: dict[str, object]
 
 
 def test_the_record_with_the_baselines_inputs_is_taken_among_newer_ones(place: Path) -> None:
-    result(place, model__weights_sha256=OTHER, runtime__started="2027-01-01T00:00:00+00:00")
+    result(place, model__weights_tensors=OTHER, runtime__started="2027-01-01T00:00:00+00:00")
     assert only(place)[1]["verdict"] == "match"
 
 
@@ -185,7 +185,7 @@ def test_a_renamed_task_is_found_by_its_digests(place: Path) -> None:
 
 def test_another_model_of_the_same_cell_is_no_new_name_of_a_missing_one(place: Path) -> None:
     emptied(place)
-    result(place, model__name="unicl_cm", model__weights_sha256=OTHER)
+    result(place, model__name="unicl_cm", model__weights_tensors=OTHER)
     code, found = findings(place, "--against", "baseline")
     assert (code, [one["verdict"] for one in found]) == (1, ["missing", "new"])
 

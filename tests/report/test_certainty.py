@@ -30,7 +30,7 @@ def probe(out: Path, model: str, task: str, **changes: object) -> Record:
     card, seed = catalog.load_card(model), TASKS.index(task)
     noise = 100 * list(SKILL).index(model)
     folds = [scored_fold(SKILL[model], seed, number=k, noise=noise + k, images=40) for k in range(2)]
-    identity = {"model__card_digest": card.digest, "model__pretraining": "+".join(card.pretraining)}
+    identity = {"model__pretraining": "+".join(card.pretraining)}
     return written(out, model, folds, **{"data__task": task, **identity, **changes})
 
 

@@ -30,7 +30,7 @@ def results(out: Path, without: tuple[str, str, int] | None = None, **changes: o
                     folds = [
                         scored_fold(0.4 * shots**0.5, seed, number=k, noise=99 * number + shots + k) for k in (0, 1)
                     ]
-                    told = {"data__task": task, "protocol__shots": shots, "model__card_digest": card.digest}
+                    told = {"data__task": task, "protocol__shots": shots}
                     written(out, model, folds, **told, model__pretraining="+".join(card.pretraining), **changes)
 
 

@@ -51,7 +51,7 @@ def test_a_published_layout_comes_back_the_same(name: str, tmp_path: Path, monke
     for tensor_name, tensor in before.tensors.items():
         assert after.tensors[tensor_name].dtype == tensor.dtype
         assert torch.equal(after.tensors[tensor_name], tensor)
-    assert (after.sha256, after.name, after.other) == (digest.of_file(path), path.name, before.other)
+    assert (after.sha256, after.name, after.other) == (digest.of_file(found.file), path.name, before.other)
     assert after.container == before.container
     path.unlink()
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle is read"))
@@ -60,7 +60,8 @@ def test_a_published_layout_comes_back_the_same(name: str, tmp_path: Path, monke
     assert verdict.coverage is not None
     assert set(again.coverage.used) == set(verdict.coverage.used)
     assert again.coverage.ignored == verdict.coverage.ignored
-    assert again.identity.sha256 == verdict.identity.sha256
+    assert again.identity.published_sha256 == verdict.identity.sha256
+    assert again.identity.tensors == verdict.identity.tensors
     assert again.format == f"safetensors, converted from {path.name}"
 
 

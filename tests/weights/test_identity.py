@@ -11,7 +11,7 @@ from made_weights import make_checkpoint, small_card, small_layout
 from safetensors.torch import load_file, save_file
 
 from cxrbench import digest
-from cxrbench.adapters.base import find_weights
+from cxrbench.adapters.base import find_weights, load_adapter
 from cxrbench.adapters.checkpoint import read_checkpoint
 from cxrbench.adapters.converted import beside, origin
 from cxrbench.card import ModelCard
@@ -111,7 +111,7 @@ def test_processes_that_see_files_at_once_lose_no_pin(tmp_path: Path) -> None:
     )
     works = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in ("a", "b", "c")]
     assert [work.wait(timeout=120) for work in works] == [0, 0, 0]
-    assert len(json.loads(Pins(tmp_path).file.read_text())["pins"]) == 75
+    assert len(json.loads(Pins(tmp_path).file.read_text())["content"]["pins"]) == 75
 
 
 def test_a_digest_on_the_card_is_enforced(file: Path, tmp_path: Path) -> None:
@@ -130,11 +130,14 @@ def test_a_converted_file_has_its_sources_identity_and_is_taken_instead(file: Pa
     first = weights_identity(file, CARD, tmp_path / "cache")
     found = convert(file, CARD, tmp_path / "cache")
     assert found.file == beside(file) == find_weights(CARD, tmp_path) == find_weights(CARD, file)
-    assert (found.sha256, found.published, found.converted) == (first.sha256, NAME, True)
-    assert found.pin.sha256 == digest.of_file(found.file) != found.sha256 == found.pin.source
+    assert (found.published_sha256, found.published, found.converted) == (first.sha256, NAME, True)
+    assert found.pin.sha256 == found.sha256 == digest.of_file(found.file) != found.source == found.pin.source
+    assert found.tensors == first.tensors
     file.unlink()
-    assert weights_identity(find_weights(CARD, tmp_path), CARD, tmp_path / "cache").sha256 == first.sha256
-    assert weights_identity(found.file, CARD, tmp_path / "another").sha256 == first.sha256
+    again = weights_identity(find_weights(CARD, tmp_path), CARD, tmp_path / "cache")
+    assert (again.published_sha256, again.tensors) == (first.sha256, first.tensors)
+    elsewhere = weights_identity(found.file, CARD, tmp_path / "another")  # where the published file was never read
+    assert (elsewhere.published_sha256, elsewhere.tensors) == (found.sha256, first.tensors)
     with pytest.raises(SpecError, match="safetensors already"):
         convert(found.file, CARD, tmp_path / "cache")
 
@@ -216,9 +219,82 @@ def test_safetensors_beside_that_was_not_converted_is_not_taken_instead(file: Pa
 
 def test_a_converted_file_from_elsewhere_says_that_only_its_header_vouches_for_it(file: Path, tmp_path: Path) -> None:
     found = convert(file, CARD, tmp_path / "cache")
-    assert found.vouched
-    assert weights_identity(file, CARD, tmp_path / "cache").vouched
+    assert found.proven
+    assert weights_identity(file, CARD, tmp_path / "cache").proven
     file.unlink()
-    assert weights_identity(found.file, CARD, tmp_path / "cache").vouched  # it was converted here
+    assert weights_identity(found.file, CARD, tmp_path / "cache").proven  # both were read here
     elsewhere = weights_identity(found.file, CARD, tmp_path / "another")
-    assert (elsewhere.sha256, elsewhere.vouched) == (found.sha256, False)
+    assert (elsewhere.claimed, elsewhere.proven) == (found.source, False)
+
+
+def forged(file: Path, place: Path) -> Path:
+    """Other tensors under a header that names the published file, as anybody can write it."""
+    place.mkdir()
+    sha256 = digest.of_file(file)
+    path = convert(other(file), CARD, place / "cache").file
+    told = origin(path)
+    assert told is not None
+    tensors = load_file(path)
+    path.unlink()
+    file.unlink()
+    lie = told.model_copy(update={"sha256": sha256})
+    save_file(tensors, path, {"cxrbench.origin": lie.model_dump_json()})
+    return path
+
+
+def pinned(sha256: str) -> ModelCard:
+    return CARD.model_copy(update={"weights": CARD.weights.model_copy(update={"sha256": sha256})})
+
+
+def test_a_lie_about_the_source_is_found_where_the_source_was_read(file: Path, tmp_path: Path) -> None:
+    genuine = weights_identity(file, CARD, tmp_path / "cache")
+    path = forged(file, tmp_path / "forger")
+    with pytest.raises(IntegrityError, match="holds other tensors"):
+        weights_identity(path, CARD, tmp_path / "cache")
+    stranger = weights_identity(path, CARD, tmp_path / "elsewhere")  # nothing to hold it against, but other keys
+    assert stranger.tensors != genuine.tensors
+    assert stranger.published_sha256 != genuine.sha256
+
+
+def test_a_claim_never_satisfies_the_digest_on_a_card_unless_it_is_accepted(file: Path, tmp_path: Path) -> None:
+    sha256 = digest.of_file(file)
+    card, path = pinned(sha256), forged(file, tmp_path / "forger")
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="only its own header says"):
+            weights_identity(path, card, tmp_path / "cache")
+    with pytest.raises(IntegrityError, match="sha256 is"):
+        load_adapter(card, path)
+    taken = weights_identity(path, card, tmp_path / "cache", accept=True)
+    again = weights_identity(path, card, tmp_path / "cache")
+    assert taken.claimed == again.claimed == sha256
+    assert again.pin.claim_accepted
+
+
+def test_a_faithful_conversion_satisfies_the_digest_on_a_card(file: Path, tmp_path: Path) -> None:
+    card = pinned(digest.of_file(file))
+    path = convert(file, card, tmp_path / "cache").file
+    file.unlink()
+    assert weights_identity(path, card, tmp_path / "cache").published_sha256 == card.weights.sha256
+
+
+def test_two_sections_of_one_file_are_two_weights(tmp_path: Path) -> None:
+    tensors = make_checkpoint(small_layout("unimodal")[:10])
+    torch.save({"model": tensors, "ema": {n: t + 1 for n, t in tensors.items()}}, tmp_path / NAME)
+    facts = [CARD.weights.model_copy(update={"container": (key,)}) for key in ("model", "ema")]
+    cards = [CARD.model_copy(update={"weights": weights}) for weights in facts]
+    found = [weights_identity(tmp_path / NAME, card, tmp_path / "cache").tensors for card in cards]
+    assert found[0] != found[1]
+    torch.save(tensors, tmp_path / "plain.pth")
+    assert weights_identity(tmp_path / "plain.pth", CARD, tmp_path / "cache").tensors == found[0]
+
+
+def test_what_a_card_ignores_is_no_part_of_the_weights(tmp_path: Path) -> None:
+    tensors, places = make_checkpoint(small_layout("unimodal")[:10]), []
+    for place, extra in (("a", {}), ("b", {"queue": torch.zeros(3)}), ("c", {"queue": torch.ones(3)})):
+        (tmp_path / place).mkdir()
+        torch.save({**tensors, **extra}, tmp_path / place / NAME)
+        places.append(tmp_path / place / NAME)
+    facts = CARD.weights.model_copy(update={"ignored": {"queue": "of training"}})
+    card = CARD.model_copy(update={"weights": facts})
+    assert len({weights_identity(path, card, tmp_path / "cache").tensors for path in places}) == 1
+    assert len({weights_identity(path, CARD, tmp_path / "cache").tensors for path in places}) == 3

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ class Options(Facts):
 class Heron(CheckpointModel[Options]):
     """`pooled`: means of the cells; `joint`: their projection at unit length."""
 
-    revision: ClassVar[int] = 1  # raise it whenever a vector changes: stored ones are then made anew
     options_type = Options
     image_network = IMAGE
 
