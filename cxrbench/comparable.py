@@ -5,7 +5,7 @@ from functools import cache
 
 from cxrbench import catalog
 from cxrbench.card import ModelCard
-from cxrbench.card_facts import card_digest
+from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
 from cxrbench.record import Record
 
@@ -56,13 +56,13 @@ def _official_digest() -> str:
 
 def has_known_card(record: Record) -> bool:
     """Whether the known card of the model's name says the same of the record's cell; false where there is none."""
-    card, cell = _card(record.model.name), record.protocol
-    recipe = record.preprocessing.name
-    if card is None or recipe not in card.recipes:
+    card, cell, name = _card(record.model.name), record.protocol, record.preprocessing.name
+    if card is None or name not in card.recipes:
         return False
-    told = (record.settings, record.data.group, cell.protocol, cell.shots, recipe)
+    told = (record.settings, record.data.group, cell.protocol, cell.shots)
+    recipes = (applied(card.recipe(name), record.settings, polarity) for polarity in ("stored", "negated"))
     try:
-        return card_digest(card, *told) == record.model.card_digest
+        return any(card_digest(card, *told, recipe) == record.model.card_digest for recipe in recipes)
     except SpecError:  # it has no such side
         return False
 

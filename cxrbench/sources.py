@@ -148,16 +148,12 @@ def _plain(node: object) -> object:
         return [_plain(inner) for inner in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = [
-        [name, _plain(_without_docstring(node, value) if name == "body" else value)]
-        for name, value in ast.iter_fields(node)
-        if name not in _SILENT and value not in (None, [])
-    ]
-    return [type(node).__name__, *fields]
+    values = {name: _without_docstring(node, value) for name, value in ast.iter_fields(node) if name not in _SILENT}
+    return [type(node).__name__, *([name, _plain(value)] for name, value in values.items() if value not in (None, []))]
 
 
-def _without_docstring(node: ast.AST, body: object) -> object:
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and isinstance(body, list) and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-        return body[1:]
-    return body
+def _without_docstring(node: ast.AST, value: object) -> object:
+    """The value of a field of a node, less the docstring where it is the body of something that has one."""
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return value
+    return node.body[1:] if value is node.body and ast.get_docstring(node, clean=False) is not None else value

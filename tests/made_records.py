@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxrbench import catalog
-from cxrbench.card_facts import card_digest
+from cxrbench.card_facts import applied, card_digest
 from cxrbench.recipe import Canvas
 from cxrbench.record import Record
 from cxrbench.settings import checked_settings
@@ -86,5 +86,6 @@ def _card_digest(body: Mapping[str, Any]) -> str:
     if body["model"]["name"] not in catalog.card_files():
         return "0" * 64
     card, how = catalog.load_card(body["model"]["name"]), body["protocol"]
-    told = (body["data"]["group"], how["protocol"], how.get("shots"), body["preprocessing"]["name"])
-    return card_digest(card, checked_settings(body["settings"]), *told)
+    settings, name = checked_settings(body["settings"]), body["preprocessing"]["name"]
+    recipe = applied(card.recipe(name), settings, "stored")
+    return card_digest(card, settings, body["data"]["group"], how["protocol"], how.get("shots"), recipe)

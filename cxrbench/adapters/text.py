@@ -15,14 +15,48 @@ from cxrbench.adapters.nets import frozen
 from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
-FILES = ("config.json", "vocab.txt", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json")
+# All that the tokenizers of transformers read, and the configuration of the encoder: whatever of them is in the folder
+# decides what a text becomes.
+FILES = (
+    "config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "spm.model",
+    "spm_char.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+    "target_vocab.json",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "bpe.codes",
+    "byte_maps.json",
+    "dict.txt",
+    "emoji.json",
+    "entity_vocab.json",
+    "normalizer.json",
+    "prophetnet.tokenizer",
+    "word_pronunciation.json",
+    "word_shape.json",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TextFiles:
-    """A folder with tokenizer and configuration, and the digest of those of its files that are used.
+    """A folder with tokenizer and configuration, and the digest of all of it that decides what a text becomes.
 
-    `weights`: the text encoder's own weights in it, where the card names any.
+    That is every file that a tokenizer or its library reads, the text encoder's own `weights` where the card names any,
+    and the length at which texts are cut.
     """
 
     folder: Path
@@ -42,7 +76,8 @@ def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
     weights = next((place / name for name in facts.weights if (place / name).is_file()), None)
     names = dict.fromkeys((*FILES, *facts.files))
     used = [place / name for name in names if (place / name).is_file()] + ([weights] if weights else [])
-    return TextFiles(place, digest.of_json({path.name: digest.of_file(path) for path in used}), weights)
+    content = {path.relative_to(place).as_posix(): digest.of_file(path) for path in used}
+    return TextFiles(place, digest.of_json([content, facts.max_tokens]), weights)
 
 
 def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles, Checkpoint]:

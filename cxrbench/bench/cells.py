@@ -8,7 +8,7 @@ from cxrbench import catalog
 from cxrbench.bench.folds import group_labels
 from cxrbench.bench.models import BenchModel
 from cxrbench.bench.request import Request
-from cxrbench.bench.variants import recipe_for
+from cxrbench.card_facts import recipe_for
 from cxrbench.index import Partition
 from cxrbench.prompts import PromptSet
 from cxrbench.recipe import Recipe

@@ -10,7 +10,6 @@ from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.plan import Plan
 from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.published_cells import published_cells
-from cxrbench.bench.variants import recipe_name
 from cxrbench.card_facts import card_digest
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.evaluate.linear_probe import solver_version
@@ -19,7 +18,7 @@ from cxrbench.sources import code_digest
 NO_FILE = "no file"
 
 # Cells, models and their vectors enter by their keys.
-_NAMED_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models"})
+ENTERING_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models"})
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
@@ -47,14 +46,13 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
         "solver": solver_version(made.variant.settings.solver) if cell.protocol == "linear-probe" else None,
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
-        "code": code_digest("cxrbench.bench.measure", beyond=_NAMED_BY_CONTENT),
+        "code": code_digest("cxrbench.bench.measure", beyond=ENTERING_BY_CONTENT),
     }
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:
     """Of what the model's card says that decides the cell."""
-    settings, recipe = made.variant.settings, recipe_name(cell.model.card, made.variant.settings)
-    return card_digest(cell.model.card, settings, cell.group, cell.protocol, cell.shots, recipe)
+    return card_digest(cell.model.card, made.variant.settings, cell.group, cell.protocol, cell.shots, cell.recipe)
 
 
 def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:

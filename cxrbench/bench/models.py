@@ -30,7 +30,7 @@ from cxrbench.weights.identity import WeightsIdentity, record, weights_identity
 FloatArray = NDArray[np.float32]
 
 # What these bring to an adapter are tensors and files, which keys name by their own digests.
-_NAMED_BY_CONTENT = frozenset(
+ENTERING_BY_CONTENT = frozenset(
     {
         "cxrbench.adapters.checkpoint",
         "cxrbench.adapters.converted",
@@ -74,7 +74,7 @@ class BenchModel:
     @cached_property
     def code(self) -> str:
         """Digest of the code that makes vectors of pixels and texts, known without the weights."""
-        return code_digest(self.card.adapter.partition(":")[0], beyond=_NAMED_BY_CONTENT)
+        return code_digest(self.card.adapter.partition(":")[0], beyond=ENTERING_BY_CONTENT)
 
     @cached_property
     def _options(self) -> str:

@@ -11,9 +11,9 @@ from cxrbench.bench.forward import Asked
 from cxrbench.bench.models import BenchModel, bench_model, chosen_device
 from cxrbench.bench.queries import own_queries, require_prototypes
 from cxrbench.bench.request import Request
-from cxrbench.bench.variants import recipe_name
 from cxrbench.bench.wording import Wording, require_task, wording
 from cxrbench.card import ModelCard
+from cxrbench.card_facts import recipe_name
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
 from cxrbench.settings import Variant

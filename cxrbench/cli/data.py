@@ -116,7 +116,7 @@ def prepare(
     import sys
 
     from cxrbench.bench.request import Engine, default_cache
-    from cxrbench.bench.variants import applied
+    from cxrbench.card_facts import applied
     from cxrbench.data.reading import read_all
     from cxrbench.ledger import Ledger
     from cxrbench.progress import progress_for

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from cxrbench import catalog
-from cxrbench.bench.variants import recipe_for
 from cxrbench.card import ModelCard
+from cxrbench.card_facts import recipe_for
 from cxrbench.errors import SpecError
 from cxrbench.prompts import PromptSet
 from cxrbench.regression.baseline import BaselineCell

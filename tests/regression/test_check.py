@@ -12,7 +12,7 @@ from made_results import scores, write_result
 from typer.testing import CliRunner, Result
 
 from cxrbench import catalog
-from cxrbench.bench.variants import recipe_for
+from cxrbench.card_facts import recipe_for
 from cxrbench.cli.main import app
 from cxrbench.errors import CxrBenchError
 from cxrbench.evaluate.statistics.uncertainty import Interval

@@ -3,8 +3,8 @@
 import pytest
 
 from cxrbench import facts
-from cxrbench.bench.variants import recipe_for
 from cxrbench.card import ModelCard, read_card
+from cxrbench.card_facts import recipe_for
 from cxrbench.catalog import load_variant
 from cxrbench.recipe import Canvas, Resize, Steps
 from cxrbench.settings import Settings

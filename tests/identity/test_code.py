@@ -1,0 +1,177 @@
+"""The code that decides a vector or a number is in its key: every module that really runs, whatever imports it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxrbench import catalog
+from cxrbench.bench.models import ENTERING_BY_CONTENT
+from cxrbench.sources import HARMLESS, closure, code_digest, statement_digest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "cxrbench"
+
+# What of images and adapters is in no vector's code, with how it enters instead.
+BESIDE = {
+    "cxrbench.data.attributes": "sex, age and view enter a record by their values",
+    "cxrbench.data.decoder_check": "chooses between two readers that give the same values",
+    "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
+    "cxrbench.data.images": "reads bytes, which enter by their digest",
+    "cxrbench.data.listing": "finds files, which enter by their bytes",
+    "cxrbench.data.manifest": "checks, and makes nothing",
+    "cxrbench.data.presence": "finds files, which enter by their bytes",
+    "cxrbench.data.reading": "checks, and makes nothing",
+    "cxrbench.data.search": "finds files, which enter by their bytes",
+    "cxrbench.data.splits": "draws rows, which enter by their ids",
+    "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
+}
+BESIDE_BELOW = ("cxrbench.data.phantom", "cxrbench.data.sources")  # images enter by their bytes, tables by their rows
+
+
+def modules(folder: str) -> list[str]:
+    return [
+        "cxrbench." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        for path in sorted((PACKAGE / folder).rglob("*.py"))
+        if path.name != "__init__.py"
+    ]
+
+
+def adapters() -> set[str]:
+    return {catalog.load_card(name).adapter.partition(":")[0] for name in catalog.card_files()}
+
+
+@pytest.mark.parametrize("module", [*modules("data"), *modules("adapters")])
+def test_every_source_of_images_and_adapters_is_in_a_key_or_listed_with_a_reason(module: str) -> None:
+    keyed = {*closure("cxrbench.data.pixels")}
+    for adapter in adapters():
+        keyed |= {*closure(adapter, ENTERING_BY_CONTENT)}
+    beside = module in {*BESIDE, *HARMLESS, *ENTERING_BY_CONTENT} or module.startswith(BESIDE_BELOW)
+    reads_weights = module in closure("cxrbench.adapters.checkpoint")  # tensors enter by their digests
+    assert (module in keyed) != beside or (reads_weights and not beside)
+
+
+QUICK = ("cxrbench.data.pixels", "cxrbench.adapters.dlilp")
+
+
+@pytest.mark.parametrize("module", [*QUICK, *(pytest.param(m, marks=pytest.mark.slow) for m in sorted(adapters()))])
+def test_no_module_runs_that_the_imports_do_not_show(module: str) -> None:
+    """What an import really loads, parents and late imports included, is in the closure or left out by name."""
+    program = f"import sys, json, {module}; print(json.dumps([n for n in sys.modules if n.startswith('cxrbench')]))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    read = {*closure("cxrbench.adapters.checkpoint")}
+    known = {*closure(module, ENTERING_BY_CONTENT), *HARMLESS, *ENTERING_BY_CONTENT, *read}
+    known.add("cxrbench.recipe")  # imported by the types of cards; a recipe enters by its own digest
+    assert {*json.loads(done.stdout)} <= known
+
+
+def package(root: Path) -> Path:
+    """A small package of a user's own, with late, relative and name-only imports."""
+    files = {
+        "heron/__init__.py": "SCALE = 2\n",
+        "heron/adapter.py": "from . import net\nfrom heron.words import count\n\n\ndef f(x):\n    return net.g(x)\n",
+        "heron/net.py": "def g(x):\n    from .deep.layers import h\n    return h(x)\n",
+        "heron/deep/__init__.py": "",
+        "heron/deep/layers.py": "import heron.deep.more\n\n\ndef h(x):\n    return x + 1\n",
+        "heron/deep/more.py": "A = 1\n",
+        "heron/words.py": "def count():\n    return 3\n",
+        "heron/unused.py": "B = 1\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def digest_of(root: Path) -> str:
+    program = "from cxrbench.sources import code_digest; print(code_digest('heron.adapter'))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_every_file_that_an_adapter_of_another_package_uses_decides_and_no_other(tmp_path: Path) -> None:
+    root = package(tmp_path / "plain")
+    before = digest_of(root)
+    used = [path for path in sorted(root.rglob("*.py")) if path.name != "unused.py"]
+    for path in used:
+        text = path.read_text()
+        path.write_text(text + "\nMORE = 1\n")
+        assert digest_of(root) != before, path
+        path.write_text('"""A docstring."""\n# a remark\n' + text + "\n# another\n")
+        assert digest_of(root) == before, path
+        path.write_text(text)
+    (root / "heron" / "unused.py").write_text("B = 2\n")
+    assert digest_of(root) == before
+
+
+def test_nothing_of_the_package_is_run_to_name_its_code(tmp_path: Path) -> None:
+    root = package(tmp_path)
+    for path in root.rglob("*.py"):
+        path.write_text(f"{path.read_text()}\nraise SystemExit('it was run')\n")
+    digest_of(root)
+
+
+PIECES = st.sampled_from(
+    ["x = 1", "y = [1, 2]", "def f(a, b=2):\n    return a * b", "class C:\n    z = 'text'", "f'{1}x'"]
+)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4), st.data())
+def test_layout_remarks_and_annotations_are_no_code_and_everything_else_is(
+    pieces: list[str], data: st.DataObject
+) -> None:
+    plain = "\n".join(pieces)
+    dressed = '"""What it is."""\n\n# a remark\n' + "\n\n\n".join(f"{piece}  # why" for piece in pieces)
+    dressed = dressed.replace("def f(a, b=2):", 'def f(a: int, b: int = 2) -> int:  # why\n    """A docstring."""')
+    assert statement_digest(plain) == statement_digest(dressed)
+    place = data.draw(st.integers(0, len(pieces) - 1))
+    other = [
+        piece.replace("1", "3").replace("2", "4").replace("text", "word") if i == place else piece
+        for i, piece in enumerate(pieces)
+    ]
+    assert statement_digest("\n".join(other)) != statement_digest(plain)
+
+
+def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_does(tmp_path: Path) -> None:
+    """On a copy of the package: each file changed in what it does, then in a remark alone."""
+    shutil.copytree(PACKAGE, tmp_path / "cxrbench", ignore=shutil.ignore_patterns("__pycache__"))
+    program = (
+        f"from cxrbench.sources import code_digest\nbeyond = frozenset({sorted(ENTERING_BY_CONTENT)})\n"
+        "print(code_digest('cxrbench.data.pixels'), code_digest('cxrbench.adapters.gloria', beyond=beyond))"
+    )
+
+    def digests() -> list[str]:
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=env, cwd=tmp_path, timeout=120
+        )
+        assert not done.returncode, done.stderr
+        return done.stdout.split()
+
+    before = digests()
+    for name, moved in (
+        ("data/canvas.py", [True, False]),
+        ("adapters/gloria_text.py", [False, True]),
+        ("adapters/inert.py", [False, False]),
+        ("errors.py", [False, False]),
+    ):
+        path = tmp_path / "cxrbench" / name
+        text = path.read_text()
+        path.write_text(text + "\nMORE = 1\n")
+        assert [a != b for a, b in zip(before, digests(), strict=True)] == moved, name
+        path.write_text(text + "\n# a remark\n")
+        assert digests() == before, name
+        path.write_text(text)
+
+
+def test_modules_that_are_there_already_or_never_met_change_no_digest() -> None:
+    assert code_digest("cxrbench.data.pixels") == code_digest(
+        "cxrbench.data.pixels", beyond=frozenset({"cxrbench.cli"})
+    )
