@@ -26,6 +26,15 @@ class DamagedError(IntegrityError):
 
 
 @contextmanager
+def advising(way_out: str) -> Iterator[None]:
+    """Within, what is found damaged is told with this way out."""
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(error.path, error.reason, way_out) from error
+
+
+@contextmanager
 def opened_regular(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
     """A regular file of at most `most` bytes, open for reading; what the system will not read within is a DamagedError.
 
@@ -76,11 +85,12 @@ def seal(content: Any) -> bytes:
 
 def unsealed(path: Path, data: bytes, way_out: str = "Remove it.") -> Any:
     """The JSON value that `seal` made bytes of; raises DamagedError, with `way_out`, unless it has its checksum."""
-    value = json_value(path, data)
-    if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise DamagedError(path, "carries no checksum", way_out)
-    if digest.of_json(value["content"]) != value["sha256"]:
-        raise DamagedError(path, "is damaged: its content does not have its checksum", way_out)
+    with advising(way_out):
+        value = json_value(path, data)
+        if not isinstance(value, dict) or value.keys() != _FIELDS:
+            raise DamagedError(path, "carries no checksum")
+        if digest.of_json(value["content"]) != value["sha256"]:
+            raise DamagedError(path, "is damaged: its content does not have its checksum")
     return value["content"]
 
 
@@ -94,7 +104,8 @@ def read_sealed(path: Path, way_out: str = "Remove it.") -> Any:
 
     Raises FileNotFoundError where there is no file, DamagedError (with `way_out`) unless the value has its checksum.
     """
-    return unsealed(path, read_regular(path), way_out)
+    with advising(way_out):
+        return unsealed(path, read_regular(path), way_out)
 
 
 _SEAL = "# SHA-256 of what follows: "

@@ -17,7 +17,7 @@ import torch
 
 from cxrbench.durable import written_whole
 from cxrbench.errors import RunError
-from cxrbench.sealed import DamagedError, opened_regular, seal, unsealed
+from cxrbench.sealed import DamagedError, advising, opened_regular, seal, unsealed
 
 _FOOT = struct.Struct("<Q8s")  # bytes of the sealed head before it, and what kind of file this is
 _MAGIC = b"cxrb-ckp"
@@ -90,13 +90,13 @@ def read_head(path: Path, way_out: str) -> Any:
 
     Raises FileNotFoundError where there is none, DamagedError, with `way_out`, unless it is what was written.
     """
-    with _told(path, way_out), opened_regular(path, _MOST) as file:
+    with advising(way_out), opened_regular(path, _MOST) as file:
         return _head(path, file)["head"]
 
 
 def read_checkpoint(path: Path, way_out: str) -> Checkpoint:
     """Head and tensors (on the CPU); raises as `read_head` does, before anything is unpickled."""
-    with _told(path, way_out), opened_regular(path, _MOST) as file:
+    with advising(way_out), opened_regular(path, _MOST) as file:
         told = _head(path, file)
         _require(path, file, told["bytes"], told["sha256"])
         return Checkpoint(told["head"], _loaded(path, file))
@@ -104,17 +104,9 @@ def read_checkpoint(path: Path, way_out: str) -> Checkpoint:
 
 def read_tensors(path: Path, sha256: str, way_out: str) -> dict[str, Any]:
     """What `write_tensors` wrote, if it still has that SHA-256; raises as `read_head` does."""
-    with _told(path, way_out), opened_regular(path, _MOST) as file:
+    with advising(way_out), opened_regular(path, _MOST) as file:
         _require(path, file, file.seek(0, 2), sha256)
         return _loaded(path, file)
-
-
-@contextmanager
-def _told(path: Path, way_out: str) -> Iterator[None]:
-    try:
-        yield
-    except DamagedError as error:
-        raise DamagedError(path, error.reason, way_out) from error
 
 
 def _head(path: Path, file: BinaryIO) -> dict[str, Any]:

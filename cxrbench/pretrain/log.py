@@ -20,7 +20,7 @@ from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
 from cxrbench.pretrain.disk import sync_file, writing
 from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import DamagedError, json_value, read_regular
+from cxrbench.sealed import DamagedError, advising, json_value, read_regular
 
 JSONL, CSV = "metrics.jsonl", "metrics.csv"
 
@@ -152,7 +152,8 @@ _GONE = "Remove it: the run goes on without these rows, and its weights do not d
 
 
 def _lines(path: Path) -> list[str]:
-    return read_regular(path).decode("utf-8", "surrogateescape").split("\n")[:-1]
+    with advising(_GONE):
+        return read_regular(path).decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def _checked(path: Path, lines: Sequence[str], wanted: Logged | None = None) -> list[str]:

@@ -93,7 +93,7 @@ def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_told_with_the_files_name(tmp_path: Path) -> None:
     log = Log(tmp_path)
-    os.symlink("/dev/full", tmp_path / JSONL)
+    (tmp_path / JSONL).symlink_to("/dev/full")
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: No space left.*then --resume"):
         log.write(rows(1))
 

@@ -1,5 +1,6 @@
 """Raw reports: sections, sentences, and who labels them."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -228,6 +229,35 @@ def test_labellers_that_answer_otherwise_are_refused(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with pytest.raises(DataError, match=complaint):
         built({"MIMIC": tree}, reports=Reports(reports=root, labeller=f"test_corpus_reports:{name}"))
+
+
+def failing(sentences: Sequence[str]) -> None:
+    raise KeyError(sentences[0])
+
+
+def test_a_labeller_that_fails_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_reports(tree, False, {STUDIES[0]: TEXT.encode()})
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(DataError, match="the labeller failing failed over 5 sentences: KeyError"):
+        built({"MIMIC": tree}, reports=Reports(reports=root, labeller="test_corpus_reports:failing"))
+
+
+@pytest.mark.parametrize("damage", ["zeros", "pipe", "folder"])
+def test_one_report_that_is_no_text_is_named(damage: str, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_reports(tree, False, {study: TEXT.encode() for study in STUDIES[:2]})
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    path = next(path for path in root.rglob("*.txt") if STUDIES[1] in path.name)
+    path.unlink()
+    {"zeros": lambda: path.write_bytes(bytes(99)), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[damage]()
+    reports = Reports(reports=root, labeller="test_corpus_reports:words")
+    if damage == "zeros":
+        with pytest.raises(DataError, match=rf"{path.name}: is no text"):
+            built({"MIMIC": tree}, reports=reports)
+    else:
+        try:
+            built({"MIMIC": tree}, reports=reports)
+        except DataError as error:
+            assert path.name in str(error)
 
 
 def test_a_table_that_knows_no_sentence_is_refused(tree: Path, tmp_path: Path) -> None:
