@@ -74,7 +74,8 @@ class Log:
 
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path, self._trackers, self.at = folder / JSONL, tuple(trackers), Logged()
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, _ROOM):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, rows: Iterable[Row]) -> None:
         """Append the rows; raises RunError where the disk refuses."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cxrbench.errors import SpecError
+from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.log import Row, read_rows
 from cxrbench.pretrain.state import read_head
 
@@ -45,8 +46,9 @@ def _draw(rows: Sequence[Row], path: Path, title: str) -> None:
     rate.set(ylabel="learning rate", xlabel="step")
     loss.legend()
     scale.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    with writing(path, "Make room."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

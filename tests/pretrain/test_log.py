@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from cxrbench.errors import IntegrityError, RunError, SpecError
+from cxrbench.pretrain.identity import Identity
 from cxrbench.pretrain.log import JSONL, Log, Logged, Row, number, read_rows, trackers
 from cxrbench.pretrain.plot import plot
+from cxrbench.pretrain.state import Head, Position, State, write_state
 
 
 def rows(n: int) -> list[Row]:
@@ -175,6 +177,20 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     assert drawn.startswith(b"<?xml") and b"validation" in drawn
     for name, begins in (("b.png", b"\x89PNG"), ("c.pdf", b"%PDF")):
         assert plot(tmp_path / "run", tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_curves_of_a_log_that_lost_its_end_are_refused(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.write([*rows(4), held(0)])
+    identity = Identity("c", "d", "e", 32, "32-true", "f", "g")
+    write_state(tmp_path, State(Head(Position(best=0.5, step=4), identity, log.at), {}, {}, {}))
+    log.write(rows(6)[4:])
+    lines = (tmp_path / JSONL).read_bytes().splitlines(keepends=True)
+    (tmp_path / JSONL).write_bytes(b"".join(lines[:-2]))
+    plot(tmp_path)  # a kill may have lost what came after the checkpoint
+    (tmp_path / JSONL).write_bytes(b"".join(lines[:-3]))
+    with pytest.raises(IntegrityError, match="holds 4 of the 5 rows before the checkpoint"):
+        plot(tmp_path)
 
 
 def test_curves_of_nothing_and_of_another_kind_are_refused(tmp_path: Path) -> None:
