@@ -31,7 +31,7 @@ def read_toml(path: Path, kind: type[FactsT]) -> FactsT:
         return kind.model_validate(tomllib.loads(text))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
         raise SpecError(f"{path}: {complaints(error)}") from error

@@ -216,7 +216,7 @@ def saved(config: Config) -> str:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        text = read_regular(path).decode("utf-8")
+        text = read_regular(path).decode("utf-8").replace("\r\n", "\n")
         check_text(path, text)
         told = tomllib.loads(text)
     except FileNotFoundError as error:
