@@ -7,6 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cxrbench.errors import SpecError
+from cxrbench.sealed import check_text
 
 
 class Facts(BaseModel):
@@ -19,12 +20,18 @@ FactsT = TypeVar("FactsT", bound=Facts)
 
 
 def read_toml(path: Path, kind: type[FactsT]) -> FactsT:
-    """The TOML file as a `kind`; raises SpecError that names the file, the key and what was expected there."""
+    """The TOML file as a `kind`.
+
+    Raises SpecError that names the file, the key and what was expected there, DamagedError for a file that we wrote and
+    that has changed since.
+    """
     try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        check_text(path, text)
+        return kind.model_validate(tomllib.loads(text))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
         raise SpecError(f"{path}: {complaints(error)}") from error

@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cxrbench import digest
 from cxrbench.durable import write_atomically
@@ -23,11 +25,20 @@ class DamagedError(IntegrityError):
         self.path, self.reason = path, reason
 
 
-def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The whole content of a regular file of at most `most` bytes.
+@contextmanager
+def advising(way_out: str) -> Iterator[None]:
+    """Within, what is found damaged is told with this way out."""
+    try:
+        yield
+    except DamagedError as error:
+        raise DamagedError(error.path, error.reason, way_out) from error
 
-    Raises FileNotFoundError where there is none, DamagedError for a folder, a pipe, a device or a larger file, and for
-    what the system will not read.
+
+@contextmanager
+def opened_regular(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+    """A regular file of at most `most` bytes, open for reading; what the system will not read within is a DamagedError.
+
+    Raises FileNotFoundError where there is none, DamagedError for a folder, a pipe, a device or a larger file.
     """
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
@@ -46,11 +57,17 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         if about.st_size > most:
             raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read()
+            yield file
     except OSError as error:
         raise DamagedError(path, f"cannot be read: {error.strerror or error}") from error
     finally:
         os.close(handle)
+
+
+def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The whole content of a regular file; see `opened_regular` for the limits and what is raised."""
+    with opened_regular(path, most) as file:
+        return file.read()
 
 
 def json_value(path: Path, data: bytes) -> Any:
@@ -61,10 +78,25 @@ def json_value(path: Path, data: bytes) -> Any:
         raise DamagedError(path, f"is no JSON ({type(error).__name__}: {str(error)[:100]})") from error
 
 
+def seal(content: Any) -> bytes:
+    """A JSON value with its SHA-256 beside it, which `unsealed` takes apart."""
+    return (json.dumps({"sha256": digest.of_json(content), "content": content}, indent=1) + "\n").encode()
+
+
+def unsealed(path: Path, data: bytes, way_out: str = "Remove it.") -> Any:
+    """The JSON value that `seal` made bytes of; raises DamagedError, with `way_out`, unless it has its checksum."""
+    with advising(way_out):
+        value = json_value(path, data)
+        if not isinstance(value, dict) or value.keys() != _FIELDS:
+            raise DamagedError(path, "carries no checksum")
+        if digest.of_json(value["content"]) != value["sha256"]:
+            raise DamagedError(path, "is damaged: its content does not have its checksum")
+    return value["content"]
+
+
 def write_sealed(path: Path, content: Any) -> None:
     """Write a JSON value with its SHA-256 beside it, whole or not at all."""
-    sealed = {"sha256": digest.of_json(content), "content": content}
-    write_atomically(path, (json.dumps(sealed, indent=1) + "\n").encode())
+    write_atomically(path, seal(content))
 
 
 def read_sealed(path: Path, way_out: str = "Remove it.") -> Any:
@@ -72,9 +104,54 @@ def read_sealed(path: Path, way_out: str = "Remove it.") -> Any:
 
     Raises FileNotFoundError where there is no file, DamagedError (with `way_out`) unless the value has its checksum.
     """
-    value = json_value(path, read_regular(path))
-    if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise DamagedError(path, "carries no checksum", way_out)
-    if digest.of_json(value["content"]) != value["sha256"]:
-        raise DamagedError(path, "is damaged: its content does not have its checksum", way_out)
-    return value["content"]
+    with advising(way_out):
+        return unsealed(path, read_regular(path), way_out)
+
+
+_SEAL = "# SHA-256 of what follows: "
+
+
+def seal_text(body: str) -> str:
+    """A TOML text under a first line, a comment, that holds its checksum."""
+    return f"{_SEAL}{digest.of_bytes(body.encode())}\n{body}"
+
+
+def check_text(path: Path, text: str) -> None:
+    """Raise DamagedError for a text under such a line that has changed since; a text without one is a person's own."""
+    first, _, body = text.partition("\n")
+    if first.startswith(_SEAL) and digest.of_bytes(body.encode()) != first.removeprefix(_SEAL):
+        raise DamagedError(
+            path,
+            "does not have the checksum of its first line",
+            "It is damaged, or was edited: if you edited it, remove that line; if not, get a fresh copy.",
+        )
+
+
+CONTENTS = "contents.json"
+
+
+def seal_folder(folder: Path, names: Iterable[str]) -> None:
+    """Write which bytes these files of the folder have into `contents.json` beside them."""
+    write_sealed(folder / CONTENTS, {name: digest.of_bytes(read_regular(folder / name)) for name in names})
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DamagedError where a file that `seal_folder` named has other bytes, or is gone.
+
+    A folder without `contents.json` is a person's own.
+    """
+    try:
+        known = read_sealed(folder / CONTENTS, "Get a fresh copy of the folder.")
+    except FileNotFoundError:
+        return
+    for name, wanted in known.items():
+        try:
+            found = digest.of_bytes(read_regular(folder / name))
+        except FileNotFoundError:
+            found = "none"
+        if found != wanted:
+            raise DamagedError(
+                folder / name,
+                f"is missing, or not the file that {CONTENTS} beside it names",
+                f"Get a fresh copy; if you changed it on purpose, remove {CONTENTS}.",
+            )

@@ -113,3 +113,18 @@ def test_the_loop_over_scikit_learn_weighs_as_ours_draws() -> None:
             ours = replicates([one], strata([fold]), 6, np.random.default_rng(2))[0]
             theirs = [arms._scorer(metric)(fold, row[fold.unit]) for row in weights.T]
             np.testing.assert_allclose(ours, theirs, atol=close)
+
+
+@pytest.mark.slow
+def test_the_arms_of_the_benchmark_of_pre_training_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    arms = importlib.import_module("benchmarks.pretrain")
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    for name, value in {"BASE": small, "BATCH": 2, "STEPS": 1, "EPOCHS": 1, "PER_CLASS": 1}.items():
+        monkeypatch.setattr(arms, name, value)
+    arms.prepared(tmp_path)
+    assert min(arm(str(tmp_path))["cpu"] for arm in (arms.fed, arms.augmented, arms.steps)) > 0
+    files = [str(path) for path in sorted((tmp_path / "pretraining").rglob("*.jpg"))[:3]]
+    kept, decoded = arms.kept(files), arms.decoded(files)
+    assert kept["content"] == decoded["content"]
+    assert kept["size"] > 224 * 224

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
+from cxrbench.sealed import (
+    CONTENTS,
+    DamagedError,
+    advising,
+    check_folder,
+    check_text,
+    opened_regular,
+    read_regular,
+    read_sealed,
+    seal_folder,
+    seal_text,
+    write_sealed,
+)
 
 CONTENT = {"a": [1, 2.5, None, "x"], "\udce9": {"b": True}}
 
@@ -74,3 +86,38 @@ def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
     for path in (tmp_path / "none", tmp_path / "none" / "deeper"):
         with pytest.raises(FileNotFoundError):
             read_sealed(path)
+
+
+def test_a_text_under_its_checksum_is_checked_and_a_persons_own_is_not(tmp_path):
+    text = seal_text('name = "a"\n')
+    check_text(tmp_path, text)
+    check_text(tmp_path, 'name = "a"\n# SHA-256 of what follows: 0\n')
+    for other in (text.replace('"a"', '"b"'), text[:-1], text[:40], text + " "):
+        with pytest.raises(DamagedError, match="if you edited it, remove that line"):
+            check_text(tmp_path, other)
+
+
+def test_a_folder_is_checked_by_the_files_that_were_named(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    check_folder(tmp_path)
+    seal_folder(tmp_path, ["a", "b"])
+    (tmp_path / "c").write_text("other")
+    check_folder(tmp_path)
+    (tmp_path / "a").write_text("other")
+    with pytest.raises(DamagedError, match=rf"a: is missing, or not the file that {CONTENTS}"):
+        check_folder(tmp_path)
+    (tmp_path / "a").unlink()
+    with pytest.raises(DamagedError, match="a: is missing"):
+        check_folder(tmp_path)
+    (tmp_path / CONTENTS).write_text("{")
+    with pytest.raises(DamagedError, match="fresh copy of the folder"):
+        check_folder(tmp_path)
+
+
+def test_damage_is_told_with_the_readers_own_way_out(tmp_path):
+    (tmp_path / "a").write_bytes(b"long")
+    with pytest.raises(DamagedError, match=r"a: has 4 bytes.*\. Ask\.$"), advising("Ask."):
+        read_regular(tmp_path / "a", most=3)
+    with pytest.raises(DamagedError, match="cannot be read"), opened_regular(tmp_path / "a"):
+        raise OSError(5, "Input/output error")

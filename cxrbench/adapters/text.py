@@ -14,6 +14,7 @@ from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.nets import frozen
 from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.sealed import check_folder
 
 # All that the tokenizers of transformers read, and the configuration of the encoder: whatever of them is in the folder
 # decides what a text becomes.
@@ -67,9 +68,11 @@ class TextFiles:
 def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
     """The user's own folder, that beside the card, or the hub's files at its revision, from the cache if there.
 
-    Raises DataError that says what to fetch and where to put it.
+    Raises DataError that says what to fetch and where to put it, DamagedError for a folder that we wrote and that has
+    changed since.
     """
     place = folder or facts.beside or _from_hub(facts)
+    check_folder(place)
     lost = _lost(facts, place)
     if lost:
         raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")

@@ -19,7 +19,7 @@ def list_(cache: Cache = None) -> None:
     Images, size on disk, and what decides it; embeddings first, then images decoded to train on.
     """
     from cxrbench.bench.request import default_cache
-    from cxrbench.pretrain.image_shelf import shelves
+    from cxrbench.pretrain.image_shelf import shelf_folders
     from cxrbench.shard import shard_folders
     from cxrbench.store import Store
 
@@ -33,13 +33,11 @@ def list_(cache: Cache = None) -> None:
             f"{key.digest[:16]}  {len(store.read(key))} images  {size / 2**20:.1f} MiB  {len(shards)} shards  "
             f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
         )
-    for shelf in shelves(root):
-        size = _size(shelf.folder)
+    for folder in shelf_folders(root):
+        size = _size(folder)
         total += size
-        typer.echo(
-            f"{shelf.folder.name[:16]}  {len(shelf.rows())} images  {size / 2**20:.1f} MiB  "
-            f"decoded to {shelf.size} x {shelf.size}"
-        )
+        images, kind = _images(folder)
+        typer.echo(f"{folder.name[:16]}  {images} images  {size / 2**20:.1f} MiB  {kind}")
     typer.echo(f"{total / 2**20:.1f} MiB in {root}")
 
 
@@ -65,24 +63,42 @@ def verify(cache: Cache = None) -> None:
     images, spoilt = _verified(root)
     if spoilt:
         raise IntegrityError(
-            f"images decoded to train on are damaged in {', '.join(spoilt)}; `cxrbench cache prune` them by these "
-            "names, and the next pre-training decodes them again"
+            f"images decoded to train on are damaged in {', '.join(spoilt)}; none is trained on: a pre-training "
+            "decodes them again as it comes to them, or all if you `cxrbench cache prune` them by these names"
         )
     if torn:
         raise IntegrityError(f"{torn} batches are damaged; they are never read, and a run encodes them again")
     typer.echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
 
 
+def _images(folder: Path) -> tuple[int, str]:
+    """How many decoded images a folder holds, and of which kind, or why that cannot be told."""
+    from cxrbench.pretrain.image_shelf import shelf_in
+
+    try:
+        shelf = shelf_in(folder)
+        return len(shelf.rows()), f"decoded to {shelf.size} x {shelf.size}"
+    except IntegrityError as error:
+        return 0, f"damaged: {error}"
+
+
 def _verified(root: Path) -> tuple[int, list[str]]:
     """How many decoded images there are, and the stores with damaged ones."""
-    from cxrbench.pretrain.image_shelf import shelves
+    from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
 
     images, spoilt = 0, []
-    for shelf in shelves(root):
-        images += len(shelf.rows())
-        if bad := shelf.damaged():
-            typer.echo(f"{shelf.folder.name[:16]}: {len(bad)} decoded images are in batches that do not fit")
-            spoilt.append(shelf.folder.name[:16])
+    for folder in shelf_folders(root):
+        name = folder.name[:16]
+        try:
+            shelf = shelf_in(folder)
+            images += len(shelf.rows())
+            torn = len(shelf.damaged())
+            bad = f"{torn} decoded images do not fit their checksum" if torn else ""
+        except IntegrityError as error:
+            bad = str(error)
+        if bad:
+            typer.echo(f"{name}: {bad}")
+            spoilt.append(name)
     return images, spoilt
 
 
@@ -99,13 +115,13 @@ def prune(
     from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
     from cxrbench.memo import Memo
-    from cxrbench.pretrain.image_shelf import shelves
+    from cxrbench.pretrain.image_shelf import shelf_folders
     from cxrbench.store import Store
 
     if not keys and not everything:
         raise SpecError("name the keys to remove, by the first digits that `cxrbench cache list` shows, or give --all")
     root = cache or default_cache()
-    known = Store(root).folders() | {shelf.folder.name: shelf.folder for shelf in shelves(root)}
+    known = Store(root).folders() | {folder.name: folder for folder in shelf_folders(root)}
     chosen = set(known) if everything else set[str]()
     for start in keys or ():
         fitting = {name for name in known if name.startswith(start)}

@@ -11,6 +11,7 @@ from cxrbench import digest
 from cxrbench.errors import SpecError
 from cxrbench.recipe import Canvas, Side
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import check_text, read_regular, seal_text
 
 Objective = Literal["clip", "unicl", "unimodal", "dlilp"]
 Precision = Literal["auto", "32-true", "64-true", "16-mixed", "bf16-mixed"]
@@ -18,7 +19,13 @@ Share = Field(ge=0, le=1)
 
 # None of it decides a value, but precision and what is in the named files do; a run's `Identity` holds how precision
 # `auto` came out and digests of the files.
-_FREE: Any = {"engine": True, "saving": True, "tracking": True, "image": {"weights"}, "text": {"folder"}}
+_FREE: Any = {
+    "engine": {"accelerator", "devices", "nodes", "precision"},
+    "saving": True,
+    "tracking": True,
+    "image": {"weights"},
+    "text": {"folder"},
+}
 
 
 class Image(Facts):
@@ -164,7 +171,7 @@ class Config(Facts):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of what decides values: all but engine, saving, tracking, and where files lie."""
+        """Hex SHA-256 of what decides values: all but devices, precision, saving, tracking, and where files lie."""
         return digest.of_json(self.model_dump(mode="json", exclude=_FREE))
 
     @property
@@ -201,19 +208,24 @@ def configured(file: Path | None, choices: Mapping[str, str]) -> Config:
 
 
 def saved(config: Config) -> str:
-    """The configuration as TOML, which `configured` reads back."""
+    """The configuration as TOML under its checksum, which `configured` reads back."""
     import tomli_w
 
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+    return seal_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
 
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        text = read_regular(path).decode("utf-8").replace("\r\n", "\n")
+        check_text(path, text)
+        told = tomllib.loads(text)
+    except FileNotFoundError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: is no TOML: {error}") from error
+    if not told:
+        raise SpecError(f"{path}: sets nothing; name the file that has the settings, or leave --config out")
+    return told
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

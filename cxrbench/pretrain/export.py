@@ -1,13 +1,11 @@
 """From a finished run to a model: weights in the official layout, and a card that `cxrbench run --model` takes."""
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -17,11 +15,15 @@ from cxrbench.adapters.text import FILES, TextFiles
 from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
 from cxrbench.durable import write_atomically
 from cxrbench.errors import RunError
+from cxrbench.pretrain.checkpoint import read_tensors, write_tensors
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.disk import writing
+from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
-from cxrbench.pretrain.state import Identity, Position, write_tensors
+from cxrbench.pretrain.state import Head
 from cxrbench.schema import read_toml
+from cxrbench.sealed import DamagedError, read_regular, seal_folder, seal_text
 
 WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
     "weights.safetensors",
@@ -37,13 +39,15 @@ _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by i
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors."""
+    """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors.
+
+    `head`: what its checkpoint says.
+    """
 
     config: Config
-    identity: Identity
+    head: Head
     corpus: Corpus
     files: TextFiles | None
-    position: Position
     width: int
     synthetic: bool
 
@@ -55,26 +59,36 @@ def export(trained: Trained, folder: Path) -> ModelCard:
     """
     tensors = _chosen(trained, folder)
     data = save(tensors)
-    write_atomically(folder / WEIGHTS, data)
+    _write(folder / WEIGHTS, data)
     write_tensors(folder / OFFICIAL, tensors)
     if trained.config.objective in WITH_LABELS:
-        write_atomically(folder / VOCABULARY, _toml(_vocabulary(trained.corpus)))
+        _write(folder / VOCABULARY, _toml(_vocabulary(trained.corpus)))
     if trained.files is not None:
         _copy_text(trained.files, trained.config.text.files, folder / TEXT)
     card = _card(trained, card_name(folder), digest.of_bytes(data))
-    write_atomically(folder / CARD, _toml(card))
+    _write(folder / CARD, _toml(card))
     return card
+
+
+def _write(path: Path, data: bytes) -> None:
+    with writing(path, "Make room, then --resume: the run itself is finished."):
+        write_atomically(path, data)
 
 
 def _chosen(trained: Trained, folder: Path) -> dict[str, Tensor]:
     chosen = trained.config.saving.export
     path = folder / f"{chosen}.pth"
-    if not path.is_file():
+    if path.name not in trained.head.kept:
         raise RunError(
             f"{folder}: no validation loss was below schedule.first_best, so there is no {path.name}; "
             "take the last weights with --set saving.export=last"
         )
-    tensors: dict[str, Tensor] = torch.load(path, weights_only=True)
+    other = "last" if chosen == "best" else "best"
+    way_out = f"Restore it from a copy, or take other weights with --resume --set saving.export={other}."
+    try:
+        tensors: dict[str, Tensor] = read_tensors(path, trained.head.kept[path.name], way_out)
+    except FileNotFoundError as error:
+        raise DamagedError(path, "is gone", way_out) from error
     return dict(sorted(tensors.items(), key=lambda item: _place(item[0])))
 
 
@@ -139,30 +153,36 @@ def _text_encoder(config: Config) -> TextEncoder:
 
 
 def _notes(trained: Trained) -> tuple[str, ...]:
-    config, position = trained.config, trained.position
-    sha256 = trained.identity.weights
-    start = f"ImageNet weights (SHA-256 {sha256})" if sha256 else "an untrained trunk"
+    config, position, identity = trained.config, trained.head.position, trained.head.identity
+    start = f"ImageNet weights (SHA-256 {identity.weights})" if identity.weights else "an untrained trunk"
     text = "" if trained.files is None else f" and a text encoder that was {_INITIAL[config.text.initial]}"
     kept = position.best_epoch + 1 if config.saving.export == "best" else position.epoch
     return (
-        f"Corpus {trained.corpus.digest}, {len(trained.corpus.ids)} images; configuration {config.digest}, seed "
-        f"{config.seed}, precision {trained.identity.precision}.",
+        f"Corpus {trained.corpus.digest}, {len(trained.corpus.ids)} images ({identity.images}); configuration "
+        f"{config.digest}, seed {config.seed}, precision {identity.precision}.",
         f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
         f"loss {position.best:.6g}.",
+        *map(_computed, trained.head.history),
     )
+
+
+def _computed(by: Surroundings) -> str:
+    return f"From step {by.since} on by code {by.code}, pixels by {by.pixels}, {by.device}, {by.libraries}."
 
 
 _INITIAL = {"pretrained": "pre-trained", "random": "untrained"}
 
 
 def _toml(value: ModelCard | Vocabulary) -> bytes:
-    return tomli_w.dumps(value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)).encode()
+    return seal_text(tomli_w.dumps(value.model_dump(mode="json", exclude_none=True, exclude_defaults=True))).encode()
 
 
 def _copy_text(files: TextFiles, needed: Iterable[str], folder: Path) -> None:
-    """Tokenizer and configuration, so that the run's folder is all that a model needs."""
-    folder.mkdir(exist_ok=True)
-    for name in dict.fromkeys((*FILES, *needed)):
+    """Tokenizer and configuration, so that the run's folder is all that a model needs, and which bytes they have."""
+    names = [name for name in dict.fromkeys((*FILES, *needed)) if (files.folder / name).is_file()]
+    for name in names:
         there = files.folder / name
-        if there.is_file() and there.resolve() != (folder / name).resolve():
-            shutil.copyfile(there, folder / name)
+        if there.resolve() != (folder / name).resolve():
+            _write(folder / name, read_regular(there))
+    with writing(folder, "Make room, then --resume: the run itself is finished."):
+        seal_folder(folder, names)

@@ -1,15 +1,14 @@
 """How often each finding is in a corpus: over images and over report sentences, in all and by source."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from cxrbench.durable import write_atomically
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.types import Corpus
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import read_sealed, write_sealed
 
 
 class Share(Facts):
@@ -41,10 +40,6 @@ class Frequencies(Facts):
     all: Counted
     sources: Mapping[str, Counted]
 
-    def to_json(self) -> str:
-        """The text of the file."""
-        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
-
 
 def frequencies(corpus: Corpus) -> Frequencies:
     """The counts of a corpus; every class of the corpus is named, in its order."""
@@ -53,16 +48,19 @@ def frequencies(corpus: Corpus) -> Frequencies:
 
 
 def write(found: Frequencies, path: Path) -> None:
-    """Write the file, whole or not at all."""
-    write_atomically(path, found.to_json().encode())
+    """Write the file with its checksum, whole or not at all."""
+    write_sealed(path, found.model_dump(mode="json"))
 
 
 def read(path: Path) -> Frequencies:
-    """The frequencies that a file holds; raises DataError where it is missing or is no such file."""
+    """The frequencies that a file holds.
+
+    Raises DataError where it is missing or is no such file, DamagedError if it is not what was written.
+    """
     try:
-        return Frequencies.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}. `cxrbench pretrain` writes it.") from error
+        return Frequencies.model_validate(read_sealed(path, "Get a fresh copy, or --resume the finished run."))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file. `cxrbench pretrain` writes it.") from error
     except ValidationError as error:
         raise DataError(f"{path}: holds no finding frequencies: {complaints(error)}") from error
 

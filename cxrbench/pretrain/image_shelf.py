@@ -1,17 +1,14 @@
 """Decoded images on disk: one growing file of raw bytes and a journal that alone says what is in it. Beside it, files
 that no decoder could read, by content, so that they are not read again at every start.
 
-A batch is written and synced first, its journal entry (rows, contents, checksum) after it, so that a kill at any moment
-leaves either a whole batch or none. Only the holder of the lock writes; readers need none, since nothing that the
-journal names ever changes.
+A batch is written and synced first, its journal entry (rows, contents, checksums) after it, so that a kill at any
+moment leaves either a whole batch or none. Only the holder of the lock writes, and only behind what is there; readers
+need no lock, since no byte that a journal ever named changes.
 """
 
-import errno
-import json
 import mmap
-import os
 import shutil
-import struct
+import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,13 +19,25 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cxrbench.durable import sync_folder, write_atomically
-from cxrbench.errors import IntegrityError, RunError
+from cxrbench.durable import sync_folder
+from cxrbench.errors import RunError
+from cxrbench.index import IntArray
+from cxrbench.pretrain.disk import sync_file, writing
+from cxrbench.pretrain.image_journal import Entry, entries, packed
+from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sealed, write_sealed
 
 Bytes = NDArray[np.uint8]
 SIZE = "size.json"  # there before the first image is
-_HEAD = struct.Struct("<QII")  # first row, rows, CRC-32 of the pixels
-_CONTENT = 32  # bytes of a SHA-256
+_MOST = 1 << 50
+_WHOLE_BATCHES = "Make room and start again: whole batches are kept."
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a shelf holds: the row of each content (hex SHA-256), and the CRC-32 of each row's pixels (n,)."""
+
+    rows: Mapping[str, int]
+    checksums: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +54,12 @@ class Shelf:
 
     @property
     def journal(self) -> Path:
-        """Entries of a head, the contents' SHA-256, and a CRC-32 of both."""
+        """Entries of a head, a content and a checksum for each row, and a CRC-32 of all that."""
         return self.folder / "journal.bin"
 
     @property
     def refusals(self) -> Path:
-        """Which decoders refused which contents, and why."""
+        """Which contents no decoder reads, and why."""
         return self.folder / "refused.json"
 
     @property
@@ -58,67 +67,68 @@ class Shelf:
         """Bytes of one image."""
         return self.size * self.size
 
+    def held(self) -> Held:
+        """Every whole batch. Of a content that is there twice the later row counts, and of a row the later content."""
+        here = [entry for entry in self._entries() if entry.end <= self._length()]
+        rows = max((entry.end for entry in here), default=0)
+        contents, checksums = np.zeros(rows, "V32"), np.zeros(rows, np.uint32)
+        known = np.zeros(rows, bool)
+        for entry in here:
+            part = slice(entry.start, entry.end)
+            contents[part], checksums[part], known[part] = entry.contents, entry.checksums, True
+        names = contents.tobytes()
+        named = {names[32 * row : 32 * row + 32].hex(): row for row in np.flatnonzero(known).tolist()}
+        return Held(named, checksums)
+
     def rows(self) -> dict[str, int]:
         """Content (hex SHA-256) to row, for every whole batch."""
-        return {content.hex(): row for row, content in self._contents()}
+        return dict(self.held().rows)
 
-    def _contents(self) -> Iterator[tuple[int, bytes]]:
-        for entry in self._entries():
-            for number, content in enumerate(entry.contents):
-                yield entry.start + number, content
-
-    def _entries(self) -> Iterator["_Entry"]:
-        data = self.journal.read_bytes() if self.journal.exists() else b""
-        held = self.pixels.stat().st_size if self.pixels.exists() else 0
-        at = 0
-        while at + _HEAD.size <= len(data):
-            start, count, checksum = _HEAD.unpack_from(data, at)
-            end = at + _HEAD.size + count * _CONTENT
-            if end + 4 > len(data) or zlib.crc32(data[at:end]) != int.from_bytes(data[end : end + 4], "little"):
-                return
-            if (start + count) * self.image_bytes > held:
-                return
-            contents = [data[i : i + _CONTENT] for i in range(at + _HEAD.size, end, _CONTENT)]
-            yield _Entry(start, contents, checksum, end + 4)
-            at = end + 4
-
-    def refused(self, decoders: str) -> dict[str, str]:
-        """Content (hex SHA-256) to the reason why these `decoders`, by name and version, make no image of it.
-
-        Raises IntegrityError if the file is damaged.
-        """
-        if not self.refusals.exists():
-            return {}
+    def _length(self) -> int:
+        """Whole images in the file of pixels."""
         try:
-            told = json.loads(self.refusals.read_bytes())
-            return dict(told["reasons"]) if told["decoders"] == decoders else {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(f"{self.refusals}: is damaged ({error}). Remove it.") from error
+            about = self.pixels.stat()
+        except FileNotFoundError:
+            return 0
+        if not stat.S_ISREG(about.st_mode):
+            raise DamagedError(self.pixels, "is not a file", f"Remove {self.folder}.")
+        return about.st_size // self.image_bytes
+
+    def _entries(self) -> Iterator[Entry]:
+        try:
+            return entries(read_regular(self.journal))
+        except FileNotFoundError:
+            return iter(())
+
+    def refused(self) -> dict[str, str]:
+        """Content (hex SHA-256) to the reason why there is no image of it; nothing if the file is damaged.
+
+        Then those files are tried again.
+        """
+        try:
+            return dict(read_sealed(self.refusals))
+        except (FileNotFoundError, DamagedError):
+            return {}
 
     def mapped(self, rows: int) -> "Mapped":
         """The first `rows` images, memory-mapped and read-only."""
         shape = (rows, self.size, self.size)
         if not rows:
             return Mapped(np.zeros(shape, np.uint8), None)
-        with self.pixels.open("rb") as file:
+        with opened_regular(self.pixels, _MOST) as file:
             view = mmap.mmap(file.fileno(), rows * self.image_bytes, access=mmap.ACCESS_READ)
         return Mapped(np.frombuffer(view, np.uint8).reshape(shape), view)
 
     def damaged(self) -> list[int]:
-        """Rows of batches whose bytes are not those that the journal promises; reads the whole file."""
-        entries = list(self._entries())
-        pixels = self.mapped(max((e.start + len(e.contents) for e in entries), default=0)).array
-        bad: list[int] = []
-        for entry in entries:
-            rows = range(entry.start, entry.start + len(entry.contents))
-            if zlib.crc32(pixels[rows.start : rows.stop].data) != entry.checksum:
-                bad += rows
-        return bad
+        """Rows in use whose bytes are not those that the journal promises; reads the whole file."""
+        held = self.held()
+        pixels = self.mapped(len(held.checksums)).array
+        return [row for row in held.rows.values() if zlib.crc32(pixels[row].data) != held.checksums[row]]
 
     @contextmanager
     def writing(self, waiting_s: float = -1) -> Iterator["Filler"]:
         """The one writer, once others are done (`waiting_s`: at most so long; RunError then); see `Filler`."""
-        with _telling(self.folder):
+        with writing(self.folder, _WHOLE_BATCHES):
             self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / "lock", timeout=waiting_s):
@@ -129,12 +139,12 @@ class Shelf:
             ) from error
 
     def _filling(self) -> Iterator["Filler"]:
-        with _telling(self.folder):
-            write_atomically(self.folder / SIZE, json.dumps({"size": self.size}).encode())
-        entries = list(self._entries())
-        rows = max((e.start + len(e.contents) for e in entries), default=0)
-        with _telling(self.folder):
-            filler = Filler(self, rows, entries[-1].end if entries else 0)
+        with writing(self.folder / SIZE, _WHOLE_BATCHES):
+            write_sealed(self.folder / SIZE, {"size": self.size})
+        *_, journal_end = 0, *(entry.behind for entry in self._entries())
+        self._length()
+        with writing(self.folder, _WHOLE_BATCHES):
+            filler = Filler(self, journal_end)
         try:
             yield filler
         finally:
@@ -146,10 +156,15 @@ def pixel_stores(cache: Path) -> Path:
     return cache / "pixels"
 
 
-def shelves(cache: Path) -> list[Shelf]:
-    """All of a cache, by name."""
-    found = sorted(pixel_stores(cache).glob(f"*/{SIZE}"))
-    return [Shelf(at.parent, int(json.loads(at.read_bytes())["size"])) for at in found]
+def shelf_folders(cache: Path) -> list[Path]:
+    """The folders of all shelves of a cache, by name, sound or not."""
+    return sorted(at.parent for at in pixel_stores(cache).glob(f"*/{SIZE}"))
+
+
+def shelf_in(folder: Path) -> Shelf:
+    """The shelf of a folder; raises DamagedError where nothing says how large its images are."""
+    told = read_sealed(folder / SIZE, f"`cxrbench cache prune {folder.name[:16]}` removes it.")
+    return Shelf(folder, int(told["size"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +174,7 @@ class Mapped:
     array: Bytes
     view: mmap.mmap | None
 
-    def copied(self, rows: NDArray[np.int64]) -> Bytes:
+    def copied(self, rows: IntArray) -> Bytes:
         """(m,) rows to (m, S, S). All are asked for before the first is copied: a cold disk then reads them together,
         which is three times as fast as one after the other.
         """
@@ -175,22 +190,18 @@ class Mapped:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    start: int
-    contents: list[bytes]
-    checksum: int
-    end: int  # where the next entry begins in the journal
-
-
 class Filler:
-    """Appends batches; what a killed writer left behind the last whole batch is cut off first."""
+    """Appends batches behind all that is there; what a killed writer left in the journal is cut off first.
 
-    def __init__(self, shelf: Shelf, rows: int, journal_end: int) -> None:
-        self._shelf, self._rows = shelf, rows
+    What it left among the pixels stays, unnamed: another process may have mapped the file.
+    """
+
+    def __init__(self, shelf: Shelf, journal_end: int) -> None:
+        self._shelf = shelf
         self._pixels = shelf.pixels.open("ab")
         self._journal = shelf.journal.open("ab")
-        self._pixels.truncate(rows * shelf.image_bytes)
+        self._rows = -(-self._pixels.tell() // shelf.image_bytes)
+        self._pixels.truncate(self._rows * shelf.image_bytes)
         self._journal.truncate(journal_end)
         sync_folder(shelf.folder)
 
@@ -206,20 +217,20 @@ class Filler:
     def append(self, contents: Sequence[str], images: Bytes) -> None:
         """Write a batch durably: (n, size, size) uint8; raises RunError where the disk refuses, and nothing is lost."""
         data = np.ascontiguousarray(images)
-        head = _HEAD.pack(self._rows, len(contents), zlib.crc32(data.data))
-        entry = head + b"".join(bytes.fromhex(content) for content in contents)
-        with _telling(self._shelf.folder):
-            for file, block in ((self._pixels, data.data), (self._journal, _signed(entry))):
+        entry = packed(self._rows, contents, data)
+        for path, file, block in (
+            (self._shelf.pixels, self._pixels, data.data),
+            (self._shelf.journal, self._journal, memoryview(entry)),
+        ):
+            with writing(path, _WHOLE_BATCHES):
                 file.write(block)
-                file.flush()
-                os.fdatasync(file.fileno())
+                sync_file(file)
         self._rows += len(contents)
 
-    def refuse(self, decoders: str, reasons: Mapping[str, str]) -> None:
-        """Remember contents that these decoders cannot read, durably; what others could not is forgotten."""
-        told = {"decoders": decoders, "reasons": {**self._shelf.refused(decoders), **reasons}}
-        with _telling(self._shelf.folder):
-            write_atomically(self._shelf.refusals, json.dumps(told, indent=1).encode())
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Remember contents that cannot be read, durably."""
+        with writing(self._shelf.refusals, _WHOLE_BATCHES):
+            write_sealed(self._shelf.refusals, {**self._shelf.refused(), **reasons})
 
     def close(self) -> None:
         """Close both files."""
@@ -228,18 +239,3 @@ class Filler:
                 file.close()
             except OSError:  # a full disk was told of when the batch was written; the journal does not name it
                 continue
-
-
-def _signed(entry: bytes) -> bytes:
-    return entry + zlib.crc32(entry).to_bytes(4, "little")
-
-
-@contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """What the disk refuses becomes a RunError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-        way_out = "Make room and start again: whole batches are kept." if full else "Name a folder that can be written."
-        raise RunError(f"{folder}: {error.strerror or error}. {way_out}") from error

@@ -3,30 +3,28 @@
 A row is named by recipe and by the content of the file, so runs, corpora and copies of a data set share it.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+import zlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import DataError, IntegrityError
+from cxrbench import digest
+from cxrbench.errors import DataError, IntegrityError, RunError
 from cxrbench.index import IntArray
 from cxrbench.ledger import Ledger
-from cxrbench.pretrain.image_files import Read, decoders, read, recipe_key
-from cxrbench.pretrain.image_shelf import Filler, Mapped, Shelf, pixel_stores
+from cxrbench.pretrain.canvas import recipe_key
+from cxrbench.pretrain.image_files import Read, Readers, read
+from cxrbench.pretrain.image_shelf import Bytes, Filler, Shelf, pixel_stores
 from cxrbench.progress import Progress, Quiet
 from cxrbench.recipe import Canvas
 
 BATCH = 256  # images that become durable together
-GROUP = 8  # images that a worker is given at once
-AHEAD = 64  # groups under way
+MOST_MENDED = 256  # images decoded again one by one in the midst of a run; above, the store is better filled anew
+PATIENCE_S = 60  # how long a mended image waits for its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Wanted:
     """Which images, how they are read, and where the store lies.
 
     `workers` processes decode (1: a thread of this one). `waiting_s`: how long to wait for another process that
-    fills the same store; below 0 for as long as it takes. `verify`: hold every stored byte against its checksum first.
+    fills the same store; below 0 for as long as it takes.
     """
 
     paths: Sequence[Path]
@@ -42,7 +40,6 @@ class Wanted:
     cache: Path
     workers: int = 1
     waiting_s: float = -1
-    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +52,85 @@ class Stored:
     readable: NDArray[np.bool_]  # (n,)
     unreadable: dict[int, str]
     decoded: int  # files that had to be decoded now, and could be
+    digest: str  # of the bytes of all readable files, row by row
 
 
 class StoredPixels:
-    """Rows as batches want them; raises IntegrityError for one whose image could not be read, so that none is zeros."""
+    """Rows as batches want them, each held against its checksum whenever it is asked for.
 
-    def __init__(self, mapped: Mapped, places: IntArray) -> None:
-        self._mapped, self._places = mapped, places
+    An image whose stored pixels are not what was written is decoded again from its file, at once, and put behind the
+    others; `notes` then tell of it. Raises IntegrityError where the file is not the one that it was, for a row whose
+    image could not be read, so that none is zeros, and where more are damaged than are worth mending one by one.
+    """
+
+    def __init__(self, shelf: Shelf, wanted: Wanted, contents: Sequence[str | None]) -> None:
+        held = shelf.held()
+        self._shelf, self._wanted, self._contents = shelf, wanted, contents
+        self._mapped, self._checksums = shelf.mapped(len(held.checksums)), held.checksums
+        self.places: IntArray = np.array(
+            [-1 if content is None else held.rows.get(content, -1) for content in contents], dtype=np.int64
+        )
+        self._mended: dict[int, Bytes] = {}
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
-    def __getitem__(self, rows: IntArray) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: IntArray) -> Bytes:
         """(n,) rows to (n, S, S) uint8, in the order asked for."""
-        places = self._places[rows]
+        places = self.places[rows]
         if len(places) and places.min() < 0:
             raise IntegrityError(f"row {rows[int(places.argmin())]} has no image: it could not be read")
-        return self._mapped.copied(places)
+        out = self._mapped.copied(places)
+        for image, row, wanted in zip(out, rows.tolist(), self._checksums[places].tolist(), strict=True):
+            if zlib.crc32(image.data) != wanted:
+                image[...] = self._mend(row)
+        return out
+
+    def _mend(self, row: int) -> Bytes:
+        if row not in self._mended:
+            if len(self._mended) >= MOST_MENDED:
+                raise IntegrityError(
+                    f"{self._shelf.pixels}: more than {MOST_MENDED} images are not what was written. Look after the "
+                    f"disk, remove {self._shelf.folder}, then --resume: all are decoded again."
+                )
+            self._mended[row] = self._decoded_again(row)
+        return self._mended[row]
+
+    def _decoded_again(self, row: int) -> Bytes:
+        path, content = self._wanted.paths[row], self._contents[row]
+        found = read(path, self._wanted.recipe)
+        if found.array is None or found.content != content:
+            raise IntegrityError(
+                f"{self._shelf.pixels}: the pixels of {path} are not what was written, and that file is not what it "
+                f"was when it was decoded ({found.reason or 'it has other bytes'}). Restore the file, then --resume."
+            )
+        self.notes.append(f"the pixels of {path} in {self._shelf.folder} were damaged; the file was decoded again")
+        try:
+            with self._shelf.writing(PATIENCE_S) as filler:
+                filler.append([found.content], found.array[None])
+        except RunError as error:
+            self.notes.append(f"{path} will have to be decoded once more by the next run: {error}")
+        return found.array
 
 
 def stored(wanted: Wanted, progress: Progress | None = None) -> Stored:
     """The store with all images that can be read; what is not in it yet is decoded and kept batch by batch.
 
-    Raises DataError if no image can be read, RunError where the disk is full or another process keeps the store,
-    IntegrityError where `verify` finds other bytes than were written.
+    Raises DataError if no image can be read, RunError where the disk is full or another process keeps the store.
     """
     shelf = Shelf(pixel_stores(wanted.cache) / recipe_key(wanted.recipe)[:32], wanted.recipe.size)
-    if wanted.verify and (bad := shelf.damaged()):
-        raise IntegrityError(f"{shelf.pixels}: {len(bad)} images are not what was written. Remove {shelf.folder}.")
     contents = _contents(wanted)[1]
     unreadable: dict[int, str] = {}
     decoded = 0
-    if _absent(contents, {**shelf.rows(), **shelf.refused(decoders())}):
+    if _absent(contents, {**shelf.rows(), **shelf.refused()}):
         with shelf.writing(wanted.waiting_s) as filler:
             ledger, contents = _contents(wanted)  # again: another process may have filled the store meanwhile
             rows = shelf.rows()
-            missing = _absent(contents, {**rows, **shelf.refused(decoders())})
+            missing = _absent(contents, {**rows, **shelf.refused()})
             unreadable = _fill(wanted, missing, contents, _Sink(filler, ledger, set(rows)), progress or Quiet())
             decoded = len(missing) - len(unreadable)
-    return _opened(shelf, contents, unreadable, decoded)
+    return _opened(shelf, wanted, contents, unreadable, decoded)
 
 
 def _contents(wanted: Wanted) -> tuple[Ledger, list[str | None]]:
@@ -103,15 +140,18 @@ def _contents(wanted: Wanted) -> tuple[Ledger, list[str | None]]:
     return ledger, [ledger.known(path) for path in wanted.paths]
 
 
-def _opened(shelf: Shelf, contents: Sequence[str | None], unreadable: dict[int, str], decoded: int) -> Stored:
-    rows, refused = shelf.rows(), shelf.refused(decoders())
+def _opened(
+    shelf: Shelf, wanted: Wanted, contents: Sequence[str | None], unreadable: dict[int, str], decoded: int
+) -> Stored:
+    refused = shelf.refused()
     before = {n: refused[content] for n, content in enumerate(contents) if content in refused}
     unreadable = dict(sorted((before | unreadable).items()))
-    places = np.array([-1 if content is None else rows.get(content, -1) for content in contents], dtype=np.int64)
-    if len(places) and places.max() < 0:
-        raise DataError(f"none of {len(places)} images can be read; the first: {next(iter(unreadable.values()), '')}")
-    held = max(rows.values(), default=-1) + 1
-    return Stored(StoredPixels(shelf.mapped(held), places), places >= 0, unreadable, decoded)
+    pixels = StoredPixels(shelf, wanted, contents)
+    readable = pixels.places >= 0
+    if len(readable) and not readable.any():
+        raise DataError(f"none of {len(readable)} images can be read; the first: {next(iter(unreadable.values()), '')}")
+    named = digest.of_lines((content or "") if there else "" for content, there in zip(contents, readable, strict=True))
+    return Stored(pixels, readable, unreadable, decoded, named)
 
 
 def _absent(contents: Sequence[str | None], known: Collection[str]) -> list[int]:
@@ -133,7 +173,7 @@ class _Sink:
             self.filler.append(list(fresh), np.stack(list(fresh.values())))
             self.held.update(fresh)
         if refused := {r.content: r.reason for _, r in batch if r.array is None and r.content}:
-            self.filler.refuse(decoders(), refused)
+            self.filler.refuse(refused)
         self.ledger.add([(path, r.at, r.content) for path, r in batch if r.at is not None and r.content])
 
 
@@ -145,9 +185,8 @@ def _fill(
     sink.filler.require_room(len(missing))
     progress.start(len(missing), "the pixel store")
     try:
-        with _pool(wanted.workers) as pool:
-            found = _in_order(pool, partial(_read_group, recipe=wanted.recipe), [wanted.paths[n] for n in missing])
-            numbered = zip(missing, found, strict=True)
+        with Readers(wanted.recipe, wanted.workers) as readers:
+            numbered = zip(missing, readers.read([wanted.paths[n] for n in missing]), strict=True)
             while batch := list(islice(numbered, BATCH)):
                 sink.take([(wanted.paths[number], image) for number, image in batch])
                 for number, image in batch:
@@ -158,27 +197,3 @@ def _fill(
     finally:
         progress.stop()
     return unreadable
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor]:
-    """One worker is a thread beside the one that writes; more are fresh processes, as a fork with threads may hang."""
-    if workers <= 1:
-        with ThreadPoolExecutor(1) as threads:
-            yield threads
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        yield processes
-
-
-def _in_order(pool: Executor, job: Callable[[list[Path]], list[Read]], paths: Sequence[Path]) -> Iterator[Read]:
-    """Results in the order of the paths; only so many are under way that memory stays bounded."""
-    groups = iter([list(paths[at : at + GROUP]) for at in range(0, len(paths), GROUP)])
-    waiting = deque(pool.submit(job, group) for group in islice(groups, AHEAD))
-    while waiting:
-        yield from waiting.popleft().result()
-        waiting.extend(pool.submit(job, group) for group in islice(groups, 1))
-
-
-def _read_group(paths: list[Path], recipe: Canvas) -> list[Read]:
-    return [read(path, recipe) for path in paths]

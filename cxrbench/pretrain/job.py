@@ -15,8 +15,10 @@ from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import Config, saved
 from cxrbench.pretrain.corpus.build import Built, Request, build
 from cxrbench.pretrain.corpus.overlap import require_no_overlap
+from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.engine import Processes, precision
 from cxrbench.pretrain.export import CARD, Trained, export
+from cxrbench.pretrain.identity import Identity
 from cxrbench.pretrain.images import Stored, Wanted, stored
 from cxrbench.pretrain.launch import speaks
 from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers
@@ -61,20 +63,23 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     processes = Processes(job.config)
     processes.agree("corpus or configuration", _decided(job.config, files, built, images))
     _tell(job, built, images, say)
-    material = Material(corpus, images.pixels, files, images.readable)
+    material = Material(corpus, images.pixels, files, images.readable, images.digest)
     loop = Loop(job.config, material, job.out, processes, progress, Log(job.out, _trackers(job, processes)))
     if job.resume and loop.resume():
         say(f"going on from step {loop.position.step} (epoch {loop.position.epoch + 1})")
+        _say_changes(loop, say)
     if processes.first:  # not before: what the folder says of another run stays if that run is not to go on
         _write_facts(job, built, images, loop.identity)
     _say_parts(loop, say)
     try:
         position = loop.run()
     finally:  # a run that was stopped has told its trackers as much as one that ended
+        for note in images.pixels.notes:
+            say(f"note: {note}")
         if processes.first:
             loop.log.close()
     width = loop.engine.network.vision_model.width
-    trained = Trained(job.config, loop.identity, corpus, files, position, width, built.synthetic)
+    trained = Trained(job.config, loop.head, corpus, files, width, built.synthetic)
     card = None
     if processes.first:
         export(trained, job.out)
@@ -93,8 +98,8 @@ def _startable(config: Config) -> TextFiles | None:
 
 
 def _decided(config: Config, files: TextFiles | None, built: Built, images: Stored) -> str:
-    text, readable = "" if files is None else files.digest, digest.of_bytes(images.readable.tobytes())
-    return digest.of_json([config.going_on, text, built.corpus.digest, readable])
+    text = "" if files is None else files.digest
+    return digest.of_json([config.going_on, text, built.corpus.digest, images.digest])
 
 
 def _trackers(job: Job, processes: Processes) -> list[Tracker]:
@@ -132,10 +137,22 @@ def _say_parts(loop: Loop, say: Callable[[str], None]) -> None:
     say(f"{loop.config.objective}: {train} images to train on, {held} held out; {where}")
 
 
-def _write_facts(job: Job, built: Built, images: Stored, identity: state.Identity) -> None:
+def _say_changes(loop: Loop, say: Callable[[str], None]) -> None:
+    """Say what the run is computed with from here on, and was not before; the card will say it too."""
+    if len(loop.history) < 2 or loop.history[-1].since != loop.position.step:
+        return
+    before, now = loop.history[-2:]
+    for name in now.differing(before):
+        say(
+            f"note: from step {now.since} on with other {name}: {getattr(now, name)} instead of {getattr(before, name)}"
+        )
+
+
+def _write_facts(job: Job, built: Built, images: Stored, identity: Identity) -> None:
     ids = built.corpus.ids
     told = built.to_json() | {"unreadable": {ids[row]: reason for row, reason in images.unreadable.items()}}
-    write_atomically(job.out / CONFIG, saved(job.config).encode())
-    for name, value in ((IDENTITY, asdict(identity)), (CORPUS, told)):
-        write_atomically(job.out / name, (json.dumps(value, indent=1) + "\n").encode())
-    frequencies.write(frequencies.frequencies(built.corpus), job.out / FREQUENCIES)
+    with writing(job.out, "Make room, then start again."):
+        write_atomically(job.out / CONFIG, saved(job.config).encode())
+        for name, value in ((IDENTITY, asdict(identity)), (CORPUS, told)):
+            write_atomically(job.out / name, (json.dumps(value, indent=1) + "\n").encode())
+        frequencies.write(frequencies.frequencies(built.corpus), job.out / FREQUENCIES)

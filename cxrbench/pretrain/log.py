@@ -1,17 +1,26 @@
-"""What a run tells while it runs: metrics.jsonl, one row a step and a validation, and trackers if asked for."""
+"""What a run tells while it runs: metrics.jsonl, one row a step and a validation, and trackers if asked for.
+
+Every line ends with a checksum that runs through all lines before it; see `Logged`.
+"""
 
 import csv
 import io
-import json
 import math
+import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import ValidationError
+
 from cxrbench import digest
 from cxrbench.durable import write_atomically
-from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.schema import Facts
+from cxrbench.errors import SpecError
+from cxrbench.pretrain.disk import sync_file, writing
+from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import DamagedError, advising, json_value, read_regular
 
 JSONL, CSV = "metrics.jsonl", "metrics.csv"
 
@@ -45,55 +54,122 @@ class Tracker(Protocol):
         """The run is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """How far a log goes: `rows` lines; `checksum` (CRC-32) runs through all of them, and each line ends with its own.
+
+    So a line that is changed, moved, doubled or gone is found by the next one, and by the checkpoint.
+    """
+
+    rows: int = 0
+    checksum: int = 0
+
+    def after(self, text: str) -> "Logged":
+        """One row further."""
+        return Logged(self.rows + 1, zlib.crc32(text.encode(), self.checksum))
+
+
 class Log:
-    """The rows of a run, appended as they come."""
+    """The rows of a run, appended as they come; `at` is how far they go."""
 
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
-        self._folder, self._trackers = folder, tuple(trackers)
-        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._trackers, self.at = folder / JSONL, tuple(trackers), Logged()
+        with writing(folder, _ROOM):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Append the rows."""
-        rows = tuple(rows)
-        with (self._folder / JSONL).open("a", encoding="utf-8") as file:
-            file.writelines(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
+        """Append the rows; raises RunError where the disk refuses."""
+        rows, lines, at = tuple(rows), list[str](), self.at
+        for row in rows:
+            text = row.model_dump_json(exclude_defaults=True)
+            at = at.after(text)
+            lines.append(f'{text[:-1]},"crc":"{at.checksum:08x}"}}\n')
+        with writing(self._path, _ROOM), self._path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+        self.at = at
         for tracker in self._trackers:
             for row in rows:
                 tracker.write(row)
 
-    def rewind(self, step: int, epoch: int) -> None:
-        """Forget what came after a checkpoint: later steps, validations from `epoch` on, a line cut by a kill."""
-        kept = [
-            row
-            for row in (read_rows(self._folder) if (self._folder / JSONL).is_file() else ())
-            if row.step <= step and not (row.kind == "validation" and row.epoch >= epoch)
-        ]
-        write_atomically(
-            self._folder / JSONL, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in kept).encode()
-        )
+    def sync(self) -> None:
+        """Make the rows durable, before a checkpoint counts on them."""
+        if self._path.exists():
+            with writing(self._path, _ROOM), self._path.open("rb+") as file:
+                sync_file(file)
+
+    def rewind(self, to: Logged) -> None:
+        """Forget what came after a checkpoint, a line cut by a kill with it.
+
+        A log that is gone is begun anew there. Raises DamagedError where the rows before it are not those that the
+        checkpoint knows, and leaves them.
+        """
+        try:
+            lines = _lines(self._path)
+        except FileNotFoundError:
+            self.at = Logged()
+            return
+        kept = lines[: to.rows]
+        _checked(self._path, kept, to)
+        with writing(self._path, _ROOM):
+            write_atomically(self._path, "".join(f"{line}\n" for line in kept).encode())
+        self.at = to
 
     def close(self) -> None:
         """Write the same rows as CSV and close the trackers."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row.model_dump() for row in read_rows(self._folder))
-        write_atomically(self._folder / CSV, text.getvalue().encode())
+        rows = read_rows(self._path.parent, self.at) if self.at.rows else ()
+        writer.writerows(row.model_dump() for row in rows)
+        with writing(self._path.with_name(CSV), _ROOM):
+            write_atomically(self._path.with_name(CSV), text.getvalue().encode())
         for tracker in self._trackers:
             tracker.close()
 
 
-def read_rows(folder: Path) -> tuple[Row, ...]:
-    """The rows of a run in order, without a last line that is not whole; raises IntegrityError for any other fault."""
+def read_rows(folder: Path, at_least: Logged | None = None) -> tuple[Row, ...]:
+    """The rows of a run in order, without a last line that is not whole.
+
+    `at_least`: what a checkpoint knows of them. Raises SpecError where there is no log, DamagedError where a row is not
+    what was written, or known ones are missing.
+    """
     path = folder / JSONL
     try:
-        *lines, rest = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}); name the folder of a pre-training run") from error
+        lines = _lines(path)
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: there is no such file; name the folder of a pre-training run") from error
+    if at_least is not None:
+        _checked(path, lines[: at_least.rows], at_least)
+    rows = _checked(path, lines)
     try:
-        return tuple(Row.model_validate(json.loads(line)) for line in lines)
-    except ValueError as error:
-        raise IntegrityError(f"{path}: a row is broken ({error}), before a rest of {len(rest)} bytes") from error
+        return tuple(Row.model_validate(json_value(path, text.encode())) for text in rows)
+    except ValidationError as error:
+        raise DamagedError(path, f"holds what is no row of a run ({complaints(error)[:200]})", _GONE) from error
+
+
+_LINE = re.compile(r'(\{.*),"crc":"([0-9a-f]{8})"\}')
+_ROOM = "Make room, then --resume."
+_GONE = "Remove it: the run goes on without these rows, and its weights do not depend on them."
+
+
+def _lines(path: Path) -> list[str]:
+    with advising(_GONE):
+        return read_regular(path).decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+
+def _checked(path: Path, lines: Sequence[str], wanted: Logged | None = None) -> list[str]:
+    """The rows as JSON text; raises DamagedError for a line without its checksum, and if they are not all `wanted`."""
+    at, texts = Logged(), list[str]()
+    for number, line in enumerate(lines, start=1):
+        told = _LINE.fullmatch(line) if line.isascii() else None
+        text = f"{told[1]}}}" if told else ""
+        at = at.after(text)
+        if told is None or f"{at.checksum:08x}" != told[2]:
+            raise DamagedError(path, f"line {number} is not what was written, or one before it is gone", _GONE)
+        texts.append(text)
+    if wanted is not None and at != wanted:
+        raise DamagedError(path, f"holds {at.rows} of the {wanted.rows} rows before the checkpoint", _GONE)
+    return texts
 
 
 def number(value: float) -> float | None:

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 from cxrbench import digest
 from cxrbench.adapters.text import TextFiles
-from cxrbench.errors import RunError, SpecError, StoppedError
+from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.pretrain import sampling, state
 from cxrbench.pretrain.batches import Feed, Pixels, ahead
+from cxrbench.pretrain.checkpoint import write_tensors
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.pretrain.engine import Engine, Processes, Stepped
-from cxrbench.pretrain.log import Log, Row, number
+from cxrbench.pretrain.engine import Engine, Processes
+from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference, surroundings
+from cxrbench.pretrain.kept import BEST, LAST, Kept, exported
+from cxrbench.pretrain.log import Log, Logged, Row
+from cxrbench.pretrain.pending import Pending
 from cxrbench.pretrain.schedule import Schedule
-from cxrbench.pretrain.state import Identity, Position, State
+from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.pretrain.stop import Wish
 from cxrbench.progress import Progress
 
@@ -27,28 +29,24 @@ _MOST_SKIPPED = 50  # steps in a row that the gradient scaler may leave out befo
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is learned from; `readable` (n,) marks images that the store has, None if all are."""
+    """What is learned from; `readable` (n,) marks images that the store has, None if all are.
+
+    `images`: digest of the files' bytes, row by row.
+    """
 
     corpus: Corpus
     pixels: Pixels
     files: TextFiles | None
     readable: sampling.BoolArray | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A step whose numbers still lie on the device."""
-
-    step: int
-    epoch: int
-    rate: float
-    images: int
-    done: Stepped
+    images: str = ""
 
 
 @dataclass
 class Loop:
-    """One run in one folder: `state.pt` to go on from, `best.pth`, `last.pth`, `epoch_005.pth`, ... in the layout."""
+    """One run in one folder: `state.pt` to go on from, `best.pth`, `last.pth`, `epoch_005.pth`, ... in the layout.
+
+    `history`: what computed the run, see `Surroundings`.
+    """
 
     config: Config
     material: Material
@@ -72,28 +70,53 @@ class Loop:
         self.identity = Identity(
             config.going_on,
             corpus.digest,
+            self.material.images,
             config.data.batch_size * self.processes.place.ranks,
             self.processes.precision,
             "" if weights is None else digest.of_file(weights),
             "" if files is None else files.digest,
         )
+        self.kept = Kept(self.folder)
+        self.history: tuple[Surroundings, ...] = (surroundings(self.processes.place.ranks, self.engine.device),)
 
     def resume(self) -> bool:
-        """Go to the last checkpoint; False if there is none. Raises SpecError if it is of another run."""
-        found = state.read_state(self.folder)
-        self.processes.agree("checkpoint", "" if found is None else str(found.position))
-        if found is None:
+        """Go to the last checkpoint; False if there is none.
+
+        Raises SpecError if it is of another run, DamagedError if it is not what was written.
+        """
+        head = state.read_head(self.folder)
+        self.processes.agree("checkpoint", "" if head is None else str(head))
+        if head is None:
             return False
-        if found.identity != self.identity:
-            raise SpecError(f"{self.folder}: holds a run of {state.difference(found.identity, self.identity)}")
-        self.position = found.position
-        told = self.config.schedule
-        self.position.finished = self.position.epoch >= told.epochs or self.position.waited >= told.patience
-        self.engine.restore(found.network, found.optimiser, found.scaler)
+        if head.identity != self.identity:
+            raise SpecError(f"{self.folder}: holds a run of {difference(head.identity, self.identity)}")
+        found = state.read_state(self.folder)
+        if found is None or found.head != head:
+            raise RunError(f"{self.folder}: the checkpoint changed while it was read; is another run at work there?")
+        self._take_up(found)
         if self.processes.first:
-            self.log.rewind(self.position.step, self.position.epoch)
+            self.log.rewind(head.logged)
+            self.kept.settle()
         self.processes.barrier()
         return True
+
+    def _take_up(self, found: State) -> None:
+        self.position, self.kept = found.position, Kept(self.folder, dict(found.head.kept))
+        told = self.config.schedule
+        self.position.finished = self.position.epoch >= told.epochs or self.position.waited >= told.patience
+        self.history = carried_on(found.head.history, self.history[0], self.position.step)
+        try:
+            self.engine.restore(found.network, found.optimiser, found.scaler)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"{self.folder / state.FILE}: does not fit this network and optimiser ({type(error).__name__}). Go on "
+                "with the versions of the libraries that it was written with, or begin again in another folder."
+            ) from error
+
+    @property
+    def head(self) -> Head:
+        """What a checkpoint of now says beside its tensors."""
+        return Head(self.position, self.identity, self.log.at, self.kept.sha256, self.history)
 
     def run(self) -> Position:
         """Train to the end; raises RunError for a loss that is no number, or a checkpoint that cannot be written.
@@ -114,7 +137,7 @@ class Loop:
     def _epochs(self) -> None:
         if self.position.step == 0 and not self.position.finished:
             if self.processes.first:
-                self.log.rewind(0, 0)
+                self.log.rewind(Logged())
             self._save()
         while not self.position.finished:
             self._train()
@@ -163,7 +186,7 @@ class Loop:
         for one in self._pending:
             self._skipped = self._skipped + 1 if one.done.skipped else 0
             self._check(one)
-            rows.append(_row(one))
+            rows.append(one.row())
         now = time.monotonic()
         if rows and self.processes.first:
             speed = round(images / max(now - began, 1e-9), 3)
@@ -205,41 +228,20 @@ class Loop:
         position.finished = position.epoch >= config.schedule.epochs or position.waited >= config.schedule.patience
         if self.processes.first:
             self.log.write([row])
-            self._keep("last.pth")
+            self.kept.add(LAST, exported(self.engine))
             if better:
-                self._keep("best.pth")
+                self.kept.add(BEST, exported(self.engine))
             if position.epoch % config.saving.every_epochs == 0:
-                self._keep(f"epoch_{position.epoch:03d}.pth")
+                write_tensors(self.folder / f"epoch_{position.epoch:03d}.pth", exported(self.engine))
         self._save()
-
-    def _keep(self, name: str) -> None:
-        state.write_tensors(self.folder / name, exported(self.engine))
+        if self.processes.first:
+            self.kept.settle()
 
     def _save(self) -> None:
         engine, scaler = self.engine, self.processes.scaler
         if self.processes.first:
             told = {} if scaler is None else scaler.state_dict()
             parts = engine.network.state_dict(), engine.optimiser.state_dict(), told
-            state.write_state(self.folder, State(self.position, self.identity, *parts))
+            self.log.sync()
+            state.write_state(self.folder, State(self.head, *parts))
         self.processes.barrier()
-
-
-def exported(engine: Engine) -> dict[str, Tensor]:
-    """The network's tensors by the names of the official layout, on the CPU, as plain contiguous memory."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in engine.network.state_dict().items()}
-
-
-def _row(one: Pending) -> Row:
-    done = one.done
-    scales = {name: float(value) for name, value in done.scales.items()}
-    return Row(
-        kind="step",
-        step=one.step,
-        epoch=one.epoch,
-        loss=number(float(done.loss)),
-        rate=one.rate,
-        scale=scales.get("logit_scale"),
-        scale_label=scales.get("logit_scale_head2"),
-        norm=number(float(done.norm)),
-        skipped=done.skipped,
-    )

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cxrbench.errors import SpecError
+from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.log import Row, read_rows
+from cxrbench.pretrain.state import read_head
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -18,7 +20,8 @@ def plot(folder: Path, out: Path | None = None) -> Path:
     path = folder / "curves.svg" if out is None else out
     if path.suffix.removeprefix(".").lower() not in get_args(Format):
         raise SpecError(f"{path}: name a file that ends in {', '.join('.' + kind for kind in get_args(Format))}")
-    rows = read_rows(folder)
+    head = read_head(folder)
+    rows = read_rows(folder, None if head is None else head.logged)
     if not rows:
         raise SpecError(f"{folder}: no step is logged yet")
     _draw(rows, path, folder.resolve().name)
@@ -43,8 +46,9 @@ def _draw(rows: Sequence[Row], path: Path, title: str) -> None:
     rate.set(ylabel="learning rate", xlabel="step")
     loss.legend()
     scale.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
+    with writing(path, "Make room."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

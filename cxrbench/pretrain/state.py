@@ -4,17 +4,19 @@ All draws follow from seed, epoch and row, and torch's own generators are seeded
 the state of every random generator. What cannot be computed again is stored: weights, optimiser, gradient scaler.
 """
 
-import pickle
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cxrbench.durable import written_whole
-from cxrbench.errors import IntegrityError, RunError
+from cxrbench.pretrain import checkpoint
+from cxrbench.pretrain.checkpoint import Checkpoint
+from cxrbench.pretrain.identity import Identity, Surroundings
+from cxrbench.pretrain.log import Logged
+from cxrbench.sealed import DamagedError
 
 FILE = "state.pt"
+_WAY_OUT = "Restore it from a copy, or begin again in another folder."
 
 
 @dataclass
@@ -36,80 +38,73 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What a run must have in common with its checkpoint.
+class Head:
+    """What a checkpoint says beside its tensors.
 
-    `config`: see `Config.going_on`; `batch` is that of all processes together; `precision` in Fabric's words, never
-    `auto`; `weights`, `text`: SHA-256 of the file that the trunk starts from, digest of the text encoder's files; ""
-    where there are none.
+    `logged`: how much of the log belongs to it; `kept`: SHA-256 of the run's files of weights, by name; `history`: what
+    computed it, see `Surroundings`.
     """
 
-    config: str
-    corpus: str
-    batch: int
-    precision: str
-    weights: str
-    text: str
-
-
-def difference(found: Identity, wanted: Identity) -> str:
-    """What two runs do not have in common, and how to mend it; of several things the first."""
-    if found.corpus != wanted.corpus:
-        return "another corpus; give the same sources, roots and options, or another --out"
-    if found.batch != wanted.batch:
-        return (
-            f"{found.batch} images a step, not {wanted.batch}; keep data.batch_size times the number of processes, "
-            "or take another --out"
-        )
-    if found.precision != wanted.precision:
-        return f"precision {found.precision}, not {wanted.precision}; set engine.precision, or take another --out"
-    if found.weights != wanted.weights:
-        return "another file image.weights; give the one that it started from, or another --out"
-    if found.text != wanted.text:
-        return "other files of the text encoder; give those that it started from, or another --out"
-    return "another configuration (config.toml there); give the same settings, or another --out"
+    position: Position
+    identity: Identity
+    logged: Logged = field(default_factory=Logged)
+    kept: Mapping[str, str] = field(default_factory=dict)
+    history: tuple[Surroundings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """A checkpoint's content; the three parts are state dicts."""
 
-    position: Position
-    identity: Identity
+    head: Head
     network: dict[str, Any]
     optimiser: dict[str, Any]
     scaler: dict[str, Any]
 
-
-def write_tensors(path: Path, content: object) -> None:
-    """Write a torch file beside its place, sync, rename; raises RunError if that fails, and leaves the old one.
-
-    `content` is made of tensors and plain values.
-    """
-    try:
-        with written_whole(path) as made, made.open("wb") as file:  # given a path, torch would write its name within
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:
-        left = "the one before it is whole" if path.is_file() else "there is none before it"
-        raise RunError(
-            f"{path}: the checkpoint cannot be written ({error}); {left}. Make room, then --resume"
-        ) from error
+    @property
+    def position(self) -> Position:
+        """Where the run stands."""
+        return self.head.position
 
 
 def write_state(folder: Path, state: State) -> None:
-    """Put the checkpoint of a run in the place of the one before; raises RunError as `write_tensors` does."""
+    """Put the checkpoint of a run in the place of the one before; raises RunError if the disk refuses."""
     parts = {"network": state.network, "optimiser": state.optimiser, "scaler": state.scaler}
-    write_tensors(folder / FILE, {"position": asdict(state.position), "identity": asdict(state.identity), **parts})
+    checkpoint.write_checkpoint(folder / FILE, Checkpoint(asdict(state.head), parts))
+
+
+def read_head(folder: Path) -> Head | None:
+    """What the checkpoint of a run says, without its tensors; None if there is none yet.
+
+    Raises DamagedError if the file is not what was written.
+    """
+    path = folder / FILE
+    try:
+        return _head(path, checkpoint.read_head(path, _WAY_OUT))
+    except FileNotFoundError:
+        return None
 
 
 def read_state(folder: Path) -> State | None:
-    """The checkpoint of a run, None if it has none yet; raises IntegrityError if the file is not one."""
+    """The checkpoint of a run, None if it has none yet; raises DamagedError if the file is not what was written."""
     path = folder / FILE
-    if not path.is_file():
-        return None
     try:
-        told = torch.load(path, map_location="cpu", weights_only=True)
-        position, identity = Position(**told["position"]), Identity(**told["identity"])
-        return State(position, identity, told["network"], told["optimiser"], told["scaler"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path}: no checkpoint of a run ({error}). Begin again in another folder.") from error
+        found = checkpoint.read_checkpoint(path, _WAY_OUT)
+    except FileNotFoundError:
+        return None
+    if found.parts.keys() != {"network", "optimiser", "scaler"}:
+        raise DamagedError(path, "is no checkpoint of a run", _WAY_OUT)
+    return State(_head(path, found.head), **found.parts)
+
+
+def _head(path: Path, told: Any) -> Head:
+    try:
+        return Head(
+            Position(**told["position"]),
+            Identity(**told["identity"]),
+            Logged(**told["logged"]),
+            dict(told["kept"]),
+            tuple(Surroundings(**one) for one in told["history"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(path, f"is of another version of cxrbench ({error})", _WAY_OUT) from error

@@ -33,10 +33,27 @@ def test_decoded_images_are_listed_verified_and_removed(tmp_path: Path) -> None:
     assert "0 rows and 3 decoded images, every batch fits" in told(tmp_path, "verify")
     with (place / "pixels.u8").open("r+b") as file:
         file.write(b"\x99")
-    with pytest.raises(IntegrityError, match=rf"damaged in {place.name[:16]}; `cxrbench cache prune`"):
+    with pytest.raises(
+        IntegrityError, match=rf"damaged in {place.name[:16]}; none is trained on.*`cxrbench cache prune`"
+    ):
         told(tmp_path, "verify")
     assert "1 of 1 keys removed" in told(tmp_path, "prune", place.name[:8])
     assert not place.exists()
     assert decoded(tmp_path).decoded == 3
     assert "1 of 1 keys removed" in told(tmp_path, "prune", "--all")
     assert told(tmp_path, "list").startswith("0.0 MiB in ")
+
+
+def test_a_store_whose_size_is_damaged_is_named_and_can_be_removed(tmp_path: Path) -> None:
+    decoded(tmp_path)
+    (place,) = (tmp_path / "cache/pixels").iterdir()
+    told_size = (place / "size.json").read_bytes()
+    for damage in (b"", b"[" * 100_000, told_size.replace(b"32", b"16")):
+        (place / "size.json").write_bytes(damage)
+        assert f"{place.name[:16]}  0 images" in told(tmp_path, "list")
+        assert f"`cxrbench cache prune {place.name[:16]}`" in told(tmp_path, "list")
+        with pytest.raises(IntegrityError, match=f"damaged in {place.name[:16]}"):
+            told(tmp_path, "verify")
+    again = stored(Wanted(sorted(tmp_path.glob("*.png")), Canvas(size=32), tmp_path / "cache"))
+    assert again.decoded == 0, "training does not need that file"
+    assert "1 of 1 keys removed" in told(tmp_path, "prune", place.name[:8])

@@ -64,9 +64,9 @@ def test_another_encoder_comes_back_as_it_was(
     choices = {"text.folder": str(folder), "text.files": FILES[kind], "schedule.epochs": "1", "objective": "clip"}
     config = configured(None, small_choices(tmp_path / "text") | choices)
     run = made_loop(tmp_path / "run", config, ROWS)
-    position, files = run.run(), run.material.files
-    width = run.engine.network.vision_model.width
-    export(Trained(config, run.identity, run.material.corpus, files, position, width, True), tmp_path / "run")
+    run.run()
+    files, width = run.material.files, run.engine.network.vision_model.width
+    export(Trained(config, run.head, run.material.corpus, files, width, True), tmp_path / "run")
     for path in folder.iterdir():
         path.unlink()  # the run's own folder is all that the model needs
     found = load_adapter(read_card(tmp_path / "run/card.toml"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.pretrain.config import configured, saved
 
 
@@ -75,6 +75,92 @@ def test_the_digest_follows_what_decides_values_and_nothing_else() -> None:
     assert configured(None, {"schedule.epochs": "31"}).digest != base.digest
     assert configured(None, {"schedule.epochs": "31"}).going_on == base.going_on
     assert configured(None, {"seed": "1"}).going_on != base.going_on
+
+
+# What a run may change on its way: where and how fast it runs, what it writes, where files lie whose bytes its identity
+# holds, the batch of one process (that of all is in the identity), and how long it trains.
+FREE_ON_THE_WAY = {
+    *(f"engine.{name}" for name in ("accelerator", "devices", "nodes", "precision")),
+    *(f"saving.{name}" for name in ("every_epochs", "every_steps", "log_every", "export")),
+    *(f"tracking.{name}" for name in ("tensorboard", "wandb")),
+    "image.weights",
+    "text.folder",
+    "data.batch_size",
+    "schedule.epochs",
+    "schedule.patience",
+}
+OTHER = {
+    "objective": "clip",
+    "image.trunk": "resnet18",
+    "image.weights": "a.pth",
+    "image.floor": "exact",
+    "text.hub": "another/encoder",
+    "text.revision": "0" * 40,
+    "text.folder": "a",
+    "text.files": '["config.json"]',
+    "text.initial": "random",
+    "text.padding": "masked",
+    "text.template": "An image of {}",
+    "text.unlabelled": "Nothing",
+    "schedule.warmup_epochs": "2.0",
+    "data.split_by": "patient",
+    "data.train_limit": "9",
+    "data.validation_limit": "9",
+    "data.validation_draws": "fixed",
+    "augmentation.scale": "[0.8, 1.0]",
+    "engine.accelerator": "cpu",
+    "engine.precision": "32-true",
+    "saving.export": "last",
+    "tracking.wandb": "mine",
+}
+
+
+def fields() -> list[str]:
+    """Every value of the recipe by its name."""
+    told = configured(None, {}).model_dump()
+    leaves = [(name, value) for name, value in told.items() if not isinstance(value, dict)]
+    leaves += [
+        (f"{section}.{name}", 0) for section, values in told.items() if isinstance(values, dict) for name in values
+    ]
+    return [name for name, _ in leaves]
+
+
+def another(name: str) -> str:
+    """Another value of a field than the released one, as `--set` takes it."""
+    if name in OTHER:
+        return OTHER[name]
+    section, _, key = name.rpartition(".")
+    told = configured(None, {}).model_dump()
+    value = (told[section] if section else told)[key]
+    if isinstance(value, bool):
+        return str(not value).lower()
+    return str(value + 1 if isinstance(value, int) else value / 2)
+
+
+@pytest.mark.parametrize("name", fields())
+def test_a_run_goes_on_under_another_value_exactly_where_that_decides_nothing(name: str) -> None:
+    base, other = configured(None, {}), configured(None, {name: another(name)})
+    assert other != base, "the test must try another value"
+    assert (other.going_on == base.going_on) == (name in FREE_ON_THE_WAY)
+
+
+def test_a_file_that_sets_nothing_or_that_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    told = saved(configured(None, {"seed": "7"}))
+    for nothing in ("", told[:20]):
+        path.write_text(nothing)
+        with pytest.raises(SpecError, match=r"config\.toml: sets nothing"):
+            configured(path, {})
+    path.write_text(told.replace("seed = 7", "seed = 8"))
+    with pytest.raises(IntegrityError, match=r"config\.toml: .*if you edited it, remove that line"):
+        configured(path, {})
+    path.write_text(told.replace("seed = 7", "seed = 8").partition("\n")[2])
+    assert configured(path, {}).seed == 8
+    path.write_text(told.replace("\n", "\r\n"))
+    assert configured(path, {}).seed == 7
+    path.write_text("a = " + "[" * 100_000)
+    with pytest.raises(SpecError, match=r"config\.toml: is no TOML"):
+        configured(path, {})
 
 
 @pytest.mark.parametrize(

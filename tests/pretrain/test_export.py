@@ -25,10 +25,10 @@ ROWS = 30
 def finished(folder: Path, synthetic: bool = True, **more: str) -> tuple[Loop, Path]:
     config = configured(None, small_choices(folder.parent / "text", schedule__epochs="1", **more))
     run = made_loop(folder, config, ROWS)
-    position = run.run()
+    run.run()
     width = run.engine.network.vision_model.width
     files = run.material.files
-    export(Trained(config, run.identity, run.material.corpus, files, position, width, synthetic), folder)
+    export(Trained(config, run.head, run.material.corpus, files, width, synthetic), folder)
     return run, folder / "card.toml"
 
 
@@ -100,6 +100,45 @@ def test_another_file_than_the_runs_own_is_refused(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "run/weights.safetensors")
     with pytest.raises(IntegrityError, match="the card of run says"):
         adapter(card)
+
+
+def test_kept_weights_that_are_damaged_or_gone_are_not_exported(tmp_path: Path) -> None:
+    run, card = finished(tmp_path / "run", objective="unimodal")
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in ("card.toml", "weights.safetensors")}
+    trained = Trained(run.config, run.head, run.material.corpus, None, run.engine.network.vision_model.width, True)
+    best = tmp_path / "run/best.pth"
+    data = bytearray(best.read_bytes())
+    data[len(data) // 3] ^= 4
+    best.write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"best\.pth: is damaged.*--set saving\.export=last"):
+        export(trained, card.parent)
+    best.unlink()
+    with pytest.raises(IntegrityError, match=r"best\.pth: is gone.*--set saving\.export=last"):
+        export(trained, card.parent)
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in before} == before
+
+
+def test_a_card_or_text_folder_that_changed_is_refused_by_name(tmp_path: Path) -> None:
+    _, card = finished(tmp_path / "run")
+    words = tmp_path / "run/text/vocab.txt"
+    whole = words.read_text()
+    words.write_text(whole.replace("lung", "lunk"))
+    with pytest.raises(IntegrityError, match=r"vocab\.txt: is missing, or not the file"):
+        adapter(card)
+    words.write_text(whole)
+    adapter(card)
+    card.write_text(card.read_text().replace("joint = 16", "joint = 17"))
+    with pytest.raises(IntegrityError, match=r"card\.toml: .*if you edited it, remove that line"):
+        read_card(card)
+    card.write_text(card.read_text().partition("\n")[2])
+    assert read_card(card).taps["joint"] == 17, "a person's own card"
+
+
+def test_the_card_says_what_computed_the_model(tmp_path: Path) -> None:
+    run, card = finished(tmp_path / "run", objective="unimodal")
+    (by,) = run.history
+    told = read_card(card).notes[-1]
+    assert f"From step 0 on by code {by.code}" in told and f"torch {torch.__version__}".split("+")[0] in told
 
 
 def test_a_run_without_a_best_epoch_says_so(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from cxrbench.pretrain.batches import Batch
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.log import Row, read_rows
 from cxrbench.pretrain.loop import Loop
-from cxrbench.pretrain.state import read_state
+from cxrbench.pretrain.state import read_head, read_state, write_state
 from cxrbench.pretrain.stop import PATIENCE_S
 
 ROWS = 118
@@ -294,11 +296,56 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path: Path) ->
     assert again.run().finished
 
 
-def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/state.pt").write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(IntegrityError, match=r"state\.pt: no checkpoint"):
+def test_a_broken_checkpoint_is_refused_and_left(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    data = bytearray((tmp_path / "run/state.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "run/state.pt").write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"state\.pt: is damaged: its tensors do not have their checksum"):
         loop(tmp_path / "run").resume()
+    assert (tmp_path / "run/state.pt").read_bytes() == data
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, whole: Path) -> None:
+    found = read_state(whole)
+    assert found is not None
+    (tmp_path / "run").mkdir()
+    write_state(tmp_path / "run", replace(found, network={"strange": torch.zeros(2)}))
+    with pytest.raises(IntegrityError, match="does not fit this network and optimiser"):
+        loop(tmp_path / "run").resume()
+
+
+def test_a_run_does_not_go_on_from_other_images(tmp_path: Path) -> None:
+    config = configured(None, small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1"))
+    first = made_loop(tmp_path / "run", config, 40)
+    first.material = replace(first.material, images="a" * 64)
+    first.identity = replace(first.identity, images="a" * 64)
+    first.run()
+    with pytest.raises(SpecError, match="other images: files changed"):
+        made_loop(tmp_path / "run", config, 40).resume()
+
+
+def test_a_run_that_goes_on_with_other_code_keeps_that(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    monkeypatch.setattr("cxrbench.pretrain.identity.training_code", lambda: "other")
+    again = loop(tmp_path / "run", schedule__epochs="3")
+    assert again.resume()
+    again.run()
+    head = read_head(tmp_path / "run")
+    assert head is not None
+    assert [(one.since, one.code == "other") for one in head.history] == [(0, False), (14, True)]
+
+
+def test_a_log_that_lost_rows_ends_no_run_in_silence(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    log = tmp_path / "run/metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"metrics\.jsonl: holds 15 of the 16 rows before the checkpoint"):
+        loop(tmp_path / "run").resume()
+    log.unlink()
+    assert loop(tmp_path / "run").resume()
 
 
 def test_below_two_report_sentences_nothing_of_the_text_side_moves(tmp_path: Path) -> None:

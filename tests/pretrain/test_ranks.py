@@ -57,6 +57,7 @@ def group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("name", ["resnet18", "timm:mobilenetv3_small_050"])  # timm's activates where it normalises
 def test_normalisation_over_processes_keeps_what_a_network_computes(name: str) -> None:
+    torch.manual_seed(0)
     plain = named_trunk(name).module.train()
     twin = synchronised(copy.deepcopy(plain), torch.device("cpu"))
     assert [n for n, _ in twin.named_parameters()] == [n for n, _ in plain.named_parameters()]

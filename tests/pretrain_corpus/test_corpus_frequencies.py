@@ -8,6 +8,7 @@ from made_corpus import built, chexpert, chexpert_row, mimic_image, mimic_tables
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.frequencies import Frequencies, frequencies, read, write
+from cxrbench.sealed import DamagedError, write_sealed
 
 
 @pytest.fixture
@@ -49,9 +50,22 @@ def test_the_file_gives_back_what_was_written(two: Built, tmp_path: Path) -> Non
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="there is no such file"):
         read(tmp_path / "none.json")
     path = tmp_path / "other.json"
-    path.write_text('{"corpus": "x"}')
+    for text in ('{"corpus": "x"}', "[" * 100_000, ""):
+        path.write_text(text)
+        with pytest.raises(DamagedError, match=r"other\.json: .*Get a fresh copy"):
+            read(path)
+    write_sealed(path, {"corpus": "x"})
     with pytest.raises(DataError, match="holds no finding frequencies"):
+        read(path)
+
+
+def test_an_edited_count_is_refused(two: Built, tmp_path: Path) -> None:
+    path = tmp_path / "frequencies.json"
+    write(frequencies(two.corpus), path)
+    images = f'"images": {len(two.corpus)}'
+    path.write_text(path.read_text().replace(images, images + "0", 1))
+    with pytest.raises(DamagedError, match="does not have its checksum"):
         read(path)

@@ -1,8 +1,9 @@
 """Raw reports: sections, sentences, and who labels them."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,37 @@ def test_labellers_that_answer_otherwise_are_refused(
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     with pytest.raises(DataError, match=complaint):
         built({"MIMIC": tree}, reports=Reports(reports=root, labeller=f"test_corpus_reports:{name}"))
+
+
+def failing(sentences: Sequence[str]) -> None:
+    raise KeyError(sentences[0])
+
+
+def test_a_labeller_that_fails_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_reports(tree, False, {STUDIES[0]: TEXT.encode()})
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(DataError, match="the labeller failing failed over 5 sentences: KeyError"):
+        built({"MIMIC": tree}, reports=Reports(reports=root, labeller="test_corpus_reports:failing"))
+
+
+def test_one_report_that_is_no_text_is_named(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_reports(tree, False, {STUDIES[0]: TEXT.encode(), STUDIES[1]: bytes(99)})
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with pytest.raises(DataError, match=rf"s{STUDIES[1]}\.txt: is no text"):
+        built({"MIMIC": tree}, reports=Reports(reports=root, labeller="test_corpus_reports:words"))
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, Path.mkdir])
+def test_a_pipe_or_folder_is_no_report(
+    made: Callable[[Path], None], tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_reports(tree, False, {study: TEXT.encode() for study in STUDIES[:2]})
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    path = next(path for path in root.rglob("*.txt") if STUDIES[1] in path.name)
+    path.unlink()
+    made(path)
+    found = built({"MIMIC": tree}, reports=Reports(reports=root, labeller="test_corpus_reports:words"))
+    assert any("2 studies without a report" in note for note in found.notes)
 
 
 def test_a_table_that_knows_no_sentence_is_refused(tree: Path, tmp_path: Path) -> None:

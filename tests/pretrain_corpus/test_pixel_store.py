@@ -20,12 +20,14 @@ from PIL import Image
 from cxrbench.data.grey import refusing
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
-from cxrbench.pretrain import image_files, images
-from cxrbench.pretrain.image_files import Read, recipe_key
-from cxrbench.pretrain.image_files import stored as stored_array
+from cxrbench.pretrain import canvas, image_files, images
+from cxrbench.pretrain.canvas import recipe_key
+from cxrbench.pretrain.canvas import stored as stored_array
+from cxrbench.pretrain.image_files import Read
 from cxrbench.pretrain.image_shelf import Shelf
 from cxrbench.pretrain.images import Stored, Wanted, stored
 from cxrbench.recipe import Canvas
+from cxrbench.sources import closure
 
 RECIPE = Canvas(size=32)
 
@@ -153,13 +155,13 @@ def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) ->
 
 def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on, by workers that are threads."""
-    whole, names = images.read, list[str]()
+    whole, names = image_files.read, list[str]()
 
     def told(path: Path, recipe: Canvas) -> Read:
         names.append(path.name)
         return whole(path, recipe)
 
-    monkeypatch.setattr(images, "read", told)
+    monkeypatch.setattr(image_files, "read", told)
     return names
 
 
@@ -183,21 +185,44 @@ def test_files_that_no_decoder_reads_are_read_once(tmp_path: Path, monkeypatch: 
     assert_right(mended, paths)
 
 
-def test_files_that_other_decoders_refused_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = folder(tmp_path / "i", 3)
     paths[1].write_bytes(b"no picture")
-    wanted, names = Wanted(paths, RECIPE, tmp_path / "c"), read_files(monkeypatch)
-    monkeypatch.setattr(images, "decoders", lambda: "pillow 1.0")
-    stored(wanted)
-    monkeypatch.undo()
+    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    with monkeypatch.context() as older:
+        older.setattr(canvas, "decoders", lambda: "pillow 1.0")
+        assert stored(wanted).decoded == 2
     names = read_files(monkeypatch)
-    assert list(stored(wanted).unreadable) == [1]
-    assert names == ["001.png"]
-    assert list(stored(wanted).unreadable) == [1]
-    assert names == ["001.png"]
-    shelf(tmp_path / "c").refusals.write_bytes(b"{")
-    with pytest.raises(IntegrityError, match=r"refused\.json: is damaged"):
-        stored(wanted)
+    found = stored(wanted)
+    assert (found.decoded, list(found.unreadable), len(names)) == (2, [1], 3)
+    assert (stored(wanted).decoded, len(names)) == (0, 3)
+
+
+def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Wanted(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
+    stored(wanted)
+    monkeypatch.setattr(canvas, "code_digest", lambda module: f"{module} of tomorrow")
+    assert stored(wanted).decoded == 3
+
+
+def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
+    within = closure("cxrbench.pretrain.canvas")
+    assert {f"cxrbench.data.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
+    assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.canvas"}
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[" * 100_000, b"", b'{"sha256": "", "content": {}}'])
+def test_refusals_that_are_damaged_are_not_believed_and_made_again(
+    damage: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = folder(tmp_path / "i", 3)
+    paths[1].write_bytes(b"no picture")
+    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    first, whole = stored(wanted), shelf(tmp_path / "c").refusals.read_bytes()
+    shelf(tmp_path / "c").refusals.write_bytes(damage)
+    names = read_files(monkeypatch)
+    assert (stored(wanted).unreadable, names) == (first.unreadable, ["001.png"])
+    assert shelf(tmp_path / "c").refusals.read_bytes() == whole
 
 
 def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +234,7 @@ def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkey
         return None
 
     with monkeypatch.context() as less:
-        less.setattr(image_files, "pixels", short)
+        less.setattr(canvas, "pixels", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
             stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 2
@@ -224,9 +249,9 @@ def test_a_corpus_without_any_image_is_refused(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from cxrbench.pretrain import images
+from cxrbench.pretrain import image_files, images
 from cxrbench.recipe import Canvas
-images.BATCH, images.GROUP, images.AHEAD = 4, 1, 2
+images.BATCH, image_files.GROUP, image_files.AHEAD = 4, 1, 2
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
 print(images.stored(images.Wanted(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
 """
@@ -241,7 +266,7 @@ def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: 
     paths = folder(tmp_path / "i", 400)
     process = builder(tmp_path / "i", tmp_path / "c")
     journal = shelf(tmp_path / "c").journal
-    entry = 16 + 4 * 32 + 4
+    entry = 12 + 4 * 36 + 4
     while not journal.exists() or journal.stat().st_size < batches * entry:
         assert process.poll() is None, "the builder was done before it could be killed"
         time.sleep(0.0005)
@@ -249,11 +274,11 @@ def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: 
     process.wait()
     kept = len(shelf(tmp_path / "c").rows())
     assert 4 * batches <= kept < 400
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert 400 - kept <= found.decoded <= 400 - kept + 4, "at most the batch whose ledger line was not written"
     assert_right(found, paths)
-    stored(Wanted(paths, RECIPE, tmp_path / "undisturbed"))
-    assert shelf(tmp_path / "c").pixels.read_bytes() == shelf(tmp_path / "undisturbed").pixels.read_bytes()
+    assert shelf(tmp_path / "c").damaged() == []
+    assert shelf(tmp_path / "c").pixels.stat().st_size <= (400 + 4) * 32 * 32, "at most a batch lies there unnamed"
 
 
 def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> None:
@@ -261,7 +286,7 @@ def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> Non
     builders = [builder(tmp_path / "i", tmp_path / "c") for _ in range(3)]
     decoded = [int(process.communicate(timeout=120)[0]) for process in builders]
     assert sum(decoded) == 120
-    assert_right(stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True)), paths)
+    assert_right(stored(Wanted(paths, RECIPE, tmp_path / "c")), paths)
 
 
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
@@ -290,19 +315,131 @@ def test_a_journal_cut_anywhere_loses_only_what_was_cut(cut: int) -> None:
         assert len(found.rows()) == whole
         with found.writing() as filler:
             filler.append(["f" * 64], pictures[5:])
-        assert found.rows()["f" * 64] == whole
-        assert np.array_equal(found.mapped(whole + 1).array, pictures[[*range(whole), 5]])
+        assert found.rows()["f" * 64] == 6, "behind all that another process may have mapped"
+        assert np.array_equal(found.mapped(7).array, pictures[[*range(6), 5]])
         assert found.damaged() == []
 
 
-def test_other_bytes_than_were_written_are_found_by_verifying(tmp_path: Path) -> None:
+def spoil(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 5)
+    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    sound, found = stored(wanted).pixels[np.arange(5)], stored(wanted)
+    spoil(shelf(tmp_path / "c").pixels, 3 * 1024 + 100, b"\xff\x00\xff")
+    assert shelf(tmp_path / "c").damaged() == [3]
+    for _ in range(2):
+        assert np.array_equal(found.pixels[np.array([4, 3, 0, 3])], sound[[4, 3, 0, 3]])
+    assert found.pixels.notes == [
+        f"the pixels of {paths[3]} in {shelf(tmp_path / 'c').folder} were damaged; the file was decoded again"
+    ]
+    assert shelf(tmp_path / "c").damaged() == [], "the mended image has taken its place"
+    again = stored(wanted)
+    assert np.array_equal(again.pixels[np.arange(5)], sound)
+    assert (again.decoded, again.pixels.notes, again.digest) == (0, [], found.digest)
+
+
+def test_damaged_pixels_of_a_file_that_changed_are_refused_by_name(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 3)
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    spoil(shelf(tmp_path / "c").pixels, 1024, b"\xff\x00\xff")
+    paths[1].write_bytes(drawn(77))
+    with pytest.raises(IntegrityError, match=r"the pixels of .*001\.png are not what was written.*Restore the file"):
+        found.pixels[np.arange(3)]
+    paths[1].unlink()
+    with pytest.raises(IntegrityError, match=r"001\.png.*no such file"):
+        found.pixels[np.arange(3)]
+
+
+def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = folder(tmp_path / "i", 2)
+    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    sound, found = stored(wanted).pixels[np.arange(2)], stored(wanted)
+    spoil(shelf(tmp_path / "c").pixels, 0, b"\xff\x00\xff")
+    monkeypatch.setattr(images, "PATIENCE_S", 0.05)
+    with shelf(tmp_path / "c").writing():
+        assert np.array_equal(found.pixels[np.arange(2)], sound)
+    assert "once more by the next run" in found.pixels.notes[1]
+
+
+def test_a_store_that_is_damaged_all_over_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_MENDED", 3)
+    found = stored(Wanted(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
+    shelf(tmp_path / "c").pixels.write_bytes(bytes(6 * 1024))
+    with pytest.raises(IntegrityError, match=r"more than 3 images are not what was written.*remove .*then --resume"):
+        found.pixels[np.arange(6)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = tmp_path_factory.mktemp("store")
+    paths = folder(place / "i", 6)
+    for batch in (paths[:2], paths[:4], paths):
+        stored(Wanted(batch, RECIPE, place / "c"))
+    file = shelf(place / "c").folder / data.draw(st.sampled_from(["pixels.u8", "journal.bin"]))
+    raw = bytearray(file.read_bytes())
+    if data.draw(st.booleans()):
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+    file.write_bytes(raw)
+    for asked in (paths[3:], paths):
+        assert_right(stored(Wanted(asked, RECIPE, place / "c")), asked)
+    assert len(shelf(place / "c").rows()) == 6
+
+
+def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_it(tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 6)
+    for batch in (paths[:3], paths):
+        reading = stored(Wanted(batch, RECIPE, tmp_path / "c"))
+    sound = reading.pixels[np.arange(6)]
+    spoil(shelf(tmp_path / "c").journal, 20, b"\xff")
+    assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 6
+    assert np.array_equal(reading.pixels[np.arange(6)], sound)
+
+
+@pytest.mark.parametrize("name", ["pixels.u8", "journal.bin"])
+def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    paths = folder(tmp_path / "i", 2)
     stored(Wanted(paths, RECIPE, tmp_path / "c"))
-    with shelf(tmp_path / "c").pixels.open("r+b") as file:
-        file.seek(100)
-        file.write(b"\xff\x00\xff")
-    with pytest.raises(IntegrityError, match="5 images are not what was written"):
-        stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+    (shelf(tmp_path / "c").folder / name).unlink()
+    os.mkfifo(shelf(tmp_path / "c").folder / name)
+    with pytest.raises(IntegrityError, match=rf"{name}: is"):
+        stored(Wanted(paths, RECIPE, tmp_path / "c"))
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    program = (
+        "import sys, os, signal\n"
+        "from pathlib import Path\n"
+        "from cxrbench.pretrain import image_files, canvas\n"
+        "def deadly(data, name, recipe):\n"
+        "    if name == '005.png': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return canvas.stored(data, name, recipe)\n"
+        "image_files.stored = deadly\n"
+        "if __name__ == '__main__':\n"
+        "    from cxrbench.pretrain.images import Wanted, stored\n"
+        "    from cxrbench.recipe import Canvas\n"
+        "    paths = sorted(Path(sys.argv[1]).glob('*.png'))\n"
+        "    found = stored(Wanted(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
+        "    print(found.decoded, found.unreadable)\n"
+    )
+    paths = folder(tmp_path / "i", 40)
+    (tmp_path / "deadly.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "deadly.py"), str(tmp_path / "i"), str(tmp_path / "c")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.startswith("39 {5: '005.png: the process that decodes it dies"), done.stderr
+    assert_right(stored(Wanted([*paths[:5], *paths[6:]], RECIPE, tmp_path / "c")), [*paths[:5], *paths[6:]])
 
 
 def test_a_disk_without_room_is_told_before_anything_is_decoded(
@@ -327,7 +464,7 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
     with pytest.raises(RunError, match=r"No space left on device\. Make room and start again"):
         stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert len(shelf(tmp_path / "c").rows()) == 8
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c", verify=True))
+    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 4
     assert_right(found, paths)
 

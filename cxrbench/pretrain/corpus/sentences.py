@@ -10,15 +10,17 @@ import numpy as np
 from cxrbench.data import tables
 from cxrbench.data.presence import is_folder
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
-from cxrbench.errors import DataError
+from cxrbench.errors import CxrBenchError, DataError
 from cxrbench.pretrain.corpus.labellers import SUPPLY, Labeller
 from cxrbench.pretrain.corpus.reports import Headings, report_sentences
 from cxrbench.pretrain.corpus.rows import Space
 from cxrbench.pretrain.corpus.types import Sentence
+from cxrbench.sealed import DamagedError, read_regular
 
 TABLE = "labels_individual_sentences"
 _VALUES = (0.0, 1.0, -1.0)
 _STUDY = re.compile(r"s?(\d+)(?:\.txt)?")
+_LONGEST_REPORT = 1 << 24  # bytes; those of MIMIC-CXR have some thousands
 _STUDY_COLUMNS = ("study_id", "study", "patient")
 
 
@@ -112,17 +114,16 @@ def from_reports(raw: RawReports, subjects: Mapping[str, str], space: Space) -> 
 
 def _labelled(texts: Sequence[str], raw: RawReports, space: Space) -> dict[str, Sentence]:
     index = dict(zip(space.names, space.inside, strict=True))
-    answers = raw.labeller(texts)
+    answers = _answers(raw.labeller, texts)
     if len(answers) != len(texts):
         raise DataError(f"the labeller gave {len(answers)} answers for {len(texts)} sentences")
     found = {}
     for text, answer in zip(texts, answers, strict=True):
         if answer is None:
             continue
-        names = {name.lower() for name in answer}
-        if strange := names - index.keys():
+        if strange := answer - index.keys():
             raise DataError(f"the labeller names {sorted(strange)[0]!r}; known are: {', '.join(space.names)}")
-        found[text] = Sentence(text, tuple(sorted(index[name] for name in names)))
+        found[text] = Sentence(text, tuple(sorted(index[name] for name in answer)))
     return found
 
 
@@ -138,10 +139,29 @@ def _layout(subjects: Mapping[str, str]) -> Layout:
     return Layout(key=key, names=lambda study: (study,), tree=Tree(re.compile(r"p\d\d"), below))
 
 
-def _text(path: Path) -> str:
+def _answers(who: Labeller, texts: Sequence[str]) -> Sequence[frozenset[str] | None]:
+    """What the labeller says, in lower case; raises DataError that names it for whatever its own code raises."""
     try:
-        return path.read_text(encoding="utf-8")
+        return [None if told is None else frozenset(str(name).lower() for name in told) for told in who(texts)]
+    except CxrBenchError:
+        raise
+    except Exception as error:
+        name = getattr(who, "__qualname__", type(who).__qualname__)
+        raise DataError(
+            f"the labeller {name} failed over {len(texts)} sentences: {type(error).__name__}: {str(error)[:200]}. Mend "
+            "it, or give a table of sentences."
+        ) from error
+
+
+def _text(path: Path) -> str:
+    """A report, UTF-8 or Latin-1; raises DataError, with its name, for what is no text."""
+    try:
+        data = read_regular(path, _LONGEST_REPORT)
+    except (FileNotFoundError, DamagedError) as error:
+        raise DataError(f"{path}: {getattr(error, 'reason', 'is gone')}. Get a fresh copy of the report.") from error
+    if b"\0" in data:
+        raise DataError(f"{path}: is no text: it holds zero bytes. Get a fresh copy of the report.")
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError:
-        return path.read_text(encoding="latin-1")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return data.decode("latin-1")

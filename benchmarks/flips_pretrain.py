@@ -1,0 +1,327 @@
+"""Flipped bits and cut ends in every file that a pre-training writes and later reads.
+
+`python -m benchmarks.flips_pretrain [--flips 200] [--cuts 50] [--seed 0] [--only KIND ...]`: each damage is done to a
+sound folder, which is then read as a run reads it. What comes must be the right answer, or a refusal with the file's
+name; exit code 1 unless it is.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cxrbench import digest
+from cxrbench.adapters.dlilp_layout import Vocabulary
+from cxrbench.card import read_card
+from cxrbench.errors import CxrBenchError
+from cxrbench.pretrain import checkpoint, frequencies, state
+from cxrbench.pretrain.config import configured, saved
+from cxrbench.pretrain.frequencies import Counted, Frequencies, Share
+from cxrbench.pretrain.identity import Identity, Surroundings
+from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
+from cxrbench.pretrain.images import Wanted, stored
+from cxrbench.pretrain.log import Log, Logged, Row, read_rows
+from cxrbench.pretrain.state import Head, Position, State
+from cxrbench.recipe import Canvas
+from cxrbench.schema import read_toml
+from cxrbench.sealed import check_folder, seal_folder, seal_text
+
+SLOW_S = 20
+Outcome = str  # "right", "refused", "silent", "traceback", "unnamed", "slow"
+SOUND: tuple[Outcome, ...] = ("right", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of file. `make` fills an empty folder and gives the file that is to be damaged; `read` reads the folder
+    as a user's command does, to a value that is equal for equal answers.
+    """
+
+    name: str
+    make: Callable[[Path], Path]
+    read: Callable[[Path], object]
+
+
+def campaign(kind: Kind, flips: int, cuts: int, seed: int) -> Counter[Outcome]:
+    """How often each outcome came of so many flipped bits and cut ends."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "f"
+        folder.mkdir()
+        file = kind.make(folder)
+        wanted = kind.read(folder)
+        sound = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        found: Counter[Outcome] = Counter()
+        for damaged in damages(sound[file], flips, cuts, np.random.default_rng(seed)):
+            restore(folder, sound)
+            file.write_bytes(damaged)
+            found[outcome(kind, folder, file, wanted)] += 1
+        return found
+
+
+def damages(sound: bytes, flips: int, cuts: int, rng: np.random.Generator) -> Iterator[bytes]:
+    """The bytes with one bit flipped, and then cut at some length."""
+    for place, bit in zip(rng.integers(0, len(sound), flips), rng.integers(0, 8, flips), strict=True):
+        data = bytearray(sound)
+        data[place] ^= 1 << bit
+        yield bytes(data)
+    for length in rng.integers(0, len(sound), cuts):
+        yield sound[:length]
+
+
+def restore(folder: Path, sound: dict[Path, bytes]) -> None:
+    """Make the folder what it was, without a new time stamp on what did not change."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path not in sound:
+            path.unlink()
+    for path, data in sound.items():
+        if not path.is_file() or path.read_bytes() != data:
+            path.write_bytes(data)
+
+
+def outcome(kind: Kind, folder: Path, file: Path, wanted: object) -> Outcome:
+    """What came of reading the folder."""
+    began = time.monotonic()
+    try:
+        found = kind.read(folder)
+    except CxrBenchError as error:
+        return "refused" if file.name in str(error) else "unnamed"
+    except Exception:
+        traceback.print_exc()
+        return "traceback"
+    if time.monotonic() - began > SLOW_S:
+        return "slow"
+    return "right" if found == wanted else "silent"
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(1)
+    return {f"layer.{n}": torch.from_numpy(rng.random((9, 7), np.float32)) for n in range(5)}
+
+
+def _of(tensors: object) -> str:
+    """A digest of nested tensors and plain values."""
+    if isinstance(tensors, torch.Tensor):
+        return digest.of_bytes(tensors.numpy().tobytes())
+    if isinstance(tensors, dict):
+        return digest.of_json([[str(key), _of(value)] for key, value in tensors.items()])
+    return repr(tensors)
+
+
+IDENTITY = Identity("c" * 64, "d" * 64, "e" * 64, 32, "32-true", "f" * 64, "a" * 64)
+HISTORY = (Surroundings("1" * 64, "2" * 64, "torch 2", "1 x cpu"),)
+
+
+def _make_state(folder: Path) -> Path:
+    log = _logged(folder)
+    head = Head(Position(best=0.25, epoch=1, step=9), IDENTITY, log.at, {"best.pth": "b" * 64}, HISTORY)
+    state.write_state(folder, State(head, _tensors(), {"state": {0: {"exp_avg": torch.ones(5)}}}, {}))
+    return folder / state.FILE
+
+
+def _read_state(folder: Path) -> object:
+    found = state.read_state(folder)
+    assert found is not None
+    return found.head, state.read_head(folder), _of([found.network, found.optimiser, found.scaler])
+
+
+def _make_weights(folder: Path) -> Path:
+    known = checkpoint.write_tensors(folder / "best.pth", _tensors())
+    head = Head(Position(best=0.25), IDENTITY, Logged(), {"best.pth": known}, HISTORY)
+    state.write_state(folder, State(head, {}, {}, {}))
+    return folder / "best.pth"
+
+
+def _read_weights(folder: Path) -> object:
+    head = state.read_head(folder)
+    assert head is not None
+    return _of(checkpoint.read_tensors(folder / "best.pth", head.kept["best.pth"], "Restore it."))
+
+
+def _logged(folder: Path) -> Log:
+    log = Log(folder)
+    log.write(Row(kind="step", step=n + 1, epoch=n // 5, loss=1 / (n + 1), rate=1e-4, norm=2.5) for n in range(9))
+    log.write([Row(kind="validation", step=9, epoch=1, loss=0.25)])
+    return log
+
+
+def _make_log(folder: Path) -> Path:
+    _make_state(folder)
+    return folder / "metrics.jsonl"
+
+
+def _read_log(folder: Path) -> object:
+    """As `plot` does, and then as a run that goes on."""
+    head = state.read_head(folder)
+    assert head is not None
+    rows = read_rows(folder, head.logged)
+    log = Log(folder)
+    log.rewind(head.logged)
+    return rows, log.at
+
+
+def _make_config(folder: Path) -> Path:
+    path = folder / "config.toml"
+    path.write_text(saved(configured(None, {"seed": "7", "data.batch_size": "64"})))
+    return path
+
+
+def _make_frequencies(folder: Path) -> Path:
+    counted = Counted(images=90, sentences=7, of_images={"edema": Share(positive=8, of=90)}, of_sentences={})
+    frequencies.write(
+        Frequencies(corpus="d" * 64, all=counted, sources={"MIMIC": counted}), folder / "frequencies.json"
+    )
+    return folder / "frequencies.json"
+
+
+CARD = """
+name = "x"
+title = "CLIP (C), pre-trained here"
+adapter = "cxrbench.adapters.dlilp:DLILP"
+pretraining = ["C"]
+licence = "none"
+source = "made by `cxrbench pretrain`"
+[options]
+strategy = "clip"
+[weights]
+files = ["weights.safetensors"]
+where = "beside this card"
+sha256 = "%s"
+[text_encoder]
+hub = "text"
+folder = "text"
+revision_reason = "a local folder"
+max_tokens = 77
+[recipes.reality-check]
+kind = "canvas"
+size = 224
+[recipes.authors]
+kind = "canvas"
+size = 224
+[taps]
+pooled = 512
+joint = 128
+[zero_shot]
+default = "text"
+pooling = "embedding"
+[zero_shot.views.text]
+tap = "joint"
+classes = "prompts"
+[probe]
+"""
+
+
+def _make_card(folder: Path) -> Path:
+    path = folder / "card.toml"
+    path.write_text(seal_text(CARD % ("9" * 64)))
+    return path
+
+
+def _make_vocabulary(folder: Path) -> Path:
+    path = folder / "pretraining_vocabulary.toml"
+    path.write_text(
+        seal_text('title = "x"\nsource = "y"\ncategories = ["edema", "nodule"]\n[aliases]\nedemas = ["edema"]\n')
+    )
+    return path
+
+
+def _make_text(folder: Path) -> Path:
+    (folder / "vocab.txt").write_text("".join(f"word{n}\n" for n in range(99)))
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    seal_folder(folder, ["vocab.txt", "config.json"])
+    return folder / "vocab.txt"
+
+
+def _read_text(folder: Path) -> object:
+    check_folder(folder)
+    return (folder / "vocab.txt").read_bytes(), (folder / "config.json").read_bytes()
+
+
+def _drawn(n: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(n).integers(0, 256, (40, 50), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _shelf(name: str) -> Callable[[Path], Path]:
+    """A store of two batches and a refusal; the file of that name is damaged."""
+
+    def make(folder: Path) -> Path:
+        (folder / "images").mkdir()
+        for n in range(6):
+            (folder / f"images/{n}.png").write_bytes(_drawn(n) if n != 4 else b"no picture")
+        for count in (3, 6):
+            stored(_wanted(folder, count))
+        return shelf_folders(folder)[0] / name
+
+    return make
+
+
+def _wanted(folder: Path, count: int = 6) -> Wanted:
+    return Wanted([folder / f"images/{n}.png" for n in range(count)], Canvas(size=32), folder)
+
+
+def _read_shelf(folder: Path) -> object:
+    """As a pre-training does, and then another one over what the first has mended."""
+    told = []
+    for _ in range(2):
+        found = stored(_wanted(folder))
+        rows = np.flatnonzero(found.readable)
+        told.append([found.unreadable, found.digest, rows.tolist(), found.pixels[rows].tobytes()])
+    return told
+
+
+def _read_size(folder: Path) -> object:
+    """As `cxrbench cache` does."""
+    shelf = shelf_in(shelf_folders(folder)[0])
+    return shelf.size, sorted(shelf.rows()), shelf.damaged()
+
+
+KINDS = (
+    Kind("state.pt", _make_state, _read_state),
+    Kind("best.pth", _make_weights, _read_weights),
+    Kind("metrics.jsonl", _make_log, _read_log),
+    Kind("config.toml", _make_config, lambda folder: configured(folder / "config.toml", {}).model_dump()),
+    Kind("frequencies.json", _make_frequencies, lambda folder: frequencies.read(folder / "frequencies.json")),
+    Kind("card.toml", _make_card, lambda folder: read_card(folder / "card.toml").model_dump()),
+    Kind(
+        "pretraining_vocabulary.toml",
+        _make_vocabulary,
+        lambda folder: read_toml(folder / "pretraining_vocabulary.toml", Vocabulary).model_dump(),
+    ),
+    Kind("text/", _make_text, _read_text),
+    Kind("pixels.u8", _shelf("pixels.u8"), _read_shelf),
+    Kind("journal.bin", _shelf("journal.bin"), _read_shelf),
+    Kind("refused.json", _shelf("refused.json"), _read_shelf),
+    Kind("size.json", _shelf("size.json"), _read_size),
+)
+
+
+def main() -> int:
+    """Run the campaign and print a line a kind."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flips", type=int, default=200)
+    parser.add_argument("--cuts", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=[kind.name for kind in KINDS])
+    told = parser.parse_args()
+    wrong = 0
+    for kind in (kind for kind in KINDS if kind.name in told.only):
+        found = campaign(kind, told.flips, told.cuts, told.seed)
+        wrong += sum(count for name, count in found.items() if name not in SOUND)
+        sys.stdout.write(f"{kind.name:28} {dict(sorted(found.items()))}\n")
+        sys.stdout.flush()
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
