@@ -25,6 +25,8 @@ LAYERS: list[set[str]] = [
         "memo",
         "store",
         "shard",
+        "journal",
+        "npy",
         "progress",
     },
     {"card", "record"},

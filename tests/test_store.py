@@ -78,7 +78,8 @@ def test_damaged_batch_is_left_out_and_counted(tmp_path: Path, file: str) -> Non
     found = store.read(KEY)
     assert image(1) in found
     assert image(3) not in found
-    assert read_shard(shard).torn == (file != "journal.bin")
+    (fault,) = read_shard(shard).faults
+    assert ("journal.bin is damaged behind its first 1 batches" if file == "journal.bin" else "1 of 2 batches") in fault
 
 
 def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
