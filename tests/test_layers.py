@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
         "npy",
         "progress",
     },
-    {"card", "record"},
+    {"card", "record", "record_file"},
     {"catalog", "certificate"},
     {"comparable"},
     {"data", "adapters", "evaluate"},

@@ -67,9 +67,9 @@ def _shelf_line(shelf: "Shelf", size: int) -> str:
 
 @app.command()
 def verify(cache: Cache = None) -> None:
-    """Hold every stored batch against its checksum, and rows of one image against each other.
+    """Hold every stored batch against its checksum.
 
-    Exit code 4 when one does not fit.
+    Rows of one image are also held against each other. Exit code 4 when something does not fit.
     """
     from cxrbench.bench.request import default_cache
     from cxrbench.store import Store, read_folder

@@ -29,9 +29,14 @@ def report(
     from cxrbench.html.page import report as made
     from cxrbench.html.render import write
     from cxrbench.html.work import Work
-    from cxrbench.record import read_records
+    from cxrbench.verdict.integrity import found_results
 
     audited = None if audit is None else read_findings(audit)
     work = Work(out, resamples, workers or cpu.cores())
-    size = write(to, made(work, read_records(out), audited))
+    page = made(work, found_results(out), audited)
+    size = write(to, page)
+    for place, reasons in page.unsound.items():
+        typer.echo(f"left out: record {place}: {'; '.join(reasons)}", err=True)
+    if page.unsound:
+        typer.echo("delete what was left out, with its predictions, and run these cells again", err=True)
     typer.echo(f"{to}: {size / 1e6:.2f} MB")

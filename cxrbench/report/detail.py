@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from cxrbench.record import Record
 
+_JOINT = ("base", "new", "harmonic_mean")
+
 
 def detail(record: Record) -> str:
     """The record in lines; metrics are rendered as its variant rounds them (setting `metrics.rounding`)."""
@@ -58,7 +60,7 @@ def _released(record: Record) -> Iterator[str]:
 
 def _published(record: Record) -> Iterator[str]:
     if record.generalised is not None:
-        yield "joint label space: " + ", ".join(f"{name} {value}" for name, value in record.generalised.items())
+        yield "joint label space: " + ", ".join(f"{name} {record.generalised[name]}" for name in _JOINT)
     for cell in record.published:
         verdict = "comparable" if cell.comparable else f"not comparable: {'; '.join(cell.why_not)}"
         yield f"paper, Table {cell.table}, {cell.row}, {cell.column}: {cell.value} ({verdict})"

@@ -229,7 +229,7 @@ def test_a_damaged_record_is_an_integrity_error_and_not_a_cell_that_was_not_run(
     before = (place / "results" / "baseline.toml").read_bytes()
     code, found = findings(place, "--partial")
     assert (code, found[0]["verdict"]) == (4, "broken")
-    assert "is no record that this version reads" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
+    assert "Delete it with its predictions, and run its cell again" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
     assert check(place, "--update").exit_code == 4
     assert (place / "results" / "baseline.toml").read_bytes() == before
 
