@@ -24,6 +24,7 @@ from cxrbench.html.render import render
 from cxrbench.html.work import Work
 from cxrbench.record import Record, record_path
 from cxrbench.record_file import write_record
+from cxrbench.sealed import with_checksum
 from cxrbench.verdict.integrity import found_results, read_results
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
@@ -368,7 +369,7 @@ def test_the_verb_writes_the_file_with_the_audit(program: tuple[CliRunner, Path]
     runner, to = program
     findings = tmp_path / "audit.json"
     body = {"kind": "shared patients", "scope": "rsna, split x", "text": "2 of 4 <b>images</b>", "count": 2, "total": 4}
-    findings.write_text(json.dumps({"findings": [{**body, "source": "", "share": 0.5}]}))
+    findings.write_text(json.dumps(with_checksum({"findings": [{**body, "source": "", "share": 0.5}]})))
     words = ["report", "--out", str(out), "--to", str(to), "--audit", str(findings), "--resamples", "100"]
     done = runner.invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
