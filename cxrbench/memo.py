@@ -25,12 +25,17 @@ class Memo:
         self.root = root / "vectors"
 
     def array(self, key: Mapping[str, Any], make: Callable[[], FloatArray]) -> FloatArray:
-        """The array of this key, made and kept when it is not there yet; one that is not finite is not kept."""
+        """The array of this key, made and kept when it is not there yet; one that is not finite is not kept.
+
+        Raises DamagedError for a folder in its place, which no file can replace.
+        """
         name = digest.of_json(dict(key))
         path = self.root / name[:2] / f"{name}.vec"
         try:
             return _opened(path, name, read_regular(path, _MOST_BYTES))
-        except (FileNotFoundError, DamagedError):
+        except (FileNotFoundError, DamagedError) as error:
+            if path.is_dir():
+                raise DamagedError(path, "is a folder, not a file", "Remove it.") from error
             made = np.asarray(make(), np.float32)
         if np.isfinite(made).all():
             write_atomically(path, _packed(name, made))
