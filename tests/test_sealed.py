@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
+from cxrbench.sealed import (
+    CHECKSUM,
+    DamagedError,
+    read_regular,
+    read_sealed,
+    with_checksum,
+    without_checksum,
+    write_sealed,
+)
 
 CONTENT = {"a": [1, 2.5, None, "x"], "\udce9": {"b": True}}
 
@@ -74,3 +82,12 @@ def test_a_file_that_is_not_there_is_not_called_damaged(tmp_path):
     for path in (tmp_path / "none", tmp_path / "none" / "deeper"):
         with pytest.raises(FileNotFoundError):
             read_sealed(path)
+
+
+def test_an_object_keeps_its_own_checksum(tmp_path):
+    sealed = with_checksum(CONTENT)
+    assert next(iter(sealed)) == CHECKSUM
+    assert without_checksum(tmp_path, json.loads(json.dumps(sealed))) == CONTENT
+    for other in ({**sealed, "a": 2}, {**sealed, "more": 1}, {CHECKSUM: sealed[CHECKSUM]}, CONTENT, [], None):
+        with pytest.raises(DamagedError, match="checksum"):
+            without_checksum(tmp_path, other)
