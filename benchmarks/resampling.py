@@ -10,6 +10,7 @@ of each cell alone; it is timed on a few cells and resamples, and scaled to all.
 import resource
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,12 +107,12 @@ def whole_report(out: str) -> dict[str, Any]:
     from cxrbench.html.page import report
     from cxrbench.html.render import render
     from cxrbench.html.work import Work
-    from cxrbench.record import read_records
+    from cxrbench.verdict.integrity import found_results
 
     def whole(some: slice, resamples: int) -> int:
-        records, foreign = read_records(Path(out))
+        found = found_results(Path(out))
         work = Work(Path(out), resamples)
-        return len(render(report(work, (records[some], foreign), None)).encode())
+        return len(render(report(work, replace(found, records=found.records[some]), None)).encode())
 
     whole(slice(None, None, 100), 100)
     spent, size = cpu_seconds(lambda: whole(slice(None), RESAMPLES))
@@ -129,10 +130,10 @@ def sampled_cells(out: str) -> dict[str, Any]:
     from cxrbench.evaluate.statistics.counts import statistic
     from cxrbench.evaluate.statistics.resample import replicates
     from cxrbench.evaluate.statistics.units import strata
-    from cxrbench.record import read_records
+    from cxrbench.verdict.integrity import read_results
     from cxrbench.verdict.predictions import read_cell
 
-    records = sorted(read_records(Path(out))[0], key=lambda record: (record.data.task, record.id))
+    records = sorted(read_results(Path(out)).records, key=lambda record: (record.data.task, record.id))
     chosen = records[:: len(records) // SAMPLED]
     score, total, apart = _scorer("balanced_accuracy"), 0.0, 0.0
     for record in chosen:

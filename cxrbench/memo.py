@@ -1,6 +1,6 @@
 """Small arrays that are dear to compute: text vectors and class prototypes, kept by the digest of what decides them."""
 
-import io
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,36 +10,58 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.durable import write_atomically
+from cxrbench.sealed import DamagedError, json_value, read_regular
+
+FloatArray = NDArray[np.float32]
 
 _DIGEST_BYTES = 64
+_MOST_BYTES = 1 << 28
 
 
 class Memo:
-    """Arrays below one cache folder; a damaged file counts as absent."""
+    """Arrays below one cache folder; a damaged file counts as absent, and so does one of another key."""
 
     def __init__(self, root: Path) -> None:
         self.root = root / "vectors"
 
-    def array(self, key: Mapping[str, Any], make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The array of this key, made and kept when it is not there yet."""
+    def array(self, key: Mapping[str, Any], make: Callable[[], FloatArray]) -> FloatArray:
+        """The array of this key, made and kept when it is not there yet; one that is not finite is not kept.
+
+        Raises DamagedError for a folder in its place, which no file can replace.
+        """
         name = digest.of_json(dict(key))
         path = self.root / name[:2] / f"{name}.vec"
-        found = _read(path)
-        if found is not None:
-            return found
-        made = np.asarray(make(), np.float32)
-        buffer = io.BytesIO()
-        np.save(buffer, made, allow_pickle=False)
-        write_atomically(path, digest.of_bytes(buffer.getvalue()).encode() + buffer.getvalue())
+        try:
+            return _opened(path, name, read_regular(path, _MOST_BYTES))
+        except (FileNotFoundError, DamagedError) as error:
+            if path.is_dir():
+                raise DamagedError(path, "is a folder, not a file", "Remove it.") from error
+            made = np.asarray(make(), np.float32)
+        if np.isfinite(made).all():
+            write_atomically(path, _packed(name, made))
         return made
 
 
-def _read(path: Path) -> NDArray[np.float32] | None:
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
+def _packed(name: str, array: FloatArray) -> bytes:
+    """SHA-256 of the rest in hex, then a line with the key's digest and the shape, then float32 in C order."""
+    head = json.dumps({"key": name, "shape": array.shape}) + "\n"
+    body = head.encode() + np.ascontiguousarray(array, "<f4").tobytes()
+    return digest.of_bytes(body).encode() + body
+
+
+def _opened(path: Path, name: str, data: bytes) -> FloatArray:
+    """The array of a file; raises DamagedError unless the file is, byte for byte, one that is written for this key."""
     body = data[_DIGEST_BYTES:]
     if digest.of_bytes(body).encode() != data[:_DIGEST_BYTES]:
-        return None
-    return np.load(io.BytesIO(body), allow_pickle=False)
+        raise DamagedError(path, "does not have its checksum")
+    head, _, values = body.partition(b"\n")
+    told = json_value(path, head)
+    if not isinstance(told, dict) or told.get("key") != name:
+        raise DamagedError(path, "is of another key")
+    try:
+        array = np.frombuffer(values, "<f4").reshape(told["shape"]).astype(np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(path, "holds no array of the shape that it tells") from error
+    if _packed(name, array) != data or not np.isfinite(array).all():
+        raise DamagedError(path, "holds no finite array of the shape that it tells")
+    return array

@@ -4,15 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from cxrbench import digest
 from cxrbench.card import RecipeName
-from cxrbench.durable import write_atomically
-from cxrbench.errors import IntegrityError
 from cxrbench.published import Column, Row
 from cxrbench.recipe import Recipe
-from cxrbench.schema import Facts, complaints
+from cxrbench.schema import Facts
 from cxrbench.settings import Settings
 
 Protocol = Literal["zero-shot", "linear-probe"]
@@ -228,31 +226,3 @@ def record_id(identity: Mapping[str, Any]) -> str:
 def record_path(out: Path, task: str, model: str, ident: str) -> Path:
     """Where a record lies below the results folder."""
     return out / "records" / task / model / f"{ident}.json"
-
-
-def write_record(out: Path, record: Record) -> Path:
-    """Write the record atomically; returns its path."""
-    path = record_path(out, record.data.task, record.model.name, record.id)
-    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
-    return path
-
-
-def read_record(path: Path) -> Record:
-    """A record from its file; raises IntegrityError that names the file when it is no record of this version."""
-    try:
-        return Record.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise IntegrityError(f"{path}: is no record that this version reads: {complaints(error)}") from error
-    except OSError as error:
-        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def read_records(out: Path) -> tuple[list[Record], int]:
-    """All records below the results folder, sorted by path, and how many files there are no record of this version."""
-    records, foreign = [], 0
-    for path in sorted((out / "records").glob("*/*/*.json")):
-        try:
-            records.append(read_record(path))
-        except IntegrityError:
-            foreign += 1
-    return records, foreign

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +14,7 @@ from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 
 MOST_BYTES = 1 << 30
+CHECKSUM = "content_sha256"
 _FIELDS = {"sha256", "content"}
 
 
@@ -35,7 +36,7 @@ def advising(way_out: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened_regular(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
+def opened_regular(path: Path, most: int | None = MOST_BYTES) -> Iterator[BinaryIO]:
     """A regular file of at most `most` bytes, open for reading; what the system will not read within is a DamagedError.
 
     Raises FileNotFoundError where there is none, DamagedError for a folder, a pipe, a device or a larger file.
@@ -54,7 +55,7 @@ def opened_regular(path: Path, most: int = MOST_BYTES) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(about.st_mode):
             kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or device"
             raise DamagedError(path, f"is {kind}, not a file")
-        if about.st_size > most:
+        if most is not None and about.st_size > most:
             raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
         with os.fdopen(handle, "rb", closefd=False) as file:
             yield file
@@ -89,9 +90,16 @@ def unsealed(path: Path, data: bytes, way_out: str = "Remove it.") -> Any:
         value = json_value(path, data)
         if not isinstance(value, dict) or value.keys() != _FIELDS:
             raise DamagedError(path, "carries no checksum")
-        if digest.of_json(value["content"]) != value["sha256"]:
+        if _digest(path, value["content"]) != value["sha256"]:
             raise DamagedError(path, "is damaged: its content does not have its checksum")
     return value["content"]
+
+
+def _digest(path: Path, content: Any) -> str:
+    try:
+        return digest.of_json(content)
+    except RecursionError as error:
+        raise DamagedError(path, "is nested deeper than any file of ours") from error
 
 
 def write_sealed(path: Path, content: Any) -> None:
@@ -99,13 +107,29 @@ def write_sealed(path: Path, content: Any) -> None:
     write_atomically(path, seal(content))
 
 
-def read_sealed(path: Path, way_out: str = "Remove it.") -> Any:
-    """The JSON value of a file that `write_sealed` wrote.
+def read_sealed(path: Path, way_out: str = "Remove it.", most: int = MOST_BYTES) -> Any:
+    """The JSON value of a file of at most `most` bytes that `write_sealed` wrote.
 
     Raises FileNotFoundError where there is no file, DamagedError (with `way_out`) unless the value has its checksum.
     """
     with advising(way_out):
-        return unsealed(path, read_regular(path), way_out)
+        return unsealed(path, read_regular(path, most), way_out)
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with the SHA-256 of everything else in it as its first field, for files that people read too."""
+    return {CHECKSUM: digest.of_json(dict(content)), **content}
+
+
+def without_checksum(path: Path, value: Any, way_out: str = "Remove it.") -> dict[str, Any]:
+    """The object that `with_checksum` was given; raises DamagedError (with `way_out`) unless it has its checksum."""
+    if not isinstance(value, dict) or CHECKSUM not in value:
+        raise DamagedError(path, f"carries no checksum ({CHECKSUM})", way_out)
+    content = {name: held for name, held in value.items() if name != CHECKSUM}
+    with advising(way_out):
+        if _digest(path, content) != value[CHECKSUM]:
+            raise DamagedError(path, "is damaged or was edited: its content does not have its checksum")
+    return content
 
 
 _SEAL = "# SHA-256 of what follows: "

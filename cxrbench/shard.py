@@ -1,43 +1,72 @@
 """One process's finished embeddings of one key: appended durably, read back as the journal says.
 
-A shard holds `ids.bin` (32 bytes of image SHA-256 a row), one plain `.npy` a tap and `journal.bin`. A batch is written
-and synced first, its journal entry (start, count, checksum) after it: a kill at any moment leaves either a whole batch
-or none, since readers believe the journal alone.
+A shard holds `shard.json` (which key, taps, widths, and what computes them), `ids.bin` (32 bytes of image SHA-256 a
+row), one plain `.npy` a tap and `journal.bin`. A batch is written and synced first, its journal entry after it: a kill
+at any moment leaves either a whole batch or none, since readers believe the journal alone. What a file's header tells
+is never taken: it must be what the description says.
 """
 
-import json
 import os
-import struct
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 
-from cxrbench.durable import sync_folder, write_atomically
+from cxrbench.durable import sync_folder
 from cxrbench.errors import IntegrityError
+from cxrbench.journal import Entry, Notes, packed_notes, read_journal, unpacked_notes
+from cxrbench.npy import RowFile, checked_rows, mapped_rows
+from cxrbench.schema import Facts
+from cxrbench.sealed import DamagedError, opened_regular, read_sealed, write_sealed
 
 FloatArray = NDArray[np.float32]
 
-_ENTRY = struct.Struct("<QQII")  # first row, rows, CRC-32 of ids and taps, CRC-32 of the three before
+DESCRIPTION, IDS, JOURNAL = "shard.json", "ids.bin", "journal.bin"
+MOST_BYTES = 1 << 24  # of a description
 _ID_BYTES = 32
+
+
+class Description(Facts):
+    """`shard.json`: the digest of the key, the most rows, each tap's width, and what computed them.
+
+    `engine`: device, batch size, memory format, library versions.
+    """
+
+    key: str
+    capacity: int = Field(ge=0)
+    taps: Mapping[Annotated[str, Field(pattern=r"^[^/\\]+$")], Annotated[int, Field(gt=0)]]
+    engine: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that were finished together at `time` (ns since 1970): `images` stand in every tap from row `first` on."""
+
+    time: int
+    first: int
+    images: tuple[str, ...]
+    notes: Notes
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The finished rows of one shard: `ids[i]` names row `rows[i]` of every tap."""
+    """The finished batches of one shard that are what they were when written; `faults` say what is not, and why."""
 
     folder: Path
-    ids: tuple[str, ...]
-    rows: NDArray[np.int64]
+    batches: tuple[Batch, ...]
     taps: Mapping[str, FloatArray]
-    engine: Mapping[str, str]  # what computed them: device, batch size, memory format, library versions
-    notes: Mapping[str, tuple[str, ...]]  # what the reader remarked, by image
-    torn: int  # journalled batches whose bytes are not what the journal says
+    engine: Mapping[str, str]
+    faults: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return sum(len(batch.images) for batch in self.batches)
 
 
 class Writer:
@@ -45,12 +74,12 @@ class Writer:
 
     def __init__(self, folder: Path, capacity: int, dims: Mapping[str, int], engine: Mapping[str, str]) -> None:
         folder.mkdir(parents=True)
-        write_atomically(folder / "engine.json", json.dumps(dict(engine), sort_keys=True).encode())
+        about = Description(key=folder.parent.name, capacity=capacity, taps=dict(dims), engine=dict(engine))
+        write_sealed(folder / DESCRIPTION, about.model_dump(mode="json"))
         self._folder, self._capacity, self._dims, self._count = folder, capacity, dict(dims), 0
-        self._taps = {tap: _TapFile(folder / f"{tap}.npy", capacity, dim) for tap, dim in dims.items()}
-        self._ids: BinaryIO = (folder / "ids.bin").open("wb")
-        self._journal: BinaryIO = (folder / "journal.bin").open("wb")
-        self._notes: BinaryIO = (folder / "notes.jsonl").open("wb")
+        self._taps = {tap: RowFile(folder / f"{tap}.npy", capacity, dim, sync_file) for tap, dim in dims.items()}
+        self._ids: BinaryIO = (folder / IDS).open("wb")
+        self._journal: BinaryIO = (folder / JOURNAL).open("wb")
         sync_folder(folder)
         sync_folder(folder.parent)
 
@@ -59,26 +88,19 @@ class Writer:
     ) -> None:
         """Write a batch durably: (n, dim) float32 for each tap; returns when it would survive a kill.
 
-        `notes` are what the image reader remarked on each image, kept beside the rows. Raises IntegrityError when a
+        `notes` are what the image reader remarked on each image, kept with the rows. Raises IntegrityError when a
         tap is missing, has another shape, or holds a value that is not finite.
         """
         self._check(images, taps)
-        ids = b"".join(bytes.fromhex(image) for image in images)
-        remarks = [
-            json.dumps([image, *note]) for image, note in zip(images, notes or [()] * len(images), strict=True) if note
-        ]
-        self._notes.write("".join(f"{line}\n" for line in remarks).encode())
-        _sync(self._notes)
+        ids, told = b"".join(map(bytes.fromhex, images)), packed_notes(images, notes or [()] * len(images))
         self._ids.write(ids)
-        _sync(self._ids)
-        checksum = zlib.crc32(ids)
-        for tap in sorted(self._dims):
-            data = np.ascontiguousarray(taps[tap], dtype="<f4").tobytes()
-            self._taps[tap].write(self._count, data)
-            checksum = zlib.crc32(data, checksum)
-        head = struct.pack("<QQI", self._count, len(images), checksum)
-        self._journal.write(head + struct.pack("<I", zlib.crc32(head)))
-        _sync(self._journal)
+        sync_file(self._ids)
+        data = {tap: np.ascontiguousarray(taps[tap], dtype="<f4").tobytes() for tap in sorted(self._dims)}
+        for tap, rows in data.items():
+            self._taps[tap].write(self._count, rows)
+        checksum = _checksum([ids, *data.values(), told])
+        self._journal.write(Entry(self._count, len(images), time.time_ns(), told, checksum).packed())
+        sync_file(self._journal)
         self._count += len(images)
 
     def _check(self, images: Sequence[str], taps: Mapping[str, FloatArray]) -> None:
@@ -87,10 +109,7 @@ class Writer:
         if self._count + len(images) > self._capacity:
             raise IntegrityError(f"{self._folder.name}: more than the announced {self._capacity} rows")
         for tap, values in taps.items():
-            if values.shape != (len(images), self._dims[tap]):
-                raise IntegrityError(f"tap {tap!r} has shape {values.shape}, not {(len(images), self._dims[tap])}")
-            if not np.isfinite(values).all():
-                raise IntegrityError(f"tap {tap!r} holds values that are not finite; try --precision float32")
+            checked_rows(tap, values, (len(images), self._dims[tap]))
 
     def close(self) -> None:
         """Trim the arrays to the rows written, so that any reader of `.npy` can use them; drop an empty shard."""
@@ -98,7 +117,6 @@ class Writer:
             tap.close(self._count)
         self._ids.close()
         self._journal.close()
-        self._notes.close()
         if self._count == 0:
             for file in self._folder.iterdir():
                 file.unlink()
@@ -113,96 +131,80 @@ class Writer:
         self.close()
 
 
-class _TapFile:
-    """A `.npy` of float32 that is filled from the front; the file is sparse until written."""
-
-    def __init__(self, path: Path, capacity: int, dim: int) -> None:
-        self._dim = dim
-        self._file = path.open("w+b")
-        _write_header(self._file, (capacity, dim))
-        self._offset = self._file.tell()
-        self._file.truncate(self._offset + 4 * capacity * dim)
-
-    def write(self, row: int, data: bytes) -> None:
-        self._file.seek(self._offset + 4 * row * self._dim)
-        self._file.write(data)
-        _sync(self._file)
-
-    def close(self, rows: int) -> None:
-        self._file.seek(0)
-        _write_header(self._file, (rows, self._dim))
-        if self._file.tell() != self._offset:
-            raise IntegrityError(f"{self._file.name}: the header changed its length")
-        self._file.truncate(self._offset + 4 * rows * self._dim)
-        _sync(self._file)
-        self._file.close()
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-
-
-def _sync(file: BinaryIO) -> None:
+def sync_file(file: BinaryIO) -> None:
+    """Make what was written to the file survive a loss of power."""
     file.flush()
-    os.fdatasync(file.fileno())
+    getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+
+def _checksum(parts: Iterable[bytes | memoryview]) -> int:
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return found
 
 
 def shard_folders(folder: Path) -> list[Path]:
-    """The shards of one key's folder, oldest name order: a fixed order, so that equal ids resolve equally."""
+    """The shards of one key's folder, by name."""
     return sorted(folder.glob("shard-*")) if folder.is_dir() else []
 
 
 def read_shard(folder: Path) -> Shard:
-    """The journalled rows of a shard, each batch held against its checksum."""
-    mapped = {path.stem: _mapped(path) for path in sorted(folder.glob("*.npy"))}
-    taps = {name: array for name, array in mapped.items() if array is not None}
-    raw_ids = (folder / "ids.bin").read_bytes() if (folder / "ids.bin").exists() else b""
-    ids: list[str] = []
-    rows: list[NDArray[np.int64]] = []
-    torn = 0
-    for start, count, checksum in _entries(folder / "journal.bin"):
-        block = raw_ids[start * _ID_BYTES : (start + count) * _ID_BYTES]
-        found = zlib.crc32(block)
-        for tap in sorted(taps):
-            found = zlib.crc32(np.ascontiguousarray(taps[tap][start : start + count]).tobytes(), found)
-        if len(block) != count * _ID_BYTES or found != checksum:
-            torn += 1
-            continue
-        ids.extend(block[i : i + _ID_BYTES].hex() for i in range(0, len(block), _ID_BYTES))
-        rows.append(np.arange(start, start + count, dtype=np.int64))
-    return Shard(
-        folder,
-        tuple(ids),
-        np.concatenate(rows) if rows else np.zeros(0, np.int64),
-        taps,
-        _engine(folder),
-        _remarks(folder),
-        torn,
-    )
-
-
-def _engine(folder: Path) -> dict[str, str]:
-    path = folder / "engine.json"
-    return json.loads(path.read_bytes()) if path.exists() else {}
-
-
-def _remarks(folder: Path) -> dict[str, tuple[str, ...]]:
-    path = folder / "notes.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return {image: tuple(notes) for image, *notes in map(json.loads, lines)}
-
-
-def _mapped(path: Path) -> FloatArray | None:
+    """The journalled rows of a shard, each batch held against its checksum; nothing that is wrong is an error."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
-        return None  # killed before the header was whole: no journal entry can speak of it
+        about = _description(folder)
+    except FileNotFoundError:  # killed before the shard was made, unless a journal speaks of rows
+        begun = os.path.lexists(folder / JOURNAL) or not folder.is_dir()
+        return Shard(folder, (), {}, {}, (f"there is no {DESCRIPTION}",) if begun else ())
+    except DamagedError as error:
+        return Shard(folder, (), {}, {}, (f"{error.path.name} {error.reason}",))
+    entries, fault = read_journal(folder / JOURNAL, about.capacity)
+    faults = [fault] if fault else []
+    try:
+        taps, ids = _content(folder, about, entries[-1].end) if entries else ({}, b"")
+    except DamagedError as error:
+        return Shard(folder, (), {}, about.engine, (*faults, f"{error.path.name} {error.reason}"))
+    found = [_batch(folder, entry, taps, ids) for entry in entries]
+    whole = tuple(batch for batch in found if batch is not None)
+    torn = len(found) - len(whole)
+    faults += [f"{torn} of {len(found)} batches do not fit their checksum"] if torn else []
+    return Shard(folder, whole, taps, about.engine, tuple(faults))
 
 
-def _entries(path: Path) -> Iterator[tuple[int, int, int]]:
-    data = path.read_bytes() if path.exists() else b""
-    for place in range(0, len(data) - _ENTRY.size + 1, _ENTRY.size):
-        start, count, checksum, own = _ENTRY.unpack_from(data, place)
-        if zlib.crc32(data[place : place + _ENTRY.size - 4]) != own:
-            return
-        yield start, count, checksum
+def _description(folder: Path) -> Description:
+    path = folder / DESCRIPTION
+    try:
+        about = Description.model_validate(read_sealed(path, most=MOST_BYTES))
+    except (ValidationError, RecursionError) as error:
+        raise DamagedError(path, "is no description of a shard") from error
+    if about.key != folder.parent.name:
+        raise DamagedError(path, "is of another key")
+    return about
+
+
+def _content(folder: Path, about: Description, rows: int) -> tuple[dict[str, FloatArray], bytes]:
+    """The taps by name and the ids of the first rows, that the journal speaks of."""
+    taps = {tap: mapped_rows(folder / f"{tap}.npy", rows, dim, about.capacity) for tap, dim in about.taps.items()}
+    path = folder / IDS
+    try:
+        with opened_regular(path, most=None) as file:
+            return taps, file.read(rows * _ID_BYTES)
+    except FileNotFoundError as error:
+        raise DamagedError(path, "is gone") from error
+
+
+def _batch(folder: Path, entry: Entry, taps: Mapping[str, FloatArray], ids: bytes) -> Batch | None:
+    """The batch of an entry, None if it is not what was written."""
+    own = ids[entry.first * _ID_BYTES : entry.end * _ID_BYTES]
+    rows = (taps[tap][entry.first : entry.end].data for tap in sorted(taps))
+    if len(own) != entry.rows * _ID_BYTES or _checksum([own, *rows, entry.notes]) != entry.checksum:
+        return None
+    try:
+        return Batch(entry.time, entry.first, tuple(_hex(own)), unpacked_notes(folder / JOURNAL, entry))
+    except DamagedError:
+        return None
+
+
+def _hex(ids: bytes) -> Iterator[str]:
+    digits = ids.hex()
+    return (digits[place : place + 2 * _ID_BYTES] for place in range(0, len(digits), 2 * _ID_BYTES))

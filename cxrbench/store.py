@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
-from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
+from cxrbench.sealed import DamagedError, read_sealed, write_sealed
 from cxrbench.shard import Shard, Writer, read_shard, shard_folders
 
 FloatArray = NDArray[np.float32]
+
+CLOSE = 1e-3  # of the largest value: two vectors of one image under one key that differ by more are not of one network
+_KEY = "key.json"
+_MOST_BYTES = 1 << 24  # of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +48,57 @@ class Key:
         return digest.of_json(asdict(self))
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An image whose vectors of one key differ between two shards by `apart` times their largest value."""
+
+    image: str
+    tap: str
+    used: str  # the shard whose row is read
+    other: str
+    apart: float
+
+
 class Embeddings:
-    """All finished embeddings of one key, memory-mapped; a later shard never replaces an earlier row."""
+    """All finished embeddings of one key, memory-mapped; of an image's rows the one that was finished first is read.
+
+    So no later shard changes what was read before, whatever its name.
+    """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = tuple(shards)
         self._place: dict[str, tuple[int, int]] = {}
         self._notes: dict[str, tuple[str, ...]] = {}
-        for number, shard in enumerate(self._shards):
-            for image, row in zip(shard.ids, shard.rows.tolist(), strict=True):
-                self._place.setdefault(image, (number, row))
-            self._notes.update(shard.notes)
+        self._again: list[tuple[str, int, int]] = []  # rows of images that are there already
+        batches = [(batch, number) for number, shard in enumerate(self._shards) for batch in shard.batches]
+        batches.sort(key=lambda found: (found[0].time, self._shards[found[1]].folder.name, found[0].first))
+        for batch, number in batches:
+            for row, image in enumerate(batch.images, batch.first):
+                if self._place.setdefault(image, (number, row)) != (number, row):
+                    self._again.append((image, number, row))
+                elif image in batch.notes:
+                    self._notes[image] = batch.notes[image]
 
     def __contains__(self, image: object) -> bool:
         return image in self._place
 
     def __len__(self) -> int:
         return len(self._place)
+
+    @property
+    def faults(self) -> dict[str, tuple[str, ...]]:
+        """Shards of which something is not what was written, by name, with what it is; none of it is read."""
+        return {shard.folder.name: shard.faults for shard in self._shards if shard.faults}
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """The rows of one image that are further apart than rounding and another batch size could bring them."""
+        for image, number, row in self._again:
+            first, at = self._place[image]
+            used, other = self._shards[first], self._shards[number]
+            for tap in used.taps.keys() & other.taps.keys():
+                apart = _apart(used.taps[tap][at], other.taps[tap][row])
+                if apart > CLOSE:
+                    yield Conflict(image, tap, used.folder.name, other.folder.name, apart)
 
     def engines(self, images: Sequence[str]) -> tuple[Mapping[str, str], ...]:
         """What computed the images' rows, each engine once."""
@@ -84,6 +122,14 @@ class Embeddings:
         return np.stack(picked) if picked else np.zeros((0, 0), np.float32)
 
 
+def _apart(one: FloatArray, other: FloatArray) -> float:
+    """The largest difference, as a share of the largest value; infinite between vectors of different lengths."""
+    if one.shape != other.shape:
+        return float("inf")
+    largest = float(max(np.abs(one).max(), np.abs(other).max()))
+    return float(np.abs(one - other).max()) / largest if largest else 0.0
+
+
 class Store:
     """The embeddings below one cache folder."""
 
@@ -94,9 +140,8 @@ class Store:
         return self.root / key.digest[:2] / key.digest
 
     def read(self, key: Key) -> Embeddings:
-        """All finished rows of the key; batches whose bytes fail their checksum are left out, so encoded again."""
-        folder = self._folder(key)
-        return Embeddings([read_shard(path) for path in shard_folders(folder)])
+        """All finished rows of the key; what is not as it was written is left out, so encoded again."""
+        return read_folder(self._folder(key))
 
     def writer(
         self, key: Key, capacity: int, dims: Mapping[str, int], engine: Mapping[str, str] | None = None
@@ -107,7 +152,7 @@ class Store:
         """
         folder = self._folder(key)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "key.json", json.dumps(asdict(key), indent=1, sort_keys=True).encode())
+        write_sealed(folder / _KEY, asdict(key))
         return Writer(folder / f"shard-{uuid.uuid4().hex}", capacity, dims, engine or {})
 
     def folders(self) -> dict[str, Path]:
@@ -115,12 +160,31 @@ class Store:
         return {path.name: path for path in sorted(self.root.glob("??/*")) if path.is_dir()}
 
     def entries(self) -> Iterator[tuple[Key, Path]]:
-        """Every key with its folder, sorted by digest; raises IntegrityError for a folder whose key does not fit."""
-        for path in sorted(self.root.glob("??/*/key.json")):
+        """Every key that can be told, with its folder, sorted by digest."""
+        for path in self.folders().values():
             try:
-                key = Key(**json.loads(path.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise IntegrityError(f"{path}: is no key: {error}; remove this folder with `cache prune`") from error
-            if key.digest != path.parent.name:
-                raise IntegrityError(f"{path}: the key does not fit the folder's name; remove this folder")
-            yield key, path.parent
+                yield read_key(path), path
+            except DamagedError:
+                continue
+
+
+def read_folder(folder: Path) -> Embeddings:
+    """What the shards of one key's folder hold."""
+    return Embeddings([read_shard(path) for path in shard_folders(folder)])
+
+
+def read_key(folder: Path) -> Key:
+    """The key of a folder; raises DamagedError where it cannot be told, or is the key of another folder.
+
+    Rows do not hang on it: every shard says for itself which key it is of.
+    """
+    path, way_out = folder / _KEY, f"`cxrbench cache prune {folder.name[:16]}` removes it with its embeddings."
+    try:
+        key = Key(**read_sealed(path, way_out, _MOST_BYTES))
+    except FileNotFoundError as error:
+        raise DamagedError(path, "is gone", way_out) from error
+    except (TypeError, RecursionError) as error:
+        raise DamagedError(path, "is no key of this version", way_out) from error
+    if key.digest != folder.name:
+        raise DamagedError(path, "is the key of another folder", way_out)
+    return key

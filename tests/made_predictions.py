@@ -11,7 +11,9 @@ from made_records import made_record
 from cxrbench import digest
 from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.record import Record, record_path, write_record
+from cxrbench.record import Record, record_path
+from cxrbench.record_file import write_record
+from cxrbench.verdict.integrity import SUMMARISED, fold_spread
 
 LABELS = ("Normal", "Pneumonia")
 
@@ -37,7 +39,7 @@ def written(
     """
     labels = tuple(changes.get("data__labels", LABELS))
     parquet = as_parquet(folds, labels, {"patient": patients or {}, **changes.pop("about", {})})
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "fold": fold.fold,
             "test_rows": len(fold.ids),
@@ -46,6 +48,7 @@ def written(
         }
         for fold in folds
     ]
+    summary = {name: fold_spread([fold["metrics"][name] for fold in told]) for name in SUMMARISED}
     ident = digest.of_json([model, digest.of_bytes(parquet), repr(sorted(changes.items()))])[:16]
     record = made_record(
         model__name=model,
@@ -53,7 +56,7 @@ def written(
         id=ident,
         predictions=f"{ident}.parquet",
         predictions_sha256=digest.of_bytes(parquet),
-        **{"data__partition_digest": digest.of_lines(folds[0].ids), **changes},
+        **{"summary": summary, "data__partition_digest": digest.of_lines(folds[0].ids), **changes},
     )
     path = write_record(out, record)
     assert path == record_path(out, record.data.task, model, ident)

@@ -12,7 +12,8 @@ from cxrbench import digest
 from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.durable import write_atomically
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.record import Record, record_path, write_record
+from cxrbench.record import Record, record_path
+from cxrbench.record_file import write_record
 
 CLASSES = ("Normal", "Pneumonia")
 METRICS = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")

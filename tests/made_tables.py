@@ -6,9 +6,10 @@ from made_predictions import scored_fold, written
 
 from cxrbench import catalog
 from cxrbench.published import published_table
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record
 from cxrbench.report.certainty import with_intervals
 from cxrbench.report.view import TableView, table_view
+from cxrbench.verdict.integrity import read_results
 
 MODELS = {"clip_cm": 0.3, "unicl_cm": 1.4, "dlilp_cm": 1.5}
 
@@ -22,7 +23,7 @@ def made_table(out: Path, number: int, resamples: int = 400) -> TableView:
             for how in sorted(protocol):
                 if (model, place) != ("unicl_cm", 1):
                     _written(out, model, place, how, column.task, column.group, column.prompts or "ensemble")
-    records = [r for r in read_records(out)[0] if r.variant == "paper-code"]
+    records = [r for r in read_results(out).records if r.variant == "paper-code"]
     view = table_view(table, records, "paper-code", synthetic=False)
     return with_intervals(view, table, records, out, resamples)
 

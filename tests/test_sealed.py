@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.sealed import (
+    CHECKSUM,
     CONTENTS,
     DamagedError,
     advising,
@@ -19,6 +20,8 @@ from cxrbench.sealed import (
     read_sealed,
     seal_folder,
     seal_text,
+    with_checksum,
+    without_checksum,
     write_sealed,
 )
 
@@ -121,3 +124,12 @@ def test_damage_is_told_with_the_readers_own_way_out(tmp_path):
         read_regular(tmp_path / "a", most=3)
     with pytest.raises(DamagedError, match="cannot be read"), opened_regular(tmp_path / "a"):
         raise OSError(5, "Input/output error")
+
+
+def test_an_object_keeps_its_own_checksum(tmp_path):
+    sealed = with_checksum(CONTENT)
+    assert next(iter(sealed)) == CHECKSUM
+    assert without_checksum(tmp_path, json.loads(json.dumps(sealed))) == CONTENT
+    for other in ({**sealed, "a": 2}, {**sealed, "more": 1}, {CHECKSUM: sealed[CHECKSUM]}, CONTENT, [], None):
+        with pytest.raises(DamagedError, match="checksum"):
+            without_checksum(tmp_path, other)

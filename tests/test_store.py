@@ -79,7 +79,8 @@ def test_damaged_batch_is_left_out_and_counted(tmp_path: Path, file: str) -> Non
     found = store.read(KEY)
     assert image(1) in found
     assert image(3) not in found
-    assert read_shard(shard).torn == (file != "journal.bin")
+    (fault,) = read_shard(shard).faults
+    assert ("journal.bin is damaged behind its first 1 batches" if file == "journal.bin" else "1 of 2 batches") in fault
 
 
 def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -128,6 +129,94 @@ def test_notes_stay_with_their_image(tmp_path: Path) -> None:
         writer.append([image(1), image(2)], vectors([1, 2]), [(), ("all black",)])
     assert store.read(KEY).notes(image(1)) == ()
     assert store.read(KEY).notes(image(2)) == ("all black",)
+
+
+HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 5), }"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        HEADER.replace(b"<f4", b"<i4"),
+        HEADER.replace(b"<f4", b">f4"),
+        HEADER.replace(b"<f4", b"<f2"),
+        HEADER.replace(b"False", b"True "),
+        HEADER.replace(b"(3, 5)", b"(5, 3)"),
+        HEADER.replace(b"(3, 5)", b"(4, 5)"),
+        b"[" * len(HEADER),
+    ],
+)
+def test_a_header_that_tells_other_facts_makes_the_rows_unreadable(other: bytes, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, [[1, 2], [3]])
+    (path,) = tmp_path.rglob("pooled.npy")
+    assert path.read_bytes().count(HEADER) == 1
+    path.write_bytes(path.read_bytes().replace(HEADER, other))
+    found = store.read(KEY)
+    assert len(found) == 0
+    assert "pooled.npy has not the header of float32 rows of 5 values" in found.faults[path.parent.name][0]
+    fill(store, [[1, 2], [3]])
+    np.testing.assert_array_equal(store.read(KEY).rows("pooled", [image(3)]), vectors([3])["pooled"])
+
+
+def shard_of(store: Store, number: int, scale: float, name: str, monkeypatch: pytest.MonkeyPatch, time_ns: int) -> Path:
+    """A shard of one image, of a given name and time."""
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns)
+    before = set(store.root.glob("??/*/shard-*"))
+    with store.writer(KEY, 1, DIMS) as writer:
+        taps = {tap: scale * rows for tap, rows in vectors([number]).items()}
+        writer.append([image(number)], taps, [(f"from {name}",)])
+    (made,) = set(store.root.glob("??/*/shard-*")) - before
+    return made.rename(made.with_name(f"shard-{name}"))
+
+
+@pytest.mark.parametrize(("times", "first"), [((10, 20), "b"), ((20, 10), "a"), ((10, 10), "a")])
+def test_the_row_that_was_finished_first_stays_whatever_the_shards_are_named(
+    times: tuple[int, int], first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    shard_of(store, 1, 1.0, "b", monkeypatch, times[0])
+    shard_of(store, 1, 1.5, "a", monkeypatch, times[1])
+    found, scale = store.read(KEY), {"b": 1.0, "a": 1.5}[first]
+    np.testing.assert_array_equal(found.rows("pooled", [image(1)]), np.float32(scale) * vectors([1])["pooled"])
+    assert found.notes(image(1)) == (f"from {first}",)
+    (conflict, _) = found.conflicts()
+    assert {conflict.used, conflict.other} == {"shard-a", "shard-b"} and conflict.used == f"shard-{first}"
+
+
+def test_rows_that_differ_by_rounding_alone_are_no_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for number, scale in enumerate((1.0, 1.0 + 1e-5)):
+        shard_of(store, 1, scale, str(number), monkeypatch, number)
+    assert list(store.read(KEY).conflicts()) == []
+
+
+def test_a_shard_of_another_key_is_not_believed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, [[1]])
+    other = made_key(recipe="s" * 64)
+    with store.writer(other, 1, DIMS) as writer:
+        writer.append([image(2)], vectors([2]))
+    folders = store.folders()
+    (shard,) = shard_folders(folders[KEY.digest])
+    shard.rename(folders[other.digest] / shard.name)
+    found = store.read(other)
+    assert image(1) not in found and image(2) in found
+    assert found.faults == {shard.name: ("shard.json is of another key",)}
+
+
+def test_a_damaged_key_hides_no_other_and_no_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, [[1]])
+    other = made_key(recipe="s" * 64)
+    with store.writer(other, 1, DIMS) as writer:
+        writer.append([image(2)], vectors([2]))
+    (store.folders()[KEY.digest] / "key.json").write_text("{")
+    assert [key for key, _ in store.entries()] == [other]
+    assert image(1) in store.read(KEY)
+    with store.writer(KEY, 1, DIMS) as writer:
+        writer.append([image(3)], vectors([3]))
+    assert len(list(store.entries())) == 2  # the next writer mends it
 
 
 KILLED = """

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from cxrbench.audit.finding import Finding
 from cxrbench.errors import DataError, SpecError
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import json_value, read_regular, without_checksum
 
 
 class _Told(Facts):
@@ -26,13 +27,17 @@ class _File(Facts):
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """The findings of a file; raises DataError where it cannot be read, SpecError where it is another file."""
+    """The findings of a file.
+
+    Raises DataError where there is none, SpecError where it is another file, DamagedError where it was changed.
+    """
     try:
-        told = _File.model_validate_json(path.read_bytes())
+        value = json_value(path, read_regular(path))
+        if not isinstance(value, dict) or "findings" not in value:
+            raise SpecError(f"{path}: holds no findings of `cxrbench audit`")
+        told = _File.model_validate(without_checksum(path, value, f"`cxrbench audit --report {path}` writes it anew."))
         return [TypeAdapter(Finding).validate_python(found.model_dump(exclude={"share"})) for found in told.findings]
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}; `cxrbench audit --report {path}` writes it"
-        ) from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; `cxrbench audit --report {path}` writes it") from error
     except ValidationError as error:
         raise SpecError(f"{path}: holds no findings of `cxrbench audit`: {complaints(error)}") from error

@@ -9,6 +9,7 @@ from typing import Literal
 from cxrbench.audit.finding import Finding, counted
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
+from cxrbench.sealed import with_checksum
 
 Format = Literal["table", "markdown", "json"]
 BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".json": "json"}
@@ -56,5 +57,5 @@ def _grid(findings: Sequence[Finding], form: Format) -> str:
 
 def as_json(findings: Sequence[Finding]) -> str:
     """Every finding, also those that count nothing, with its share."""
-    body = {"findings": [asdict(found) | {"share": found.share} for found in findings]}
+    body = with_checksum({"findings": [asdict(found) | {"share": found.share} for found in findings]})
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"

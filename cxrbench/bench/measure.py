@@ -1,6 +1,5 @@
 """From stored embeddings to the numbers of one cell."""
 
-import statistics
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.zero_shot import scores
 from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.settings import Settings
+from cxrbench.verdict.integrity import SUMMARISED, fold_spread
 
 PROBE_WEIGHT = "balanced"
 
@@ -193,12 +193,9 @@ def _measured(
     prompts: PromptIdentity | None,
 ) -> Measured:
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
-    summary = {name: _spread([fold.metrics[name] for fold in results]) for name in _SUMMARISED}
+    summary = {name: fold_spread([fold.metrics[name] for fold in results]) for name in SUMMARISED}
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)
-
-
-_SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 
 
 def _fold_result(fold: FoldScores, extra: FoldExtra) -> FoldResult:
@@ -214,14 +211,6 @@ def _fold_result(fold: FoldScores, extra: FoldExtra) -> FoldResult:
     )
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """Mean and spread over folds (ddof 0: the folds are all there are); None as soon as one fold has none."""
-    present = [value for value in values if value is not None]
-    if len(present) < len(values):
-        return {"mean": None, "std": None, "folds": len(values)}
-    return {"mean": statistics.fmean(present), "std": statistics.pstdev(present), "folds": len(values)}
-
-
 def _generalised(cell: Cell, predictions: Sequence[FoldScores], settings: Settings) -> dict[str, Any] | None:
     """Base and new balanced accuracy in the joint label space, and their harmonic mean, where a task has both."""
     task = cell.data.task
@@ -230,5 +219,6 @@ def _generalised(cell: Cell, predictions: Sequence[FoldScores], settings: Settin
     labels, new = group_labels(task, "all", settings), set(group_labels(task, "new", settings))
     places = [i for i, label in enumerate(labels) if label in new]
     folds = [generalised(fold.scores, fold.labels, places) for fold in predictions]
-    base, fresh = _spread([f.base for f in folds])["mean"], _spread([f.new for f in folds])["mean"]
-    return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh)}
+    base, fresh = fold_spread([f.base for f in folds])["mean"], fold_spread([f.new for f in folds])["mean"]
+    told = [label for label in labels if label in new]
+    return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh), "new_classes": told}

@@ -24,17 +24,10 @@ from cxrbench.bench.wording import Wording
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
 from cxrbench.errors import CxrBenchError, IntegrityError
-from cxrbench.record import (
-    DataIdentity,
-    Preprocessing,
-    Record,
-    Runtime,
-    read_record,
-    record_id,
-    record_path,
-    write_record,
-)
+from cxrbench.record import DataIdentity, Preprocessing, Record, Runtime, record_id, record_path
+from cxrbench.record_file import read_record, write_record
 from cxrbench.store import Embeddings, Key
+from cxrbench.verdict.integrity import sound_record
 
 FloatArray = NDArray[np.float32]
 
@@ -130,12 +123,9 @@ def cached(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mappin
     ident = record_id(identity(cell, made, left_out, contents))
     path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
     try:
-        record = read_record(path)
+        return sound_record(path)
     except IntegrityError:
         return None  # absent or damaged: measured again
-    predictions = path.parent / record.predictions
-    whole = predictions.is_file() and digest.of_file(predictions) == record.predictions_sha256
-    return record if whole else None
 
 
 def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[str, str]) -> Record:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.options import Choices, DataRoot, Out, VariantName, chosen_tasks, chosen_variant, data_places, words
+from cxrbench.cli.options import (
+    Choices,
+    DataRoot,
+    Out,
+    VariantName,
+    chosen_tasks,
+    chosen_variant,
+    data_places,
+    results,
+    words,
+)
 
 if TYPE_CHECKING:
     from cxrbench.settings import Variant
@@ -55,7 +65,6 @@ def audit(
     from cxrbench.audit.audit import audit as audited
     from cxrbench.audit.finding import counted
     from cxrbench.audit.render import render, write
-    from cxrbench.record import read_records
 
     tasks = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in tasks])
@@ -66,7 +75,7 @@ def audit(
         variant=made,
         cards=(*(catalog.load_card(name) for name in catalog.card_files()), *own),
         own=own,
-        records=tuple(read_records(out)[0]),
+        records=tuple(results(out)),
         data=data_places(data_root, list(catalog.task_files())),
         images=images,
         workers=workers,

@@ -1,13 +1,19 @@
 """`cxrbench cache list|prune|verify`."""
 
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cxrbench.cli.options import Cache
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.sealed import DamagedError
+
+if TYPE_CHECKING:
+    from cxrbench.store import Embeddings
 
 app = typer.Typer(help="Look after stored embeddings and decoded images.", no_args_is_help=True)
 
@@ -16,23 +22,18 @@ app = typer.Typer(help="Look after stored embeddings and decoded images.", no_ar
 def list_(cache: Cache = None) -> None:
     """List what is stored, a line a key.
 
-    Images, size on disk, and what decides it; embeddings first, then images decoded to train on.
+    Images, size on disk, and what decides it; embeddings first, then images decoded to train on. What is damaged is
+    listed as such, and never read.
     """
     from cxrbench.bench.request import default_cache
     from cxrbench.pretrain.image_shelf import shelf_folders
-    from cxrbench.shard import shard_folders
     from cxrbench.store import Store
 
-    root, total = cache or default_cache(), 0
-    store = Store(root)
-    for key, folder in store.entries():
-        shards = shard_folders(folder)
-        size = sum(_size(shard) for shard in shards)
-        total += size
-        typer.echo(
-            f"{key.digest[:16]}  {len(store.read(key))} images  {size / 2**20:.1f} MiB  {len(shards)} shards  "
-            f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
-        )
+    root = cache or default_cache()
+    folders = list(Store(root).folders().values())
+    for folder in folders:
+        typer.echo(_key_line(folder))
+    total = sum(_size(shard) for folder in folders for shard in folder.iterdir())
     for folder in shelf_folders(root):
         size = _size(folder)
         total += size
@@ -41,33 +42,48 @@ def list_(cache: Cache = None) -> None:
     typer.echo(f"{total / 2**20:.1f} MiB in {root}")
 
 
+def _key_line(folder: Path) -> str:
+    from cxrbench.shard import shard_folders
+    from cxrbench.store import read_folder, read_key
+
+    shards, found = shard_folders(folder), read_folder(folder)
+    size = sum(_size(shard) for shard in shards)
+    try:
+        key = read_key(folder)
+        about = f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
+    except DamagedError as error:
+        about = f"damaged: {error.path.name} {error.reason}"
+    bad = f"  {len(found.faults)} damaged shards" if found.faults else ""
+    return f"{folder.name[:16]}  {len(found)} images  {size / 2**20:.1f} MiB  {len(shards)} shards  {about}{bad}"
+
+
 @app.command()
 def verify(cache: Cache = None) -> None:
     """Hold every stored batch against its checksum.
 
-    Exit code 4 when one does not fit.
+    Rows of one image are also held against each other. Exit code 4 when something does not fit.
     """
     from cxrbench.bench.request import default_cache
-    from cxrbench.shard import read_shard, shard_folders
-    from cxrbench.store import Store
+    from cxrbench.store import Store, read_folder
 
     root = cache or default_cache()
-    torn = rows = 0
-    for key, folder in Store(root).entries():
-        for path in shard_folders(folder):
-            shard = read_shard(path)
-            rows += len(shard.ids)
-            torn += shard.torn
-            if shard.torn:
-                typer.echo(f"{key.digest[:16]} {path.name}: {shard.torn} batches do not fit their checksum")
+    rows, told = 0, list[str]()
+    for name, folder in Store(root).folders().items():
+        found = read_folder(folder)
+        rows += len(found)
+        told += [f"{name[:16]} {line}" for line in _faults(folder, found)]
+    typer.echo("".join(f"{line}\n" for line in told), nl=False)
     images, spoilt = _verified(root)
     if spoilt:
         raise IntegrityError(
             f"images decoded to train on are damaged in {', '.join(spoilt)}; none is trained on: a pre-training "
             "decodes them again as it comes to them, or all if you `cxrbench cache prune` them by these names"
         )
-    if torn:
-        raise IntegrityError(f"{torn} batches are damaged; they are never read, and a run encodes them again")
+    if told:
+        raise IntegrityError(
+            f"{len(told)} faults among embeddings: what is damaged is never read, and a run encodes it again; "
+            "`cxrbench cache prune --damaged` removes damaged shards, `cache prune KEY` all that a key holds"
+        )
     typer.echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
 
 
@@ -80,6 +96,22 @@ def _images(folder: Path) -> tuple[int, str]:
         return len(shelf.rows()), f"decoded to {shelf.size} x {shelf.size}"
     except IntegrityError as error:
         return 0, f"damaged: {error}"
+
+
+def _faults(folder: Path, found: "Embeddings") -> Iterator[str]:
+    """What cannot be believed below one key's folder."""
+    from cxrbench.store import CLOSE, read_key
+
+    for shard, told in found.faults.items():
+        yield f"{shard}: {'; '.join(told)}"
+    try:
+        read_key(folder)
+    except DamagedError as error:
+        if any(folder.iterdir()):
+            yield f"{error.path.name}: {error.reason}"
+    apart = Counter((one.used, one.other) for one in found.conflicts())
+    for (used, other), count in apart.items():
+        yield f"{used} and {other}: {count} vectors of the same images are further apart than {CLOSE:g} of their size"
 
 
 def _verified(root: Path) -> tuple[int, list[str]]:
@@ -106,11 +138,14 @@ def _verified(root: Path) -> tuple[int, list[str]]:
 def prune(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys by the first digits that `list` shows.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every key, and the vectors of prompts.")] = False,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Only shards of embeddings in which something is damaged.")
+    ] = False,
     cache: Cache = None,
 ) -> None:
     """Remove stored embeddings and decoded images.
 
-    Named keys, or all. What needs them makes them again; records and predictions stay.
+    Named keys, all, or what is damaged. What needs them makes them again; records and predictions stay.
     """
     from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
@@ -118,9 +153,14 @@ def prune(
     from cxrbench.pretrain.image_shelf import shelf_folders
     from cxrbench.store import Store
 
-    if not keys and not everything:
-        raise SpecError("name the keys to remove, by the first digits that `cxrbench cache list` shows, or give --all")
+    if sum((bool(keys), everything, damaged)) != 1:
+        raise SpecError(
+            "name the keys to remove, by the first digits that `cxrbench cache list` shows, or give --all or --damaged"
+        )
     root = cache or default_cache()
+    if damaged:
+        typer.echo(f"{_prune_damaged(root)} damaged shards removed")
+        return
     known = Store(root).folders() | {folder.name: folder for folder in shelf_folders(root)}
     chosen = set(known) if everything else set[str]()
     for start in keys or ():
@@ -135,5 +175,16 @@ def prune(
     typer.echo(f"{len(chosen)} of {len(known)} keys removed")
 
 
+def _prune_damaged(root: Path) -> int:
+    """How many shards were removed because something in them is not what was written."""
+    from cxrbench.store import Store, read_folder
+
+    found = [folder / shard for folder in Store(root).folders().values() for shard in read_folder(folder).faults]
+    for shard in found:
+        shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
+    return len(found)
+
+
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    """Bytes of the files in a folder, 0 of what is none."""
+    return sum(file.lstat().st_size for file in folder.iterdir()) if folder.is_dir() else 0

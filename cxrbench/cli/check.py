@@ -70,13 +70,14 @@ def check(
 
 def _records(out: Path) -> "tuple[list[Record], list[Finding]]":
     """The records, and a finding for each file that should be one and is damaged."""
-    from cxrbench.regression.integrity import sorted_out
     from cxrbench.regression.verdicts import Finding
+    from cxrbench.verdict.integrity import found_results
 
-    records, damaged, foreign = sorted_out(out)
-    if foreign:
-        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
-    return records, [Finding("predictions", name, "broken", reasons=(why,)) for name, why in damaged.items()]
+    found = found_results(out)
+    if found.foreign:
+        typer.echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
+    damaged = [Finding("predictions", name, "broken", reasons=(why,)) for name, why in found.left_out.items()]
+    return list(found.records), damaged
 
 
 def _baseline(path: Path, *, needed: bool) -> "Baseline | None":

@@ -122,13 +122,13 @@ def _fact_file(path: Path) -> "Facts":
 
 
 def _record(path: Path) -> "Facts":
-    from cxrbench.record import read_record
+    from cxrbench.verdict.integrity import sound_record
 
     if not path.is_file():
         raise DataError(
             f"{path}: there is no such record; `cxrbench run` writes them below --out, as records/TASK/MODEL"
         )
-    return read_record(path)
+    return sound_record(path)
 
 
 def _setting(name: str) -> "SettingDoc | None":

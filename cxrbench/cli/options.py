@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cxrbench.record import Record
     from cxrbench.settings import Variant
     from cxrbench.task import TaskSpec
+    from cxrbench.verdict.integrity import Results
 
 DataRoot = Annotated[
     list[str] | None,
@@ -76,13 +77,20 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 def results(out: Path) -> "list[Record]":
-    """The records below a results folder; files that are none of this version are counted on stderr."""
-    from cxrbench.record import read_records
+    """The records below a results folder that hold; what does not is named on stderr, with the way out."""
+    from cxrbench.verdict.integrity import read_results
 
-    found, foreign = read_records(out)
-    if foreign:
-        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
-    return found
+    found = read_results(out)
+    tell_left_out(out, found)
+    return list(found.records)
+
+
+def tell_left_out(out: Path, found: "Results") -> None:
+    """Say on stderr which records were left out, and why."""
+    for reason in found.left_out.values():
+        typer.echo(f"left out: {reason}", err=True)
+    if found.foreign:
+        typer.echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
 
 
 def chosen_variant(name: str, choices: Sequence[str] | None, tasks: Iterable[str] = ()) -> "Variant":

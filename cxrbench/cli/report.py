@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.options import Out
+from cxrbench.cli.options import Out, tell_left_out
 
 
 def report(
@@ -29,9 +29,16 @@ def report(
     from cxrbench.html.page import report as made
     from cxrbench.html.render import write
     from cxrbench.html.work import Work
-    from cxrbench.record import read_records
+    from cxrbench.record_file import WAY_OUT
+    from cxrbench.verdict.integrity import found_results
 
     audited = None if audit is None else read_findings(audit)
     work = Work(out, resamples, workers or cpu.cores())
-    size = write(to, made(work, read_records(out), audited))
+    found = found_results(out)
+    tell_left_out(out, found)
+    page = made(work, found, audited)
+    size = write(to, page)
+    for ident, reasons in page.unsound.items():
+        if ident not in found.left_out:
+            typer.echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)
     typer.echo(f"{to}: {size / 1e6:.2f} MB")

@@ -1,5 +1,6 @@
 """What a split consists of, in a form that can be published without the images: ids, labels and digests."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.index import Partition, Table
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import json_value, read_regular, with_checksum, without_checksum
+
+WAY_OUT = (
+    "The file was changed after it was written: take the published one, or remove it to have it written anew "
+    "(`data verify --manifest`)."
+)
 
 
 class PartManifest(Facts):
@@ -40,7 +47,8 @@ class Manifest(Facts):
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
-        write_atomically(path, (self.model_dump_json() + "\n").encode())
+        content = with_checksum(self.model_dump(mode="json"))
+        write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def manifest(partition: Partition) -> Manifest:
@@ -55,16 +63,18 @@ def manifest(partition: Partition) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest from its file; raises IntegrityError if it cannot be read.
+    """A manifest from its file; raises IntegrityError if it cannot be read or is not as it was written.
 
     Also if a count or digest in it is not the one that its own ids, labels and classes add up to.
     """
     try:
-        read = Manifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise IntegrityError(f"{path}: is no manifest: {complaints(error)}") from error
+        value = json_value(path, read_regular(path))
+        read = Manifest.model_validate(without_checksum(path, value, WAY_OUT))
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{path}: there is no such file") from error
+    except (ValidationError, RecursionError) as error:
+        told = complaints(error) if isinstance(error, ValidationError) else "it is nested too deeply"
+        raise IntegrityError(f"{path}: is no manifest: {told}") from error
     tables = {name: _table(path, name, part, read.classes) for name, part in read.parts.items()}
     for name, table in tables.items():
         _same(path, f"part {name}: ", read.parts[name], _part(table))
@@ -89,10 +99,7 @@ def _same(path: Path, where: str, read: PartManifest, content: PartManifest) -> 
 
 
 def _edited(path: Path, where: str, fields: str) -> str:
-    return (
-        f"{path}: {where}{fields}: not what the ids, labels and classes there add up to. The file was changed after it "
-        "was written: take the published one, or remove it to have it written anew."
-    )
+    return f"{path}: {where}{fields}: not what the ids, labels and classes there add up to. {WAY_OUT}"
 
 
 def check(expected: Manifest, partition: Partition) -> list[str]:

@@ -17,9 +17,10 @@ from cxrbench.pretrain.frequencies import read
 from cxrbench.pretrain.job import FREQUENCIES
 from cxrbench.progress import Progress
 from cxrbench.published import published_table
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record
 from cxrbench.report.render import render
 from cxrbench.report.view import table_view
+from cxrbench.verdict.integrity import read_results
 
 VARIANT = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest
@@ -36,9 +37,9 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     draw(folders, say)
     runs = encoders(folders, progress, say)
     report = _measured([str(run_ / CARD) for run_ in runs.values()], folders, progress, say)
-    found = read_records(folders.results)
+    found = read_results(folders.results)
     digest = catalog.load_variant(VARIANT).digest
-    records = [record for record in found[0] if record.variant_digest == digest]
+    records = [record for record in found.records if record.variant_digest == digest]
     tables(records, folders.results, say)
     say("\n" + seen_and_unseen(records, folders.results))
     shares = {name: one.share for name, one in read(runs["clip"] / FREQUENCIES).all.of_images.items()}

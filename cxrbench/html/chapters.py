@@ -8,8 +8,8 @@ from functools import partial
 from cxrbench.audit.contamination import contaminated
 from cxrbench.html.work import Work
 from cxrbench.record import Record
-from cxrbench.regression.integrity import faults
 from cxrbench.task import TaskSpec
+from cxrbench.verdict.integrity import faults
 from cxrbench.verdict.selection import PROTOTYPES, Selected, Setting, every_setting
 
 GROUPS = ("all", "base", "new")

@@ -11,7 +11,7 @@ from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.errors import DataError
 from cxrbench.html.boards import Board, BoardAsked, board, ranked
 from cxrbench.html.cells import CellPage
-from cxrbench.html.chapters import Chapter, chapters, marked, sound
+from cxrbench.html.chapters import Chapter, chapters, marked, nameless, sound
 from cxrbench.html.curves import Figure, figures
 from cxrbench.html.paper import PaperTable, paper_tables
 from cxrbench.html.shares import Computed, computed, shares
@@ -20,6 +20,7 @@ from cxrbench.html.work import Work
 from cxrbench.record import Record
 from cxrbench.task import TaskSpec
 from cxrbench.verdict.average import Part
+from cxrbench.verdict.integrity import Results
 from cxrbench.verdict.leaderboard import Refused, TaskRow
 from cxrbench.verdict.selection import Selected, in_order
 
@@ -111,7 +112,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A results folder; it leaves out `unsound` records (by id, with the reasons) and `foreign` files.
+    """A results folder; it leaves out `unsound` records (by id or place, with the reasons) and `foreign` files.
 
     It also leaves out `shuffled`, which are fitted to shuffled labels under the name of a model that is no control.
     """
@@ -133,16 +134,17 @@ class Report:
         return task if known is None else known.title
 
 
-def report(work: Work, found: tuple[Sequence[Record], int], audited: Sequence[Finding] | None) -> Report:
-    """The report of what `read_records` found below the results folder: records, and how many files are none.
+def report(work: Work, found: Results, audited: Sequence[Finding] | None) -> Report:
+    """The report of what lies below the results folder, as `found_results` tells.
 
     `audited` are the findings of `cxrbench audit`; with None, only what cards, tasks and records tell is looked at.
     Raises DataError where no record is left.
     """
-    records, foreign = found
+    records, foreign = found.records, found.foreign
     real = [record for record in records if record.protocol.labels == "true" or record.model.control]
     checked = _checked(work, real)
-    kept, unsound, tasks = checked.kept, checked.unsound, checked.tasks
+    kept, tasks = checked.kept, checked.tasks
+    unsound = {place: nameless(work, [why]) for place, why in found.left_out.items()} | dict(checked.unsound)
     if not kept:
         raise DataError(
             f"{work.out}: there is no record to report; {len(unsound)} are not what their predictions say (`cxrbench "

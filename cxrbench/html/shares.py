@@ -12,9 +12,9 @@ from cxrbench.html.cells import ATTRIBUTES, CellAsked, CellPage, cell_page
 from cxrbench.html.chapters import Chapter, nameless
 from cxrbench.html.work import Work
 from cxrbench.record import Record, record_path
-from cxrbench.regression.integrity import checked_cell
 from cxrbench.verdict.average import Mean, Part, Weighted, mean_parts, part_of, together
 from cxrbench.verdict.drawn import drawn
+from cxrbench.verdict.integrity import checked_cell
 from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.leaderboard import Refused, TaskRow, task_row
 from cxrbench.verdict.predictions import ScoredCell

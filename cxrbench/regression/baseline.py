@@ -1,20 +1,25 @@
 """The committed baseline: `results/baseline.toml`, one entry a cell."""
 
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from cxrbench.durable import write_atomically
+from cxrbench.errors import SpecError
 from cxrbench.record import Record
 from cxrbench.regression.cell import Digests, Key, digests_of, key_of, value_of
-from cxrbench.schema import Facts, read_toml
+from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
 
+MOST_BYTES = 1 << 26
 HEADER = (
     "# What `cxrbench check` holds records against. Made by `cxrbench check --update`, not by hand.\n"
-    "# value: balanced accuracy, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n\n"
+    "# value: balanced accuracy, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n"
+    "# content_sha256: over all else; a file that was edited, or merged from two, is refused: make it anew.\n\n"
 )
 
 
@@ -73,15 +78,32 @@ def entry(record: Record, tolerance: Tolerance) -> BaselineCell:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline in a file; raises SpecError that names the file, the key and what was expected there."""
-    return read_toml(path, Baseline)
+    """The baseline in a file.
+
+    Raises SpecError that names the file, the key and what was expected there, DamagedError where the cells are not the
+    ones that were written.
+    """
+    try:
+        value = tomllib.loads(read_regular(path, MOST_BYTES).decode())
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: there is no such file") from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: is no TOML: {error}") from error
+    content = {name: held for name, held in value.items() if name != CHECKSUM}
+    try:
+        found = Baseline.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"{path}: {complaints(error)}") from error
+    without_checksum(path, value, "Take the committed one, or make it anew: cxrbench check --update.")
+    return found
 
 
 def write_baseline(path: Path, entries: Iterable[BaselineCell]) -> None:
     """Write the entries in order of their cells, atomically: the same entries give the same bytes."""
     ordered = sorted(entries, key=lambda found: found.order)
     plain = {"format": 1, "cells": [found.model_dump(mode="json", exclude_none=True) for found in ordered]}
-    write_atomically(path, (HEADER + tomli_w.dumps(plain)).encode())
+    content = tomllib.loads(tomli_w.dumps(plain))  # as a reader will find it
+    write_atomically(path, (HEADER + tomli_w.dumps(with_checksum(content))).encode())
 
 
 def merged(old: Baseline, new: Iterable[BaselineCell]) -> Mapping[str, BaselineCell]:

@@ -9,8 +9,8 @@ from cxrbench.errors import IntegrityError
 from cxrbench.record import Record
 from cxrbench.regression.baseline import Baseline, BaselineCell, entry, merged, write_baseline
 from cxrbench.regression.cell import by_cell, rank
-from cxrbench.regression.integrity import faults
 from cxrbench.regression.tolerance import CLOSENESS, numerical
+from cxrbench.verdict.integrity import faults
 from cxrbench.verdict.predictions import read_cell
 
 

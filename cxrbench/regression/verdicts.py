@@ -13,10 +13,10 @@ from cxrbench.published import MISSING, Column, Row, published_table
 from cxrbench.record import Record
 from cxrbench.regression.baseline import Baseline, BaselineCell
 from cxrbench.regression.cell import Key, by_cell, digests_of, key_of, newest, value_of
-from cxrbench.regression.integrity import faults
 from cxrbench.regression.staleness import Staleness, staleness
 from cxrbench.report.view import shown_value
 from cxrbench.verdict.cell import cell_interval
+from cxrbench.verdict.integrity import faults
 from cxrbench.verdict.predictions import read_cell
 
 Against = Literal["baseline", "paper", "predictions"]

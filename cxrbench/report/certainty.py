@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.counts import Metric
 from cxrbench.evaluate.statistics.interval import RESAMPLES, too_few, too_rare
 from cxrbench.evaluate.statistics.paired import holm
@@ -56,17 +55,16 @@ def with_intervals(
 ) -> TableView:
     """The view with intervals and standings of every measured cell and average, from the predictions below `out`.
 
-    A cell whose predictions are gone stays without, which is noted. Raises IntegrityError for predictions that changed.
     The best of a column and section, and what it is not significantly better than (paired, Holm over the column's
     comparisons, 5 %), is marked where two rows can be compared; flawed cells, averages over them and negative controls
-    take no part.
+    take no part. Raises DataError and IntegrityError for predictions that are gone or changed.
     """
-    cells, gone = _read(view, {record.id: record for record in records}, out)
+    cells = _read(view, {record.id: record for record in records}, out)
     material = _Material(cells, shares(table.averages), resamples)
     rows = [_with_intervals(row, material) for row in view.rows]
     means = [mean for row in view.rows for name in material.shares if (mean := material.mean(row, name))]
     kin = dict.fromkeys(note for mean in means for note in taken_as_independent(kinds(mean)))
-    notes = [*view.notes, *gone, *kin]
+    notes = [*view.notes, *kin]
     for section in dict.fromkeys(row.section for row in rows):
         places = [place for place, row in enumerate(rows) if row.section == section and not row.control]
         for name, title in view.columns:
@@ -127,18 +125,10 @@ def _estimate(mean: Mean) -> float:
     return sum(part.weight * sum(own) / len(own) for part, own in zip(mean, folds, strict=True))
 
 
-def _read(view: TableView, known: Mapping[str, Record], out: Path) -> tuple[dict[str, ScoredCell], list[str]]:
-    """Predictions of the shown records, and a note on those that are gone."""
+def _read(view: TableView, known: Mapping[str, Record], out: Path) -> dict[str, ScoredCell]:
+    """Predictions of the shown records."""
     shown = {cell.record for row in view.rows for cell in row.cells.values() if cell.record is not None}
-    cells, gone = dict[str, ScoredCell](), list[str]()
-    for name in sorted(shown):
-        try:
-            cells[name] = read_cell(out, known[name])
-        except DataError:
-            gone.append(name)
-    if not gone:
-        return cells, []
-    return cells, [f"{len(gone)} of {len(shown)} cells have no predictions, so no interval: {', '.join(gone)}"]
+    return {name: read_cell(out, known[name]) for name in sorted(shown)}
 
 
 def _with_intervals(row: ViewRow, material: _Material) -> ViewRow:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from cxrbench.comparable import why_not
 from cxrbench.record import Record
 
+_JOINT = ("base", "new", "harmonic_mean")
+
 
 def detail(record: Record) -> str:
     """The record in lines; metrics are rendered as its variant rounds them (setting `metrics.rounding`)."""
@@ -62,7 +64,7 @@ def _released(record: Record) -> Iterator[str]:
 
 def _published(record: Record) -> Iterator[str]:
     if record.generalised is not None:
-        yield "joint label space: " + ", ".join(f"{name} {value}" for name, value in record.generalised.items())
+        yield "joint label space: " + ", ".join(f"{name} {record.generalised[name]}" for name in _JOINT)
     reasons = why_not(record)
     verdict = f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
     for cell in record.published:

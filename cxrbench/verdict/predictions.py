@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
 from cxrbench.index import IntArray
 from cxrbench.record import Record, record_path
+from cxrbench.sealed import read_regular
 
 ABOUT = ("sex", "age", "view")
 
@@ -42,29 +42,37 @@ def read_cell(out: Path, record: Record) -> ScoredCell:
     """
     path = record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: no predictions ({error.strerror}); run the cell again to write them") from error
+        content = read_regular(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no predictions (there is no such file); run the cell again to write them") from error
     if digest.of_bytes(content) != record.predictions_sha256:
         raise IntegrityError(
             f"{path}: is not the file that record {record.id} names: its digest differs. Delete both and run again."
         )
-    return _scored(record, content)
+    import pyarrow as pa
+
+    try:
+        return _scored(record, content)
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(f"{path}: holds no predictions of this record: {str(error)[:200]}") from error
 
 
 def _scored(record: Record, content: bytes) -> ScoredCell:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)  # threads cost more than such files take
+    file, rows = pq.ParquetFile(pa.BufferReader(content)), sum(fold.test_rows for fold in record.folds)
+    if file.metadata.num_rows != rows:
+        raise ValueError(f"{file.metadata.num_rows} rows, and the record's folds have {rows}")
+    table = file.read(use_threads=False)  # threads cost more than such files take
     classes = [f"score: {label}" for label in record.data.labels]
     absent = {"fold", "image", "label", *classes} - set(table.column_names)
     if absent:
-        raise IntegrityError(f"{record.predictions}: has no column {', '.join(sorted(absent))}")
-    column = {name: table[name].to_numpy() for name in ("fold", "image", "label", *classes)}
-    images, image = _numbered(column["image"])
+        raise ValueError(f"has no column {', '.join(sorted(absent))}")
+    column = {name: table[name].to_numpy() for name in ("fold", "label", *classes)}
+    images, image = _numbered(table["image"])
     known = "patient" in table.column_names and table["patient"].null_count == 0
-    units, unit = _numbered(table["patient"].to_numpy()) if known else (images, image)
+    units, unit = _numbered(table["patient"]) if known else (images, image)
     scores = np.stack([column[name] for name in classes], axis=1)
     places = [np.flatnonzero(column["fold"] == fold.fold) for fold in record.folds]
     return ScoredCell(
@@ -83,7 +91,11 @@ def _of_images(values: list[str | None], image: IntArray) -> tuple[str | None, .
     return tuple(values[row] for row in np.unique(image, return_index=True)[1])
 
 
-def _numbered(names: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
-    """Sorted distinct names, and the place of each row's among them."""
-    distinct, place = np.unique(names.astype(str), return_inverse=True)
-    return tuple(distinct.tolist()), place.astype(np.int64)
+def _numbered(column: Any) -> tuple[tuple[str, ...], IntArray]:
+    """Sorted distinct names of a column, and the place of each row's among them."""
+    coded = column.combine_chunks().dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return tuple(names[number] for number in order), place[coded.indices.to_numpy()]

@@ -15,6 +15,7 @@ import pytest
 from lab import Lab, numbers, records_of
 
 from cxrbench import digest
+from cxrbench.journal import HEAD_BYTES
 from cxrbench.record import record_path
 from cxrbench.store import Store
 
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.slow
 CHECKOUT = Path(__file__).resolve().parents[2]
 TASKS = ("covid", "chexpert5x200")
 PATIENCE = 120.0  # seconds, many times what a run takes
-JOURNAL_ENTRY = 24  # bytes
 
 
 def start(lab: Lab, place: Path) -> "subprocess.Popen[str]":
@@ -103,7 +103,7 @@ def undisturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 def journalled(place: Path) -> int:
     """Batches that the journals of a cache speak of."""
-    return sum(path.stat().st_size // JOURNAL_ENTRY for path in (place / "cache").rglob("journal.bin"))
+    return sum(path.stat().st_size // HEAD_BYTES for path in (place / "cache").rglob("journal.bin"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whole runs over drawn data: what is done once, what is reused, what is left out, and what is told of it."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from written_facts import write_facts
 from cxrbench import catalog, digest
 from cxrbench.bench.run import Report, forecast
 from cxrbench.errors import DataError, SpecError
-from cxrbench.record import read_record
+from cxrbench.record_file import read_record
+from cxrbench.sealed import CHECKSUM, with_checksum
 from cxrbench.store import Embeddings, Store
 
 
@@ -276,6 +278,37 @@ def test_a_forecast_reads_no_image(lab: Lab, tmp_path: Path, opened: list[str]) 
     assert after.cached == after.cells == before.cells
     assert list(after.images.values()) == [(COVID_IMAGES, 0)]
     assert before.problems == after.problems == ()
+
+
+@pytest.mark.parametrize("edit", ["mean", "folds", "swapped"])
+def test_edited_records_are_measured_anew(edit: str, lab: Lab, tmp_path: Path) -> None:
+    first = lab.run(tmp_path, ["small_unimodal"], ["covid"], groups=["2-class"])
+    path, other = (predictions(tmp_path, record).with_suffix(".json") for record in first.records[:2])
+    sound = path.read_text(), other.read_text()
+    if edit == "swapped":
+        path.write_text(sound[1])
+        other.write_text(sound[0])
+    else:
+        body = json.loads(sound[0])
+        del body[CHECKSUM]
+        body["summary"]["balanced_accuracy"]["mean"] = 0.999
+        if edit == "folds":
+            body["folds"][0]["metrics"]["balanced_accuracy"] = 0.999
+        path.write_text(json.dumps(with_checksum(body)))
+    second = lab.run(tmp_path, ["small_unimodal"], ["covid"], groups=["2-class"])
+    assert second.cached == len(first.records) - (2 if edit == "swapped" else 1)
+    assert by_id(second) == by_id(first)
+
+
+@pytest.mark.parametrize("change", [(b"'<f4'", b"'<i4'"), (b"'<f4'", b"'>f4'"), (b"False", b"True ")])
+def test_a_store_with_another_header_is_encoded_anew(change: tuple[bytes, bytes], lab: Lab, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"groups": ["2-class"], "shots": (1,)}
+    first = lab.run(tmp_path, ["small_unimodal"], ["covid"], **arguments)
+    for path in (tmp_path / "cache" / "embeddings").rglob("*.npy"):
+        path.write_bytes(path.read_bytes().replace(*change, 1))
+    second = lab.run(tmp_path, ["small_unimodal"], ["covid"], resume=False, **arguments)
+    assert second.encoded == first.encoded > 0
+    assert by_id(second) == by_id(first)
 
 
 @pytest.mark.parametrize("part", ["record", "predictions", "both"])

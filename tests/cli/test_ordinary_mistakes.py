@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 import typer
-from made_records import made_record
+from made_results import write_result
 from typer.testing import CliRunner
 
 from cxrbench.cli import completion, main
 from cxrbench.cli.main import app
 from cxrbench.facts import folder
 from cxrbench.progress import told_time
-from cxrbench.record import write_record
 from cxrbench.settings import choosing
+from cxrbench.verdict.integrity import place_of
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],
@@ -102,9 +102,8 @@ def test_info_of_a_task_says_where_to_get_it_and_of_a_model_what_it_needs(typed:
 
 
 def test_info_takes_many_names_and_gives_every_key_as_json(typed: Callable[..., Told], tmp_path: Path) -> None:
-    unrounded = {**made_record().settings.model_dump(mode="json"), "metrics.rounding": "unrounded"}
-    records = [made_record(model__name=name, settings=unrounded) for name in ("gloria", "clip_cm")]
-    paths = [str(write_record(tmp_path, record)) for record in records]
+    records = [write_result(tmp_path, model__name=name) for name in ("gloria", "clip_cm")]
+    paths = [str(tmp_path / place_of(record)) for record in records]
     both = typed("info", *paths)
     assert both.code == 0
     assert [both.out.count(f"{name} on ") for name in ("gloria", "clip_cm")] == [1, 1]
@@ -140,7 +139,7 @@ def test_a_table_that_shows_nothing_measured_says_which_options_would(
     typed: Callable[..., Told], tmp_path: Path
 ) -> None:
     assert "`cxrbench run` writes records" in typed("table", "4").err
-    write_record(tmp_path / "results", made_record(model__synthetic=True))
+    write_result(tmp_path / "results", model__synthetic=True)
     told = typed("table", "4", "--no-intervals").err
     assert "no measured record of paper-code" in told
     assert "--variant paper-code --synthetic" in told
@@ -153,7 +152,7 @@ def test_a_split_of_a_task_of_ones_own_can_be_asked_for_where_it_was_recorded(
     words = ("table", "4", "--set", "own.split=x")
     refused = typed(*words)
     assert (refused.code, "there is no setting 'own.split'" in refused.err) == (2, True)
-    write_record(tmp_path / "results", made_record(data__task="own"))
+    write_result(tmp_path / "results", data__task="own")
     assert typed(*words).code == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from cxrbench.data.manifest import check, manifest, read_manifest
 from cxrbench.errors import IntegrityError
 from cxrbench.index import Partition, Table
+from cxrbench.sealed import CHECKSUM, with_checksum
 
 
 def partition(ids: tuple[str, ...] = ("a", "b", "b"), labels: tuple[int, ...] = (0, 1, 1)) -> Partition:
@@ -63,10 +64,15 @@ def test_another_split_is_named() -> None:
 def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     manifest(partition()).write(path)
-    path.write_text(path.read_text().replace('["a","b","b"]', '["a","c","b"]'))
-    with pytest.raises(IntegrityError, match="part train: distinct, rows_sha256, set_sha256: not what"):
+    text = path.read_text()
+    path.write_text(text.replace('["a", "b", "b"]', '["a", "c", "b"]'))
+    assert path.read_text() != text
+    with pytest.raises(IntegrityError, match="does not have its checksum"):
         read_manifest(path)
     path.write_text("{")
+    with pytest.raises(IntegrityError, match="is no JSON"):
+        read_manifest(path)
+    path.write_text(json.dumps(with_checksum({"task": "rsna"})))
     with pytest.raises(IntegrityError, match="is no manifest"):
         read_manifest(path)
 
@@ -97,8 +103,9 @@ def test_every_edit_of_a_manifest_is_seen_and_named(
     path = tmp_path / "m.json"
     manifest(partition()).write(path)
     content = json.loads(path.read_text())
+    del content[CHECKSUM]
     edit(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(with_checksum(content)))
     with pytest.raises(IntegrityError, match=f"{path}: .*changed after it was written") as refused:
         read_manifest(path)
     assert said in str(refused.value)

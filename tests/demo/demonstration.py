@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from cxrbench.bench.run import Report
 from cxrbench.demo.encoders import OBJECTIVES, Folders
 from cxrbench.demo.seen import zero_shot
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record
+from cxrbench.verdict.integrity import read_results
 
 MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
 
@@ -20,7 +21,7 @@ class Shown:
 
     @property
     def records(self) -> list[Record]:
-        return read_records(self.folders.results)[0]
+        return read_results(self.folders.results).records
 
     def one(self, model: str, task: str, group: str, protocol: str) -> Record | None:
         """The zero-shot record of Table 2, or that of the probe with the most shots."""

@@ -9,7 +9,7 @@ from made_board import write_board
 from cxrbench.html.page import report
 from cxrbench.html.render import write
 from cxrbench.html.work import Work
-from cxrbench.record import read_records
+from cxrbench.verdict.integrity import found_results
 
 pytestmark = MARKS
 
@@ -23,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_board(out, MODELS, ("rsna", "covid", "siim"))
     write_board(out, ("medclip",), ("rsna",), shots=(16,), prompts=(), data__synthetic=True)
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write(path, report(Work(out, 100), read_records(out), None))
+    write(path, report(Work(out, 100), found_results(out), None))
     return path.as_uri()
 
 

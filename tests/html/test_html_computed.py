@@ -15,10 +15,10 @@ from cxrbench.html import shares
 from cxrbench.html.page import Report, report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
-from cxrbench.record import read_records
 from cxrbench.verdict import predictions
 from cxrbench.verdict.average import Weighted, mean_interval
 from cxrbench.verdict.cell import cell_interval
+from cxrbench.verdict.integrity import found_results, read_results
 from cxrbench.verdict.leaderboard import leaderboard
 from cxrbench.verdict.predictions import read_cell
 from cxrbench.verdict.subgroups import subgroups
@@ -48,7 +48,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(out: Path) -> Report:
-    return report(Work(out, RESAMPLES), read_records(out), None)
+    return report(Work(out, RESAMPLES), found_results(out), None)
 
 
 def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None:
@@ -89,21 +89,21 @@ def test_each_file_is_read_once(out: Path) -> None:
         return before(record, content)
 
     with patch.object(predictions, "_scored", counted):
-        report(Work(out, 100), read_records(out), None)
-    assert sorted(read) == sorted(record.id for record in read_records(out)[0])
+        report(Work(out, 100), found_results(out), None)
+    assert sorted(read) == sorted(record.id for record in read_results(out).records)
 
 
 def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
     out: Path, made: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "MOST_BYTES", 1)
-    assert render(report(Work(out, RESAMPLES), read_records(out), None)) == render(made)
+    assert render(report(Work(out, RESAMPLES), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrbench.html.work.WORTH", 1)
-    assert render(report(Work(out, RESAMPLES, workers=2), read_records(out), None)) == render(made)
+    assert render(report(Work(out, RESAMPLES, workers=2), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_
         own = [name for name, task in tasks.items() if group in task.groups]
         cells += len(write_board(tmp_path, models, own, group=group, **how, **known))
     assert cells == 20 * (7 * 8 + 2 * 2 * 2)
-    text = render(report(Work(tmp_path, 100, 2), read_records(tmp_path), None))
+    text = render(report(Work(tmp_path, 100, 2), found_results(tmp_path), None))
     assert "By sex" in text and "base classes" in text
     size = len(text.encode())
     assert size < 3_000_000, size

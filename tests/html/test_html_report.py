@@ -22,7 +22,10 @@ from cxrbench.html.chapters import nameless
 from cxrbench.html.page import report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record, record_path
+from cxrbench.record_file import write_record
+from cxrbench.sealed import with_checksum
+from cxrbench.verdict.integrity import found_results, read_results
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "covid")
@@ -31,7 +34,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 def page(out: Path, **more: Any) -> str:
-    return render(report(Work(out, 200), read_records(out), more.get("audited")))
+    return render(report(Work(out, 200), found_results(out), more.get("audited")))
 
 
 def parsed(text: str) -> Element:
@@ -84,7 +87,7 @@ def test_every_model_and_task_of_a_setting_is_a_field_with_its_interval(root: El
 
 def test_numbers_are_those_of_the_records(root: Element, out: Path) -> None:
     fields = {link.get("href"): link.text for link in root.iterfind(".//table[@class='sortable board']//a")}
-    records = read_records(out)[0]
+    records = read_results(out).records
     assert len(fields) == len(records)
     for record in records:
         assert fields[f"#r{record.id}"] == f"{100 * record.summary['balanced_accuracy']['mean']:.2f}"
@@ -127,7 +130,7 @@ def test_paper_tables_give_verdicts_beside_what_is_printed(root: Element) -> Non
 
 def test_each_cell_tells_its_sources_and_the_command(root: Element, out: Path) -> None:
     cells = {part.get("id"): part for part in root.iter("div") if part.get("class") == "inside"}
-    record = next(r for r in read_records(out)[0] if r.protocol.shots == 4)
+    record = next(r for r in read_results(out).records if r.protocol.shots == 4)
     told = " ".join("".join(cells[f"r{record.id}"].itertext()).split())
     assert f"cxrbench run --model {record.model.name} --task {record.data.task}" in told
     assert "--shots 4 --group all --variant paper-code" in told
@@ -144,7 +147,7 @@ def test_each_cell_tells_its_sources_and_the_command(root: Element, out: Path) -
 
 def test_confusion_is_shown_for_the_most_shots_and_for_one_prompt_set(root: Element, out: Path) -> None:
     cells = {part.get("id"): part for part in root.iter("div") if part.get("class") == "inside"}
-    for record in read_records(out)[0]:
+    for record in read_results(out).records:
         table = cells[f"r{record.id}"].find(".//table[@class='confusion']")
         prompts = None if record.prompts is None else record.prompts.set
         assert (table is not None) == (record.protocol.shots == 16 or prompts == "description")
@@ -154,7 +157,7 @@ def test_confusion_is_shown_for_the_most_shots_and_for_one_prompt_set(root: Elem
 
 
 def test_heat_maps_hold_recall_and_auroc_of_every_class(root: Element, out: Path) -> None:
-    record = next(r for r in read_records(out)[0] if r.protocol.shots == 16 and r.data.task == "covid")
+    record = next(r for r in read_results(out).records if r.protocol.shots == 16 and r.data.task == "covid")
     maps = [part for part in root.iter("table") if "heat" in (part.get("class") or "")]
     for name in ("recall", "AUROC"):
         table = next(m for m in maps if (m.findtext("caption") or "").startswith(f"COVID: {name}"))
@@ -167,7 +170,7 @@ def test_heat_maps_hold_recall_and_auroc_of_every_class(root: Element, out: Path
 def test_prompt_spread_gives_worst_and_best(root: Element, out: Path) -> None:
     tables = {t.findtext("caption") or "": t for t in root.iter("table")}
     singles = next(table for caption, table in tables.items() if caption.startswith("Over single prompts"))
-    record = next(r for r in read_records(out)[0] if r.single_prompts)
+    record = next(r for r in read_results(out).records if r.single_prompts)
     row = next(r for r in singles.iterfind("tbody/tr") if (r.get("data-model") or "").startswith(record.model.name))
     told = texts(row, "td")
     values = [value for value in record.single_prompts if value is not None]
@@ -339,11 +342,11 @@ def test_every_table_of_models_bears_the_dagger(tmp_path: Path) -> None:
 
 def test_a_hostile_record_id_stays_inside_its_quotes(tmp_path: Path) -> None:
     (record,) = write_board(tmp_path, ("clip_cm",), ("rsna",), shots=(16,), prompts=())
-    folder = tmp_path / "records" / "rsna" / "clip_cm"
+    path = record_path(tmp_path, "rsna", "clip_cm", record.id)
     hostile = "x onclick=alert(1) y"
-    text = (folder / f"{record.id}.json").read_text().replace(f'"id": "{record.id}"', f'"id": "{hostile}"')
-    (folder / f"{hostile}.json").write_text(text)
-    (folder / f"{record.id}.json").unlink()
+    write_record(tmp_path, record.model_copy(update={"id": hostile, "predictions": f"{hostile}.parquet"}))
+    path.with_suffix(".parquet").rename(path.with_name(f"{hostile}.parquet"))
+    path.unlink()
     root = parsed(page(tmp_path))
     assert not [part for part in root.iter() if any(name.startswith("on") for name in part.attrib)]
     assert f"r{hostile}" in {part.get("id") for part in root.iter("div")}
@@ -352,7 +355,7 @@ def test_a_hostile_record_id_stays_inside_its_quotes(tmp_path: Path) -> None:
 def test_audit_findings_that_say_the_same_are_told_once(tmp_path: Path) -> None:
     write_board(tmp_path, MODELS, TASKS, shots=(16,), prompts=())
     found = [Finding("prompts", f"task {n}", "names: only a, not b", 1, 2) for n in range(3)]
-    root = parsed(render(report(Work(tmp_path, 100), read_records(tmp_path), found)))
+    root = parsed(render(report(Work(tmp_path, 100), found_results(tmp_path), found)))
     audit = next(part for part in root.iter("section") if part.get("id") == "audit")
     assert texts(audit, ".//tbody/tr/td")[0] == "task 0; task 1; task 2"
 
@@ -366,7 +369,7 @@ def test_the_verb_writes_the_file_with_the_audit(program: tuple[CliRunner, Path]
     runner, to = program
     findings = tmp_path / "audit.json"
     body = {"kind": "shared patients", "scope": "rsna, split x", "text": "2 of 4 <b>images</b>", "count": 2, "total": 4}
-    findings.write_text(json.dumps({"findings": [{**body, "source": "", "share": 0.5}]}))
+    findings.write_text(json.dumps(with_checksum({"findings": [{**body, "source": "", "share": 0.5}]})))
     words = ["report", "--out", str(out), "--to", str(to), "--audit", str(findings), "--resamples", "100"]
     done = runner.invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output

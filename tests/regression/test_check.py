@@ -1,6 +1,7 @@
 """`cxrbench check`: every verdict is found, and leaves with its exit code."""
 
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ from cxrbench.errors import CxrBenchError
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
 from cxrbench.regression import verdicts
+from cxrbench.sealed import CHECKSUM, with_checksum
 
 OTHER = "9" * 64
 
@@ -68,7 +70,8 @@ def edited(place: Path, **changes: object) -> None:
         for folder in folders:
             where = where[folder]
         where[last] = value
-    path.write_text(tomli_w.dumps(content))
+    del content[CHECKSUM]
+    path.write_text(tomli_w.dumps(with_checksum(content)))
 
 
 @pytest.fixture
@@ -215,7 +218,8 @@ def test_a_record_that_its_predictions_belie_is_an_integrity_error(place: Path, 
             body["folds"][0]["metrics"]["macro_auroc"] += 1e-6
         else:
             body["summary"]["accuracy"][how.removeprefix("other ")] += 1e-6
-        path.write_text(json.dumps(body))
+        del body[CHECKSUM]
+        path.write_text(json.dumps(with_checksum(body)))  # an editor can do that, but the predictions tell
     done = check(place, "--format", "json")
     assert done.exit_code == 4
     found = json.loads(done.stdout)["findings"]
@@ -229,7 +233,7 @@ def test_a_damaged_record_is_an_integrity_error_and_not_a_cell_that_was_not_run(
     before = (place / "results" / "baseline.toml").read_bytes()
     code, found = findings(place, "--partial")
     assert (code, found[0]["verdict"]) == (4, "broken")
-    assert "is no record that this version reads" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
+    assert "Delete it with its predictions, and run its cell again" in " ".join(found[0]["reasons"])  # type: ignore[arg-type]
     assert check(place, "--update").exit_code == 4
     assert (place / "results" / "baseline.toml").read_bytes() == before
 
@@ -359,6 +363,17 @@ def test_markdown_tells_only_what_changed(place: Path) -> None:
 )
 def test_nothing_to_check_is_an_error_not_a_pass(words: list[str], code: int, tmp_path: Path) -> None:
     assert check(tmp_path, *words).exit_code == code
+
+
+@pytest.mark.parametrize("name", ["value", "width", "weights"])
+def test_an_edited_baseline_is_refused(name: str, place: Path) -> None:
+    path = place / "results" / "baseline.toml"
+    text = path.read_text()
+    changed = re.sub(rf"^({name} = .*?)([0-9a])", lambda m: m[1] + ("1" if m[2] != "1" else "2"), text, flags=re.M)
+    assert changed != text
+    path.write_text(changed)
+    done = check(place)
+    assert done.exit_code == 4 and f"{path}: is damaged or was edited" in str(done.exception)
 
 
 def test_a_malformed_baseline_is_refused(place: Path) -> None:

@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.pretrain.frequencies import Counted, Frequencies, Share, write
-from cxrbench.record import Record, read_records
+from cxrbench.record import Record
 from cxrbench.report.frequency import frequency
+from cxrbench.verdict.integrity import read_results
 
 LABELS = ("Atelectasis", "Lung Opacity", "Pleural_Thickening", "Edema", "Effusion", "Fracture")
 SHARES = {"atelectasis": 0.3, "lung opacity": 0.25, "pleural thickening": 0.1, "edema": 0.05, "pleural effusion": 0.2}
@@ -87,7 +88,7 @@ def test_the_verb_prints_draws_and_writes_json(tmp_path: Path) -> None:
     (view,) = json.loads(cli(tmp_path, "--format", "json").stdout)
     assert view["points"][0] == {
         "label": "Atelectasis",
-        "recall": read_records(tmp_path)[0][0].folds[0].metrics["recall"][0],
+        "recall": read_results(tmp_path).records[0].folds[0].metrics["recall"][0],
         "share": 0.3,
     }
 

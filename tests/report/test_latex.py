@@ -13,10 +13,10 @@ from made_records import made_record
 from made_tables import made_table
 
 from cxrbench.published import published_table
-from cxrbench.record import read_records
 from cxrbench.report.certainty import with_intervals
 from cxrbench.report.latex import as_latex, escaped
 from cxrbench.report.view import TableView, table_view
+from cxrbench.verdict.integrity import read_results
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "tables"
 NASTY = r"100 % of {x} & $y_1$ #2 ~ ^ \input{z} [a] <b> | " + '"quoted" – † it\'s'
@@ -40,7 +40,7 @@ def test_a_negative_control_is_never_bold(tmp_path: Path) -> None:
     for place, column in enumerate(printed.columns):
         folds = [scored_fold(9.0, place, number=k, noise=900 + k, images=30) for k in range(2)]
         written(tmp_path, "blank", folds, data__task=column.task, data__group=column.group, model__control=True)
-    records = read_records(tmp_path)[0]
+    records = read_results(tmp_path).records
     view = with_intervals(
         table_view(printed, records, "paper-code", synthetic=False), printed, records, tmp_path, resamples=400
     )

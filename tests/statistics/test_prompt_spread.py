@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.record import Record, read_records, record_path
+from cxrbench.record import Record, record_path
+from cxrbench.verdict.integrity import read_results
 from cxrbench.verdict.prompt_spread import Spread, prompt_spreads, spread_of
 
 
@@ -44,7 +45,7 @@ def test_sets_are_ordered_and_spread_by_hand(tmp_path: Path) -> None:
 
 def test_single_prompts_stand_beside_their_set(tmp_path: Path) -> None:
     worded(tmp_path, "a", 1.0, (0.5, 0.7, None, 0.6))
-    (found,) = prompt_spreads(tmp_path, read_records(tmp_path)[0], 300)
+    (found,) = prompt_spreads(tmp_path, read_results(tmp_path).records, 300)
     singles = found.sets[0].singles
     assert singles is not None
     assert (singles.n, singles.undefined, singles.low, singles.high) == (3, 1, 0.5, 0.7)

@@ -1,0 +1,144 @@
+"""What every reader of records calls: a record is believed as far as its name, checksum and predictions agree.
+
+An editor can make the checksum fit again, but not the numbers: they are computed anew from the predictions.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from cxrbench import digest
+from cxrbench.errors import CxrBenchError, IntegrityError
+from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
+from cxrbench.record import Record
+from cxrbench.record_file import WAY_OUT, ForeignError, read_record, results_of
+from cxrbench.sealed import DamagedError
+from cxrbench.verdict.predictions import ScoredCell, read_cell
+
+SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
+ROUNDING = 1e-12  # sums in another order, on another machine, differ by so much at most
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The records below a results folder, by path; what was left out, by its place there, with the reason and way out.
+
+    `foreign` counts files that say they are of an older or newer format.
+    """
+
+    records: tuple[Record, ...]
+    left_out: Mapping[str, str]
+    foreign: int
+
+
+def read_results(out: Path) -> Results:
+    """The records that are what their names, checksums and predictions say, and what is left out since it is not."""
+    found, sound, left_out = found_results(out), list[Record](), dict[str, str]()
+    for record in found.records:
+        if told := faults(out, record):
+            left_out[place_of(record)] = f"{out / place_of(record)}: {'; '.join(told)}. {WAY_OUT}"
+        else:
+            sound.append(record)
+    return Results(tuple(sound), {**found.left_out, **left_out}, found.foreign)
+
+
+def found_results(out: Path) -> Results:
+    """`read_results` for those who hold every record against its predictions by themselves, by `checked_cell`."""
+    records, left_out, foreign = list[Record](), dict[str, str](), 0
+    for path in sorted((out / "records").glob("*/*/*.json")):
+        try:
+            records.append(read_record(path))
+        except ForeignError:
+            foreign += 1
+        except IntegrityError as error:
+            left_out[str(path.relative_to(out))] = str(error)
+    return Results(tuple(records), left_out, foreign)
+
+
+def sound_record(path: Path) -> Record:
+    """One record from its file; raises IntegrityError that names it if it does not hold, and says the way out."""
+    record = read_record(path)
+    if told := faults(results_of(path), record):
+        raise DamagedError(path, "; ".join(told), WAY_OUT)
+    return record
+
+
+def place_of(record: Record) -> str:
+    """Where a record lies below its results folder."""
+    return f"records/{record.data.task}/{record.model.name}/{record.id}.json"
+
+
+def faults(out: Path, record: Record) -> tuple[str, ...]:
+    """In what the record is not what its predictions say; none for a sound record."""
+    return checked_cell(out, record)[1]
+
+
+def checked_cell(out: Path, record: Record) -> tuple[ScoredCell | None, tuple[str, ...]]:
+    """The record with its predictions, None where they cannot be read, and its `faults`."""
+    try:
+        cell = read_cell(out, record)
+        return cell, tuple(_differences(cell))
+    except (CxrBenchError, ValueError) as error:
+        return None, (str(error),)
+
+
+def _differences(cell: ScoredCell) -> Iterator[str]:
+    record, again = cell.record, list[dict[str, Any]]()
+    for result, rows, image in zip(record.folds, cell.folds, cell.image, strict=True):
+        ids = [cell.images[place] for place in image]
+        if (len(ids), digest.of_lines(ids)) != (result.test_rows, result.test_digest):
+            yield f"fold {result.fold}: the predictions are of other images"
+        again.append(asdict(fold_metrics(rows.scores, rows.labels)))
+        if wrong := _unlike(result.metrics, again[-1]):
+            yield f"fold {result.fold}: the predictions give another {', '.join(wrong)}"
+    summary = {name: fold_spread([fold[name] for fold in again]) for name in SUMMARISED}
+    for name in _unlike(record.summary, summary):
+        part = _part(record.summary.get(name), summary.get(name))
+        yield f"the {part} of {name} is not that of the folds"
+    if wrong := _unlike(record.generalised or {}, _joint(cell)):
+        yield f"the predictions give another {', '.join(wrong)} in the joint label space"
+
+
+def _unlike(told: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
+    """The names under which the two hold another value, or only one of them any."""
+    names = dict.fromkeys([*again, *told])
+    return [name for name in names if name not in told or name not in again or not _same(told[name], again[name])]
+
+
+def fold_spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean and spread over folds (ddof 0: the folds are all there are); None as soon as one fold has none."""
+    present = [value for value in values if value is not None]
+    if len(present) < len(values):
+        return {"mean": None, "std": None, "folds": len(values)}
+    return {"mean": fmean(present), "std": pstdev(present), "folds": len(values)}
+
+
+def _part(told: Any, again: Any) -> str:
+    if not isinstance(told, dict) or not isinstance(again, dict):
+        return "summary"
+    words = {"mean": "mean", "std": "standard deviation", "folds": "number"}
+    return " and ".join(words.get(name, name) for name in _unlike(told, again))
+
+
+def _joint(cell: ScoredCell) -> dict[str, Any]:
+    """What the predictions give for base and new classes together; nothing for a record that tells nothing of it."""
+    told, labels = cell.record.generalised, cell.record.data.labels
+    if told is None:
+        return {}
+    new = [label for label in told.get("new_classes", ()) if label in labels]
+    folds = [generalised(rows.scores, rows.labels, [labels.index(label) for label in new]) for rows in cell.folds]
+    base, fresh = (fold_spread(values)["mean"] for values in ([f.base for f in folds], [f.new for f in folds]))
+    return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh), "new_classes": new}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal but for rounding, through sequences and mappings; JSON's lists count as tuples."""
+    if isinstance(one, float) or isinstance(other, float):
+        return isinstance(one, float | int) and isinstance(other, float | int) and abs(one - other) <= ROUNDING
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
