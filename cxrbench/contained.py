@@ -22,7 +22,7 @@ def contained(error: Exception, part: str) -> CxrBenchError:
     What is returned holds no frames, so neither the tensors of a failed forward pass. Call it where the error is
     caught, and raise or keep the result after the `except` block.
     """
-    kept = error if isinstance(error, CxrBenchError) else UnexpectedError(f"{part}: {_reason(error)}", _trace(error))
+    kept = error if isinstance(error, CxrBenchError) else _unexpected(error, part)
     kept.__cause__ = kept.__context__ = None
     return kept.with_traceback(None)
 
@@ -36,6 +36,10 @@ def containing(part: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise contained(error, part) from None
+
+
+def _unexpected(error: Exception, part: str) -> UnexpectedError:
+    return UnexpectedError(f"{part}: {_reason(error)}", _trace(error), f"{type(error).__name__}{_place(error)}")
 
 
 def _trace(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Everything that cxrbench refuses, each kind with the exit code that the command line returns for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # What the program's exit codes mean: the help, README.md and docs/ say what stands here.
@@ -38,6 +38,18 @@ class DataError(CxrBenchError):
     exit_code = 3
 
 
+class FewRowsError(DataError):
+    """Classes, by their places, that have too few rows for what is to be done with them."""
+
+    def __init__(self, classes: Sequence[int], reason: str) -> None:
+        super().__init__(f"class {', '.join(map(str, classes))} {reason}")
+        self.classes, self.reason = tuple(classes), reason
+
+    def named(self, where: str, labels: Sequence[str]) -> DataError:
+        """The same with the classes' names, and where this was: a task and a group, say."""
+        return DataError(f"{where}: class {', '.join(labels[place] for place in self.classes)} {self.reason}")
+
+
 class ImageError(DataError):
     """One image file that cannot be read as a radiograph; a run counts it and goes on."""
 
@@ -59,11 +71,14 @@ class RunError(CxrBenchError):
 
 
 class UnexpectedError(RunError):
-    """A part of the work failed by an error that is none of ours; `trace` is its traceback, which `log` holds."""
+    """A part of the work failed by an error that is none of ours; `trace` is its traceback, which `log` holds.
 
-    def __init__(self, message: str, trace: str) -> None:
+    `kind`: its type and the line that raised it, equal for all that one bug brings about.
+    """
+
+    def __init__(self, message: str, trace: str, kind: str) -> None:
         super().__init__(message)
-        self.trace = trace
+        self.trace, self.kind = trace, kind
         self.log: Path | None = None
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"catalog", "certificate"},
     {"comparable"},
     {"data", "adapters", "evaluate"},
-    {"encode", "decoding", "weights", "testing"},
+    {"encode", "decoding", "batch", "weights", "testing"},
     {"verdict"},
     {"bench", "report", "regression", "audit", "doctor", "pretrain"},
     {"demo", "html"},

@@ -21,7 +21,7 @@ from cxrbench.bench.models import bench_model
 from cxrbench.bench.request import Engine, Places
 from cxrbench.card import RecipeName
 from cxrbench.cli.main import app
-from cxrbench.errors import DataError, IntegrityError, RunError, SpecError
+from cxrbench.errors import DataError, IntegrityError, SpecError, UnexpectedError
 
 
 def two_models(lab: Lab, folder: Path) -> tuple[str, str]:
@@ -116,8 +116,10 @@ def test_a_device_with_too_little_memory_ends_only_its_own_model(
     monkeypatch.setattr(DLILP, "encode_image", full)
     report = lab.run(tmp_path, [], ["covid"], models=[lab.model("small_unimodal"), "class_prior"])
     assert {record.model.name for record in report.records} == {"class_prior"}
-    assert [type(problem) for problem in report.problems] == [RunError]
-    assert "smaller --batch-size, which changes no number (Tried to allocate 20.00 GiB.)" in str(report.problems[0])
+    assert [type(problem) for problem in report.problems] == [UnexpectedError]
+    told = str(report.problems[0])
+    assert "too little memory (Tried to allocate 20.00 GiB.). Choose a smaller --batch-size" in told
+    assert "about 1e-6" in told  # it does move vectors
 
 
 TOGETHER = {  # all texts of a group are one set, scored while the images are seen
