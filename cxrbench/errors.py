@@ -15,6 +15,8 @@ EXIT_CODES = {
     130: "interrupted by Ctrl-C; finished work is kept",
 }
 
+SEVERAL = "Of several problems, the highest code counts."
+
 
 class CxrBenchError(Exception):
     """Base of all errors that are help rather than a bug; the message says what, where and how to mend it."""

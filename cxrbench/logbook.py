@@ -28,7 +28,7 @@ class Logbook:
                 self._places[0].parent.mkdir(parents=True, exist_ok=True)
                 with self._places[0].open("a", encoding="utf-8", errors="backslashreplace") as file:
                     file.write(entry)
-            except OSError:
+            except (OSError, ValueError):
                 self._places.pop(0)  # neither folder nor room: the next place is as good
             else:
                 problem.log = self._places[0]

@@ -53,9 +53,10 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     for name, reason in made.skipped.items():
         say(f"{name}: not applicable: {reason.partition(';')[0]}")
     desk = Desk(made)
+    encoders = desk.encoders
     sweep = encode(
-        {path: list(keys) for path, keys in desk.demands.items()},
-        desk.encoders,
+        {path: [key for key in keys if key not in desk.broken] for path, keys in desk.demands.items()},
+        encoders,
         desk.store,
         desk.ledger,
         batch_size=request.engine.batch_size,
