@@ -51,7 +51,7 @@ def steady_streams() -> Iterator[list[str]]:
     sinks = {}
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None or isinstance(getattr(getattr(stream, "buffer", None), "raw", None), io.FileIO):
+        if stream is None or _is_of_system(stream):
             sinks[name] = _Sink(descriptor)
             setattr(sys, name, _text(stream, sinks[name]))
     try:
@@ -62,6 +62,12 @@ def steady_streams() -> Iterator[list[str]]:
             if sink.fault is not None and sink.fault.errno not in _LEFT:
                 lost.append(f"{name}: {sink.fault.strerror}: what was printed there is not whole")
         sys.stdout, sys.stderr = before
+
+
+def _is_of_system(stream: TextIO) -> bool:
+    """Whether it writes to a descriptor, with a buffer or (PYTHONUNBUFFERED) without; a test's capture does not."""
+    buffer = getattr(stream, "buffer", None)
+    return isinstance(getattr(buffer, "raw", buffer), io.FileIO)
 
 
 def _text(stream: TextIO | None, sink: _Sink) -> TextIO:
