@@ -50,7 +50,7 @@ def test_closed_streams_end_no_work(closed: str, shell: Shell, tmp_path: Path) -
 
 @UNIX
 def test_a_run_whose_reader_leaves_and_whose_stderr_is_closed_is_measured(shell: Shell, tmp_path: Path) -> None:
-    shell("{cx} data phantom --task rsna --out data --images-per-class 40")
+    shell("{cx} data phantom --task rsna --out data")
     words = "run -m image_statistics -t rsna --variant phantom -k 1 -g all --data-root data --device cpu"
     done = shell("{cx} " + words + " 2>&- | head -c 0; echo ${PIPESTATUS[0]}")
     assert done.stdout == b"0\n"
