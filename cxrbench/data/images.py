@@ -22,7 +22,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingImageError(f"{path}: no such file.{_near(path)}") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error

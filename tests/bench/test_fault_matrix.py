@@ -142,22 +142,23 @@ def _one_cell(cell: Cell, *_: Any) -> bool:
     return cell.name == CELL
 
 
-def _store_write(patch: Patch, error: Callable[[], Exception]) -> None:
-    real, theirs = Store.writer, set[int]()
+def _in_store(*steps: str) -> Callable[[Patch, Callable[[], Exception]], None]:
+    """Let steps of the victim's writers fail."""
 
-    def writer(self: Store, key: Key, *arguments: Any) -> Writer:
-        made = real(self, key, *arguments)
-        if _of_victim(self, key):
-            theirs.add(id(made))
-        return made
+    def fail(patch: Patch, error: Callable[[], Exception]) -> None:
+        real, theirs = Store.writer, list[Writer]()
 
-    patch.setattr(Store, "writer", writer)
-    _raising(patch, Writer, "append", error, lambda self, *_: id(self) in theirs)
+        def writer(self: Store, key: Key, *arguments: Any) -> Writer:
+            made = real(self, key, *arguments)
+            if _of_victim(self, key):
+                theirs.append(made)
+            return made
 
+        patch.setattr(Store, "writer", writer)
+        for step in steps:
+            _raising(patch, Writer, step, error, lambda self, *_: any(self is one for one in theirs))
 
-def _store_close(patch: Patch, error: Callable[[], Exception]) -> None:
-    _store_write(patch, error)
-    _raising(patch, Writer, "close", error, lambda self: self._count == 0)
+    return fail
 
 
 def _model(model: str, task: str, protocol: str) -> bool:
@@ -200,8 +201,8 @@ PARTS: Mapping[str, Part] = {
     "known record": Part(lambda p, e: _raising(p, settle, "cached", e, _one_cell), _probe, CELL),
     "record write": Part(lambda p, e: _raising(p, settle, "written", e, _one_cell), _probe, CELL),
     "store read": Part(lambda p, e: _raising(p, Store, "read", e, _of_victim), _model, "victim"),
-    "store write": Part(_store_write, _model, "victim"),
-    "store close": Part(_store_close, _model, "victim"),
+    "store write": Part(_in_store("append"), _model, "victim"),
+    "store write and close": Part(_in_store("append", "close"), _model, "victim"),
     "ledger": Part(
         lambda p, e: _raising(p, Ledger, "add", e, lambda *_: True), lambda m, t, p: False, "hashes of images"
     ),
