@@ -43,7 +43,7 @@ def _run(data: str, card: str, *, everything: bool) -> dict[str, Any]:
 
     cpu.prepare()
     from benchmarks.runs import SomeFolds, checked, places, probes, run_planned, warm
-    from cxrbench.bench.plan import plan
+    from cxrbench.bench.lay_out import lay_out
     from cxrbench.bench.request import Engine
     from cxrbench.bench.run import Report, run
 
@@ -53,7 +53,7 @@ def _run(data: str, card: str, *, everything: bool) -> dict[str, Any]:
         single = probes({"models": (card,), "tasks": (TASK,), "shots": (16,)}, at)
 
         def part() -> Report:
-            whole, made = plan(every), plan(single)
+            whole, made = lay_out(every), lay_out(single)
             return run_planned(SomeFolds(single, made.variant, made.cells, n_folds=1, whole=whole))
 
         spent, report = cpu_seconds((lambda: checked(run(every))) if everything else part)

@@ -57,7 +57,7 @@ class SomeFolds(Plan):
 
 def run_planned(plan: Plan) -> Report:
     """A whole run of a plan that was made already."""
-    with patch.object(cxrbench.bench.run, "plan", lambda request: plan):
+    with patch.object(cxrbench.bench.run, "lay_out", lambda request: plan):
         report = cxrbench.bench.run.run(plan.request)
     return checked(report)
 

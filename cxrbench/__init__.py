@@ -35,7 +35,9 @@ def run(
     batch_size: int = 32,
     workers: int = 0,
     allow_missing: bool = False,
+    max_unreadable: float = 0.05,
     resume: bool = True,
+    rehash: bool = False,
 ) -> "Report":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
@@ -72,7 +74,9 @@ def run(
         ),
         engine=Engine(device, precision, batch_size, workers),
         allow_missing=allow_missing,
+        max_unreadable=max_unreadable,
         resume=resume,
+        rehash=rehash,
     )
     return measure(request)
 

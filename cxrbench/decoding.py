@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
+from cxrbench.contained import contained
 from cxrbench.data.images import read_bytes
 from cxrbench.data.pixels import pixels
-from cxrbench.errors import CxrBenchError, ImageError
+from cxrbench.errors import CxrBenchError
 from cxrbench.ledger import Stamp, stamp
 from cxrbench.recipe import Recipe
 from cxrbench.store import Embeddings, Key
@@ -39,6 +40,7 @@ class Encoder:
     outputs: Mapping[Key, Mapping[str, int]]
     forward: Callable[[], Forward]
     engine: Callable[[], Mapping[str, str]]  # what runs the network, known once it is loaded; kept with the rows
+    name: str = "a model"  # for messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One file: its content, and what each encoder (by its place in the work) is to make of it."""
+    """One file: its content, and what each encoder (by its place in the work) is to make of it.
+
+    `failed`: why it can be nothing at all. An ImageError is the file's fault, another the decoder's.
+    """
 
     path: Path
     at: Stamp | None
     content: str = ""  # known even for some files that fail
     wanted: Mapping[int, Wanted] = field(default_factory=dict)
-    failed: str = ""
+    failed: CxrBenchError | None = None
 
 
 class Claims:
@@ -104,15 +109,16 @@ def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, sta
 
 
 def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
-    at, content = stamp(path), ""
+    at, content = None, ""
     try:
+        at = stamp(path)
         data = read_bytes(path)
         content = digest.of_bytes(data)
         claimed = work.claimed(content, keys)
         recipes = {i: work.encoders[i].recipe for i in claimed}
         distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
         made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
-    except ImageError as error:
-        return Decoded(path, at, content, failed=str(error))
+    except Exception as error:
+        return Decoded(path, at, content, failed=contained(error, str(path)))
     wanted = {i: Wanted(made[recipes[i]].array, made[recipes[i]].notes, mine) for i, mine in claimed.items()}
     return Decoded(path, at, content, wanted)

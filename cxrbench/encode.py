@@ -7,86 +7,45 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cxrbench.batch import Batch, Shards
+from cxrbench.contained import contained
 from cxrbench.data.decoder_check import self_test
-from cxrbench.decoding import Claims, Decoded, Encoder, Forward, Reader, Taps, Wanted, Work, decoded
-from cxrbench.errors import CxrBenchError
+from cxrbench.decoding import Claims, Decoded, Encoder, Reader, Work, decoded
+from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError
 from cxrbench.ledger import Ledger, Stamp
 from cxrbench.progress import Progress
-from cxrbench.shard import Writer
 from cxrbench.store import Embeddings, Key, Store
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(slots=True)
 class Sweep:
-    """What a sweep found: contents by path, what could not be read, and how much work it was."""
+    """What a sweep found: contents by path, what could not be read, and how much work it was.
+
+    `missing` files are not there, though they were listed. `problems` are what went wrong beside files and models.
+    """
 
     content: dict[Path, str] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
+    missing: dict[Path, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)  # reasons by content
     broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # what a model could not go on with, and why
+    problems: list[CxrBenchError] = field(default_factory=list)
     reader: Reader = "fast"
     decoded: int = 0
     encoded: int = 0
 
 
-class _Batch:
-    """Images that wait for one model; flushed at a fixed size, the last one padded to it.
-
-    A key that fails joins the `broken` ones and is asked for no more; an error that is raised is the whole model's.
-    """
-
-    def __init__(
-        self, encoder: Encoder, size: int, writer: Callable[[Key], Writer], broken: dict[Key, CxrBenchError]
-    ) -> None:
-        self._encoder, self._size, self._writer, self._broken = encoder, size, writer, broken
-        self._waiting: list[tuple[str, Wanted]] = []
-        self._forward: Forward | None = None
-
-    def add(self, content: str, image: Wanted) -> int:
-        """Images encoded by this call: the batch size when it became full, else 0."""
-        if all(key in self._broken for key in image.keys):
-            return 0
-        self._waiting.append((content, image))
-        return self.flush() if len(self._waiting) == self._size else 0
-
-    def flush(self) -> int:
-        """Encode and store what waits; the padding repeats the last image, so a feature knows no company."""
-        count = len(self._waiting)
-        if count == 0:
-            return 0
-        if self._forward is None:
-            self._forward = self._encoder.forward()
-        images = [image.pixels for _, image in self._waiting]
-        wanted = dict.fromkeys(key for _, image in self._waiting for key in image.keys)
-        keys = [key for key in wanted if key not in self._broken]
-        for key, taps in self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys).items():
-            try:
-                self._store(key, taps)
-            except CxrBenchError as error:
-                self._broken[key] = error
-        self._waiting = []
-        return count
-
-    def _store(self, key: Key, found: Taps | CxrBenchError) -> None:
-        if isinstance(found, CxrBenchError):
-            raise found
-        rows = [row for row, (_, image) in enumerate(self._waiting) if key in image.keys]
-        contents, notes = ([self._waiting[row][0] for row in rows], [self._waiting[row][1].notes for row in rows])
-        self._writer(key).append(contents, {tap: values[rows] for tap, values in found.items()}, notes)
-
-
 class _Notebook:
-    """Collects what files hold and hands it to their ledgers some hundred at a time, and at the end."""
+    """Collects what files hold and hands it to their ledgers some hundred at a time, and at the end.
+
+    A ledger that cannot be written is a problem, but ends nothing: the next run reads the files again.
+    """
 
     _EVERY = 256
 
-    def __init__(self, ledgers: Callable[[Path], Ledger]) -> None:
-        self._ledgers, self._entries = ledgers, list[tuple[Path, Stamp, str]]()
+    def __init__(self, ledgers: Callable[[Path], Ledger], problems: list[CxrBenchError]) -> None:
+        self._ledgers, self._problems = ledgers, problems
+        self._entries = list[tuple[Path, Stamp, str]]()
 
     def add(self, path: Path, at: Stamp, content: str) -> None:
         self._entries.append((path, at, content))
@@ -98,9 +57,12 @@ class _Notebook:
         for entry in self._entries:
             ledger = self._ledgers(entry[0])
             by_ledger.setdefault(id(ledger), (ledger, []))[1].append(entry)
-        for ledger, entries in by_ledger.values():
-            ledger.add(entries)
         self._entries = []
+        for ledger, entries in by_ledger.values():
+            try:
+                ledger.add(entries)
+            except Exception as error:
+                self._problems.append(contained(error, "remembering the hashes of images"))
 
     def __enter__(self) -> Self:
         return self
@@ -123,22 +85,22 @@ def encode(
 
     `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing;
     a model that cannot be loaded is reported and ends only itself, and what one cannot do, such as score a set of texts
-    or give finite vectors, ends only that.
+    or give finite vectors, ends only that. So does any exception, of whatever kind: it is in the result.
     Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
     """
     sweep = Sweep()
-    have = {key: store.read(key) for encoder in encoders for key in encoder.outputs}
+    have = {key: _stored(store, key, encoder.name, sweep) for encoder in encoders for key in encoder.outputs}
     pending = _pending(demands, have, ledgers, sweep)
     if not pending:
         return sweep
-    sweep.reader = "fast" if self_test().passed else "reference"
+    sweep.reader = _reader()
     with ExitStack() as stack:
         counts = {key: sum(key in keys for keys in pending.values()) for key in have}
-        batches = [
-            _Batch(encoder, batch_size, _lazy_writers(store, encoder, counts, stack), sweep.broken)
-            for encoder in encoders
-        ]
-        notebook = stack.enter_context(_Notebook(ledgers))
+        shards = [Shards(store, encoder, counts, sweep.broken) for encoder in encoders]
+        for own in shards:
+            stack.callback(own.close)
+        batches = [Batch(encoder, batch_size, own, sweep.broken) for encoder, own in zip(encoders, shards, strict=True)]
+        notebook = stack.enter_context(_Notebook(ledgers, sweep.problems))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
         for item in decoded(pending, Work(encoders, Claims(have), sweep.reader), workers, stack):
@@ -150,6 +112,22 @@ def encode(
             _advance(encoder, sweep, batch.flush)
     _spread_failures(sweep)
     return sweep
+
+
+def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:
+    """What the store holds of a key; a key that cannot be read is broken, and counts as empty."""
+    try:
+        return store.read(key)
+    except Exception as error:
+        sweep.broken[key] = contained(error, f"{name}: reading the store, {store.root}")
+        return Embeddings([])
+
+
+def _reader() -> Reader:
+    try:
+        return "fast" if self_test().passed else "reference"
+    except Exception:  # a decoder that cannot even be tested is none to trust
+        return "reference"
 
 
 def _spread_failures(sweep: Sweep) -> None:
@@ -166,10 +144,16 @@ def _pending(
     ledgers: Callable[[Path], Ledger],
     sweep: Sweep,
 ) -> dict[Path, Sequence[Key]]:
-    """The files that must be read: content unknown, or known and wanted by a key that lacks it."""
-    pending = {}
-    for path, keys in demands.items():
-        content = ledgers(path).known(path)
+    """The files that must be read: content unknown, or known and wanted by a key that lacks it.
+
+    What is wanted by broken keys alone is left.
+    """
+    pending: dict[Path, Sequence[Key]] = {}
+    for path, wanted in demands.items():
+        keys = [key for key in wanted if key not in sweep.broken]
+        if not keys:
+            continue
+        content = _known(ledgers, path)
         if content is not None:
             sweep.content[path] = content
         if content is None or any(content not in have[key] for key in keys):
@@ -177,26 +161,17 @@ def _pending(
     return pending
 
 
-def _lazy_writers(
-    store: Store, encoder: Encoder, counts: Mapping[Key, int], stack: ExitStack
-) -> Callable[[Key], Writer]:
-    opened: dict[Key, Writer] = {}
-
-    def writer(key: Key) -> Writer:
-        if key not in opened:
-            made = store.writer(key, counts[key], encoder.outputs[key], encoder.engine())
-            opened[key] = stack.enter_context(made)
-        return opened[key]
-
-    return writer
+def _known(ledgers: Callable[[Path], Ledger], path: Path) -> str | None:
+    """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
+    try:
+        return ledgers(path).known(path)
+    except Exception:
+        return None
 
 
 def _note(item: Decoded, sweep: Sweep, notebook: _Notebook) -> None:
-    if item.failed:
-        sweep.content.pop(item.path, None)
-        sweep.unreadable[item.path] = item.failed
-        if item.content:
-            sweep.failed[item.content] = item.failed
+    if item.failed is not None:
+        _note_failure(item, item.failed, sweep)
         return
     sweep.content[item.path] = item.content
     if item.at is not None:
@@ -205,11 +180,26 @@ def _note(item: Decoded, sweep: Sweep, notebook: _Notebook) -> None:
         sweep.decoded += 1
 
 
+def _note_failure(item: Decoded, failed: CxrBenchError, sweep: Sweep) -> None:
+    reason = str(failed).encode("utf-8", "backslashreplace").decode()  # names of files need not be Unicode
+    sweep.content.pop(item.path, None)
+    if isinstance(failed, MissingImageError):
+        sweep.missing[item.path] = reason
+        return
+    sweep.unreadable[item.path] = reason
+    if item.content:
+        sweep.failed[item.content] = reason
+    kinds = {problem.kind for problem in sweep.problems if isinstance(problem, UnexpectedError)}
+    if not isinstance(failed, ImageError) and not (isinstance(failed, UnexpectedError) and failed.kind in kinds):
+        sweep.problems.append(failed)  # one of its kind: a decoder with a bug has it for every file
+
+
 def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
-    """One step of one model; an error of ours ends this model's part of the sweep and no other's."""
+    """One step of one model; an error ends this model's part of the sweep and no other's."""
     if all(key in sweep.broken for key in encoder.outputs):
         return
     try:
         sweep.encoded += step()
-    except CxrBenchError as error:
-        sweep.broken.update({key: error for key in encoder.outputs if key not in sweep.broken})
+    except Exception as error:
+        failed = contained(error, encoder.name)
+        sweep.broken.update({key: failed for key in encoder.outputs if key not in sweep.broken})

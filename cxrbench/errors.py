@@ -1,5 +1,22 @@
 """Everything that cxrbench refuses, each kind with the exit code that the command line returns for it."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+# What the program's exit codes mean: the help, README.md and docs/ say what stands here.
+EXIT_CODES = {
+    0: "done",
+    1: "a finding: results changed (`check`), or something was found (`audit --strict`)",
+    2: "usage: an unknown or malformed name, option, card, task or setting",
+    3: "data missing: images, label tables or weights that are not there, or too many images that cannot be read",
+    4: "integrity: bytes that are not what a digest, a layout or a journal promises",
+    5: "a run or a part of it failed: too little memory, no space left, or a bug (its traceback is in a log file)",
+    6: "a pre-training that SIGTERM stopped after a checkpoint",
+    130: "interrupted by Ctrl-C; finished work is kept",
+}
+
+SEVERAL = "Of several problems, the highest code counts."
+
 
 class CxrBenchError(Exception):
     """Base of all errors that are help rather than a bug; the message says what, where and how to mend it."""
@@ -23,8 +40,24 @@ class DataError(CxrBenchError):
     exit_code = 3
 
 
+class FewRowsError(DataError):
+    """Classes, by their places, that have too few rows for what is to be done with them."""
+
+    def __init__(self, classes: Sequence[int], reason: str) -> None:
+        super().__init__(f"class {', '.join(map(str, classes))} {reason}")
+        self.classes, self.reason = tuple(classes), reason
+
+    def named(self, where: str, labels: Sequence[str]) -> DataError:
+        """The same with the classes' names, and where this was: a task and a group, say."""
+        return DataError(f"{where}: class {', '.join(labels[place] for place in self.classes)} {self.reason}")
+
+
 class ImageError(DataError):
     """One image file that cannot be read as a radiograph; a run counts it and goes on."""
+
+
+class MissingImageError(ImageError):
+    """One image file that is not there, whatever a table or a listing says."""
 
 
 class IntegrityError(CxrBenchError):
@@ -39,7 +72,29 @@ class RunError(CxrBenchError):
     exit_code = 5
 
 
+class UnexpectedError(RunError):
+    """A part of the work failed by an error that is none of ours; `trace` is its traceback, which `log` holds.
+
+    `kind`: its type and the line that raised it, equal for all that one bug brings about.
+    """
+
+    def __init__(self, message: str, trace: str, kind: str) -> None:
+        super().__init__(message)
+        self.trace, self.kind = trace, kind
+        self.log: Path | None = None
+
+    def __str__(self) -> str:
+        """The message, and where the traceback is once it was written."""
+        told = super().__str__()
+        return told if self.log is None else f"{told} [traceback: {self.log}]"
+
+
 class StoppedError(CxrBenchError):
     """A run that was asked to stop (SIGTERM), and did so after a checkpoint from which it can go on."""
 
     exit_code = 6
+
+
+def gravest(problems: Iterable[CxrBenchError]) -> int:
+    """The exit code of a command that met these problems: the highest one; 0 without any."""
+    return max((problem.exit_code for problem in problems), default=0)

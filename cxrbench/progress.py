@@ -109,8 +109,10 @@ class Bar:
         self._bar.stop()
 
 
-def progress_for(stream: TextIO) -> Bar | Lines:
-    """A bar where somebody watches, lines in a log file."""
+def progress_for(stream: TextIO | None) -> Bar | Lines | Quiet:
+    """A bar where somebody watches, lines in a log file, nothing where there is no stream."""
+    if stream is None:
+        return Quiet()
     return Bar() if stream.isatty() else Lines(stream)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from cxrbench.durable import sync_folder
+from cxrbench.durable import sync_file, sync_folder
 from cxrbench.errors import IntegrityError
 from cxrbench.journal import Entry, Notes, packed_notes, read_journal, unpacked_notes
 from cxrbench.npy import RowFile, checked_rows, mapped_rows
@@ -129,12 +129,6 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def sync_file(file: BinaryIO) -> None:
-    """Make what was written to the file survive a loss of power."""
-    file.flush()
-    getattr(os, "fdatasync", os.fsync)(file.fileno())
 
 
 def _checksum(parts: Iterable[bytes | memoryview]) -> int:

@@ -25,6 +25,7 @@ HARMLESS = {
     "cxrbench.schema": "refuses malformed facts, and changes nothing in sound ones",
     "cxrbench.sealed": "refuses damaged files, and changes nothing in sound ones",
     "cxrbench.sources": "names code, and is none of it",
+    "cxrbench.temporary": "what files are called before they are whole",
 }
 
 

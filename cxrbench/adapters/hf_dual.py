@@ -87,8 +87,9 @@ class HuggingFaceDual(ScaledCosine[Options]):
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Ids (P, card's limit), all padded to it, and the mask if the tokenizer's own configuration gives one."""
-        assert self.card.text_encoder is not None  # the tokenizer is its
-        batch = self.tokenizer(
+        tokenizer = self.tokenizer  # refuses a card without text encoder
+        assert self.card.text_encoder is not None
+        batch = tokenizer(
             list(texts),
             padding="max_length",
             truncation=True,

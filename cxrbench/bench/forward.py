@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.adapters.base import Adapter, Padding
+from cxrbench.contained import contained
 from cxrbench.decoding import Forward, Taps
-from cxrbench.errors import CxrBenchError, RunError
+from cxrbench.errors import CxrBenchError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.store import Key
 
@@ -53,32 +54,18 @@ def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
             texts[key] = adapter.encode_text(asked[key].texts, asked[key].padding)
         return adapter.score(images, texts[key]).float().cpu().numpy()
 
-    def too_large(error: torch.cuda.OutOfMemoryError, images: int) -> RunError:
-        return RunError(
-            f"{adapter.card.name}: {model.device} has too little memory for {images} images at once; choose a "
-            f"smaller --batch-size, which changes no number ({str(error).strip().splitlines()[0]})"
-        )
-
-    def scores(key: Key, features: ImageFeatures, images: int) -> Taps | CxrBenchError:
+    def scores(key: Key, features: ImageFeatures) -> Taps | CxrBenchError:
         try:
             return {SCORES: scored(key, features)}
-        except torch.cuda.OutOfMemoryError as error:
-            return too_large(error, images)
-        except CxrBenchError as error:
-            return error
+        except Exception as error:
+            return contained(error, f"{adapter.card.name}: scores of {len(asked[key].texts)} texts")
 
     def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
-        try:
-            return answered(images, keys)
-        except torch.cuda.OutOfMemoryError as error:
-            raise too_large(error, len(images)) from error
-
-    def answered(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
         batch = torch.from_numpy(images)
         if model.device.startswith("cuda"):
             batch = batch.pin_memory().to(model.device, non_blocking=True)
         features = adapter.encode_image(batch)
         vectors = {tap: values.float().cpu().numpy() for tap, values in features.taps.items()}
-        return {key: scores(key, features, len(images)) if key in asked else vectors for key in keys}
+        return {key: scores(key, features) if key in asked else vectors for key in keys}
 
     return found

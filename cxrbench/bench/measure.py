@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.bench.cells import Cell
+from cxrbench.bench.checks import finite, finite_scale, require_shots, where
 from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.predictions import FoldScores
 from cxrbench.bench.scoring import Readings, prompt_scores
 from cxrbench.bench.singles import single_prompts
 from cxrbench.bench.wording import Wording
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, FewRowsError
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.zero_shot import scores
@@ -55,12 +56,16 @@ class Basis:
 def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     """The cell's folds evaluated on the images that could be read.
 
-    Raises NotApplicableError for classes that the model cannot be scored on, DataError for folds that hold too little.
+    Raises NotApplicableError for classes that the model cannot be scored on, DataError for folds that hold too little,
+    IntegrityError for a logit scale and RunError for scores that are not finite.
     """
     if cell.shots is not None:
         for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
-            _check_shots(fold.train[cell.shots][1], cell.shots)
+            require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
     kept = replace(basis, folds=[_without(fold, basis.left_out) for fold in basis.folds])
+    for fold in kept.folds:
+        if not fold.test[0]:
+            raise DataError(f"{where(cell)}, fold {fold.fold}: none of its test images could be read")
     return _zero_shot(cell, kept, readings) if cell.protocol == "zero-shot" else _linear_probe(cell, kept, readings)
 
 
@@ -78,7 +83,7 @@ def _zero_shot(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     name = model.card.view_name(cell.group, settings.dlilp_head)
     view, how = model.card.views[name], model.card.zero_shot
     assert how is not None  # it has a view
-    scale = model.logit_scale(name)
+    scale = finite_scale(cell, name)
     distinct = _distinct(basis.folds, basis.words, whole=settings.resplit != "released")
     predictions = []
     for fold, words in distinct:
@@ -86,7 +91,7 @@ def _zero_shot(cell: Cell, basis: Basis, readings: Readings) -> Measured:
             scored = scores(readings.vectors(view.tap, fold.test[0]), model.prototypes(labels), scale)
         else:
             scored = prompt_scores(model, name, fold.test[0], words, readings, settings)
-        predictions.append(FoldScores(fold.fold, *fold.test, scored))
+        predictions.append(FoldScores(fold.fold, *fold.test, finite(scored, cell)))
     worded = any(words is not None for _, words in distinct)
     protocol = ProtocolIdentity(
         protocol="zero-shot",
@@ -153,8 +158,12 @@ def _linear_probe(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     for fold in basis.folds:
         train, truth = fold.train[cell.shots]
         told = shuffled(truth, f"{cell.data.task.name}/{cell.group}/{fold.fold}") if fitted_to == "shuffled" else truth
-        probe = fit(readings.vectors(tap, train), told, len(labels), solver=settings.solver)
-        predictions.append(FoldScores(fold.fold, *fold.test, probe_scores(probe, readings.vectors(tap, fold.test[0]))))
+        try:
+            probe = fit(readings.vectors(tap, train), told, len(labels), solver=settings.solver)
+        except FewRowsError as error:
+            raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
+        scored = probe_scores(probe, readings.vectors(tap, fold.test[0]))
+        predictions.append(FoldScores(fold.fold, *fold.test, finite(scored, cell)))
         extras.append(FoldExtra(train, probe.iterations))
         version = probe.version
     protocol = ProtocolIdentity(
@@ -177,13 +186,6 @@ def shuffled(labels: NDArray[np.int64], seed: str) -> NDArray[np.int64]:
     return rng.permutation(labels)
 
 
-def _check_shots(labels: NDArray[np.int64], shots: int) -> None:
-    """Nothing, or DataError: no class has so many images, so this is no K-shot probe."""
-    most = int(np.bincount(labels).max()) if len(labels) else 0
-    if most < shots:
-        raise DataError(f"K = {shots}: no class of the training part has more than {most} images; ask for fewer shots")
-
-
 def _measured(
     cell: Cell,
     settings: Settings,
@@ -199,8 +201,6 @@ def _measured(
 
 
 def _fold_result(fold: FoldScores, extra: FoldExtra) -> FoldResult:
-    if not fold.ids:
-        raise DataError(f"fold {fold.fold}: none of its test images could be read")
     return FoldResult(
         fold=fold.fold,
         train=extra.train,

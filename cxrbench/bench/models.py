@@ -154,12 +154,15 @@ class BenchModel:
         texts = digest.of_json([asked.texts, asked.padding, self.text_digest])
         return replace(self.key(recipe), texts=texts)
 
-    def encoder(self, recipe: Recipe, asked: Mapping[Key, Asked] | None = None) -> Encoder:
-        """This model with a recipe, ready for a sweep; `asked`: the sets of texts that images are scored by."""
+    def encoder(self, recipe: Recipe, asked: Mapping[Key, Asked] | None = None, name: str = "") -> Encoder:
+        """This model with a recipe, ready for a sweep; `asked`: the sets of texts that images are scored by.
+
+        `name` is for messages.
+        """
         sets = asked or {}
         widths = {key: {SCORES: len(one.texts)} for key, one in sets.items()}
         outputs = {self.key(recipe): dict(self.card.taps), **widths}
-        return Encoder(recipe, outputs, partial(forward, self, sets), self._told_engine)
+        return Encoder(recipe, outputs, partial(forward, self, sets), self._told_engine, name or self.card.name)
 
     def _told_engine(self) -> dict[str, str]:
         report = self.adapter.engine

@@ -46,7 +46,7 @@ class Outcome:
         """Images of the cell that have no file or cannot be read, with the reason."""
         paths, reasons = cell.data.partition.paths, {}
         for image in sorted(self.plan.wanted(cell)):
-            if image not in paths:
+            if image not in paths or paths[image] in self.sweep.missing:
                 reasons[image] = NO_FILE
             elif paths[image] in self.sweep.unreadable:
                 reasons[image] = self.sweep.unreadable[paths[image]].replace(f"{cell.data.root}{os.sep}", "")

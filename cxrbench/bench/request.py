@@ -56,7 +56,11 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """How the networks run; recorded, and, but for `precision`, without influence on any value."""
+    """How the networks run; recorded. `precision` decides values, so it is keyed.
+
+    `device` and `batch_size` choose the kernels and so the last digits of a vector, about 1e-6 of its length: they are
+    in no key, but beside each stored vector. `workers` decides nothing.
+    """
 
     device: str = "auto"
     precision: Precision = "float32"
@@ -88,12 +92,16 @@ class Request:
     places: Places = field(default_factory=Places)
     engine: Engine = field(default_factory=Engine)
     allow_missing: bool = False
+    max_unreadable: float = 0.05  # share of a cell's scored or training images above which it is refused
     resume: bool = True
+    rehash: bool = False  # read the bytes of images whose hashes are remembered
 
     def __post_init__(self) -> None:
         if not self.models or not self.tasks or not self.protocols:
             raise SpecError("name at least one model, one task and one protocol")
         if bad := [k for k in self.shots if k < 1]:
             raise SpecError(f"--shots must be at least 1, not {bad[0]}")
+        if not 0 <= self.max_unreadable <= 1:
+            raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
         if "linear-probe" in self.protocols and not self.shots:
             raise SpecError("linear-probe needs --shots")

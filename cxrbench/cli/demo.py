@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.say import say, warn
+from cxrbench.errors import gravest
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo makes.")] = Path("demo"),
@@ -21,8 +24,8 @@ def demo(
     from cxrbench.demo.show import demo as show
     from cxrbench.progress import progress_for
 
-    report = show(out, progress_for(sys.stderr), typer.echo)
+    report = show(out, progress_for(sys.stderr), say)
     for problem in report.problems:
-        typer.echo(f"cxrbench: {problem}", err=True)
+        warn(f"cxrbench: {problem}")
     if report.problems:
-        raise typer.Exit(report.problems[0].exit_code)
+        raise typer.Exit(gravest(report.problems))

@@ -2,9 +2,10 @@
 
 import errno
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cxrbench.cli import (
     audit,
@@ -25,21 +26,39 @@ from cxrbench.cli import (
     table,
     weights,
 )
-from cxrbench.errors import CxrBenchError, RunError
+from cxrbench.cli.say import told, warn
+from cxrbench.cli.streams import steady_streams
+from cxrbench.contained import contained, reason_of
+from cxrbench.errors import EXIT_CODES, SEVERAL, CxrBenchError, RunError
 
 _INTERRUPTED = 130
 _KEPT = "cxrbench: interrupted; finished work is kept, and the same command goes on (`pretrain run` with --resume)"
 
-EXIT_CODES = """
-Exit codes: 0 done; 1 a moved number (check) or a finding (audit --strict); 2 usage (an unknown name, option, card or
-setting); 3 data missing (images, label tables, weights); 4 integrity (bytes that are not what a digest or layout
-promises); 5 a run that failed; 6 a pre-training that SIGTERM stopped after a checkpoint.
-"""
+_BUG = "an error that was not expected"
+EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ". " + SEVERAL
+
+
+class _Verbs(TyperGroup):
+    """Keeps from Typer what it would leave with 1 for, which means a finding."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See `TyperGroup.invoke`; EOFError and EPIPE, which Typer takes for its own, are contained first."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            failed = contained(error, _BUG)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            failed = contained(error, _BUG)
+        raise failed
+
 
 app = typer.Typer(
+    cls=_Verbs,
     name="cxrbench",
     help="Exact, repeatable comparison of chest X-ray encoders: zero-shot and linear probe on seven data sets.",
-    epilog=EXIT_CODES,
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # as markup, Rich would swallow every [default: ...], and it truncates at 80 columns
@@ -84,27 +103,29 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one message on stderr and its exit code."""
+    """Run the command line; an error becomes one message on stderr and its exit code, and a bug a log file, too."""
+    with steady_streams() as lost:
+        code = _code()
+    for line in lost:
+        print(f"cxrbench: {line}", file=sys.stderr)
+    sys.exit(code or (RunError.exit_code if lost else 0))
+
+
+def _code() -> int:
+    """What the command leaves with; its message is printed by then."""
     try:
         app()
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:  # what Typer makes of Ctrl-C
-            typer.echo(_KEPT, err=True)
-        raise
+            warn(_KEPT)
+        if isinstance(stop.code, str):
+            warn(stop.code)
+        return stop.code if isinstance(stop.code, int) else RunError.exit_code * (stop.code is not None)
     except CxrBenchError as error:
-        typer.echo(f"cxrbench: {error}", err=True)
-        sys.exit(error.exit_code)
+        return told(error).exit_code
     except OSError as error:
-        typer.echo(f"cxrbench: {_told(error)}; finished work is kept", err=True)
-        sys.exit(RunError.exit_code)
-
-
-def _told(error: OSError) -> str:
-    """What the system says, of which file, and what to do about a place that takes no file."""
-    where = f"{error.filename}: " if error.filename else ""
-    said = f"{where}{error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{said}; make room, or name other folders by --out, --cache (embeddings) or TMPDIR"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{said}; name a folder that can be written by --out, --cache or the option that named this one"
-    return said
+        warn(f"cxrbench: {reason_of(error)}; finished work is kept")
+        return RunError.exit_code
+    except Exception as error:
+        return told(contained(error, _BUG)).exit_code
+    return 0

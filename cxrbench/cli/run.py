@@ -20,6 +20,8 @@ from cxrbench.cli.options import (
     weights_places,
     words,
 )
+from cxrbench.cli.say import say, warn, warn_of_files
+from cxrbench.errors import gravest
 
 if TYPE_CHECKING:
     from cxrbench.bench.request import Request
@@ -73,14 +75,36 @@ def run(
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the forward pass; keyed.")
     ] = "float32",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a forward pass.")] = 32,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size", min=1, help="Images a forward pass; another one moves vectors by about 1e-6; recorded."
+        ),
+    ] = 32,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Decoding threads; 0: one a core.")] = 0,
     out: Out = Path("results"),
     cache: Cache = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score what is there when images have no file; recorded.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Reuse records of equal cells.")] = True,
+    max_unreadable: Annotated[
+        float,
+        typer.Option(
+            "--max-unreadable",
+            min=0,
+            max=1,
+            help="Share of a cell's scored or training images that may be unreadable; one always may.",
+        ),
+    ] = 0.05,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Reuse records of equal cells, or measure them again from stored vectors."
+        ),
+    ] = True,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every image's bytes again; new content is encoded anew.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed, what is cached, what is missing.")
     ] = False,
@@ -113,7 +137,9 @@ def run(
         ),
         engine=Engine(device, precision, batch_size, workers),
         allow_missing=allow_missing,
+        max_unreadable=max_unreadable,
         resume=resume,
+        rehash=rehash,
     )
     if dry_run:
         _forecast(request)
@@ -125,22 +151,23 @@ def _run(request: "Request") -> None:
     from cxrbench.bench.run import run as measure
     from cxrbench.progress import progress_for
 
-    report = measure(request, progress_for(sys.stderr), typer.echo)
-    for path, reason in report.unreadable.items():
-        typer.echo(f"left out: {path}: {reason}", err=True)
+    report = measure(request, progress_for(sys.stderr), say)
+    warn_of_files("left out", report.unreadable)
+    warn_of_files("missing", report.missing)
     for problem in report.problems:
-        typer.echo(f"cxrbench: {problem}", err=True)
+        warn(f"cxrbench: {problem}")
     for name in report.failed:
-        typer.echo(f"failed: {name}", err=True)
-    typer.echo(
+        warn(f"failed: {name}")
+    say(
         f"{len(report.records)} cells ({report.cached} recorded before, {len(report.skipped)} not applicable, "
         f"{len(report.problems)} problems); {report.decoded} images decoded, {report.encoded} encoded, "
-        f"{len(report.unreadable)} left out; records in {request.places.out / 'records'}"
+        f"{len(report.unreadable)} unreadable, {len(report.missing)} missing; "
+        f"records in {request.places.out / 'records'}"
     )
     if report.problems:
-        raise typer.Exit(report.problems[0].exit_code)
+        raise typer.Exit(gravest(report.problems))
     if not report.records:
-        typer.echo("cxrbench: nothing was measured", err=True)
+        warn("cxrbench: nothing was measured")
         raise typer.Exit(2 if report.skipped else 5)
 
 
@@ -149,15 +176,15 @@ def _forecast(request: "Request") -> None:
 
     told = forecast(request)
     for name in told.cells:
-        typer.echo(f"{'recorded' if name in told.cached else 'to compute'}: {name}")
+        say(f"{'recorded' if name in told.cached else 'to compute'}: {name}")
     for name, (stored, waiting) in told.images.items():
-        typer.echo(f"images of {name}: {stored} in the store, {waiting} to encode")
+        say(f"images of {name}: {stored} in the store, {waiting} to encode")
     for name, reason in told.skipped.items():
-        typer.echo(f"not applicable: {name}: {reason.partition(';')[0]}")
+        say(f"not applicable: {name}: {reason.partition(';')[0]}")
     for problem in told.problems:
-        typer.echo(f"missing: {problem}")
+        say(f"missing: {problem}")
     if told.problems:
-        raise typer.Exit(told.problems[0].exit_code)
+        raise typer.Exit(gravest(told.problems))
     if told.skipped and not told.cells:
-        typer.echo("cxrbench: nothing would be measured", err=True)
+        warn("cxrbench: nothing would be measured")
         raise typer.Exit(2)

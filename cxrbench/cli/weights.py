@@ -9,7 +9,9 @@ import typer
 
 from cxrbench.cli import completion
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
-from cxrbench.errors import CxrBenchError, DataError
+from cxrbench.cli.say import told
+from cxrbench.contained import contained
+from cxrbench.errors import CxrBenchError, DataError, gravest
 
 if TYPE_CHECKING:
     from cxrbench.card import ModelCard
@@ -32,7 +34,8 @@ def _each(
 ) -> None:
     """Take the steps for every model, with the --weights that are named for it, and leave with the gravest exit code.
 
-    What stands in the way of one is told and ends no other. Raises SpecError for a model that does not exist.
+    What stands in the way of one is told, of whatever kind it is, and ends no other. Raises SpecError for a model
+    that does not exist.
     """
     from cxrbench import catalog
 
@@ -47,11 +50,10 @@ def _each(
         for step in steps:
             try:
                 step(card, places.get(card.name) or places.get(""))
-            except CxrBenchError as error:
-                typer.echo(f"cxrbench: {error}", err=True)
-                failed.append(error)
+            except Exception as error:
+                failed.append(told(contained(error, card.name)))
     if failed:
-        raise typer.Exit(max(error.exit_code for error in failed))
+        raise typer.Exit(gravest(failed))
 
 
 def _cache(cache: Path | None) -> Path:

@@ -65,6 +65,7 @@ def _measured(encoders_: Sequence[str], folders: Folders, progress: Progress, sa
         total.cached, total.decoded = total.cached + done.cached, total.decoded + done.decoded
         total.encoded += done.encoded
         total.unreadable |= done.unreadable
+        total.missing |= done.missing
     return total
 
 

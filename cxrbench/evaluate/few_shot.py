@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import DataError, SpecError
+from cxrbench.errors import DataError, FewRowsError, SpecError
 from cxrbench.index import Fold, IntArray
 
 
@@ -115,10 +115,11 @@ def _by_class(labels: IntArray, rows: Sequence[int], n_classes: int) -> list[lis
     groups: list[list[int]] = [[] for _ in range(n_classes)]
     for row in rows:
         groups[labels[row]].append(row)
-    if alone := [str(c) for c, group in enumerate(groups) if len(group) == 1]:
-        raise DataError(
-            f"class {', '.join(alone)} has exactly one row, at which the released draw stops. "
-            "Check that all images are there, or choose the variant fewshot.draw=hash-rank-v1."
+    if alone := [c for c, group in enumerate(groups) if len(group) == 1]:
+        raise FewRowsError(
+            alone,
+            "has exactly one row, at which the released draw stops. "
+            "Check that all images are there, or choose the variant fewshot.draw=hash-rank-v1.",
         )
     return groups
 
@@ -132,8 +133,8 @@ def _cut(groups: Sequence[Sequence[int]], test_percent: int) -> tuple[list[Seque
 
 def _balanced(groups: Sequence[Sequence[int]], rng: random.Random) -> list[Sequence[int]]:
     largest = max(len(group) for group in groups)
-    if empty := [str(c) for c, group in enumerate(groups) if not group]:
-        raise DataError(f"class {', '.join(empty)} has no row left to train on; check that all images are there")
+    if empty := [c for c, group in enumerate(groups) if not group]:
+        raise FewRowsError(empty, "has no row left to train on; check that all images are there")
     return [[*g, *rng.choices(g, k=largest - len(g))] if len(g) < largest else g for g in groups]
 
 

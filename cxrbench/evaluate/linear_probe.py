@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, FewRowsError
 from cxrbench.evaluate import solver as newton
 from cxrbench.index import IntArray
 
@@ -77,10 +77,8 @@ def _check(features: FloatArray, labels: IntArray, n_classes: int) -> None:
     if n_classes < 2 or len(counts) > n_classes:
         raise DataError(f"labels up to {len(counts) - 1} do not fit {n_classes} classes; two or more are needed")
     if not counts.all():
-        missing = ", ".join(str(c) for c in np.flatnonzero(counts == 0))
-        raise DataError(
-            f"no training row of class {missing}: a probe cannot score it. Check that all images are there."
-        )
+        missing = np.flatnonzero(counts == 0).tolist()
+        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
     if not np.isfinite(features).all():
         raise DataError(
             f"{int((~np.isfinite(features)).any(axis=1).sum())} training rows hold features that are not finite"

@@ -19,10 +19,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cxrbench.durable import sync_folder
+from cxrbench.durable import sync_file, sync_folder
 from cxrbench.errors import RunError
 from cxrbench.index import IntArray
-from cxrbench.pretrain.disk import sync_file, writing
+from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.image_journal import Entry, entries, packed
 from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sealed, write_sealed
 

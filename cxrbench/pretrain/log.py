@@ -16,9 +16,9 @@ from typing import Any, Literal, Protocol
 from pydantic import ValidationError
 
 from cxrbench import digest
-from cxrbench.durable import write_atomically
+from cxrbench.durable import sync_file, write_atomically
 from cxrbench.errors import SpecError
-from cxrbench.pretrain.disk import sync_file, writing
+from cxrbench.pretrain.disk import writing
 from cxrbench.schema import Facts, complaints
 from cxrbench.sealed import DamagedError, advising, json_value, read_regular
 

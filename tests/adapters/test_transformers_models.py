@@ -94,6 +94,17 @@ def test_vectors_and_scores_are_the_librarys(pair: tuple[str, Adapter, Any]) -> 
     assert ours.logit_scale("text") == pytest.approx(float(theirs.logit_scale.exp()))
 
 
+def test_a_card_without_a_text_encoder_sees_images_and_says_why_it_reads_no_text(
+    pair: tuple[str, Adapter, Any],
+) -> None:
+    _, ours, theirs = pair
+    bare = ours.card.model_copy(update={"text_encoder": None})
+    model = made_hub.load(bare, made_hub.tensors(theirs), TEXT_ENCODER)
+    assert torch.equal(model.encode_image(made_hub.pixels()).pooled, ours.encode_image(made_hub.pixels()).pooled)
+    with pytest.raises(SpecError, match="names no text encoder"):
+        model.encode_text(TEXTS)
+
+
 def test_it_keeps_the_promises_of_an_adapter(pair: tuple[str, Adapter, Any]) -> None:
     _, ours, theirs = pair
     low = Runtime(torch.device("cpu"), "bfloat16", "contiguous")

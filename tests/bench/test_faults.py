@@ -1,11 +1,14 @@
 """What goes wrong ends only what it must, and no number claims inputs that did not make it."""
 
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import made_adapters
 import made_hub
+import numpy as np
 import pytest
 import torch
 from lab import Lab, write_card
@@ -17,11 +20,13 @@ from written_facts import write_facts
 import cxrbench
 from cxrbench import catalog
 from cxrbench.adapters.dlilp import DLILP
+from cxrbench.bench import folds
 from cxrbench.bench.models import bench_model
 from cxrbench.bench.request import Engine, Places
 from cxrbench.card import RecipeName
 from cxrbench.cli.main import app
-from cxrbench.errors import DataError, IntegrityError, RunError, SpecError
+from cxrbench.errors import DataError, IntegrityError, SpecError, UnexpectedError
+from cxrbench.index import Table
 
 
 def two_models(lab: Lab, folder: Path) -> tuple[str, str]:
@@ -116,8 +121,10 @@ def test_a_device_with_too_little_memory_ends_only_its_own_model(
     monkeypatch.setattr(DLILP, "encode_image", full)
     report = lab.run(tmp_path, [], ["covid"], models=[lab.model("small_unimodal"), "class_prior"])
     assert {record.model.name for record in report.records} == {"class_prior"}
-    assert [type(problem) for problem in report.problems] == [RunError]
-    assert "smaller --batch-size, which changes no number (Tried to allocate 20.00 GiB.)" in str(report.problems[0])
+    assert [type(problem) for problem in report.problems] == [UnexpectedError]
+    told = str(report.problems[0])
+    assert "too little memory (Tried to allocate 20.00 GiB.). Choose a smaller --batch-size" in told
+    assert "about 1e-6" in told  # it does move vectors
 
 
 TOGETHER = {  # all texts of a group are one set, scored while the images are seen
@@ -229,6 +236,72 @@ def test_records_say_what_computed_the_vectors_and_which_text_files(lab: Lab, tm
 def test_places_for_names_that_do_not_exist_are_refused(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="covid"):
         lab.run(tmp_path, ["small_unimodal"], ["covid"], data_root={**lab.data, "cvoid": tmp_path})
+
+
+SCALES = [("inf", IntegrityError), ("nan", IntegrityError), ("overflow", UnexpectedError)]
+
+
+@pytest.mark.parametrize(("scale", "kind"), SCALES)
+def test_a_logit_scale_that_is_no_number_ends_zero_shot_alone(
+    scale: str, kind: type[Exception], lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DLILP, view: str) -> float:
+        return math.exp(1e9) if scale == "overflow" else float(scale)
+
+    monkeypatch.setattr(DLILP, "logit_scale", broken)
+    models = [lab.model("small_unimodal"), lab.model("small_clip"), "class_prior"]
+    report = lab.run(tmp_path, [], ["covid"], models=models)
+    assert {type(problem) for problem in report.problems} == {kind}
+    assert "small_" in str(report.problems[0])
+    found = {(record.model.name, record.protocol.protocol) for record in report.records}
+    probed = {(name, "linear-probe") for name in ("small_unimodal", "small_clip")}
+    assert {one for one in found if one[0].startswith("small")} == probed
+    assert "class_prior" in {name for name, _ in found}
+
+
+def test_scores_that_are_no_numbers_are_refused(lab: Lab, tmp_path: Path) -> None:
+    card = write_facts(tmp_path / "models" / "losestexts.toml", made_adapters.card(made_adapters.LosesTexts))
+    report = lab.run(
+        tmp_path, [], ["covid"], models=[str(card)], protocols=["zero-shot"], groups=["all"], prompts=["names"]
+    )
+    assert report.records == []
+    (problem,) = report.problems
+    assert str(problem).startswith("losestexts / covid / all") and "20 of 20 images are not finite" in str(problem)
+
+
+def test_a_class_without_rows_is_told_with_task_group_and_name(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draw knows classes by their places alone."""
+    real = folds.labelled
+
+    def without_third(table: Table, labels: Sequence[str]) -> folds.LabelledRows:
+        rows = real(table, labels)
+        return rows if "COVID" not in labels else folds.LabelledRows(*rows.at(np.flatnonzero(rows.labels != 2)), None)
+
+    monkeypatch.setattr(folds, "labelled", without_third)
+    report = lab.run(tmp_path, ["small_unimodal"], ["covid", "vindr"], groups=["all"])
+    assert {record.data.task for record in report.records} == {"vindr"}
+    third = catalog.load_task(lab.task("covid")).groups["all"][2]
+    assert {str(problem) for problem in report.problems} == {
+        f"covid, group all: class {third} has no row left to train on; check that all images are there"
+    }
+
+
+class NoTextSide(made_adapters.Sound):
+    """Claims prompts on its card, and cannot encode any."""
+
+
+def test_an_adapter_without_a_text_side_is_probed_all_the_same(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(made_adapters.Sound, "encode_text")
+    card = made_adapters.card(NoTextSide, adapter=f"{__name__}:NoTextSide")
+    path = write_facts(tmp_path / "models" / "notextside.toml", card)
+    report = lab.run(tmp_path, [], ["covid"], models=[str(path)], groups=["all"])
+    assert {record.protocol.protocol for record in report.records} == {"linear-probe"}
+    (problem,) = report.problems
+    assert isinstance(problem, SpecError) and "has no text side (`encode_text`)" in str(problem)
 
 
 @pytest.mark.parametrize("field", ["models", "tasks", "groups"])

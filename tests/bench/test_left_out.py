@@ -1,14 +1,17 @@
 """Whole runs over data with broken and missing files: what is left out, and what is told of it."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from lab import COVID_IMAGES, Lab, by_id, copied, predictions
 
+from cxrbench import decoding
 from cxrbench.bench.run import forecast
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, SpecError, gravest
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "login page", "empty"])
@@ -41,11 +44,12 @@ def test_bad_images_in_every_class_end_no_probe(lab: Lab, tmp_path: Path) -> Non
     train = [image for image in sorted(own.files("covid")) if image.endswith(("-6.png", "-7.png", "-8.png", "-9.png"))]
     for image in train[::4]:
         (folder / image).write_bytes(b"")
-    report = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(4,), groups=["all"], protocols=["linear-probe"])
+    allowed: dict[str, Any] = {"groups": ["all"], "protocols": ["linear-probe"], "max_unreadable": 0.25}
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(4,), **allowed)
     assert report.problems == []
     (record,) = report.records
     assert {len(fold.train) for fold in record.folds} == {12}
-    too_many = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(5,), groups=["all"], protocols=["linear-probe"])
+    too_many = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(5,), **allowed)
     assert [type(problem) for problem in too_many.problems] == [DataError]
 
 
@@ -55,7 +59,7 @@ def test_copies_of_a_bad_image_are_all_left_out(lab: Lab, tmp_path: Path) -> Non
     for path in bad:
         path.write_bytes(b"\x89PNG\r\n\x1a\nnothing that follows")
     for _ in range(2):
-        report = own.run(tmp_path, ["small_unimodal"], ["covid"])
+        report = own.run(tmp_path, ["small_unimodal"], ["covid"], max_unreadable=0.5)
         assert set(report.unreadable) == set(bad)
         assert {len(record.data.left_out) for record in report.records} == {2}
 
@@ -109,3 +113,101 @@ def test_a_forecast_says_what_is_missing(lab: Lab, tmp_path: Path) -> None:
     told = forecast(own.request(tmp_path, ["small_unimodal"], ["vindr", "covid"]))
     assert len(told.problems) == 1 and "vindr" in str(told.problems[0])
     assert all(" / covid / " in name for name in told.cells)
+
+
+def test_a_task_of_pointers_is_refused_and_the_other_measured(lab: Lab, tmp_path: Path) -> None:
+    """As a clone without `git lfs pull` leaves it: no image of the task can be read."""
+    own, folder = copied(lab, tmp_path / "data")
+    for path in folder.rglob("*.png"):
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 1\n")
+    report = own.run(tmp_path, ["small_unimodal"], ["covid", "vindr"])
+    assert {record.data.task for record in report.records} == {"vindr"}
+    assert {type(problem) for problem in report.problems} == {DataError} and gravest(report.problems) == 3
+    assert any("covid, group all: 20 of 20 test images cannot be read" in str(problem) for problem in report.problems)
+    allowed = own.run(tmp_path, ["small_unimodal"], ["covid", "vindr"], max_unreadable=1)
+    assert {record.data.task for record in allowed.records} == {"vindr"}
+    assert any("none of its test images could be read" in str(problem) for problem in allowed.problems)
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "measured"), [(1, 0.0, True), (2, 0.05, False), (2, 0.1, True), (3, 0.1, False)]
+)
+def test_how_many_images_may_be_unreadable_is_a_choice(
+    count: int, limit: float, measured: bool, lab: Lab, tmp_path: Path
+) -> None:
+    """Of twenty scored images. A single one never ends a cell."""
+    own, folder = copied(lab, tmp_path / "data")
+    for number in range(1, count + 1):
+        (folder / "COVID" / "images" / f"COVID-{number}.png").write_bytes(b"")
+    asked = {"groups": ["all"], "protocols": ["zero-shot"], "max_unreadable": limit}
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"], **asked)
+    assert bool(report.records) is measured is not bool(report.problems)
+    if not measured:
+        told = str(report.problems[0])
+        assert f"{count} of 20 test images cannot be read, more than --max-unreadable {limit:g}" in told
+        assert "COVID-1.png" in told
+
+
+def test_too_many_unreadable_training_images_are_refused_by_their_part(lab: Lab, tmp_path: Path) -> None:
+    own, folder = copied(lab, tmp_path / "data")
+    train = [image for image in sorted(own.files("covid")) if image.endswith(("-6.png", "-7.png", "-8.png", "-9.png"))]
+    for image in train[::4]:
+        (folder / image).write_bytes(b"")
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"], shots=(4,), groups=["all"])
+    assert {record.protocol.protocol for record in report.records} == {"zero-shot"}
+    assert "4 of 16 4-shot training images cannot be read" in str(report.problems[0])
+
+
+def test_a_limit_that_is_no_share_is_refused(lab: Lab, tmp_path: Path) -> None:
+    for limit in (-0.1, 5.0, float("nan")):
+        with pytest.raises(SpecError, match="--max-unreadable is a share"):
+            lab.run(tmp_path, ["small_unimodal"], ["covid"], max_unreadable=limit)
+
+
+@pytest.fixture
+def vanishing(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Lab, list[Path]]:
+    """The bench with three images of COVID that go when the first file is read, after all were listed."""
+    own, folder = copied(lab, tmp_path / "data")
+    gone = [folder / "COVID" / "images" / f"COVID-{number}.png" for number in (1, 2, 3)]
+    real = decoding.read_bytes
+
+    def read(path: Path) -> bytes:
+        for lost in gone:
+            lost.unlink(missing_ok=True)
+        return real(path)
+
+    monkeypatch.setattr(decoding, "read_bytes", read)
+    return own, gone
+
+
+def test_images_that_vanish_during_a_run_are_missing_not_unreadable(
+    vanishing: tuple[Lab, list[Path]], tmp_path: Path
+) -> None:
+    own, gone = vanishing
+    report = own.run(tmp_path, ["small_unimodal"], ["covid", "vindr"])
+    assert set(report.missing) == set(gone) and report.unreadable == {}
+    assert {record.data.task for record in report.records} == {"vindr"}
+    (problem,) = report.problems
+    assert "covid: 3 images of the split have no file" in str(problem) and problem.exit_code == 3
+
+
+def test_images_that_vanish_are_counted_as_missing_where_that_is_allowed(
+    vanishing: tuple[Lab, list[Path]], tmp_path: Path
+) -> None:
+    own, gone = vanishing
+    report = own.run(tmp_path, ["small_unimodal"], ["covid"], allow_missing=True, groups=["all"])
+    assert report.problems == [] and len(report.missing) == len(gone)
+    assert {(record.data.missing, len(record.data.left_out)) for record in report.records} == {(3, 0)}
+
+
+def test_rehash_reads_what_size_and_time_stamps_hide(lab: Lab, tmp_path: Path) -> None:
+    own, folder = copied(lab, tmp_path / "data")
+    one, other = (folder / "COVID" / "images" / f"COVID-{number}.png" for number in (1, 2))
+    before = own.run(tmp_path, ["small_unimodal"], ["covid"], groups=["all"])
+    stamp = one.stat()
+    same = own.run(tmp_path, ["small_unimodal"], ["covid"], groups=["all"], rehash=True)
+    assert (same.decoded, same.encoded, same.cached) == (0, 0, len(before.records))
+    one.write_bytes(other.read_bytes())
+    os.utime(one, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    after = own.run(tmp_path, ["small_unimodal"], ["covid"], groups=["all"], rehash=True)
+    assert after.cached == 0 and len(after.records) == len(before.records)

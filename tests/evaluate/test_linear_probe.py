@@ -183,7 +183,7 @@ def test_scores_are_probabilities(n_classes):
 
 @pytest.mark.parametrize("solver", ["converged", "scikit-learn"])
 def test_a_class_without_a_row_is_refused(solver):
-    with pytest.raises(DataError, match="no training row of class 1"):
+    with pytest.raises(DataError, match="class 1 has no training row"):
         fit(np.ones((4, 3), dtype=np.float32), np.array([0, 0, 2, 2]), 3, solver=solver)
 
 

@@ -1,0 +1,124 @@
+"""One cell from the store to its record, or to the reason why there is none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cxrbench.bench.cells import Cell
+from cxrbench.bench.identity import NO_FILE
+from cxrbench.bench.measure import Basis, measure
+from cxrbench.bench.recording import Outcome, cached, written
+from cxrbench.bench.requirements import files_missing
+from cxrbench.contained import contained
+from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
+from cxrbench.logbook import Logbook
+from cxrbench.record import Record
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to; `skipped` are cells that cannot be scored, with the reason, `problems` what went wrong.
+
+    `failed` are the cells that it went wrong with, after they were laid out. `unreadable` files are there, `missing`
+    ones are not, though they were listed.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    cached: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    problems: list[CxrBenchError] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    decoded: int = 0
+    encoded: int = 0
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    missing: dict[Path, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """Fills the report of a run, tells of it line by line, and puts tracebacks into the log."""
+
+    report: Report
+    say: Say
+    logbook: Logbook
+
+    def add(self, problem: CxrBenchError) -> CxrBenchError:
+        """Take a problem up; returns the one that was met before, where it is the same."""
+        for known in self.report.problems:
+            if known is problem or (type(known), known.args) == (type(problem), problem.args):
+                return known
+        self.logbook.enter(problem)
+        self.report.problems.append(problem)
+        return problem
+
+    def settle(self, cell: Cell, outcome: Outcome, refused: CxrBenchError | None) -> None:
+        """Measure one cell and write its record, or take the one that an equal run left; nothing is raised."""
+        try:
+            if refused is not None:
+                raise refused
+            self._settle(cell, outcome)
+        except NotApplicableError as error:
+            self.report.skipped[cell.name] = str(error)
+            self.say(f"{cell.name}: not applicable: {str(error).partition(';')[0]}")
+        except Exception as error:
+            problem = self.add(contained(error, cell.name))
+            self.report.failed.append(cell.name)
+            self.say(f"{cell.name}: failed: {problem}")
+
+    def _settle(self, cell: Cell, outcome: Outcome) -> None:
+        made, left_out = outcome.plan, outcome.left_out(cell)
+        if (broken := outcome.broken(cell)) is not None:
+            raise broken
+        _require_there(cell, outcome)
+        _require_readable(cell, outcome, left_out)
+        known = cached(cell, made, left_out, outcome.contents(cell)) if made.request.resume else None
+        if known is not None:
+            self.report.records.append(known)
+            self.report.cached += 1
+            self.say(f"{cell.name}: {_told(known)} (recorded before)")
+            return
+        basis = Basis(made.folds(cell), made.words(cell), made.test_part(cell), set(left_out), made.variant.settings)
+        measured = measure(cell, basis, outcome.stored(cell))
+        record = written(cell, outcome, measured, left_out)
+        self.report.records.append(record)
+        self.say(f"{cell.name}: {_told(record)}")
+
+
+def _require_there(cell: Cell, outcome: Outcome) -> None:
+    """Without --allow-missing, raise DataError if files of the cell vanished since they were listed."""
+    paths, gone = cell.data.partition.paths, outcome.sweep.missing
+    if outcome.plan.request.allow_missing or not any(paths.get(i) in gone for i in outcome.plan.wanted(cell)):
+        return
+    lost = sorted(image for image, path in paths.items() if path in gone)
+    raise files_missing(cell.data.task.name, len(lost), lost[0], cell.data.root)
+
+
+def _require_readable(cell: Cell, outcome: Outcome, left_out: dict[str, str]) -> None:
+    """Raise DataError if more of the scored or the training images are unreadable than the request allows.
+
+    A single one never is too many.
+    """
+    folds, shots = outcome.plan.folds(cell), cell.shots
+    scored = dict.fromkeys(image for fold in folds for image in fold.test[0])
+    trained = dict.fromkeys(image for fold in folds for image in fold.train[shots][0]) if shots is not None else {}
+    where = f"{cell.data.task.name}, group {cell.group}"
+    parts = ((outcome.plan.test_part(cell), scored), (f"{shots}-shot training", trained))
+    for part, images in parts:
+        _require_few(where, part, list(images), left_out, outcome.plan.request.max_unreadable)
+
+
+def _require_few(where: str, part: str, images: Sequence[str], left_out: dict[str, str], limit: float) -> None:
+    there = [image for image in images if left_out.get(image) != NO_FILE]
+    lost = [image for image in there if image in left_out]
+    if len(lost) > max(1, limit * len(there)):
+        raise DataError(
+            f"{where}: {len(lost)} of {len(there)} {part} images cannot be read, more than --max-unreadable {limit:g} "
+            f"allows; the first: {left_out[lost[0]]}. Mend the files, or allow more (the record lists them)."
+        )
+
+
+def _told(record: Record) -> str:
+    mean = record.summary["balanced_accuracy"]["mean"]
+    return "balanced accuracy undefined" if mean is None else f"balanced accuracy {100 * mean:.2f} %"
