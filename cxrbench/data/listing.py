@@ -67,9 +67,7 @@ def stem_key(path: str) -> str | None:
     return image_stem(path.rpartition("/")[2])
 
 
-def listing(
-    root: Path, skip: frozenset[str] = frozenset(), cache: Path | None = None, afresh: bool = False
-) -> Listing:
+def listing(root: Path, skip: frozenset[str] = frozenset(), cache: Path | None = None, afresh: bool = False) -> Listing:
     """Walk the folder once; folder names in `skip` (lower case) are left out, links are followed, loops are not.
 
     With `cache`, the result is kept there and taken again (unless `afresh`) as long as no folder below the root has

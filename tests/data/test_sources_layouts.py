@@ -4,6 +4,7 @@ import errno
 import gzip
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,10 +12,12 @@ from typing import Any, NoReturn
 import pytest
 
 from cxrbench import facts
+from cxrbench.data.listing import listing
 from cxrbench.data.phantom import note
 from cxrbench.data.sources import base
 from cxrbench.errors import DataError, SpecError
 from cxrbench.index import Partition
+from cxrbench.sealed import read_sealed, write_sealed
 from cxrbench.task import TaskSpec, read_task
 
 ABOVE = "Chest CT/masks/COVID/VinDr dicom MIMIC"  # words in the user's own path decide nothing
@@ -598,6 +601,33 @@ def test_a_kept_listing_gives_the_same_partition(tmp_path: Path) -> None:
         assert (kept.digest, kept.paths, kept.findings) == (plain.digest, plain.paths, plain.findings)
 
 
+def test_nothing_is_missing_on_a_kept_listings_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)  # so that the listing is kept
+    rsna_tables(tmp_path / "data", 2)
+    touch(*(tmp_path / "data" / f"{name}.dcm" for name in RSNA_IDS))
+    whole = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    kept = next((tmp_path / "cache/listings").iterdir())
+    write_sealed(kept, read_sealed(kept) | {"files": [f"{name}.dcm" for name in RSNA_IDS[1:]]})
+    assert listing(tmp_path / "data", cache=tmp_path / "cache").kept
+    again = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    assert (again.paths, again.findings.missing) == (whole.paths, ())
+
+
+def test_a_listed_file_that_is_gone_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+    rsna_tables(tmp_path / "data", 2)
+    touch(*(tmp_path / "disk" / f"{name}.dcm" for name in RSNA_IDS))
+    for name in RSNA_IDS:
+        (tmp_path / f"data/{name}.dcm").symlink_to(tmp_path / f"disk/{name}.dcm")
+    assert base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache").findings.missing == ()
+    (tmp_path / f"disk/{RSNA_IDS[0]}.dcm").unlink()
+    found = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    assert found.findings.missing == (RSNA_IDS[0],)
+    assert RSNA_IDS[0] not in found.paths
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["chexpert5x200", "mimic5x200", "rsna", "siim", "covid", "nih_lt", "vindr"])
 def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: Path) -> None:
@@ -618,6 +648,28 @@ def test_only_drawn_data_sets_are_synthetic(tmp_path: Path) -> None:
     assert not base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
     touch(tmp_path / "rsna" / note.NAME)
     assert base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
+
+
+@pytest.mark.parametrize("place", ["", "all", "all/rsna", "all/images", "all/images/deep"])
+def test_the_note_of_a_drawn_data_set_counts_wherever_it_lies(tmp_path: Path, place: str) -> None:
+    """With the tables, with the images beside them, or above the folder that the user names."""
+    rsna_tables(tmp_path / "all/rsna", 2)
+    touch(*(tmp_path / "all/images/deep" / f"{name}.dcm" for name in RSNA_IDS))
+    assert not base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
+    touch(tmp_path / place / note.NAME)
+    assert base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
+
+
+@pytest.mark.parametrize("link", ["images", "file"])
+def test_the_note_counts_behind_links(tmp_path: Path, link: str) -> None:
+    rsna_tables(tmp_path / "rsna", 2)
+    touch(*(tmp_path / "drawn/images" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "drawn" / note.NAME)
+    if link == "images":
+        (tmp_path / "rsna/images").symlink_to(tmp_path / "drawn/images")
+    else:
+        touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS[1:]))
+        (tmp_path / f"rsna/{RSNA_IDS[0]}.dcm").symlink_to(tmp_path / f"drawn/images/{RSNA_IDS[0]}.dcm")
+    assert base.load_partition(tmp_path / "rsna", RSNA, "cxrbench-v1").synthetic
 
 
 def test_a_split_that_cannot_be_drawn_says_task_and_split_once(tmp_path: Path) -> None:

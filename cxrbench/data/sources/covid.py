@@ -68,7 +68,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
-    listed = listing(folder, _SKIP, cache)
+    listed = listing(folder, _SKIP, cache, afresh=survey)
     layout = Layout(
         key=lambda path: image_id(path, task),
         names=lambda image: (image_id(image, task) or image,),
