@@ -27,6 +27,10 @@ class ImageError(DataError):
     """One image file that cannot be read as a radiograph; a run counts it and goes on."""
 
 
+class MissingImageError(ImageError):
+    """One image file that is not there, whatever a table or a listing says."""
+
+
 class IntegrityError(CxrBenchError):
     """Bytes that are not the ones a digest, a layout or a journal promises."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cxrbench.data import dicom, display, raster
 from cxrbench.data.grey import Grey, refusing
-from cxrbench.errors import ImageError
+from cxrbench.errors import ImageError, MissingImageError
 
 __all__ = ["Grey", "read_bytes", "read_radiograph"]
 
@@ -15,12 +15,15 @@ BYTE_LIMIT = 1 << 30
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole content of a regular file; raises ImageError for anything else, and never waits for a pipe."""
+    """The whole content of a regular file; raises ImageError for anything else, and never waits for a pipe.
+
+    A file that is not there is a MissingImageError.
+    """
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file.{_near(path)}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingImageError(f"{path}: no such file.{_near(path)}") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     try:
