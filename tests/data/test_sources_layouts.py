@@ -4,6 +4,7 @@ import errno
 import gzip
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -140,14 +141,14 @@ def test_a_train_csv_that_may_not_be_read_is_named_before_a_ready_list_is_taken(
     touch(tmp_path / "CheXpert-v1.0/train.csv")
     rows = chexpert_rows("CheXpert-v1.0/")
     write(tmp_path / "a_list/chexpert_5x200.csv", ["Path", *CHEXPERT.columns], rows)
-    opened = Path.open
+    opened = os.open
 
-    def refusing(path: Path, *mode: Any, **options: Any) -> Any:
-        if path.name == "train.csv":
+    def refusing(path: str, *mode: Any, **options: Any) -> int:
+        if Path(path).name == "train.csv":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return opened(path, *mode, **options)
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     with pytest.raises(DataError, match=r"train\.csv: cannot be read: Permission denied"):
         base.load_partition(tmp_path, CHEXPERT, "gloria")
 

@@ -72,13 +72,16 @@ def locate(root: Path) -> Path:
             columns = csv_tables.header(csv_tables.required(folder, _ALL))
         except DataError as error:
             return "refused" if isinstance(error.__cause__, PermissionError) else "broken"
-        return "whole" if "Frontal/Lateral" in columns else "another"
+        if "Frontal/Lateral" in columns:
+            return "whole"
+        return "broken" if any("Frontal/Lateral" in name for name in columns) else "another"
 
     def shows(wanted: str) -> Sign:
         return lambda folder: named(folder) and state(folder.path) == wanted
 
     signs = (shows("whole"), shows("refused"), has_table(_READY), shows("broken"))
-    return located(root, "CheXpert", *signs, wanted="train.csv of CheXpert or chexpert_5x200.csv")
+    wanted = "train.csv of CheXpert or chexpert_5x200.csv"
+    return located(root, "CheXpert", *signs, wanted=wanted, stems=(_ALL, _READY))
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import stem_key
+from cxrbench.data.listing import stem_key, without_image_suffix
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree
@@ -42,7 +42,8 @@ def _stems(kind: str) -> tuple[str, ...]:
 
 def locate(root: Path) -> Path:
     """The folder that holds MIMIC-CXR-JPG's split table."""
-    return located(root, "MIMIC-CXR-JPG", has_table(*_stems("split")), wanted="mimic-cxr-2.0.0-split.csv[.gz]")
+    stems = _stems("split")
+    return located(root, "MIMIC-CXR-JPG", has_table(*stems), wanted="mimic-cxr-2.0.0-split.csv[.gz]", stems=stems)
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
@@ -78,7 +79,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     folder = locate(root)
     images = image_rows(folder)
     labelled = _labelled(folder, images, task, split)
-    layout = Layout(key=stem_key, names=lambda image: (image,), tree=study_tree(images))
+    layout = Layout(key=stem_key, names=lambda image: (without_image_suffix(image),), tree=study_tree(images))
     return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 

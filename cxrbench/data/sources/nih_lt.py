@@ -39,7 +39,8 @@ def _stems(kind: str) -> tuple[str, ...]:
 
 def locate(root: Path) -> Path:
     """The folder that holds the long-tail tables; the images may lie beside it."""
-    return located(root, "NIH-CXR-LT", has_table(*_stems("train")), wanted="nih-cxr-lt_single-label_train.csv")
+    stems = _stems("train")
+    return located(root, "NIH-CXR-LT", has_table(*stems), wanted="nih-cxr-lt_single-label_train.csv", stems=stems)
 
 
 def official(path: Path, task: TaskSpec) -> Table:

@@ -46,8 +46,9 @@ def mapping(folder: Path) -> Mapped | None:
     matched = _ERROR in tables.header(table)
     rows = tables.read_table(table, ("patientId", "nih_image_index", *([_ERROR] if matched else ())))
     tables.distinct(table, rows, "patientId")
-    nih = dict(zip(rows["patientId"], rows["nih_image_index"], strict=True))
-    return Mapped(table, nih, doubtful=_doubtful(table, rows["patientId"], rows[_ERROR]) if matched else frozenset())
+    ids = tables.bare_ids(table, rows, "patientId")[0]
+    nih = dict(zip(ids, rows["nih_image_index"], strict=True))
+    return Mapped(table, nih, doubtful=_doubtful(table, ids, rows[_ERROR]) if matched else frozenset())
 
 
 def _doubtful(path: Path, images: Iterable[str], errors: Iterable[str]) -> frozenset[str]:
