@@ -51,34 +51,44 @@ def opened(path: Path, strict: bool = True) -> Iterator[TextIO]:
     UTF-8 with or without byte-order mark, or UTF-16 or UTF-32 with one. Whatever goes wrong within the block, another
     kind of file included, becomes a DataError that names the file. Not `strict`: what is no text comes as surrogates.
     """
+    packed = "file"
     try:
         with ExitStack() as stack:
-            stream = _unpacked(path, stack)
+            plain = stack.enter_context(_regular(path))
+            start = plain.peek(len(_ZIP))
+            packed = "gzip stream" if start.startswith(_GZIP) else "ZIP" if start.startswith(_ZIP) else packed
+            stream = _unpacked(path, plain, packed, stack)
             head = stream.peek(_HEAD)[:_HEAD]  # type: ignore[attr-defined]
             _require_table(path, head)
             encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), "utf-8-sig")
             limited = io.BufferedReader(_Limited(path, stream), 1 << 17)
             errors = "strict" if strict else "surrogateescape" if encoding == "utf-8-sig" else "replace"
             yield stack.enter_context(io.TextIOWrapper(limited, encoding, errors, newline=""))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip stream is cut or damaged ({error}). {_AGAIN}") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: the ZIP is damaged, or locked by a password ({error}). {_AGAIN}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: the {packed} is cut or damaged ({error}). {_AGAIN}") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: the {packed} cannot be unpacked ({error}). Unpack it with another program."
+        ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _unpacked(path: Path, stack: ExitStack) -> IO[bytes]:
-    stream = stack.enter_context(open(path, "rb", opener=_without_waiting))  # noqa: SIM115 - the stack closes it
+def _regular(path: Path) -> io.BufferedReader:
+    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
         raise DataError(f"{path}: is a pipe or device, not a table")
-    start = stream.peek(len(_ZIP))
-    if start.startswith(_GZIP):
-        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=stream)))
-    if start.startswith(_ZIP):
-        archive = stack.enter_context(zipfile.ZipFile(stream))
-        return stack.enter_context(archive.open(_member(path, archive)))
     return stream
+
+
+def _unpacked(path: Path, plain: io.BufferedReader, packed: str, stack: ExitStack) -> IO[bytes]:
+    if packed == "gzip stream":
+        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=plain)))
+    if packed == "ZIP":
+        archive = stack.enter_context(zipfile.ZipFile(plain))
+        return stack.enter_context(archive.open(_member(path, archive)))
+    return plain
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -35,9 +35,18 @@ class Rows:
             if declared is None:
                 lines = itertools.chain([first], lines)
             self._reader = csv.reader(lines, strict=True, delimiter=declared[1] if declared else ",")
-            self.header = next(self._reader, [])
+            self.header = self._header(first)
         if not self.header:
             raise DataError(f"{path}: is empty. Download it again.")
+
+    def _header(self, first: str) -> list[str]:
+        """The names; a line that has quotes but no commas between them is left whole, to be told by its columns."""
+        try:
+            return next(self._reader, [])
+        except csv.Error:
+            if any(f'"{separator}"' in first for separator in SEPARATORS):
+                return [first.strip()]
+            raise
 
     def blocks(self) -> Iterator[list[list[str]]]:
         """Rows in file order, some thousand at a time."""
