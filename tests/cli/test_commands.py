@@ -136,6 +136,9 @@ def test_phantom_status_verify_and_cache_work_together(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace(next(iter(told_ids(manifest))), "f" * 32, 1))
     changed = told("data", "verify", *root)
     assert changed.returncode == 4, changed.stdout + changed.stderr
+    edited = told("data", "prepare", *root)
+    assert (edited.returncode, "was changed after it was written" in edited.stdout) == (4, True)
+    manifest.unlink()
     assert told("data", "prepare", *root).returncode == 0
     next((tmp_path / "data").rglob("test/*.dicom")).write_bytes(b"<html>")
     broken = told("data", "prepare", *root)
