@@ -249,6 +249,26 @@ def test_a_mimic_image_that_is_not_there_is_reported_and_none_takes_its_place(tm
     assert lost not in partly.paths
 
 
+def test_missing_files_may_be_passed_over_before_the_draw(tmp_path: Path) -> None:
+    """As the released code has it: of a whole download the same images, of a part others, and none missing."""
+    on_disk = small("mimic5x200", "dlilp-on-disk", per_class=2)
+    files = mimic_tree(tmp_path / "mimic")
+    whole = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert base.load_partition(tmp_path, on_disk, "dlilp-on-disk").digest == whole.digest
+    lost = whole.parts["all"].ids[0]
+    files[lost].unlink()
+    reported = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert (reported.digest, reported.findings.missing) == (whole.digest, (lost,))
+    assert any("1 images without a file were drawn before" in note for note in reported.findings.notes)
+    passed = base.load_partition(tmp_path, on_disk, "dlilp-on-disk")
+    assert passed.findings.missing == ()
+    assert lost not in passed.parts["all"].ids
+    assert len(passed.parts["all"]) == len(whole.parts["all"])
+    assert "1 images without a file were passed over before the draw" in passed.findings.notes
+    tables = base.source(on_disk).tables(tmp_path / "mimic", on_disk, "dlilp-on-disk")
+    assert tables.parts["all"].ids == passed.parts["all"].ids
+
+
 def mimic_tree(root: Path) -> dict[str, Path]:
     mimic_tables(root)
     files = {}
