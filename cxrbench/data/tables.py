@@ -36,11 +36,12 @@ def required(folder: Path, *stems: str, why: str = "") -> Path:
     path = named(folder, *stems)
     if path is None:
         names = " or ".join(f"{stem}.csv[.gz|.zip]" for stem in stems)
-        raise DataError(f"{folder}: there is no {names}.{' ' + why if why else ''}{_near(folder, stems)}")
+        raise DataError(f"{folder}: there is no {names}.{' ' + why if why else ''}{near_hint(folder, *stems)}")
     return path
 
 
-def _near(folder: Path, stems: Sequence[str]) -> str:
+def near_hint(folder: Path, *stems: str) -> str:
+    """Which names in the folder come near a table's that is not there, as a sentence; empty if none does."""
     try:
         there = [entry.name for entry in folder.iterdir()]
     except OSError:

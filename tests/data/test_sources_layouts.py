@@ -594,6 +594,14 @@ def test_a_folder_without_any_image_of_the_split_is_refused(tmp_path: Path) -> N
         base.load_partition(tmp_path, RSNA, "cxrbench-v1")
 
 
+def test_a_mapping_under_a_near_name_is_not_passed_over(tmp_path: Path) -> None:
+    """Without it patients would be taken for unknown, in silence."""
+    rsna_tables(tmp_path, 2)
+    (tmp_path / "rsna_to_nih (1).csv").write_text("patientId,nih_image_index\n")
+    with pytest.raises(DataError, match=r"rsna_to_nih \(1\)\.csv': is it the table\? Name it rsna_to_nih\.csv\."):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-v1")
+
+
 def test_an_absent_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
     for name, sign in (("rsna", "stage_2_train_labels.csv"), ("nih_lt", "nih-cxr-lt"), ("covid", "class folders")):
         task = read_task(facts.folder("tasks") / f"{name}.toml")

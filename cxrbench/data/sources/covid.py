@@ -117,7 +117,7 @@ def _author(folder: Path, stem: str, task: TaskSpec, split: str) -> Table:
         raise DataError(
             f"{folder}: split {split} is the paper author's own choice of files, which no rule gives. Put the "
             "partition files covid_train.csv and covid_test.csv of the DLILP repository there, or choose the split "
-            "dlilp-sorted (the same counts, from sorted names) or cxrbench-v1."
+            "dlilp-sorted (the same counts, from sorted names) or cxrbench-v1." + csv_tables.near_hint(folder, stem)
         )
     rows = csv_tables.read_table(path, ("Path", *task.classes))
     ids = [spelling.replace("\\", "/") for spelling in rows["Path"]]

@@ -35,13 +35,15 @@ def mapping(folder: Path) -> Mapped | None:
     """RSNA's own mapping file, or a table `rsna_to_nih.csv` (patientId, nih_image_index; mse too where pictures were
     matched); None if neither is there.
 
-    Raises DataError if the file is not what its name says.
+    Raises DataError if the file is not what its name says, or if there is only one of nearly that name.
     """
     path = folder / FILE
     if is_file(path):
         return _from_json(path)
     table = tables.named(folder, _TABLE)
     if table is None:
+        if hint := tables.near_hint(folder, _TABLE):
+            raise DataError(f"{folder}: there is no {_TABLE}.csv.{hint}")
         return None
     matched = _ERROR in tables.header(table)
     rows = tables.read_table(table, ("patientId", "nih_image_index", *([_ERROR] if matched else ())))

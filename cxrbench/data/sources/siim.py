@@ -159,7 +159,8 @@ def _of_stage(folder: Path, stage: int) -> Rows:
     if train is not None and test is not None:
         return _joined(repackaged(train), repackaged(test))
     needed = f"{_STAGE_2}.csv, or both {_PNG_TRAIN}.csv and {_PNG_TEST}.csv" if stage == 2 else f"{_STAGE_1}.csv"
-    raise DataError(f"{folder}: this split is drawn from all images of stage {stage} and needs {needed}.")
+    hint = csv_tables.near_hint(folder, _STAGE_1, _STAGE_2, _PNG_TRAIN, _PNG_TEST)
+    raise DataError(f"{folder}: this split is drawn from all images of stage {stage} and needs {needed}.{hint}")
 
 
 def _joined(one: Rows, two: Rows) -> Rows:
