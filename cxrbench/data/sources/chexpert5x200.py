@@ -47,7 +47,8 @@ class Pools(Facts):
 def image_id(path: str) -> str:
     """`CheXpert-v1.0/train/patient.../study.../view...` from any spelling of a table's Path column."""
     plain = path.replace("\\", "/")
-    return "CheXpert-v1.0/" + _PREFIX.sub("", plain)
+    name = "CheXpert-v1.0/" + _PREFIX.sub("", plain)
+    return path if name == path else name  # one text, not two, for each of a large table's rows
 
 
 def patient_of(image: str) -> str:
@@ -143,6 +144,7 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
     patients = [patient_of(name) for name in ids]
     frontal = (rows["Frontal/Lateral"] == "Frontal").to_numpy()
     values = {c: csv_tables.numbers(path, rows, c, _VALUES) for c in (*task.columns, *rule.others)}
+    del rows
     picked = _drawn(path, values, frontal, task.columns, rule)
     index = np.zeros(len(ids), dtype=np.int64)
     for number, chosen in enumerate(picked):
@@ -154,7 +156,8 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
         "train_lateral": int((~frontal).sum()),
     }
     part = table(ids, index, np.concatenate(picked), task.classes, patients)
-    return Labelled({"all": part}, ids, found, attributes=attributes.read(path, "Path", ATTRIBUTES, image_id))
+    told = attributes.read(path, "Path", ATTRIBUTES, image_id, wanted=frozenset(part.ids))
+    return Labelled({"all": part}, ids, found, attributes=told)
 
 
 def _drawn(
