@@ -32,6 +32,8 @@ def contents(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: 
     unknown = {image: paths[image] for image, content in known.items() if content is None}
     found = {image: content for image, content in known.items() if content is not None}
     lost: dict[str, str] = {}
+    if not unknown:
+        return Contents(found)
     progress.start(len(unknown), "the file reader")
     try:
         with ThreadPoolExecutor(workers) as pool:

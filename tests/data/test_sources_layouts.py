@@ -602,6 +602,34 @@ def test_a_mapping_under_a_near_name_is_not_passed_over(tmp_path: Path) -> None:
         base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-v1")
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", "null", '[{"img_id": 1}]', "<html>"])
+def test_a_mapping_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    rsna_tables(tmp_path, 2)
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(text)
+    with pytest.raises(DataError, match="is no list of entries"):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-v1")
+
+
+def test_folders_whose_names_are_no_utf8_give_the_same_partition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+    odd = tmp_path / os.fsdecode(b"donn\xe9es")
+    try:
+        rsna_tables(odd, 2)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    rsna_tables(tmp_path / "plain", 2)
+    for folder in (odd, tmp_path / "plain"):
+        touch(*(folder / "images" / f"{name}.dcm" for name in RSNA_IDS))
+    plain = base.load_partition(tmp_path / "plain", RSNA, "cxrbench-v1")
+    for _ in range(2):
+        found = base.load_partition(odd, RSNA, "cxrbench-v1", tmp_path / "cache")
+        assert (found.digest, found.findings) == (plain.digest, plain.findings)
+        assert {path.name for path in found.paths.values()} == {path.name for path in plain.paths.values()}
+
+
 def test_an_absent_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
     for name, sign in (("rsna", "stage_2_train_labels.csv"), ("nih_lt", "nih-cxr-lt"), ("covid", "class folders")):
         task = read_task(facts.folder("tasks") / f"{name}.toml")

@@ -67,9 +67,11 @@ def _from_json(path: Path) -> Mapped:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         entries = json.loads(data)
+        if not isinstance(entries, list) or not entries:
+            raise ValueError("no list, or an empty one")
         nih = {str(entry["subset_img_id"]): str(entry["img_id"]) for entry in entries}
         uids = {str(e["subset_img_id"]): str(e["SOPInstanceUID"]) for e in entries if e.get("SOPInstanceUID")}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: is no list of entries with subset_img_id and img_id ({error}). Download it again."
         ) from error
