@@ -1,6 +1,9 @@
-"""What a file holds is remembered until the file changes."""
+"""What a file holds is remembered until the file changes, and believed only from lines that are whole."""
 
 import os
+import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,7 +69,7 @@ def test_names_with_line_breaks_and_tabs(tmp_path: Path) -> None:
 
 def test_file_that_is_gone_is_unknown(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "cache", tmp_path)
-    ledger.add([(tmp_path / "gone", Stamp(1, 1), "0" * 64)])
+    ledger.add([(tmp_path / "gone", Stamp(1, 1, 1, 1), "0" * 64)])
     assert ledger.known(tmp_path / "gone") is None
 
 
@@ -87,3 +90,115 @@ def test_foreign_lines_are_ignored(tmp_path: Path, line: str) -> None:
     (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
     file.write_text(line + file.read_text())
     assert Ledger(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
+
+
+def in_place(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def in_its_place(path: Path, data: bytes) -> None:
+    made = path.with_name("other")
+    made.write_bytes(data)
+    made.replace(path)
+
+
+def as_copied(path: Path, data: bytes) -> None:
+    made = path.with_name("other")
+    made.write_bytes(data)
+    shutil.copystat(path, made)
+    shutil.copy2(made, path)
+
+
+@pytest.mark.parametrize("change", [in_place, in_its_place, as_copied])
+def test_equal_size_and_time_are_no_proof_of_equal_bytes(tmp_path: Path, change: Callable[[Path, bytes], None]) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    remember(tmp_path / "cache", tmp_path, path)
+    before = path.stat()
+    change(path, b"two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert Ledger(tmp_path / "cache", tmp_path).known(path) is None
+
+
+def test_a_hash_of_bytes_that_changed_while_they_were_read_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    at, content = stamp(path), digest.of_file(path)
+    assert at is not None
+    path.write_bytes(b"two")
+    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger.add([(path, at, content)])
+    assert ledger.known(path) is None
+    assert not list((tmp_path / "cache").rglob("*.tsv"))
+
+
+def test_a_stamp_that_a_later_change_could_share_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    changed = path.stat().st_ctime_ns
+    monkeypatch.setattr("cxrbench.ledger.time.time_ns", lambda: changed + 10**6)  # the clock stands still
+    at = stamp(path)
+    assert at is not None
+    assert not at.settled
+    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger.add([(path, at, digest.of_file(path))])
+    assert ledger.known(path) is None
+
+
+def test_nothing_is_believed_where_all_is_hashed_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    remember(tmp_path / "cache", tmp_path, path)
+    ledger = Ledger(tmp_path / "cache", tmp_path, rehash=True)
+    assert ledger.known(path) is None
+    at = stamp(path)
+    assert at is not None
+    ledger.add([(path, at, "f" * 64)])  # as a disk would have it that lost a bit of the file
+    assert list(ledger.changed_unseen) == [path]
+    assert Ledger(tmp_path / "cache", tmp_path).known(path) == "f" * 64
+
+
+def test_a_name_that_is_no_utf8_is_known_again(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"fa\xe7ade")
+    path = root / os.fsdecode(b"radiograf\xeda.png")
+    try:
+        root.mkdir()
+        path.write_bytes(b"1")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    remember(tmp_path / "cache", root, path)
+    assert Ledger(tmp_path / "cache", root).known(path) == digest.of_bytes(b"1")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_table_gives_no_other_hash_and_is_mended(tmp_path: Path, seed: int) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+        remember(tmp_path / "cache", tmp_path, path)
+    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    whole, rng = file.read_bytes(), random.Random(seed)
+    for _ in range(25):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        for damaged in (bytes(data), whole[: rng.randrange(len(whole))]):
+            file.write_bytes(damaged)
+            ledger = Ledger(tmp_path / "cache", tmp_path)
+            assert {ledger.known(path) for path in paths} <= {None, *(digest.of_bytes(p.name.encode()) for p in paths)}
+            for path in paths:
+                assert ledger.known(path) in (None, digest.of_file(path))
+                remember(tmp_path / "cache", tmp_path, path)
+            mended = Ledger(tmp_path / "cache", tmp_path)
+            assert [mended.known(path) for path in paths] == [digest.of_file(path) for path in paths]
+            assert mended.damaged == 0
+
+
+def test_damaged_lines_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"1")
+    remember(tmp_path / "cache", tmp_path, path)
+    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    line = file.read_bytes()
+    file.write_bytes(line.replace(b"a.png", b"b.png") + line)
+    assert Ledger(tmp_path / "cache", tmp_path).damaged == 1

@@ -81,20 +81,9 @@ class Desk:
 
     def _open(self, root: Path) -> Ledger:
         if root not in self._ledgers:
-            self._ledgers[root] = _ledger(self._cache, root, rehash=self.plan.request.rehash)
+            self._ledgers[root] = Ledger(self._cache, root, rehash=self.plan.request.rehash)
         return self._ledgers[root]
 
 
 def _name(cell: Cell) -> str:
     return f"{cell.model.card.name} ({cell.recipe_name})"
-
-
-def _ledger(cache: Path, root: Path, *, rehash: bool) -> Ledger:
-    return _Forgetful(cache, root) if rehash else Ledger(cache, root)
-
-
-class _Forgetful(Ledger):
-    """Knows no file, so that every one is read again, and notes what it is told."""
-
-    def known(self, path: Path) -> str | None:
-        return None

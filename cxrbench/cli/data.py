@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.data_images import Place, prepare_images, verify_manifest
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -17,7 +18,7 @@ from cxrbench.cli.options import (
     numbers,
     words,
 )
-from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError
+from cxrbench.errors import CxrBenchError, DataError, SpecError
 
 if TYPE_CHECKING:
     from cxrbench.index import Partition
@@ -106,20 +107,17 @@ def prepare(
     choice: Choices = None,
     data_root: DataRoot = None,
     cache: Cache = None,
+    manifests: Manifests = Path("results/manifests"),
     workers: Annotated[int, typer.Option("--workers", min=0, help="Reading threads; 0: one a core.")] = 0,
 ) -> None:
     """Index the folders and read every image once.
 
-    What a run would leave out is named before it. Keeps the folders' listings and the images' hashes in the cache,
-    so that later runs find both at once.
+    What a run would leave out is named before it: images that are missing or unreadable, and files that hold other
+    bytes than a manifest says (exit code 3). Every file is read and hashed anew, whatever the cache knows of it; the
+    cache keeps the folders' listings and the images' hashes, so that later runs find both at once.
     """
-    import sys
-
-    from cxrbench.bench.request import Engine, default_cache
+    from cxrbench.bench.request import default_cache
     from cxrbench.card_facts import applied
-    from cxrbench.data.reading import read_all
-    from cxrbench.ledger import Ledger
-    from cxrbench.progress import progress_for
     from cxrbench.recipe import Canvas
 
     settings = chosen_variant(variant, choice, [spec.name for spec in chosen_tasks(task)]).settings
@@ -129,13 +127,8 @@ def prepare(
             typer.echo(str(found))
             failed.append(found)
             continue
-        ledger, recipe = Ledger(cache or default_cache(), root), applied(Canvas(), settings, spec.released_polarity)
-        bad = read_all(found.paths, recipe, ledger, Engine(workers=workers).threads, progress_for(sys.stderr))
-        typer.echo(f"{spec.name}: {len(found.paths) - len(bad)} of {len(found.paths)} images read")
-        for image, reason in bad.items():
-            typer.echo(f"  unreadable: {image}: {reason}")
-        if bad:
-            failed.append(DataError(f"{spec.name}: {len(bad)} images cannot be read"))
+        place = Place(spec, found, root, manifests, cache or default_cache(), workers)
+        failed += prepare_images(place, applied(Canvas(), settings, spec.released_polarity))
     if failed:
         raise typer.Exit(failed[0].exit_code)
 
@@ -148,34 +141,27 @@ def verify(
     data_root: DataRoot = None,
     manifests: Manifests = Path("results/manifests"),
     cache: Cache = None,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file, whatever the cache knows of it.")] = False,
 ) -> None:
     """Hold each split against its manifest, or write that.
 
-    Exit code 4 on a difference; a manifest is written where there is none. A manifest holds ids, label counts and
-    digests, and no image: it can be published.
+    Exit code 4 on a difference, 3 for what is not there or cannot be read; a manifest is written where there is none.
+    It holds ids, label counts, and the digests of rows and of the images' files, and no image: it can be published.
+    Files are read where size, times or number are not those of the last reading.
     """
-    from cxrbench.data.manifest import check, manifest, read_manifest
+    from cxrbench.bench.request import default_cache
 
-    different, failed = 0, list[CxrBenchError]()
-    for spec, _, found in _partitions(task, variant, choice, data_root, cache):
-        if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
-            failed.append(found)
-            continue
-        path = manifests / f"{spec.name}.{found.split}.json"
-        if not path.exists():
-            manifest(found).write(path)
-            typer.echo(f"{spec.name}: wrote {path}")
-            continue
-        complaints = check(read_manifest(path), found)
-        different += bool(complaints)
-        typer.echo(f"{spec.name}: {'differs from' if complaints else 'equals'} {path}")
-        for complaint in complaints:
-            typer.echo(f"  {complaint}")
-    if different:
-        raise IntegrityError(f"{different} splits differ from their manifests")
+    failed: list[CxrBenchError] = []
+    for spec, root, found in _partitions(task, variant, choice, data_root, cache):
+        try:
+            if isinstance(found, CxrBenchError):
+                raise found
+            failed += verify_manifest(Place(spec, found, root, manifests, cache or default_cache()), rehash)
+        except CxrBenchError as error:
+            typer.echo(str(error))
+            failed.append(error)
     if failed:
-        raise typer.Exit(failed[0].exit_code)
+        raise typer.Exit(max(error.exit_code for error in failed))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Sex, age and view of images, where a label table names them: for subgroups, never for a split."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from cxrbench.data import tables
@@ -11,12 +11,18 @@ Attributes = Mapping[str, Mapping[str, str]]  # sex, age, view to image id to va
 _OLDEST = 120  # years; what lies above is a slip of the source
 
 
-def read(path: Path, image: str, columns: Mapping[str, str], name: Callable[[str], str] = str) -> Attributes:
+def read(
+    path: Path,
+    image: str,
+    columns: Mapping[str, str],
+    name: Callable[[str], str] = str,
+    wanted: Collection[str] | None = None,
+) -> Attributes:
     """The attributes that the table has: `sex` F or M, `age` in whole years, `view` AP or PA.
 
-    `image` is the column of the images, `name` makes an id of its values; `columns` say which column holds an
-    attribute, and one that is not there is none. Other values (`Unknown`, `LL`, 155 years) are left out, since nothing
-    is known then. Raises DataError for a table that cannot be read.
+    `image` is the column of the images, `name` makes an id of its values, and of `wanted` ids alone anything is told;
+    `columns` say which column holds an attribute, and one that is not there is none. Other values (`Unknown`, `LL`,
+    155 years) are left out, since nothing is known then. Raises DataError for a table that cannot be read.
     """
     there = set(tables.header(path))
     known = {attribute: column for attribute, column in columns.items() if column in there}
@@ -24,8 +30,15 @@ def read(path: Path, image: str, columns: Mapping[str, str], name: Callable[[str
         return {}
     rows = tables.read_table(path, (image, *known.values()))
     ids = [name(value) for value in rows[image]]
-    found = {a: dict(zip(ids, map(_READERS[a], rows[column]), strict=True)) for a, column in known.items()}
-    return {a: {i: value for i, value in values.items() if value is not None} for a, values in found.items()}
+    told: Attributes = {
+        a: {
+            i: value
+            for i, text in zip(ids, rows[column], strict=True)
+            if (wanted is None or i in wanted) and (value := _READERS[a](text)) is not None
+        }
+        for a, column in known.items()
+    }
+    return told
 
 
 def _sex(text: str) -> str | None:

@@ -1,17 +1,18 @@
 """Which image files a folder holds: one sorted walk, and the match of ids with file names."""
 
 import errno
-import json
 import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from cxrbench import digest
-from cxrbench.durable import write_atomically
+from cxrbench.data.presence import is_file
+from cxrbench.errors import CxrBenchError
+from cxrbench.sealed import read_sealed, write_sealed
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".jp2"})
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -20,11 +21,15 @@ _SETTLED_NS = 3 * 10**9  # a folder changed just before its listing may change a
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All files below `root`, as sorted relative paths with `/`; `unreadable` names folders and links that refused."""
+    """All files below `root`, as sorted relative paths with `/`; `unreadable` names folders and links that refused.
+
+    `kept`: taken from the cache; nothing may be called missing by it before a walk has looked again.
+    """
 
     root: Path
     files: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,20 @@ def ignored(name: str) -> bool:
 
 
 def image_stem(name: str) -> str | None:
-    """The file name without its image suffix; names without a suffix (or a number for one) stay; None otherwise."""
+    """The file name without its image suffix, or several (`id.dcm.png`, as converters leave it).
+
+    Names without a suffix (or a number for one) stay; None otherwise.
+    """
+    stem = without_image_suffix(name)
     suffix = PurePosixPath(name).suffix
-    stem = name.removesuffix(suffix)
-    if suffix.casefold() in IMAGE_SUFFIXES:
-        return stem
-    return name if not suffix or suffix[1:].isdigit() else None
+    return stem if stem != name or not suffix or suffix[1:].isdigit() else None
+
+
+def without_image_suffix(name: str) -> str:
+    """The name less every image suffix at its end."""
+    while (suffix := PurePosixPath(name).suffix).casefold() in IMAGE_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def stem_key(path: str) -> str | None:
@@ -54,30 +67,50 @@ def stem_key(path: str) -> str | None:
     return image_stem(path.rpartition("/")[2])
 
 
-def listing(root: Path, skip: frozenset[str] = frozenset(), cache: Path | None = None) -> Listing:
+def listing(root: Path, skip: frozenset[str] = frozenset(), cache: Path | None = None, afresh: bool = False) -> Listing:
     """Walk the folder once; folder names in `skip` (lower case) are left out, links are followed, loops are not.
 
-    With `cache`, the result is kept there and taken again as long as no folder below the root has changed; a listing
-    with unreadable folders is not kept.
+    With `cache`, the result is kept there and taken again (unless `afresh`) as long as no folder below the root has
+    changed and every link to a file still leads to one; a listing with unreadable folders or dead links is not kept.
     """
     if cache is None:
-        return _walk(root, skip)[0]
+        return _walk(root, skip).listing
     path = cache / "listings" / f"{digest.of_json([str(root.resolve()), sorted(skip)])}.json"
-    kept = _kept(root, path)
+    kept = None if afresh else _kept(root, path)
     if kept is not None:
         return kept
     started = time.time_ns()
-    found, folders = _walk(root, skip)
-    if not found.unreadable:
-        content = {"started": started, "folders": folders, "files": found.files}
-        write_atomically(path, json.dumps(content).encode())
-    return found
+    found = _walk(root, skip)
+    if not found.listing.unreadable and not found.dead:
+        content = {"started": started, "folders": found.folders, "files": found.listing.files, "links": found.links}
+        write_sealed(path, content)
+    return found.listing
 
 
-def _walk(root: Path, skip: frozenset[str]) -> tuple[Listing, dict[str, int]]:
-    files: list[str] = []
-    unreadable: list[str] = []
-    folders: dict[str, int] = {}
+@dataclass(slots=True)
+class _Walk:
+    """What a walk has seen; `links` are the files that are links, `dead` links that lead nowhere."""
+
+    root: Path
+    skip: frozenset[str]
+    files: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    folders: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+
+    @property
+    def listing(self) -> Listing:
+        return Listing(self.root, tuple(sorted(self.files)), tuple(sorted(self.unreadable)))
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes with a folder's names: `tar` and `rsync -a` set the first of the times back, not the second."""
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _walk(root: Path, skip: frozenset[str]) -> _Walk:
+    walk = _Walk(root, skip)
     seen: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
@@ -87,35 +120,35 @@ def _walk(root: Path, skip: frozenset[str]) -> tuple[Listing, dict[str, int]]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            inside, below, refused = _entries(root, folder, skip)
+            below = _entries(folder, walk)
         except OSError:
-            unreadable.append(folder or ".")
+            walk.unreadable.append(folder or ".")
             continue
-        folders[folder] = status.st_mtime_ns
-        files += inside
-        unreadable += refused
+        walk.folders[folder] = _state(status)
         waiting += sorted(below, reverse=True)
-    return Listing(root, tuple(sorted(files)), tuple(sorted(unreadable))), folders
+    return walk
 
 
-def _entries(root: Path, folder: str, skip: frozenset[str]) -> tuple[list[str], list[str], list[str]]:
-    """Files, folders, and names of which the system does not say what they are."""
-    files: list[str] = []
-    folders: list[str] = []
-    refused: list[str] = []
+def _entries(folder: str, walk: _Walk) -> list[str]:
+    """Folders in this one; its files, and what the system says nothing of, join the walk."""
+    below: list[str] = []
     prefix = f"{folder}/" if folder else ""
-    with os.scandir(root / folder) as entries:
+    with os.scandir(walk.root / folder) as entries:
         for entry in entries:
             if ignored(entry.name):
                 continue
+            name = prefix + entry.name
             try:
                 if is_kind(entry, "file"):
-                    files.append(prefix + entry.name)
-                elif is_kind(entry, "folder") and entry.name.casefold() not in skip:
-                    folders.append(prefix + entry.name)
+                    walk.files.append(name)
+                    walk.links += [name] if entry.is_symlink() else []
+                elif is_kind(entry, "folder"):
+                    below += [name] if entry.name.casefold() not in walk.skip else []
+                elif entry.is_symlink():
+                    walk.dead.append(name)
             except OSError:
-                refused.append(prefix + entry.name)
-    return files, folders, refused
+                walk.unreadable.append(name)
+    return below
 
 
 def is_kind(entry: "os.DirEntry[str]", kind: Literal["file", "folder"]) -> bool:
@@ -129,15 +162,39 @@ def is_kind(entry: "os.DirEntry[str]", kind: Literal["file", "folder"]) -> bool:
 
 
 def _kept(root: Path, path: Path) -> Listing | None:
-    """The stored listing if every folder still has the change time it had, well before the walk; else None."""
+    """The stored listing if it is whole and every folder as it was, last changed well before the walk; else None."""
     try:
-        content = json.loads(path.read_bytes())
-        for folder, changed in content["folders"].items():
-            if (root / folder).stat().st_mtime_ns != changed or changed > content["started"] - _SETTLED_NS:
+        content = read_sealed(path)
+        if not _is_listing(content):
+            return None
+        for folder, state in content["folders"].items():
+            if list(_state((root / folder).stat())) != state or max(state[:2]) > content["started"] - _SETTLED_NS:
                 return None
-        return Listing(root, tuple(content["files"]))
-    except (OSError, ValueError, KeyError):
+        if not all(is_file(root / link) for link in content["links"]):
+            return None
+    except (OSError, ValueError, CxrBenchError):
         return None
+    return Listing(root, tuple(content["files"]), kept=True)
+
+
+def _is_listing(content: Any) -> bool:
+    """Whether a value is what `listing` keeps, of paths below its root alone."""
+    if not isinstance(content, dict) or content.keys() != {"started", "folders", "files", "links"}:
+        return False
+    folders, files, links = content["folders"], content["files"], content["links"]
+    return (
+        isinstance(content["started"], int)
+        and isinstance(folders, dict)
+        and isinstance(files, list)
+        and isinstance(links, list)
+        and "" in folders
+        and all(isinstance(s, list) and len(s) == 3 and all(isinstance(n, int) for n in s) for s in folders.values())
+        and all(map(_is_below, [*folders, *files, *links]))
+    )
+
+
+def _is_below(name: Any) -> bool:
+    return isinstance(name, str) and not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
 def matches(files: Iterable[str], key: Callable[[str], str | None]) -> Matches:

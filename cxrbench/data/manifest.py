@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from cxrbench import digest
+from cxrbench.data.contents import content_differences
 from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.index import Partition, Table
@@ -37,13 +38,18 @@ class PartManifest(Facts):
 
 
 class Manifest(Facts):
-    """One split of one task; `digest` is the one that every record carries."""
+    """One split of one task; `digest` is the one that every record carries.
+
+    `contents`: SHA-256 of the file of each image that was here; `contents_sha256` is the digest of that.
+    """
 
     task: str
     split: str
     digest: str
     classes: tuple[str, ...]
     parts: Mapping[str, PartManifest]
+    contents: Mapping[str, str]
+    contents_sha256: str
 
     def write(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
@@ -51,14 +57,17 @@ class Manifest(Facts):
         write_atomically(path, (json.dumps(content, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass"))
 
 
-def manifest(partition: Partition) -> Manifest:
-    """The manifest of a partition; whether its files are there does not enter."""
+def manifest(partition: Partition, contents: Mapping[str, str] | None = None) -> Manifest:
+    """The manifest of a partition; `contents` gives the SHA-256 of the files that are here, by image id."""
+    contents = dict(contents or {})
     return Manifest(
         task=partition.task,
         split=partition.split,
         digest=partition.digest,
         classes=next(iter(partition.parts.values())).classes,
         parts={name: _part(table) for name, table in partition.parts.items()},
+        contents=contents,
+        contents_sha256=digest.of_json(contents),
     )
 
 
@@ -80,6 +89,8 @@ def read_manifest(path: Path) -> Manifest:
         _same(path, f"part {name}: ", read.parts[name], _part(table))
     if Partition(read.task, read.split, tables, {}).digest != read.digest:
         raise IntegrityError(_edited(path, "", "digest"))
+    if digest.of_json(dict(read.contents)) != read.contents_sha256:
+        raise IntegrityError(_edited(path, "", "contents"))
     return read
 
 
@@ -102,8 +113,11 @@ def _edited(path: Path, where: str, fields: str) -> str:
     return f"{path}: {where}{fields}: not what the ids, labels and classes there add up to. {WAY_OUT}"
 
 
-def check(expected: Manifest, partition: Partition) -> list[str]:
-    """What differs, one line each; empty when the partition is exactly the one that the manifest describes."""
+def check(expected: Manifest, partition: Partition, contents: Mapping[str, str] | None = None) -> list[str]:
+    """What differs, one line each; empty when the partition is exactly the one that the manifest describes.
+
+    Bytes are held against it for the images in `contents` that the manifest knows too.
+    """
     here = manifest(partition)
     differences = [
         f"{what}: {there!r} in the manifest, {own!r} here"
@@ -118,7 +132,7 @@ def check(expected: Manifest, partition: Partition) -> list[str]:
     for name, part in expected.parts.items():
         if name in here.parts:
             differences += [f"part {name}: {line}" for line in _differences(part, here.parts[name])]
-    return differences
+    return differences + content_differences(expected.contents, contents or {})
 
 
 def _part(table: Table) -> PartManifest:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cxrbench.data.listing import ignored, is_kind
 from cxrbench.data.presence import is_file, is_folder
+from cxrbench.data.table_names import file_names, near_names
 from cxrbench.errors import DataError
 
 _SHOWN = 3
@@ -79,10 +80,11 @@ def _visited(folder: Path, crowded: int, *, cut: bool) -> tuple[Visited, list[st
     return Visited(folder, frozenset(names), refused=tuple(refused)), below if len(names) <= crowded else []
 
 
-def located(root: Path, what: str, *signs: Sign, wanted: str) -> Path:
+def located(root: Path, what: str, *signs: Sign, wanted: str, stems: Sequence[str] = ()) -> Path:
     """The first folder, level by level, that shows the first sign; else the second, and so on; else DataError.
 
-    The error also names folders that could not be read: what is wanted may lie there.
+    The error also names folders that could not be read: what is wanted may lie there. It names tables whose names come
+    near those of `stems`.
     """
     if not is_folder(root):
         raise DataError(f"{root}: there is no such folder. Point --data-root at the folder that holds {what}.")
@@ -96,9 +98,17 @@ def located(root: Path, what: str, *signs: Sign, wanted: str) -> Path:
             if sign(folder):
                 return folder.path
     raise DataError(
-        f"{what}: found no {wanted} in {root} or the folders below it ({len(visited)} searched{_refusals(visited)}). "
-        "Point --data-root at the data set's folder, or at one that holds it."
+        f"{what}: found no {wanted} in {root} or the folders below it ({len(visited)} searched{_refusals(visited)})."
+        f"{_near(visited, stems) or _ELSEWHERE}"
     )
+
+
+_ELSEWHERE = " Point --data-root at the data set's folder, or at one that holds it."
+
+
+def _near(visited: list[Visited], stems: Sequence[str]) -> str:
+    near = [(v.path / name, own) for v in visited for name, own in near_names(stems, v.names).items()]
+    return "".join(f" There is {path}: is it the table? Name it {own}." for path, own in near[:_SHOWN])
 
 
 def _refusals(visited: list[Visited]) -> str:
@@ -108,6 +118,6 @@ def _refusals(visited: list[Visited]) -> str:
 
 
 def has_table(*stems: str) -> Sign:
-    """Whether a folder holds one of these label tables, plain or gzipped."""
-    wanted = [f"{stem}{suffix}" for stem in stems for suffix in (".csv", ".csv.gz")]
+    """Whether a folder holds one of these label tables, plain or packed."""
+    wanted = file_names(stems)
     return lambda folder: any(folder.holds(name) for name in wanted)

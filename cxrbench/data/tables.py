@@ -1,140 +1,127 @@
 """Label tables as text, read strictly: what does not look like the table it should be is refused, with the place."""
 
-import csv
-import gzip
-import io
-import itertools
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.data.listing import without_image_suffix
 from cxrbench.data.presence import is_file
+from cxrbench.data.table_file import opened
+from cxrbench.data.table_names import file_names, near_names
+from cxrbench.data.table_rows import SEPARATORS, Rows, other_separator, wide_fields
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_GZIP = b"\x1f\x8b"
-_SUFFIXES = (".csv", ".csv.gz")
+_FEW = 1024
+_SPREADSHEET = re.compile(r"-?\d(?:[.,]\d+)?E\+\d+")
 
 
 def named(folder: Path, *stems: str) -> Path | None:
-    """The first of these tables in the folder, plain or gzipped; None if there is none.
+    """The first of these tables in the folder, plain or packed; None if there is none.
 
     Raises DataError where the system does not say whether it is there.
     """
-    for stem in stems:
-        for suffix in _SUFFIXES:
-            path = folder / f"{stem}{suffix}"
-            if is_file(path):
-                return path
-    return None
+    return next((folder / name for name in file_names(stems) if is_file(folder / name)), None)
 
 
 def required(folder: Path, *stems: str, why: str = "") -> Path:
-    """As `named`, but raises DataError that lists the names that would do."""
+    """As `named`, but raises DataError that lists the names that would do, and names that come near."""
     path = named(folder, *stems)
     if path is None:
-        names = " or ".join(f"{stem}.csv[.gz]" for stem in stems)
-        raise DataError(f"{folder}: there is no {names}.{' ' + why if why else ''}")
+        names = " or ".join(f"{stem}.csv[.gz|.zip]" for stem in stems)
+        raise DataError(f"{folder}: there is no {names}.{' ' + why if why else ''}{near_hint(folder, *stems)}")
     return path
+
+
+def near_hint(folder: Path, *stems: str) -> str:
+    """Which names in the folder come near a table's that is not there, as a sentence; empty if none does."""
+    try:
+        there = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return ""
+    return "".join(
+        f" There is {name!r}: is it the table? Name it {own}." for name, own in near_names(stems, there).items()
+    )
 
 
 def header(path: Path) -> tuple[str, ...]:
     """The column names of a table, stripped, of which only the first line is read; raises DataError as `read_table`."""
-    with _opened(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="") as text:
-        names = _rows(path, text, limit=1)[0]
+    with wide_fields(), opened(path, strict=False) as text:
+        names = Rows(path, text).header
     if any("\udc80" <= letter <= "\udcff" for name in names for letter in name):
-        raise DataError(_other_encoding(path, "in the header"))
+        raise DataError(f"{path}: is not UTF-8 (in the header). Save it as UTF-8, or download it again.")
     return tuple(name.strip() for name in names)
 
 
 def read_table(path: Path, required: Sequence[str]) -> "pd.DataFrame":
     """These columns of a table as stripped strings (object dtype, blank stays ""), rows in file order.
 
-    Plain or gzip by content; UTF-8 with or without byte-order mark, any line ends. Columns without a name (a written
-    index, a trailing comma) are no columns. Raises DataError for a missing column, no rows, ragged rows, bad quotes,
-    other encodings, two columns of one name, or a broken gzip stream; the message names file and row.
+    Plain, gzip or a ZIP with the table, by content; UTF-8 with or without byte-order mark, UTF-16 with one; any line
+    ends; separated by commas, or as a first line `sep=;` says. Columns without a name (a written index, a trailing
+    comma) are no columns, and only the required ones are held in memory. Raises DataError for a missing column, no
+    rows, ragged rows, bad quotes, other encodings and separators, two columns of one name, another kind of file or a
+    damaged archive; the message names file and row.
     """
     import pandas as pd
 
-    names, *rows = _rows(path, io.StringIO(_text(path), newline=""))
-    names = [name.strip() for name in names]
-    _check_header(path, names, required)
-    rows = [row for row in rows if row]
-    if not rows:
+    with wide_fields(), opened(path) as text:
+        rows = Rows(path, text)
+        names = [name.strip() for name in rows.header]
+        _check_header(path, names, required)
+        columns = _columns(path, rows, len(names), [names.index(name) for name in required])
+    if not columns or not columns[0]:
         raise DataError(f"{path}: has a header but no rows. Download it again.")
-    _check_widths(path, len(names), rows)
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    return pd.DataFrame({name: list(map(str.strip, columns[name])) for name in required}, dtype=object)
+    arrays = {name: np.array(columns.pop(0), dtype=object) for name in required}  # one list after the other is freed
+    return pd.DataFrame(arrays, dtype=object, copy=False)
 
 
-def _rows(path: Path, lines: Iterable[str], limit: int | None = None) -> list[list[str]]:
-    reader = csv.reader(lines, strict=True)
-    try:
-        rows = list(itertools.islice(reader, limit))
-    except csv.Error as error:
-        raise DataError(
-            f"{path}: line {reader.line_num}: {error}. Is a quote never closed, or the file cut?"
-        ) from error
-    if not rows or not rows[0]:
-        raise DataError(f"{path}: is empty. Download it again.")
-    return rows
+def _columns(path: Path, rows: Rows, width: int, places: Sequence[int]) -> list[list[str]]:
+    columns: list[list[str]] = [[] for _ in places]
+    known: list[dict[str, str]] = [{} for _ in places]
+    count = 0
+    for block in rows.blocks():
+        _check_widths(path, width, block, count)
+        count += len(block)
+        for column, place, seen in zip(columns, places, known, strict=True):
+            column.extend(_shared(map(str.strip, map(itemgetter(place), block)), seen))
+    return columns
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The table's bytes, unzipped where they are zipped; what goes wrong in reading them becomes a DataError."""
-    try:
-        with path.open("rb") as stream:
-            zipped = stream.read(2) == _GZIP
-            stream.seek(0)
-            if not zipped:
-                yield stream
-                return
-            with gzip.GzipFile(fileobj=stream) as unzipped:
-                yield cast(IO[bytes], unzipped)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the gzip stream is cut or damaged ({error}). Download it again.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _text(path: Path) -> str:
-    with _opened(path) as stream:
-        data = stream.read()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(_other_encoding(path, f"byte {error.start}")) from error
-
-
-def _other_encoding(path: Path, where: str) -> str:
-    return f"{path}: is not UTF-8 ({where}). Save it as UTF-8, or download it again."
+def _shared(values: Iterable[str], seen: dict[str, str]) -> list[str]:
+    """The values, those of a column that has few held once."""
+    if len(seen) > _FEW:
+        return list(values)
+    return [seen.setdefault(value, value) for value in values]
 
 
 def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
     there = [name for name in names if name]
     if missing := [name for name in required if name not in there]:
-        raise DataError(
-            f"{path}: has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, there))}."
-        )
+        told = f"{path}: has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, there))}."
+        separator = other_separator(names, required)
+        if separator is not None:
+            told += (
+                f" They are separated by {SEPARATORS[separator]}, as a spreadsheet saves them: save the table with "
+                f"commas, or put a first line sep={separator} before it."
+            )
+        raise DataError(told)
     if twice := sorted({name for name in there if there.count(name) > 1}):
         raise DataError(f"{path}: has two columns named {', '.join(map(repr, twice))}.")
 
 
-def _check_widths(path: Path, width: int, rows: list[list[str]]) -> None:
-    """Every row has one field a column; one empty field more (a trailing comma) is cut off in place."""
-    for number, row in enumerate(rows, start=1):
-        if len(row) != width:
-            if len(row) == width + 1 and not row[-1].strip():
-                row.pop()
-                continue
+def _check_widths(path: Path, width: int, block: list[list[str]], before: int) -> None:
+    """Every row has one field a column, or one empty field more (a trailing comma); `before`: data rows before it."""
+    if set(map(len, block)) <= {width}:
+        return
+    for number, row in enumerate(block, start=before + 1):
+        if len(row) != width and not (len(row) == width + 1 and not row[-1].strip()):
             shown = ",".join(row)[:80]
             raise DataError(f"{path}: data row {number} has {len(row)} fields, the header {width}: {shown}")
 
@@ -179,7 +166,8 @@ def one_of(path: Path, table: "pd.DataFrame", column: str, allowed: Collection[s
 
 
 def distinct(path: Path, table: "pd.DataFrame", column: str) -> None:
-    """Raises DataError if two rows share an id, or a row has none."""
+    """Raises DataError if two rows share an id, a row has none, or a spreadsheet has made a number of one."""
+    _check_ids(path, table[column])
     repeated = table[column][table[column].duplicated()]
     if len(repeated):
         raise DataError(f"{path}: {column} {repeated.iloc[0]!r} stands in more than one row.")
@@ -188,7 +176,8 @@ def distinct(path: Path, table: "pd.DataFrame", column: str) -> None:
 
 
 def agreeing(path: Path, ids: Sequence[str], values: Sequence[object], what: str) -> None:
-    """Raises DataError if rows of one id carry different values, or a row has no id."""
+    """Raises DataError if rows of one id carry different values, a row has no id or a spreadsheet's number for it."""
+    _check_ids(path, ids)
     first: dict[str, object] = {}
     for number, (name, value) in enumerate(zip(ids, values, strict=True), start=1):
         if not name:
@@ -198,3 +187,30 @@ def agreeing(path: Path, ids: Sequence[str], values: Sequence[object], what: str
                 f"{path}: rows contradict each other: {name} has {what} {first[name]!r} and, in data row {number}, "
                 f"{value!r}. Download the table again."
             )
+
+
+def _check_ids(path: Path, ids: Iterable[str]) -> None:
+    for number, name in enumerate(ids, start=1):
+        if "E+" in name and _SPREADSHEET.fullmatch(name):
+            raise DataError(
+                f"{path}: data row {number}: {name} is no id: a spreadsheet program made a number of it when the table "
+                "was saved, and the id is lost. Download the table again."
+            )
+
+
+def bare_ids(path: Path, table: "pd.DataFrame", column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The ids of a column, and notes: where all end with an image suffix (`ID.dcm`), it is no part of them.
+
+    Raises DataError where only some do.
+    """
+    ids = tuple(table[column])
+    bare = tuple(map(without_image_suffix, ids))
+    changed = [number for number, (one, other) in enumerate(zip(ids, bare, strict=True)) if one != other]
+    if not changed:
+        return ids, ()
+    if len(changed) < len(ids):
+        raise DataError(
+            f"{path}: data row {changed[0] + 1}: {column} is {ids[changed[0]]!r}, with a file's suffix, while other "
+            "rows have the id alone. Download the table again."
+        )
+    return bare, (f"{path.name}: {column} holds file names, such as {ids[0]}; taken without the suffix",)

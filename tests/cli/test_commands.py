@@ -131,11 +131,29 @@ def test_phantom_status_verify_and_cache_work_together(tmp_path: Path) -> None:
     assert "test: 80 rows, 80 images" in status.stdout
     assert "PHANTOM" in status.stdout
     assert "wrote" in told("data", "verify", *root).stdout
+    same = told("data", "verify", *root).stdout
+    assert "equals" in same
+    assert "bytes of 180 of 180 images, 0 of them read now" in same
+    assert "180 of them read now" in told("data", "verify", *root, "--rehash").stdout
+    one = min((tmp_path / "data").rglob("test/*.dicom"))
+    whole, at = one.read_bytes(), one.stat()
+    one.write_bytes(whole[:-9] + bytes(9))  # of equal size, and as old
+    os.utime(one, ns=(at.st_atime_ns, at.st_mtime_ns))
+    replaced = told("data", "verify", *root)
+    assert (replaced.returncode, "1 of 180 images hold other bytes" in replaced.stdout) == (4, True), replaced.stdout
+    assert (told("data", "prepare", *root).returncode) == 3
+    one.unlink()
+    gone = told("data", "prepare", *root)
+    assert (gone.returncode, f"missing: 1, such as {one.stem}" in gone.stdout) == (3, True), gone.stdout
+    one.write_bytes(whole)
     assert "equals" in told("data", "verify", *root).stdout
     (manifest,) = (tmp_path / "results" / "manifests").glob("vindr.*.json")
     manifest.write_text(manifest.read_text().replace(next(iter(told_ids(manifest))), "f" * 32, 1))
     changed = told("data", "verify", *root)
     assert changed.returncode == 4, changed.stdout + changed.stderr
+    edited = told("data", "prepare", *root)
+    assert (edited.returncode, "was changed after it was written" in edited.stdout) == (4, True)
+    manifest.unlink()
     assert told("data", "prepare", *root).returncode == 0
     next((tmp_path / "data").rglob("test/*.dicom")).write_bytes(b"<html>")
     broken = told("data", "prepare", *root)

@@ -2,14 +2,18 @@
 
 import errno
 import os
+import random
+import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.listing import image_stem, listing, matches, near, stem_key
+from cxrbench.data.listing import Listing, image_stem, listing, matches, near, stem_key
+from cxrbench.sealed import read_sealed, write_sealed
 
 
 def touch(root: Path, *names: str) -> None:
@@ -90,19 +94,128 @@ def test_fifty_thousand_files_are_listed_sorted_and_once(tmp_path: Path) -> None
     assert list(files) == sorted(f"{number}.png" for number in range(50_000))
 
 
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour after the folders were made, so that their listings are kept."""
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+
+
+def edited(cache: Path, **changes: Any) -> None:
+    """Change a kept listing as only its own writer could."""
+    path = next(cache.rglob("*.json"))
+    write_sealed(path, read_sealed(path) | changes)
+
+
+@pytest.mark.usefixtures("later")
 def test_a_kept_listing_is_taken_until_a_folder_changes(tmp_path: Path) -> None:
     root, cache = tmp_path / "data", tmp_path / "cache"
     touch(root, "a/one.png", "b/two.png")
-    long_ago = time.time() - 3600
-    for folder in (root / "a", root / "b", root):
-        os.utime(folder, (long_ago, long_ago))
-    first = listing(root, cache=cache)
-    kept = next(cache.rglob("*.json"))
-    kept.write_text(kept.read_text().replace("one.png", "kept.png"))
-    assert listing(root, cache=cache).files == ("a/kept.png", "b/two.png")  # the walk was not made again
+    assert listing(root, cache=cache) == Listing(root, ("a/one.png", "b/two.png"))
+    edited(cache, files=["a/kept.png", "b/two.png"])
+    assert listing(root, cache=cache) == Listing(root, ("a/kept.png", "b/two.png"), kept=True)  # no second walk
+    assert listing(root, cache=cache, afresh=True).files == ("a/one.png", "b/two.png")
+    assert listing(root, cache=cache).kept
     touch(root, "b/three.png")
-    assert listing(root, cache=cache).files == ("a/one.png", "b/three.png", "b/two.png")
-    assert first.files == ("a/one.png", "b/two.png")
+    assert listing(root, cache=cache) == Listing(root, ("a/one.png", "b/three.png", "b/two.png"))
+
+
+@pytest.mark.usefixtures("later")
+def test_a_folder_whose_time_was_set_back_is_walked_again(tmp_path: Path) -> None:
+    """Two archives with one folder between them, each with the folder's old time: the second leaves it as the first."""
+    root, cache, source = tmp_path / "data", tmp_path / "cache", tmp_path / "source"
+    touch(source, "images/one.png", "images/two.png")
+    os.utime(source / "images", (1e9, 1e9))
+    seen = []
+    for name in ("one", "two"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as archive:
+            archive.add(source / "images", "images", recursive=False)
+            archive.add(source / f"images/{name}.png", f"images/{name}.png")
+        with tarfile.open(tmp_path / f"{name}.tar") as archive:
+            archive.extractall(root, filter="tar")
+        seen.append(listing(root, cache=cache).files)
+    assert (root / "images").stat().st_mtime == 1e9
+    assert seen == [("images/one.png",), ("images/one.png", "images/two.png")]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_folder_put_in_anothers_place_is_walked(tmp_path: Path) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "a/one.png")
+    touch(tmp_path, "other/two.png")
+    listing(root, cache=cache)
+    (root / "a").rename(tmp_path / "away")
+    (tmp_path / "other").rename(root / "a")
+    assert listing(root, cache=cache).files == ("a/two.png",)
+
+
+@pytest.mark.usefixtures("later")
+def test_a_link_that_dies_or_comes_to_life_is_seen(tmp_path: Path) -> None:
+    """Neither changes the folder of the link, so nothing else shows it."""
+    root, cache, disk = tmp_path / "data", tmp_path / "cache", tmp_path / "disk"
+    touch(disk, "one.png")
+    root.mkdir()
+    (root / "one.png").symlink_to(disk / "one.png")
+    assert listing(root, cache=cache).files == ("one.png",)
+    assert listing(root, cache=cache).kept
+    (disk / "one.png").unlink()
+    assert listing(root, cache=cache).files == ()
+    touch(disk, "one.png")
+    assert listing(root, cache=cache).files == ("one.png",)
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": "one.png"},
+        {"files": [1]},
+        {"files": ["../secret.png"]},
+        {"files": ["/etc/passwd"]},
+        {"files": ["a/../../b.png"]},
+        {"folders": {}},
+        {"folders": {"": [1, 2]}},
+        {"folders": {"": ["1", "2", "3"]}},
+        {"folders": []},
+        {"links": {"a": 1}},
+        {"started": "now"},
+        {"more": 1},
+    ],
+)
+def test_a_kept_listing_of_another_kind_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "one.png")
+    listing(root, cache=cache)
+    edited(cache, **changes)
+    assert listing(root, cache=cache) == Listing(root, ("one.png",))
+
+
+@pytest.mark.usefixtures("later")
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flip_or_cut_of_a_kept_listing_changes_what_is_listed(tmp_path: Path, seed: int) -> None:
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    touch(root, "a/one.png", "a/two.png", "b/three.png")
+    whole = listing(root, cache=cache)
+    path = next(cache.rglob("*.json"))
+    data, rng = path.read_bytes(), random.Random(seed)
+    for _ in range(20):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        for damaged in (bytes(flipped), data[: rng.randrange(len(data))]):
+            path.write_bytes(damaged)
+            assert listing(root, cache=cache).files == whole.files
+
+
+@pytest.mark.usefixtures("later")
+def test_names_that_are_no_utf8_are_kept(tmp_path: Path) -> None:
+    root, cache = tmp_path / os.fsdecode(b"fa\xe7ade"), tmp_path / "cache"
+    name = os.fsdecode(b"radiograf\xeda.png")
+    try:
+        touch(root, name)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    assert listing(root, cache=cache).files == (name,)
+    assert listing(root, cache=cache) == Listing(root, (name,), kept=True)
 
 
 def test_a_listing_of_a_fresh_folder_is_not_trusted(tmp_path: Path) -> None:
@@ -130,6 +243,8 @@ def test_a_damaged_kept_listing_is_made_anew(tmp_path: Path) -> None:
         ("1.2.276.0.823981", "1.2.276.0.823981"),
         ("1.2.276.0.823981.dcm", "1.2.276.0.823981"),
         ("a.webp", "a"),
+        ("a.dcm.png", "a"),
+        ("1.2.276.0.823981.dcm.PNG", "1.2.276.0.823981"),
         ("a.JP2", "a"),
         ("no_extension", "no_extension"),
         ("table.csv", None),

@@ -53,6 +53,16 @@ def test_differences_are_named(ids: tuple[str, ...], labels: tuple[int, ...], sa
     assert any(said in line and line.startswith("part train: ") for line in differences)
 
 
+def test_other_bytes_under_the_same_ids_are_a_difference(tmp_path: Path) -> None:
+    manifest(partition(), {"a": "1" * 64}).write(tmp_path / "m.json")
+    read = read_manifest(tmp_path / "m.json")
+    assert check(read, partition(), {"a": "1" * 64, "b": "3" * 64}) == []
+    assert "hold other bytes" in check(read, partition(), {"a": "2" * 64})[0]
+    (tmp_path / "m.json").write_text((tmp_path / "m.json").read_text().replace("1" * 64, "2" * 64))
+    with pytest.raises(IntegrityError, match="contents: not what"):
+        read_manifest(tmp_path / "m.json")
+
+
 def test_another_split_is_named() -> None:
     other = Partition("rsna", "t", {"test": partition().parts["train"]}, {})
     assert check(manifest(partition()), other) == [

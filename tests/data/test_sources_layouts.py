@@ -4,6 +4,8 @@ import errno
 import gzip
 import itertools
 import json
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,10 +13,12 @@ from typing import Any, NoReturn
 import pytest
 
 from cxrbench import facts
+from cxrbench.data.listing import listing
 from cxrbench.data.phantom import note
 from cxrbench.data.sources import base
 from cxrbench.errors import DataError, SpecError
 from cxrbench.index import Partition
+from cxrbench.sealed import read_sealed, write_sealed
 from cxrbench.task import TaskSpec, read_task
 
 ABOVE = "Chest CT/masks/COVID/VinDr dicom MIMIC"  # words in the user's own path decide nothing
@@ -137,14 +141,14 @@ def test_a_train_csv_that_may_not_be_read_is_named_before_a_ready_list_is_taken(
     touch(tmp_path / "CheXpert-v1.0/train.csv")
     rows = chexpert_rows("CheXpert-v1.0/")
     write(tmp_path / "a_list/chexpert_5x200.csv", ["Path", *CHEXPERT.columns], rows)
-    opened = Path.open
+    opened = os.open
 
-    def refusing(path: Path, *mode: Any, **options: Any) -> Any:
-        if path.name == "train.csv":
+    def refusing(path: str, *mode: Any, **options: Any) -> int:
+        if Path(path).name == "train.csv":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return opened(path, *mode, **options)
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     with pytest.raises(DataError, match=r"train\.csv: cannot be read: Permission denied"):
         base.load_partition(tmp_path, CHEXPERT, "gloria")
 
@@ -243,6 +247,26 @@ def test_a_mimic_image_that_is_not_there_is_reported_and_none_takes_its_place(tm
     assert partly.parts["all"].ids == whole.parts["all"].ids
     assert partly.findings.missing == (lost,)
     assert lost not in partly.paths
+
+
+def test_missing_files_may_be_passed_over_before_the_draw(tmp_path: Path) -> None:
+    """As the released code has it: of a whole download the same images, of a part others, and none missing."""
+    on_disk = small("mimic5x200", "dlilp-on-disk", per_class=2)
+    files = mimic_tree(tmp_path / "mimic")
+    whole = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert base.load_partition(tmp_path, on_disk, "dlilp-on-disk").digest == whole.digest
+    lost = whole.parts["all"].ids[0]
+    files[lost].unlink()
+    reported = base.load_partition(tmp_path, MIMIC, "dlilp")
+    assert (reported.digest, reported.findings.missing) == (whole.digest, (lost,))
+    assert any("1 images without a file were drawn before" in note for note in reported.findings.notes)
+    passed = base.load_partition(tmp_path, on_disk, "dlilp-on-disk")
+    assert passed.findings.missing == ()
+    assert lost not in passed.parts["all"].ids
+    assert len(passed.parts["all"]) == len(whole.parts["all"])
+    assert "1 images without a file were passed over before the draw" in passed.findings.notes
+    tables = base.source(on_disk).tables(tmp_path / "mimic", on_disk, "dlilp-on-disk")
+    assert tables.parts["all"].ids == passed.parts["all"].ids
 
 
 def mimic_tree(root: Path) -> dict[str, Path]:
@@ -570,6 +594,42 @@ def test_a_folder_without_any_image_of_the_split_is_refused(tmp_path: Path) -> N
         base.load_partition(tmp_path, RSNA, "cxrbench-v1")
 
 
+def test_a_mapping_under_a_near_name_is_not_passed_over(tmp_path: Path) -> None:
+    """Without it patients would be taken for unknown, in silence."""
+    rsna_tables(tmp_path, 2)
+    (tmp_path / "rsna_to_nih (1).csv").write_text("patientId,nih_image_index\n")
+    with pytest.raises(DataError, match=r"rsna_to_nih \(1\)\.csv': is it the table\? Name it rsna_to_nih\.csv\."):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-v1")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", "null", '[{"img_id": 1}]', "<html>"])
+def test_a_mapping_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    rsna_tables(tmp_path, 2)
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(text)
+    with pytest.raises(DataError, match="is no list of entries"):
+        base.source(RSNA).tables(tmp_path, RSNA, "cxrbench-v1")
+
+
+def test_folders_whose_names_are_no_utf8_give_the_same_partition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+    odd = tmp_path / os.fsdecode(b"donn\xe9es")
+    try:
+        rsna_tables(odd, 2)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    rsna_tables(tmp_path / "plain", 2)
+    for folder in (odd, tmp_path / "plain"):
+        touch(*(folder / "images" / f"{name}.dcm" for name in RSNA_IDS))
+    plain = base.load_partition(tmp_path / "plain", RSNA, "cxrbench-v1")
+    for _ in range(2):
+        found = base.load_partition(odd, RSNA, "cxrbench-v1", tmp_path / "cache")
+        assert (found.digest, found.findings) == (plain.digest, plain.findings)
+        assert {path.name for path in found.paths.values()} == {path.name for path in plain.paths.values()}
+
+
 def test_an_absent_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
     for name, sign in (("rsna", "stage_2_train_labels.csv"), ("nih_lt", "nih-cxr-lt"), ("covid", "class folders")):
         task = read_task(facts.folder("tasks") / f"{name}.toml")
@@ -598,6 +658,33 @@ def test_a_kept_listing_gives_the_same_partition(tmp_path: Path) -> None:
         assert (kept.digest, kept.paths, kept.findings) == (plain.digest, plain.paths, plain.findings)
 
 
+def test_nothing_is_missing_on_a_kept_listings_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)  # so that the listing is kept
+    rsna_tables(tmp_path / "data", 2)
+    touch(*(tmp_path / "data" / f"{name}.dcm" for name in RSNA_IDS))
+    whole = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    kept = next((tmp_path / "cache/listings").iterdir())
+    write_sealed(kept, read_sealed(kept) | {"files": [f"{name}.dcm" for name in RSNA_IDS[1:]]})
+    assert listing(tmp_path / "data", cache=tmp_path / "cache").kept
+    again = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    assert (again.paths, again.findings.missing) == (whole.paths, ())
+
+
+def test_a_listed_file_that_is_gone_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 3600 * 10**9)
+    rsna_tables(tmp_path / "data", 2)
+    touch(*(tmp_path / "disk" / f"{name}.dcm" for name in RSNA_IDS))
+    for name in RSNA_IDS:
+        (tmp_path / f"data/{name}.dcm").symlink_to(tmp_path / f"disk/{name}.dcm")
+    assert base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache").findings.missing == ()
+    (tmp_path / f"disk/{RSNA_IDS[0]}.dcm").unlink()
+    found = base.load_partition(tmp_path / "data", RSNA, "cxrbench-v1", tmp_path / "cache")
+    assert found.findings.missing == (RSNA_IDS[0],)
+    assert RSNA_IDS[0] not in found.paths
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["chexpert5x200", "mimic5x200", "rsna", "siim", "covid", "nih_lt", "vindr"])
 def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: Path) -> None:
@@ -618,6 +705,28 @@ def test_only_drawn_data_sets_are_synthetic(tmp_path: Path) -> None:
     assert not base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
     touch(tmp_path / "rsna" / note.NAME)
     assert base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
+
+
+@pytest.mark.parametrize("place", ["", "all", "all/rsna", "all/images", "all/images/deep"])
+def test_the_note_of_a_drawn_data_set_counts_wherever_it_lies(tmp_path: Path, place: str) -> None:
+    """With the tables, with the images beside them, or above the folder that the user names."""
+    rsna_tables(tmp_path / "all/rsna", 2)
+    touch(*(tmp_path / "all/images/deep" / f"{name}.dcm" for name in RSNA_IDS))
+    assert not base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
+    touch(tmp_path / place / note.NAME)
+    assert base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
+
+
+@pytest.mark.parametrize("link", ["images", "file"])
+def test_the_note_counts_behind_links(tmp_path: Path, link: str) -> None:
+    rsna_tables(tmp_path / "rsna", 2)
+    touch(*(tmp_path / "drawn/images" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "drawn" / note.NAME)
+    if link == "images":
+        (tmp_path / "rsna/images").symlink_to(tmp_path / "drawn/images")
+    else:
+        touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS[1:]))
+        (tmp_path / f"rsna/{RSNA_IDS[0]}.dcm").symlink_to(tmp_path / f"drawn/images/{RSNA_IDS[0]}.dcm")
+    assert base.load_partition(tmp_path / "rsna", RSNA, "cxrbench-v1").synthetic
 
 
 def test_a_split_that_cannot_be_drawn_says_task_and_split_once(tmp_path: Path) -> None:

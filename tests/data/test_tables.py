@@ -174,7 +174,7 @@ def test_an_image_with_and_without_a_mask_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no a\.csv\[\.gz\] or b\.csv\[\.gz\]"):
+    with pytest.raises(DataError, match=r"there is no a\.csv\[\.gz\|\.zip\] or b\.csv\[\.gz\|\.zip\]"):
         tables.required(tmp_path, "a", "b")
 
 

@@ -88,7 +88,7 @@ def _named(message: str, task: TaskSpec, split: str) -> str:
 
 
 def _hint(chosen: Source, root: Path, task: TaskSpec, split: str) -> str:
-    if split == "phantom" or not note.drawn(chosen.locate(root), root):
+    if split == "phantom" or not note.drawn(chosen.locate(root)):
         return ""
     return f" {note.NAME} says that these images are drawn: use --variant phantom (or --set {task.name}.split=phantom)."
 
@@ -124,7 +124,7 @@ def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Par
     )
     paths = {name: found.home / file for name, file in found.paths.items()}
     known = {a: {i: values[i] for i in wanted if i in values} for a, values in labelled.attributes.items()}
-    drawn = note.drawn(found.home, disk.root)
+    drawn = note.drawn(disk.folder, paths.values())
     return Partition(task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), drawn, known)
 
 

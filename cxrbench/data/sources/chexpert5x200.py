@@ -47,7 +47,8 @@ class Pools(Facts):
 def image_id(path: str) -> str:
     """`CheXpert-v1.0/train/patient.../study.../view...` from any spelling of a table's Path column."""
     plain = path.replace("\\", "/")
-    return "CheXpert-v1.0/" + _PREFIX.sub("", plain)
+    name = "CheXpert-v1.0/" + _PREFIX.sub("", plain)
+    return path if name == path else name  # one text, not two, for each of a large table's rows
 
 
 def patient_of(image: str) -> str:
@@ -72,13 +73,16 @@ def locate(root: Path) -> Path:
             columns = csv_tables.header(csv_tables.required(folder, _ALL))
         except DataError as error:
             return "refused" if isinstance(error.__cause__, PermissionError) else "broken"
-        return "whole" if "Frontal/Lateral" in columns else "another"
+        if "Frontal/Lateral" in columns:
+            return "whole"
+        return "broken" if any("Frontal/Lateral" in name for name in columns) else "another"
 
     def shows(wanted: str) -> Sign:
         return lambda folder: named(folder) and state(folder.path) == wanted
 
     signs = (shows("whole"), shows("refused"), has_table(_READY), shows("broken"))
-    return located(root, "CheXpert", *signs, wanted="train.csv of CheXpert or chexpert_5x200.csv")
+    wanted = "train.csv of CheXpert or chexpert_5x200.csv"
+    return located(root, "CheXpert", *signs, wanted=wanted, stems=(_ALL, _READY))
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
@@ -140,6 +144,7 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
     patients = [patient_of(name) for name in ids]
     frontal = (rows["Frontal/Lateral"] == "Frontal").to_numpy()
     values = {c: csv_tables.numbers(path, rows, c, _VALUES) for c in (*task.columns, *rule.others)}
+    del rows
     picked = _drawn(path, values, frontal, task.columns, rule)
     index = np.zeros(len(ids), dtype=np.int64)
     for number, chosen in enumerate(picked):
@@ -151,7 +156,8 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
         "train_lateral": int((~frontal).sum()),
     }
     part = table(ids, index, np.concatenate(picked), task.classes, patients)
-    return Labelled({"all": part}, ids, found, attributes=attributes.read(path, "Path", ATTRIBUTES, image_id))
+    told = attributes.read(path, "Path", ATTRIBUTES, image_id, wanted=frozenset(part.ids))
+    return Labelled({"all": part}, ids, found, attributes=told)
 
 
 def _drawn(

@@ -68,7 +68,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
-    listed = listing(folder, _SKIP, cache)
+    listed = listing(folder, _SKIP, cache, afresh=survey)
     layout = Layout(
         key=lambda path: image_id(path, task),
         names=lambda image: (image_id(image, task) or image,),
@@ -117,7 +117,7 @@ def _author(folder: Path, stem: str, task: TaskSpec, split: str) -> Table:
         raise DataError(
             f"{folder}: split {split} is the paper author's own choice of files, which no rule gives. Put the "
             "partition files covid_train.csv and covid_test.csv of the DLILP repository there, or choose the split "
-            "dlilp-sorted (the same counts, from sorted names) or cxrbench-v1."
+            "dlilp-sorted (the same counts, from sorted names) or cxrbench-v1." + csv_tables.near_hint(folder, stem)
         )
     rows = csv_tables.read_table(path, ("Path", *task.classes))
     ids = [spelling.replace("\\", "/") for spelling in rows["Path"]]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxrbench.data.listing import Listing, Matches, listing, matches
@@ -44,7 +44,7 @@ class Layout:
 class Disk:
     """Where a source looks: the user's `root`, the data set's `folder` in it, how ids and files meet there.
 
-    `cache` may keep listings between runs. `survey`: list the folder even where every image lies where its id says.
+    `cache` may keep listings between runs. `survey`: walk the folder, even where every image lies where its id says.
     `listed` is the folder's listing, where the source had to make it.
     """
 
@@ -83,8 +83,15 @@ def met(wanted: Sequence[str], disk: Disk) -> Met:
     """The files of the wanted ids, at or beside the tables.
 
     An image lies where its id says, else at the first listed path that has its join key: what else lies in the folder,
-    and whether it is surveyed, changes no path.
+    and whether it is surveyed, changes no path. Whatever a kept listing has not is looked for by a walk.
     """
+    found = _met(wanted, disk)
+    if len(found.paths) < len(wanted) and disk.cache is not None and not disk.survey:
+        return _met(wanted, replace(disk, survey=True, listed=None))
+    return found
+
+
+def _met(wanted: Sequence[str], disk: Disk) -> Met:
     for home in disk.homes:
         placed = _placed(wanted, home, disk.layout)
         if wanted and len(placed) == len(wanted):
@@ -99,7 +106,7 @@ def met(wanted: Sequence[str], disk: Disk) -> Met:
 
 def _surveyed(home: Path, disk: Disk) -> Survey:
     made = disk.listed if disk.listed and disk.listed.root == home else None
-    listed = made or listing(home, disk.layout.skip, disk.cache)
+    listed = made or listing(home, disk.layout.skip, disk.cache, afresh=disk.survey)
     return Survey(listed, matches(listed.files, disk.layout.key))
 
 

@@ -1,6 +1,7 @@
 """MIMIC5x200: 200 frontal images of each of five classes, one a patient, drawn from MIMIC-CXR-JPG's tables."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.listing import stem_key
+from cxrbench.data.listing import stem_key, without_image_suffix
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.base import Labelled, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout, Tree
+from cxrbench.data.sources.join import Disk, Layout, Tree, met
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.index import Partition
@@ -28,12 +29,14 @@ class OnePerSubject(Facts):
     """`per_class` images of each class's pool, `seed` started anew for each class.
 
     A pool holds the first image, in table order, of each subject with one of `views` and exactly one label at 1,
-    provided that its other labels are 0 or blank.
+    provided that its other labels are 0 or blank. `on_disk`: images without a file are passed over before all that, as
+    the released code does; else the draw does not know which files are there.
     """
 
     per_class: int
     seed: int
     views: tuple[str, ...]
+    on_disk: bool = False
 
 
 def _stems(kind: str) -> tuple[str, ...]:
@@ -42,15 +45,22 @@ def _stems(kind: str) -> tuple[str, ...]:
 
 def locate(root: Path) -> Path:
     """The folder that holds MIMIC-CXR-JPG's split table."""
-    return located(root, "MIMIC-CXR-JPG", has_table(*_stems("split")), wanted="mimic-cxr-2.0.0-split.csv[.gz]")
+    stems = _stems("split")
+    return located(root, "MIMIC-CXR-JPG", has_table(*stems), wanted="mimic-cxr-2.0.0-split.csv[.gz]", stems=stems)
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
-    return _labelled(folder, image_rows(folder), task, split)
+    images = image_rows(folder)
+    return _labelled(images, task, split, Disk(folder, folder, _layout(images)))
 
 
-def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) -> Labelled:
+def _layout(images: "pd.DataFrame") -> Layout:
+    return Layout(key=stem_key, names=lambda image: (without_image_suffix(image),), tree=study_tree(images))
+
+
+def _labelled(images: "pd.DataFrame", task: TaskSpec, split: str, disk: Disk) -> Labelled:
+    folder = disk.folder
     rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
     ids = images["dicom_id"].tolist()
     studies = images["study_id"].tolist()
@@ -58,7 +68,9 @@ def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) 
     views = view_positions(folder)
     frontal = np.array([views.get(name) in rule.views for name in ids])
     subjects = images["subject_id"].tolist()
-    picked, index = _draw(labels, frontal, subjects, rule, task)
+    usable = frontal & ((labels == 1).sum(axis=1) == 1)
+    lost = _lost(ids, usable, disk) if rule.on_disk else np.zeros(len(ids), dtype=np.bool_)
+    picked, index = _draw(labels, usable & ~lost, subjects, rule, task)
     counts = images["split"].value_counts()
     found = {
         "images": len(ids),
@@ -70,16 +82,21 @@ def _labelled(folder: Path, images: "pd.DataFrame", task: TaskSpec, split: str) 
         found[f"view_{view}"] = sum(views.get(name) == view for name in ids)
     part = table(ids, index, picked, task.classes, subjects)
     told = {"view": {name: view for name, view in views.items() if view in {"AP", "PA"}}}
-    return Labelled({"all": part}, ids, found, _gaps(ids, views, labels), told)
+    notes = (*_gaps(ids, views, labels), *_passed_over(lost))
+    return Labelled({"all": part}, ids, found, notes, told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
     """See `Source.load`."""
     folder = locate(root)
     images = image_rows(folder)
-    labelled = _labelled(folder, images, task, split)
-    layout = Layout(key=stem_key, names=lambda image: (image,), tree=study_tree(images))
-    return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
+    disk = Disk(root, folder, _layout(images), cache, survey)
+    made = partition(task, split, _labelled(images, task, split, disk), disk)
+    if not made.findings.missing:
+        return made
+    order = "drawn before it was known which files are there; --set mimic5x200.split=dlilp-on-disk passes them over"
+    notes = (*made.findings.notes, f"{len(made.findings.missing)} images without a file were {order}")
+    return replace(made, findings=replace(made.findings, notes=notes))
 
 
 def study_tree(images: "pd.DataFrame") -> Tree:
@@ -133,10 +150,9 @@ def _study_labels(folder: Path, task: TaskSpec, studies: list[str]) -> NDArray[n
 
 
 def _draw(
-    labels: NDArray[np.float64], frontal: NDArray[np.bool_], subjects: list[str], rule: OnePerSubject, task: TaskSpec
+    labels: NDArray[np.float64], usable: NDArray[np.bool_], subjects: list[str], rule: OnePerSubject, task: TaskSpec
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers drawn, and (n,) class numbers of all rows."""
-    usable = frontal & ((labels == 1).sum(axis=1) == 1)
+    """Row numbers drawn from the usable rows (n,), and class numbers (n,) of all."""
     seen: dict[str, int] = {}
     for row in np.flatnonzero(usable).tolist():
         seen.setdefault(subjects[row], row)
@@ -152,6 +168,17 @@ def _draw(
             )
         drawn.append(pool[np.random.RandomState(rule.seed).choice(len(pool), rule.per_class, replace=False)])
     return np.concatenate(drawn).astype(np.int64), index
+
+
+def _lost(ids: list[str], usable: NDArray[np.bool_], disk: Disk) -> NDArray[np.bool_]:
+    """(n,) usable rows whose image has no file."""
+    there = met([ids[row] for row in np.flatnonzero(usable).tolist()], disk).paths
+    return usable & ~np.array([name in there for name in ids])
+
+
+def _passed_over(lost: NDArray[np.bool_]) -> tuple[str, ...]:
+    count = int(lost.sum())
+    return (f"{count} images without a file were passed over before the draw",) if count else ()
 
 
 def _gaps(ids: list[str], views: dict[str, str], labels: NDArray[np.float64]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from cxrbench.index import Partition, Table
 from cxrbench.schema import Facts
 from cxrbench.task import TaskSpec
 
+_ENTRIES = ("Data_Entry_2017_v2020", "Data_Entry_2017")
 Official = Literal["train", "balanced-val", "balanced-test"]
 
 LAYOUT = Layout(key=stem_key, names=lambda image: (image_stem(image) or image,))
@@ -39,7 +40,8 @@ def _stems(kind: str) -> tuple[str, ...]:
 
 def locate(root: Path) -> Path:
     """The folder that holds the long-tail tables; the images may lie beside it."""
-    return located(root, "NIH-CXR-LT", has_table(*_stems("train")), wanted="nih-cxr-lt_single-label_train.csv")
+    stems = _stems("train")
+    return located(root, "NIH-CXR-LT", has_table(*stems), wanted="nih-cxr-lt_single-label_train.csv", stems=stems)
 
 
 def official(path: Path, task: TaskSpec) -> Table:
@@ -68,7 +70,9 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     every = {name for table in read.values() for name in table.ids}.union(*others.values())
     entries = _entries(folder)
     told = attributes.read(entries, "Image Index", ATTRIBUTES) if entries else {}
-    return Labelled(parts, every, found, attributes=told)
+    near = "" if entries else csv_tables.near_hint(folder, *_ENTRIES) or csv_tables.near_hint(folder.parent, *_ENTRIES)
+    notes = (f"sex, age and view are not known: there is no {_ENTRIES[0]}.csv.{near}",) if near else ()
+    return Labelled(parts, every, found, notes, attributes=told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
@@ -94,8 +98,7 @@ ATTRIBUTES = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Posit
 
 
 def _entries(folder: Path) -> Path | None:
-    names = ("Data_Entry_2017_v2020", "Data_Entry_2017")
-    return csv_tables.named(folder, *names) or csv_tables.named(folder.parent, *names)
+    return csv_tables.named(folder, *_ENTRIES) or csv_tables.named(folder.parent, *_ENTRIES)
 
 
 def _stacked(read: list[Table]) -> Table:

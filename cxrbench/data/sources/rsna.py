@@ -20,7 +20,14 @@ _KINDS = ("stage_2_detailed_class_info", "stage_1_detailed_class_info")
 
 def locate(root: Path) -> Path:
     """The folder that holds one of the challenge's label tables."""
-    return located(root, "RSNA", has_table(*_TARGETS), has_table(*_KINDS), wanted="stage_2_train_labels.csv")
+    return located(
+        root,
+        "RSNA",
+        has_table(*_TARGETS),
+        has_table(*_KINDS),
+        wanted="stage_2_train_labels.csv",
+        stems=(*_TARGETS, *_KINDS),
+    )
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
@@ -51,4 +58,5 @@ def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> 
     patients = [mapped.patient(name) for name in ids] if mapped else None
     parts = {name: table(ids, index, part, task.classes, patients) for name, part in drawn.parts.items()}
     old = () if rows.path.name.startswith("stage_2") else (f"labels of stage 1 ({rows.path.name}), not of stage 2",)
-    return Labelled(parts, set(rows.ids), rows.found, old, doubtful=mapped.doubtful if mapped else frozenset())
+    notes = (*old, *rows.notes)
+    return Labelled(parts, set(rows.ids), rows.found, notes, doubtful=mapped.doubtful if mapped else frozenset())

@@ -35,19 +35,22 @@ def mapping(folder: Path) -> Mapped | None:
     """RSNA's own mapping file, or a table `rsna_to_nih.csv` (patientId, nih_image_index; mse too where pictures were
     matched); None if neither is there.
 
-    Raises DataError if the file is not what its name says.
+    Raises DataError if the file is not what its name says, or if there is only one of nearly that name.
     """
     path = folder / FILE
     if is_file(path):
         return _from_json(path)
     table = tables.named(folder, _TABLE)
     if table is None:
+        if hint := tables.near_hint(folder, _TABLE):
+            raise DataError(f"{folder}: there is no {_TABLE}.csv.{hint}")
         return None
     matched = _ERROR in tables.header(table)
     rows = tables.read_table(table, ("patientId", "nih_image_index", *([_ERROR] if matched else ())))
     tables.distinct(table, rows, "patientId")
-    nih = dict(zip(rows["patientId"], rows["nih_image_index"], strict=True))
-    return Mapped(table, nih, doubtful=_doubtful(table, rows["patientId"], rows[_ERROR]) if matched else frozenset())
+    ids = tables.bare_ids(table, rows, "patientId")[0]
+    nih = dict(zip(ids, rows["nih_image_index"], strict=True))
+    return Mapped(table, nih, doubtful=_doubtful(table, ids, rows[_ERROR]) if matched else frozenset())
 
 
 def _doubtful(path: Path, images: Iterable[str], errors: Iterable[str]) -> frozenset[str]:
@@ -64,9 +67,11 @@ def _from_json(path: Path) -> Mapped:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         entries = json.loads(data)
+        if not isinstance(entries, list) or not entries:
+            raise ValueError("no list, or an empty one")
         nih = {str(entry["subset_img_id"]): str(entry["img_id"]) for entry in entries}
         uids = {str(e["subset_img_id"]): str(e["SOPInstanceUID"]) for e in entries if e.get("SOPInstanceUID")}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: is no list of entries with subset_img_id and img_id ({error}). Download it again."
         ) from error

@@ -1,7 +1,7 @@
 """RSNA's two label tables, which hold a row for each box of an image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,13 @@ class Rows:
     ids: tuple[str, ...]
     index: IntArray
     found: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def targets(path: Path) -> Rows:
     """`stage_2_train_labels.csv`: a row a box, 1 with a box and 0 without; raises DataError on contradictions."""
     rows = tables.read_table(path, ("patientId", "Target"))
-    ids = tuple(rows["patientId"])
+    ids, notes = tables.bare_ids(path, rows, "patientId")
     index = tables.labels(path, rows, "Target")
     tables.agreeing(path, ids, index.tolist(), "Target")
     positive = {name for name, value in zip(ids, index, strict=True) if value == 1}
@@ -36,14 +37,15 @@ def targets(path: Path) -> Rows:
         "target_1_images": len(positive),
         "target_0_images": images - len(positive),
     }
-    return Rows(path, ids, index, found)
+    return Rows(path, ids, index, found, notes)
 
 
 def kinds(path: Path) -> Rows:
     """`stage_2_detailed_class_info.csv`: a row a box, Normal 0, Lung Opacity 1, the third kind -1."""
     rows = tables.read_table(path, ("patientId", "class"))
     tables.one_of(path, rows, "class", (_NORMAL, _OPACITY, _OTHER))
-    ids, names = tuple(rows["patientId"]), rows["class"].tolist()
+    ids, notes = tables.bare_ids(path, rows, "patientId")
+    names = rows["class"].tolist()
     tables.agreeing(path, ids, names, "class")
     by_image = list(dict(zip(ids, names, strict=True)).values())
     found = {
@@ -54,17 +56,17 @@ def kinds(path: Path) -> Rows:
         "class_No_Lung_Opacity_Not_Normal": by_image.count(_OTHER),
     }
     number = {_NORMAL: 0, _OPACITY: 1, _OTHER: -1}
-    return Rows(path, ids, np.array([number[name] for name in names], dtype=np.int64), found)
+    return Rows(path, ids, np.array([number[name] for name in names], dtype=np.int64), found, notes)
 
 
 def of_the_two_classes(rows: Rows) -> Rows:
     """The rows that belong to a class, in table order."""
     keep = np.flatnonzero(rows.index >= 0)
-    return Rows(rows.path, tuple(rows.ids[row] for row in keep), rows.index[keep], rows.found)
+    return replace(rows, ids=tuple(rows.ids[row] for row in keep), index=rows.index[keep])
 
 
 def images(rows: Rows) -> Rows:
     """One row an image, sorted by id; rows of neither class drop out."""
     index_of = {name: value for name, value in zip(rows.ids, rows.index.tolist(), strict=True) if value >= 0}
     ids = tuple(sorted(index_of))
-    return Rows(rows.path, ids, np.array([index_of[name] for name in ids], dtype=np.int64), rows.found)
+    return replace(rows, ids=ids, index=np.array([index_of[name] for name in ids], dtype=np.int64))

@@ -1,7 +1,7 @@
 """SIIM-ACR Pneumothorax 2019: run-length tables with a row for each mask, or the PNG repackaging's image tables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Rows:
     ids: tuple[str, ...]
     index: IntArray
     names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class StageQuotas(HashQuotas):
@@ -52,14 +53,14 @@ def masks(path: Path) -> Rows:
     Raises DataError if an image is both, or if no row says `-1`: then the table is not the one it should be.
     """
     rows = csv_tables.read_table(path, ("ImageId", "EncodedPixels"))
-    ids = tuple(rows["ImageId"])
+    ids, notes = csv_tables.bare_ids(path, rows, "ImageId")
     if blank := [name for name, text in zip(ids, rows["EncodedPixels"], strict=True) if not text]:
         raise DataError(f"{path}: {blank[0]} has neither a mask nor -1.")
     index = (rows["EncodedPixels"] != "-1").to_numpy().astype(np.int64)
     csv_tables.agreeing(path, ids, index.tolist(), "pneumothorax")
     if index.all():
         raise DataError(f"{path}: no image is negative (-1). Is this the table of positive images only?")
-    return Rows(path, ids, index)
+    return Rows(path, ids, index, notes=notes)
 
 
 def repackaged(path: Path) -> Rows:
@@ -67,15 +68,20 @@ def repackaged(path: Path) -> Rows:
     rows = csv_tables.read_table(path, ("new_filename", "ImageId", "has_pneumo"))
     csv_tables.distinct(path, rows, "ImageId")
     csv_tables.distinct(path, rows, "new_filename")
-    names = {i: image_stem(n) or n for i, n in zip(rows["ImageId"], rows["new_filename"], strict=True)}
-    return Rows(path, tuple(rows["ImageId"]), csv_tables.labels(path, rows, "has_pneumo"), names)
+    ids, notes = csv_tables.bare_ids(path, rows, "ImageId")
+    names = {i: image_stem(n) or n for i, n in zip(ids, rows["new_filename"], strict=True)}
+    return Rows(path, ids, csv_tables.labels(path, rows, "has_pneumo"), names, notes)
 
 
 def locate(root: Path) -> Path:
     """The folder that holds a run-length table, or the repackaging's image tables."""
     stems = (_STAGE_2, _STAGE_1, _PNG_TRAIN)
     return located(
-        root, "SIIM-ACR", has_table(*stems), wanted="train-rle.csv, stage_2_train.csv, stage_1_train_images.csv"
+        root,
+        "SIIM-ACR",
+        has_table(*stems),
+        wanted="train-rle.csv, stage_2_train.csv, stage_1_train_images.csv",
+        stems=stems,
     )
 
 
@@ -99,7 +105,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
         {name: table(rows.ids, rows.index, part, task.classes) for name, part in parts.items()},
         set(rows.ids),
         _totals(rows, by_mask=spec.rule != "hash-rank"),
-        (f"rows of {rows.path.name}",),
+        (f"rows of {rows.path.name}", *rows.notes),
     )
 
 
@@ -130,14 +136,15 @@ def _as_many(folder: Path, task: TaskSpec, rule: AsMany) -> Labelled:
     one, two = random_pair(len(train.ids), len(test.ids), rule.seed, train.index)
     parts = {name: table(train.ids, train.index, part, task.classes) for name, part in (("train", one), ("valid", two))}
     parts["test"] = table(test.ids, test.index, np.arange(len(test.ids)), task.classes)
-    return Labelled(parts, {*train.ids, *test.ids}, _totals(_joined(train, test)))
+    both = _joined(train, test)
+    return Labelled(parts, set(both.ids), _totals(both), both.notes)
 
 
 def _named_order(rows: Rows, *, positives_first: bool) -> Rows:
     order = sorted(range(len(rows.ids)), key=lambda row: rows.names[rows.ids[row]] + ".png")
     if positives_first:
         order.sort(key=lambda row: -rows.index[row])
-    return Rows(rows.path, tuple(rows.ids[row] for row in order), rows.index[order], rows.names)
+    return replace(rows, ids=tuple(rows.ids[row] for row in order), index=rows.index[order])
 
 
 def _of_stage(folder: Path, stage: int) -> Rows:
@@ -152,18 +159,19 @@ def _of_stage(folder: Path, stage: int) -> Rows:
     if train is not None and test is not None:
         return _joined(repackaged(train), repackaged(test))
     needed = f"{_STAGE_2}.csv, or both {_PNG_TRAIN}.csv and {_PNG_TEST}.csv" if stage == 2 else f"{_STAGE_1}.csv"
-    raise DataError(f"{folder}: this split is drawn from all images of stage {stage} and needs {needed}.")
+    hint = csv_tables.near_hint(folder, _STAGE_1, _STAGE_2, _PNG_TRAIN, _PNG_TEST)
+    raise DataError(f"{folder}: this split is drawn from all images of stage {stage} and needs {needed}.{hint}")
 
 
 def _joined(one: Rows, two: Rows) -> Rows:
     ids, index = one.ids + two.ids, np.concatenate([one.index, two.index])
     csv_tables.agreeing(two.path, ids, index.tolist(), "has_pneumo")
-    return Rows(one.path, ids, index, {**one.names, **two.names})
+    return Rows(one.path, ids, index, {**one.names, **two.names}, (*one.notes, *two.notes))
 
 
 def _images(rows: Rows) -> Rows:
     index_of = dict(zip(rows.ids, rows.index.tolist(), strict=True))
-    return Rows(rows.path, tuple(index_of), np.array(list(index_of.values()), dtype=np.int64), rows.names)
+    return replace(rows, ids=tuple(index_of), index=np.array(list(index_of.values()), dtype=np.int64))
 
 
 def _totals(rows: Rows, *, by_mask: bool = False) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """VinDr-PCXR: paediatric radiographs with the official train and test tables of image labels."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,20 @@ class OnlyFinding(Facts):
     others: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One table: labels (n, C) and other findings (n, D), 0 or 1."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    others: NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
 def locate(root: Path) -> Path:
     """The folder that holds `image_labels_train.csv`."""
-    return located(root, "VinDr-PCXR", has_table("image_labels_train"), wanted="image_labels_train.csv")
+    stem = "image_labels_train"
+    return located(root, "VinDr-PCXR", has_table(stem), wanted=f"{stem}.csv", stems=(stem,))
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
@@ -47,11 +59,13 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     spec = rule_of(task, split, ("first-rows", "only-finding"))
     first = spec.parameters(FirstRows) if spec.rule == "first-rows" else None
     only = spec.parameters(OnlyFinding) if spec.rule == "only-finding" else None
-    parts, known, found = {}, set[str](), dict[str, int]()
+    parts, known, found, notes = {}, set[str](), dict[str, int](), list[str]()
     for part in _PARTS:
         path = csv_tables.required(folder, f"image_labels_{part}")
-        ids, labels, others = _read(path, task, only.others if only else ())
-        alone = labels.sum(axis=1) + others.sum(axis=1) == 1
+        read = _read(path, task, only.others if only else ())
+        ids, labels = read.ids, read.labels
+        notes += read.notes
+        alone = labels.sum(axis=1) + read.others.sum(axis=1) == 1
         index = np.where(alone & labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int64)
         rows = []
         for number in range(len(task.classes)):
@@ -62,7 +76,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
         found |= {part: len(set(ids))} | {
             f"{part}_{label.column}": int(count) for label, count in zip(task.labels, labels.sum(axis=0), strict=True)
         }
-    return Labelled(parts, known, found)
+    return Labelled(parts, known, found, tuple(notes))
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
@@ -72,9 +86,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     return partition(task, split, labelled, Disk(root, folder, LAYOUT, cache, survey))
 
 
-def _read(
-    path: Path, task: TaskSpec, others: tuple[str, ...]
-) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]]:
+def _read(path: Path, task: TaskSpec, others: tuple[str, ...]) -> _Read:
     rows = csv_tables.read_table(path, ("image_id", *task.columns, *others))
     csv_tables.distinct(path, rows, "image_id")
 
@@ -82,7 +94,8 @@ def _read(
         read = [csv_tables.labels(path, rows, column) for column in columns]
         return np.stack(read, axis=1) if read else np.zeros((len(rows), 0), dtype=np.int64)
 
-    return tuple(rows["image_id"]), stacked(task.columns), stacked(others)
+    ids, notes = csv_tables.bare_ids(path, rows, "image_id")
+    return _Read(ids, stacked(task.columns), stacked(others), notes)
 
 
 def _by_rank(ids: tuple[str, ...], rows: NDArray[np.int64], salt: str) -> NDArray[np.int64]:

@@ -125,13 +125,14 @@ def _part(name: SourceName, rows: Rows, left: IntArray, request: Request) -> _Pa
         raise DataError(f"{name}: none of {len(ids)} images lies under {found.home}; the first would be {first}.")
     there = left[[image in found.paths for image in ids]][: request.limit]
     counts = {**rows.counts, "without evaluation patients": len(left), "on disk": len(found.paths), "taken": len(there)}
+    files = tuple(found.home / found.paths[rows.ids[row]] for row in there.tolist())
     return _Part(
         rows,
         there,
-        tuple(found.home / found.paths[rows.ids[row]] for row in there.tolist()),
+        files,
         counts,
         (*rows.notes, *_missing([image for image in ids if image not in found.paths])),
-        note.drawn(found.home, root),
+        note.drawn(rows.folder, files),
     )
 
 

@@ -1,0 +1,151 @@
+"""The text of a label table, out of whatever it is packed in; what is no table is told by what it is."""
+
+import codecs
+import gzip
+import io
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TextIO, cast
+
+from cxrbench.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_HEAD = 4096
+_LONGEST_LINE, _LARGEST = 1 << 26, 1 << 33
+_AGAIN = "Download it again."
+_OTHERS = {
+    b"PAR1": "is a Parquet file. Convert it to CSV, or download the CSV.",
+    b"\xd0\xcf\x11\xe0": "is an old Excel workbook. Save it as CSV (UTF-8), or better download the table again.",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive. Unpack it.",
+    b"Rar!": "is a RAR archive. Unpack it.",
+    b"BZh": "is packed with bzip2. Unpack it.",
+    b"\xfd7zXZ": "is packed with xz. Unpack it.",
+    b"\x28\xb5\x2f\xfd": "is packed with zstd. Unpack it.",
+    b"%PDF": "is a PDF document, not a table.",
+    b"\x89PNG": "is a picture, not a table.",
+    b"SQLite": "is a database, not a table.",
+    b"\x00": "begins with NUL bytes, as files do whose copying was cut. Copy or download it again.",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the table itself. Fetch it with `git lfs pull`.",
+}
+_WIDE = {  # UTF-32 before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@contextmanager
+def opened(path: Path, strict: bool = True) -> Iterator[TextIO]:
+    """The table as text, line ends untouched: plain, gzip, or a ZIP with this one table, told by content.
+
+    UTF-8 with or without byte-order mark, or UTF-16 or UTF-32 with one. Whatever goes wrong within the block, another
+    kind of file included, becomes a DataError that names the file. Not `strict`: what is no text comes as surrogates.
+    """
+    packed = "file"
+    try:
+        with ExitStack() as stack:
+            plain = stack.enter_context(_regular(path))
+            start = plain.peek(len(_ZIP))
+            packed = "gzip stream" if start.startswith(_GZIP) else "ZIP" if start.startswith(_ZIP) else packed
+            stream = _unpacked(path, plain, packed, stack)
+            head = stream.peek(_HEAD)[:_HEAD]  # type: ignore[attr-defined]
+            _require_table(path, head)
+            encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), "utf-8-sig")
+            limited = io.BufferedReader(_Limited(path, stream), 1 << 17)
+            errors = "strict" if strict else "surrogateescape" if encoding == "utf-8-sig" else "replace"
+            yield stack.enter_context(io.TextIOWrapper(limited, encoding, errors, newline=""))
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: the {packed} is cut or damaged ({error}). {_AGAIN}") from error
+    except (NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: the {packed} cannot be unpacked ({error}). Unpack it with another program."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _regular(path: Path) -> io.BufferedReader:
+    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise DataError(f"{path}: is a pipe or device, not a table")
+    return stream
+
+
+def _unpacked(path: Path, plain: io.BufferedReader, packed: str, stack: ExitStack) -> IO[bytes]:
+    if packed == "gzip stream":
+        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=plain)))
+    if packed == "ZIP":
+        archive = stack.enter_context(zipfile.ZipFile(plain))
+        return stack.enter_context(archive.open(_member(path, archive)))
+    return plain
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _member(path: Path, archive: zipfile.ZipFile) -> str:
+    """The one table in an archive that has the archive's own name; DataError where there is none, or several."""
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+    if any(name.startswith("xl/") for name in names):
+        raise DataError(f"{path}: is an Excel workbook. Save it as CSV (UTF-8), or better download the table again.")
+    wanted = re.sub(r"(\.csv)?(\.zip)?$", "", path.name, flags=re.IGNORECASE).casefold() + ".csv"
+    tables = [name for name in names if name.rpartition("/")[2].casefold() == wanted]
+    if len(tables) != 1:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise DataError(
+            f"{path}: is a ZIP with {len(tables)} tables {wanted}; it holds {shown or 'nothing'}. Unpack it."
+        )
+    return tables[0]
+
+
+def _require_table(path: Path, head: bytes) -> None:
+    """Raises DataError that says what a file is that is known not to be a table."""
+    if head.startswith(tuple(_WIDE)):
+        return
+    if reason := next((text for magic, text in _OTHERS.items() if head.startswith(magic)), None):
+        raise DataError(f"{path}: {reason}")
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith(b"<"):
+        title = re.search(rb"<title[^>]*>([^<]{1,80})", text, re.IGNORECASE)
+        named = f" ({title[1].decode('utf-8', 'replace').strip()!r})" if title else ""
+        raise DataError(
+            f"{path}: is a web page or another XML document{named}, not the table: the download needs a login, or "
+            "failed. Download it again while logged in."
+        )
+    if text.startswith((b"{", b"[")):
+        raise DataError(f"{path}: is JSON, not a table: a server's message, or another format. {_AGAIN}")
+
+
+class _Limited(io.RawIOBase):
+    """A stream of bytes that ends with a DataError before a line, or the whole, is larger than any table has it."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self._path, self._stream, self._line, self._total = path, stream, 0, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """As io.RawIOBase."""
+        view = memoryview(buffer)
+        data = self._stream.read(len(view))
+        end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+        self._line = len(data) - end - 1 if end >= 0 else self._line + len(data)
+        self._total += len(data)
+        if self._line > _LONGEST_LINE or self._total > _LARGEST:
+            what = "is larger" if self._total > _LARGEST else "has a longer line"
+            raise DataError(f"{self._path}: {what} than any label table. Is it one?")
+        view[: len(data)] = data
+        return len(data)
