@@ -20,4 +20,5 @@ def one_line(text: str) -> str:
 def _shown(character: str) -> str:
     if character in "\n\t" or unicodedata.category(character) not in _STEERING:
         return character
-    return ascii(character)[1:-1]
+    units = character.encode("utf-16-be", "surrogatepass")  # as JSON writes it, so that JSON stays JSON
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

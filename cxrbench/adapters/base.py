@@ -13,12 +13,16 @@ from torch import Tensor
 
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.converted import preferred
+from cxrbench.adapters.fit import in_single_precision, require_finite, wrong_prefix
 from cxrbench.adapters.nets import MemoryFormat
+from cxrbench.adapters.precision import exact, exact_float32
 from cxrbench.adapters.sharded import index_beside, refuse_index
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.printable import printable
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import require_regular_file
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Padding = Literal["released", "masked"]
@@ -29,6 +33,7 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+_UNLIKE = (LookupError, TypeError, ValueError, AttributeError)  # what shapes and names of no such model lead to
 _HIGHEST_LOG_SCALE = 4.6052  # the clamp of training and of compute_logits: a factor of 100
 
 
@@ -59,16 +64,20 @@ class Runtime:
     recipe: RecipeName = "reality-check"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a network's forward pass: autocast below float32, no TF32 on a GPU in float32."""
+        """The context of a network's forward pass: autocast below float32.
+
+        What float32 is, inside and outside of it, `precision.exact_float32` settles around every call of an adapter.
+        """
         if self.precision != "float32":
             return torch.autocast(self.device.type, _DTYPES[self.precision])
-        if self.device.type == "cuda":
-            return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         return nullcontext()
 
 
 class Adapter(Protocol):
-    """A loaded model, in evaluation mode and without gradients; `revision` is raised whenever its outputs change."""
+    """A loaded model, in evaluation mode and without gradients; `revision` is raised whenever its outputs change.
+
+    Every call from outside runs within `precision.exact_float32`, which no adapter needs to enter itself.
+    """
 
     revision: ClassVar[int]
     card: ModelCard
@@ -135,7 +144,8 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     file beside a published one is taken instead of it. Raises DataError that says what to download from where,
     IntegrityError for a damaged converted file, and for a file that is there in several parts.
     """
-    if given is not None and given.is_file():
+    if given is not None and given.exists() and not given.is_dir():
+        require_regular_file(given, given.stat().st_size)
         return preferred(given)
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
@@ -178,7 +188,7 @@ def load_adapter(
     kind = adapter_class(card)
     how = Runtime(known_device(device), precision, memory_format, recipe)
     if card.weights.made is not None:
-        return kind.load(card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
+        return filled(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
     path = find_weights(card, weights)
     facts = card.weights
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
@@ -188,7 +198,36 @@ def load_adapter(
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return kind.load(card, checkpoint, text_encoder, how)
+    return filled(kind, card, checkpoint, text_encoder, how)
+
+
+def filled(
+    kind: type[Adapter], card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+) -> Adapter:
+    """The adapter with the tensors of a checkpoint; half-precision ones as float32, which is exact.
+
+    Raises what `Adapter.load` does (where a prefix before all names is the fault, that is said instead), and
+    IntegrityError for a tensor that is not finite.
+    """
+    checkpoint = in_single_precision(checkpoint)
+    with exact_float32():
+        try:
+            adapter = kind.load(card, checkpoint, text_encoder, runtime)
+        except IntegrityError as error:
+            fault = wrong_prefix(checkpoint, lambda other: kind.load(card, other, text_encoder, runtime))
+            if fault is None:
+                raise
+            raise IntegrityError(f"{checkpoint.path}: {fault}") from error
+        except _UNLIKE as error:
+            if not kind.__module__.startswith("cxrbench.adapters."):
+                raise  # a fault of another package's, whose traceback is wanted
+            reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            raise IntegrityError(
+                f"{checkpoint.path}: {card.name} cannot be built of these tensors ({printable(reason)}). "
+                "It is another model's file, or damaged: take the published one."
+            ) from error
+    require_finite(checkpoint, getattr(adapter, "coverage", None))
+    return exact(adapter)
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:

@@ -31,9 +31,9 @@ _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e" 
 _MOST_BYTES = 64 << 30
 _MOST_HEADER = 1 << 25  # of a safetensors file: some hundred bytes a tensor
 _MOST_TENSORS = 100_000
-_MOST_LAYERS = 1000  # the largest number in a tensor's name; a network of more layers would take minutes to build
+_MOST_LAYERS = 256  # the largest number in a tensor's name; a network of more layers would take minutes to build
 _MOST_COPIES = 8  # times the size of the file, if tensors that share memory had a copy each
-_NUMBER = re.compile(r"(?:^|\.)(\d{4,})(?=\.|$)")
+_NUMBER = re.compile(r"(?:^|\.)(\d{3,})(?=\.|$)")
 _BROKEN: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -171,6 +171,8 @@ def file_format(path: Path) -> Format:
         raise IntegrityError(f"{path}: a Git LFS pointer, not the file it stands for. Run `git lfs pull`, or: {again}")
     if head.lstrip()[:1] == b"<" and b"\0" not in head[:8]:  # a safetensors file may begin so, but with zeros after
         raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        raise IntegrityError(f"{path}: an archive without its end: truncated. {again}")
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":

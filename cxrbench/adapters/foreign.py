@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 # All that torch.save itself names in a file of tensors and plain values.
 _OWN = re.compile(
-    r"torch\.(\w+Storage|Size|device|Tensor|bool|strided|b?float\d\w*|u?int\d+|complex\d+)|torch\._utils\._rebuild_\w+"
+    r"torch\.(\w+Storage|Size|device|Tensor|bool|strided|per_\w+|b?float\d\w*|u?int\d+|complex\d+)|torch\._utils\._rebuild_\w+"
     r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.\w*(Parameter|Buffer)|torch\.storage\.\w+"
     r"|torch\.serialization\._get_layout|collections\.(OrderedDict|Counter)|_codecs\.encode"
     r"|(builtins|__builtin__)\.(set|frozenset|bytearray|complex)"

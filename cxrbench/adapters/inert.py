@@ -32,7 +32,7 @@ _HOSTILE_MODULES = {
     "ctypes",
     "pty",
 }
-_MOST_STEPS = 2_000_000  # opcodes and arguments; a checkpoint of a thousand tensors needs some fifty thousand
+_MOST_STEPS = 1_000_000  # opcodes and arguments; a checkpoint of a thousand tensors needs some fifty thousand
 _MOST_TENSORS = 100_000
 _MOST_SHOWN = 80  # characters of a name out of a file
 _HOSTILE_BUILTINS = {"eval", "exec", "execfile", "compile", "__import__", "open"}

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.adapters.nets import frozen
-from cxrbench.adapters.text import BertText, TextFiles, json_table
+from cxrbench.adapters.text import BertText, TextFiles
+from cxrbench.adapters.text_loading import json_table, refusing
 from cxrbench.adapters.transformers_nets import known_config
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.errors import IntegrityError, SpecError
@@ -38,7 +39,7 @@ def text_network(config: Any) -> nn.Module:
     """The encoder of a configuration without values; code of a repository is never run."""
     from transformers import AutoModel
 
-    with unfilled():
+    with refusing(str(config.model_type), "text encoder"), unfilled():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return model
 

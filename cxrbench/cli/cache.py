@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache
 from cxrbench.errors import IntegrityError, SpecError
 
@@ -29,18 +30,18 @@ def list_(cache: Cache = None) -> None:
         shards = shard_folders(folder)
         size = sum(_size(shard) for shard in shards)
         total += size
-        typer.echo(
+        echo(
             f"{key.digest[:16]}  {len(store.read(key))} images  {size / 2**20:.1f} MiB  {len(shards)} shards  "
             f"{key.adapter} weights {key.weights[:12]} recipe {key.recipe[:12]} {key.precision}"
         )
     for shelf in shelves(root):
         size = _size(shelf.folder)
         total += size
-        typer.echo(
+        echo(
             f"{shelf.folder.name[:16]}  {len(shelf.rows())} images  {size / 2**20:.1f} MiB  "
             f"decoded to {shelf.size} x {shelf.size}"
         )
-    typer.echo(f"{total / 2**20:.1f} MiB in {root}")
+    echo(f"{total / 2**20:.1f} MiB in {root}")
 
 
 @app.command()
@@ -61,7 +62,7 @@ def verify(cache: Cache = None) -> None:
             rows += len(shard.ids)
             torn += shard.torn
             if shard.torn:
-                typer.echo(f"{key.digest[:16]} {path.name}: {shard.torn} batches do not fit their checksum")
+                echo(f"{key.digest[:16]} {path.name}: {shard.torn} batches do not fit their checksum")
     images, spoilt = _verified(root)
     if spoilt:
         raise IntegrityError(
@@ -70,7 +71,7 @@ def verify(cache: Cache = None) -> None:
         )
     if torn:
         raise IntegrityError(f"{torn} batches are damaged; they are never read, and a run encodes them again")
-    typer.echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
+    echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
 
 
 def _verified(root: Path) -> tuple[int, list[str]]:
@@ -81,7 +82,7 @@ def _verified(root: Path) -> tuple[int, list[str]]:
     for shelf in shelves(root):
         images += len(shelf.rows())
         if bad := shelf.damaged():
-            typer.echo(f"{shelf.folder.name[:16]}: {len(bad)} decoded images are in batches that do not fit")
+            echo(f"{shelf.folder.name[:16]}: {len(bad)} decoded images are in batches that do not fit")
             spoilt.append(shelf.folder.name[:16])
     return images, spoilt
 
@@ -116,7 +117,7 @@ def prune(
         shutil.rmtree(known[name])
     if everything:
         shutil.rmtree(Memo(root).root, ignore_errors=True)
-    typer.echo(f"{len(chosen)} of {len(known)} keys removed")
+    echo(f"{len(chosen)} of {len(known)} keys removed")
 
 
 def _size(folder: Path) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -70,7 +71,7 @@ def status(
     failed: list[CxrBenchError] = []
     for spec, _, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
+            echo(str(found))
             failed.append(found)
             continue
         _tell(spec, found)
@@ -85,18 +86,16 @@ def _tell(spec: "TaskSpec", partition: "Partition") -> None:
 
     verdict = reference_verdict(spec.split(partition.split), partition.parts)
     made = ", PHANTOM images" if partition.synthetic else ""
-    typer.echo(
-        f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}"
-    )
+    echo(f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}")
     for name, part in partition.parts.items():
         counts = ", ".join(f"{label} {count}" for label, count in part.counts.items() if count)
-        typer.echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
+        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
     findings = partition.findings
     for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
         if names:
-            typer.echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
+            echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
     for note in findings.notes:
-        typer.echo(f"  note: {note}")
+        echo(f"  note: {note}")
 
 
 @app.command()
@@ -126,14 +125,14 @@ def prepare(
     failed: list[CxrBenchError] = []
     for spec, root, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
+            echo(str(found))
             failed.append(found)
             continue
         ledger, recipe = Ledger(cache or default_cache(), root), applied(Canvas(), settings, spec.released_polarity)
         bad = read_all(found.paths, recipe, ledger, Engine(workers=workers).threads, progress_for(sys.stderr))
-        typer.echo(f"{spec.name}: {len(found.paths) - len(bad)} of {len(found.paths)} images read")
+        echo(f"{spec.name}: {len(found.paths) - len(bad)} of {len(found.paths)} images read")
         for image, reason in bad.items():
-            typer.echo(f"  unreadable: {image}: {reason}")
+            echo(f"  unreadable: {image}: {reason}")
         if bad:
             failed.append(DataError(f"{spec.name}: {len(bad)} images cannot be read"))
     if failed:
@@ -159,19 +158,19 @@ def verify(
     different, failed = 0, list[CxrBenchError]()
     for spec, _, found in _partitions(task, variant, choice, data_root, cache):
         if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
+            echo(str(found))
             failed.append(found)
             continue
         path = manifests / f"{spec.name}.{found.split}.json"
         if not path.exists():
             manifest(found).write(path)
-            typer.echo(f"{spec.name}: wrote {path}")
+            echo(f"{spec.name}: wrote {path}")
             continue
         complaints = check(read_manifest(path), found)
         different += bool(complaints)
-        typer.echo(f"{spec.name}: {'differs from' if complaints else 'equals'} {path}")
+        echo(f"{spec.name}: {'differs from' if complaints else 'equals'} {path}")
         for complaint in complaints:
-            typer.echo(f"  {complaint}")
+            echo(f"  {complaint}")
     if different:
         raise IntegrityError(f"{different} splits differ from their manifests")
     if failed:
@@ -200,7 +199,7 @@ def phantom(
     for name in catalog.select(words(task), catalog.task_files(), "task"):
         shape = _shape(size)
         summary = write(name, out, images_per_class=images_per_class, size=shape, seed=seed, workers=workers)
-        typer.echo(f"{name}: {summary.images} made images in {summary.root}")
+        echo(f"{name}: {summary.images} made images in {summary.root}")
 
 
 def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
+
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that the demo makes.")] = Path("demo"),
@@ -21,8 +23,8 @@ def demo(
     from cxrbench.demo.show import demo as show
     from cxrbench.progress import progress_for
 
-    report = show(out, progress_for(sys.stderr), typer.echo)
+    report = show(out, progress_for(sys.stderr), echo)
     for problem in report.problems:
-        typer.echo(f"cxrbench: {problem}", err=True)
+        echo(f"cxrbench: {problem}", err=True)
     if report.problems:
         raise typer.Exit(report.problems[0].exit_code)

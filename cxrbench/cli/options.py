@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrbench.cli import completion
+from cxrbench.cli.echo import echo
 from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def results(out: Path) -> "list[Record]":
 
     found, foreign = read_records(out)
     if foreign:
-        typer.echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
+        echo(f"{foreign} files in {out / 'records'} are no records of this version and were left out", err=True)
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Out
 
 
@@ -34,4 +35,4 @@ def report(
     audited = None if audit is None else read_findings(audit)
     work = Work(out, resamples, workers or cpu.cores())
     size = write(to, made(work, read_records(out), audited))
-    typer.echo(f"{to}: {size / 1e6:.2f} MB")
+    echo(f"{to}: {size / 1e6:.2f} MB")
