@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from cxrbench.adapters.settings_check import network_settings
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.printable import printable
 from cxrbench.sealed import DamagedError, json_value, read_regular, require_regular_file
@@ -24,6 +25,8 @@ def load_tokenizer(
     import transformers
 
     require_text_folder(folder)
+    if (folder / "config.json").exists():  # libraries look into it for the tokenizer's kind
+        network_settings(str(folder / "config.json"), json_table(folder / "config.json"))
     with refusing(folder, "tokenizer"):
         return getattr(transformers, kind).from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **settings
