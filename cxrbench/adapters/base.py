@@ -13,14 +13,14 @@ from torch import Tensor
 
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.converted import preferred
-from cxrbench.adapters.fit import in_single_precision, require_finite, wrong_prefix
+from cxrbench.adapters.device import known_device
+from cxrbench.adapters.fit import loaded
 from cxrbench.adapters.nets import MemoryFormat
 from cxrbench.adapters.precision import exact, exact_float32
 from cxrbench.adapters.sharded import index_beside, refuse_index
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
-from cxrbench.printable import printable
 from cxrbench.schema import Facts, complaints
 from cxrbench.sealed import require_regular_file
 
@@ -33,7 +33,6 @@ _DTYPES: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_UNLIKE = (LookupError, TypeError, ValueError, AttributeError)  # what shapes and names of no such model lead to
 _HIGHEST_LOG_SCALE = 4.6052  # the clamp of training and of compute_logits: a factor of 100
 
 
@@ -204,30 +203,14 @@ def load_adapter(
 def filled(
     kind: type[Adapter], card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
 ) -> Adapter:
-    """The adapter with the tensors of a checkpoint; half-precision ones as float32, which is exact.
+    """The adapter with the tensors of a checkpoint, whose every call from outside runs within `exact_float32`.
 
-    Raises what `Adapter.load` does (where a prefix before all names is the fault, that is said instead), and
-    IntegrityError for a tensor that is not finite.
+    Raises what `Adapter.load` and `fit.loaded` do.
     """
-    checkpoint = in_single_precision(checkpoint)
+    own = kind.__module__.startswith("cxrbench.adapters.")
     with exact_float32():
-        try:
-            adapter = kind.load(card, checkpoint, text_encoder, runtime)
-        except IntegrityError as error:
-            fault = wrong_prefix(checkpoint, lambda other: kind.load(card, other, text_encoder, runtime))
-            if fault is None:
-                raise
-            raise IntegrityError(f"{checkpoint.path}: {fault}") from error
-        except _UNLIKE as error:
-            if not kind.__module__.startswith("cxrbench.adapters."):
-                raise  # a fault of another package's, whose traceback is wanted
-            reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
-            raise IntegrityError(
-                f"{checkpoint.path}: {card.name} cannot be built of these tensors ({printable(reason)}). "
-                "It is another model's file, or damaged: take the published one."
-            ) from error
-    require_finite(checkpoint, getattr(adapter, "coverage", None))
-    return exact(adapter)
+        found = loaded(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
+    return exact(found)
 
 
 def adapter_class(card: ModelCard) -> type[Adapter]:
@@ -266,18 +249,3 @@ def checked_pixels(pixels: Tensor) -> Tensor:
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or pixels.dtype != torch.float32:
         raise SpecError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; wanted (N, 1 or 3, H, W) torch.float32")
     return pixels
-
-
-def known_device(name: str) -> torch.device:
-    """The device of that name; raises SpecError if there is none here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SpecError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise SpecError(f"device {name!r}: adapters are checked on cpu and cuda alone; use one of them")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SpecError(f"device {name!r}: this torch sees no CUDA device; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SpecError(f"device {name!r}: this torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
-    return device

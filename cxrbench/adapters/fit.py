@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.coverage import Coverage
 from cxrbench.errors import IntegrityError
+from cxrbench.printable import printable
+
+ModelT = TypeVar("ModelT")
 
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, training frameworks, torch.compile
 _MASK = "*mask*"  # a buffer whose infinities keep positions apart
@@ -19,6 +23,32 @@ def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
     """The same checkpoint with half-precision tensors as float32, which is exact."""
     single = {n: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for n, t in checkpoint.tensors.items()}
     return replace(checkpoint, tensors=single)
+
+
+def loaded(checkpoint: Checkpoint, load: Callable[[Checkpoint], ModelT], name: str, *, own: bool) -> ModelT:
+    """What `load` makes of the checkpoint's tensors, half-precision ones as float32.
+
+    Raises what `load` does, but says so where a prefix before all names is the fault, and IntegrityError for a tensor
+    that is not finite. An adapter of our `own` that stumbles over tensors of other shapes has met another model's file;
+    another package's has a fault, whose traceback is wanted.
+    """
+    checkpoint = in_single_precision(checkpoint)
+    try:
+        model = load(checkpoint)
+    except IntegrityError as error:
+        fault = wrong_prefix(checkpoint, load)
+        if fault is None:
+            raise
+        raise IntegrityError(f"{checkpoint.path}: {fault}") from error
+    except (LookupError, TypeError, ValueError) as error:
+        if not own:
+            raise
+        raise IntegrityError(
+            f"{checkpoint.path}: {name} cannot be built of these tensors ({type(error).__name__}: "
+            f"{printable(str(error))[:200]}). It is another model's file, or damaged: take the published one."
+        ) from error
+    require_finite(checkpoint, getattr(model, "coverage", None))
+    return model
 
 
 def require_finite(checkpoint: Checkpoint, coverage: Coverage | None) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled, known_device
+from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.device import known_device
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.certificate import PIXEL_STEP, Certificate, Figure, Run
