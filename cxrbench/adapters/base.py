@@ -63,10 +63,7 @@ class Runtime:
     recipe: RecipeName = "reality-check"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a network's forward pass: autocast below float32.
-
-        What float32 is, inside and outside of it, `precision.exact_float32` settles around every call of an adapter.
-        """
+        """Autocast, below float32, around a network; `precision.exact_float32` is around every call of an adapter."""
         if self.precision != "float32":
             return torch.autocast(self.device.type, _DTYPES[self.precision])
         return nullcontext()
@@ -151,7 +148,7 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     indices = []
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
         found = preferred(place)
-        if found.is_file():
+        if found.exists() and not found.is_dir():  # a pipe is refused where it is read, and not passed over
             return found
         indices.append(index_beside(found))
     for index in filter(None, indices):
