@@ -16,7 +16,7 @@ from cxrbench.errors import SpecError
 _MADE = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 _LARGE = 1 << 24  # numbers; a parameter of more has no memory even while it is made
 _MOST = 1 << 31  # numbers of one tensor; the largest embedding of an encoder has some 2^28
-_MOST_PARAMETERS = 20_000
+_MOST_PARAMETERS = 8_000
 
 
 @contextmanager
