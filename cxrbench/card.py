@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.recipe import Recipe
-from cxrbench.schema import Facts, read_toml
+from cxrbench.schema import Facts, LocalPath, read_toml
 
 RecipeName = Literal["reality-check", "authors"]
 ClassSource = Literal["prompts", "prototypes"]
@@ -30,14 +30,14 @@ class Weights(Facts):
     the main branch); `direct`, from `url`, `member` naming the one file of a zip archive; `by-hand`, as `where` says.
     """
 
-    files: tuple[str, ...] = ()
+    files: tuple[LocalPath, ...] = ()
     where: str = ""
     made: str | None = None
     url: str | None = None
     fetch: Literal["hub", "direct", "by-hand"] = "by-hand"
-    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
-    hub_revision: str | None = Field(None, pattern=r"^[\w.-]+$")
-    member: str | None = None
+    hub: str | None = Field(None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
+    hub_revision: str | None = Field(None, pattern=r"^\w[\w.-]*$")
+    member: LocalPath | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     container: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
@@ -63,11 +63,11 @@ class TextEncoder(Facts):
     where the files lie beside the card, for encoders that were trained here; the hub is not asked then.
     """
 
-    hub: str
-    folder: str | None = None
-    files: tuple[str, ...] = ("config.json", "vocab.txt")
-    weights: tuple[str, ...] = ()
-    revision: str | None = Field(None, pattern=r"^[\w.-]+$")
+    hub: LocalPath
+    folder: LocalPath | None = None
+    files: tuple[LocalPath, ...] = ("config.json", "vocab.txt")
+    weights: tuple[LocalPath, ...] = ()
+    revision: str | None = Field(None, pattern=r"^\w[\w.-]*$")
     revision_reason: str | None = None
     max_tokens: int = Field(ge=2)
     _home: Path = PrivateAttr(default_factory=Path)
@@ -159,7 +159,7 @@ class ModelCard(Facts):
     weights: Weights
     text_encoder: TextEncoder | None = None
     recipes: Mapping[RecipeName, Recipe]
-    taps: Mapping[str, int]
+    taps: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")], int]
     zero_shot: ZeroShot | None = None
     probe: Probe = Probe()
     published: Mapping[Literal["table2", "table3", "table4"], str] = {}

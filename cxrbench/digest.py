@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from cxrbench.errors import IntegrityError
 
 
 def of_bytes(data: bytes) -> str:
@@ -27,6 +30,9 @@ def of_lines(lines: Iterable[str]) -> str:
 
 
 def of_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
+    """Hex SHA-256 of a file, read in blocks; raises IntegrityError for a pipe or a device, which may never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise IntegrityError(f"{path}: is a pipe or device, not a file")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

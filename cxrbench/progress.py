@@ -4,6 +4,8 @@ import sys
 import time
 from typing import Protocol, TextIO
 
+from cxrbench.printable import one_line
+
 
 class Progress(Protocol):
     """Told how many images there are, and of each that is done."""
@@ -44,7 +46,7 @@ class Lines:
         """See `Progress`."""
         self._total, self._done, self._what = total, 0, what
         self._began = self._said = time.monotonic()
-        print(f"reading {total} images for {what}", file=self._out, flush=True)
+        print(f"reading {total} images for {one_line(what)}", file=self._out, flush=True)
 
     def advance(self) -> None:
         """See `Progress`."""
@@ -87,7 +89,7 @@ class Bar:
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]} images/s"),
@@ -95,7 +97,7 @@ class Bar:
             console=Console(stderr=True),
         )
         self._began, self._done = time.monotonic(), 0
-        self._task = self._bar.add_task(f"images for {what}", total=total, rate="–")
+        self._task = self._bar.add_task(f"images for {one_line(what)}", total=total, rate="–")
         self._bar.start()
 
     def advance(self) -> None:
@@ -142,7 +144,7 @@ class TransferLines:
         """See `Transfer`."""
         self._total, self._done, self._what, self._said = total, done, what, time.monotonic()
         here = f", {done / 1e6:.1f} MB of it here already" if done else ""
-        print(f"fetching {what}: {total / 1e6:.1f} MB{here}", file=self._out, flush=True)
+        print(f"fetching {one_line(what)}: {total / 1e6:.1f} MB{here}", file=self._out, flush=True)
 
     def advance(self, count: int) -> None:
         """See `Transfer`."""
@@ -156,7 +158,9 @@ class TransferLines:
         self._say()
 
     def _say(self) -> None:
-        print(f"{self._what}: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB", file=self._out, flush=True)
+        print(
+            f"{one_line(self._what)}: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB", file=self._out, flush=True
+        )
 
 
 class TransferBar:
@@ -168,9 +172,9 @@ class TransferBar:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._bar.add_task(what, total=total, completed=done)
+        self._task = self._bar.add_task(one_line(what), total=total, completed=done)
         self._bar.start()
 
     def advance(self, count: int) -> None:

@@ -53,8 +53,7 @@ def opened_regular(path: Path, most: int | None = MOST_BYTES) -> Iterator[Binary
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or device"
-            raise DamagedError(path, f"is {kind}, not a file")
+            raise DamagedError(path, f"is {_kind(about.st_mode)}, not a file")
         if most is not None and about.st_size > most:
             raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
         with os.fdopen(handle, "rb", closefd=False) as file:
@@ -69,6 +68,19 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
     """The whole content of a regular file; see `opened_regular` for the limits and what is raised."""
     with opened_regular(path, most) as file:
         return file.read()
+
+
+def require_regular_file(path: Path, most: int = MOST_BYTES) -> None:
+    """Raise DamagedError for a folder, a pipe, a device or a file of more than `most` bytes; nothing is opened."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise DamagedError(path, f"is {_kind(about.st_mode)}, not a file")
+    if about.st_size > most:
+        raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
+
+
+def _kind(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
 
 
 def json_value(path: Path, data: bytes) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class
+from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.card import ModelCard
@@ -62,7 +62,7 @@ def load(
 ) -> Adapter:
     """The adapter of a card on these tensors, as if read from a file of that folder."""
     checkpoint = Checkpoint(folder / "tiny.safetensors", "0" * 64, dict(made))
-    return adapter_class(told).load(told, checkpoint, text_encoder, runtime or Runtime(torch.device("cpu")))
+    return filled(adapter_class(told), told, checkpoint, text_encoder, runtime or Runtime(torch.device("cpu")))
 
 
 def pixels(size: int = 32, count: int = 3) -> Tensor:

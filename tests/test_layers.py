@@ -11,7 +11,20 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cxrbench"
 
 # From the ground up; a layer may import itself and what stands before it. Neighbours in braces never import each other.
 LAYERS: list[set[str]] = [
-    {"errors", "facts", "digest", "contained", "logbook", "temporary", "durable", "sealed", "sources", "cpu", "made"},
+    {
+        "errors",
+        "facts",
+        "digest",
+        "printable",
+        "contained",
+        "logbook",
+        "temporary",
+        "durable",
+        "sealed",
+        "sources",
+        "cpu",
+        "made",
+    },
     {"schema"},
     {
         "recipe",

@@ -15,12 +15,16 @@ from torch import Tensor
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.converted import preferred
 from cxrbench.adapters.coverage import Coverage
+from cxrbench.adapters.device import known_device
+from cxrbench.adapters.fit import loaded
 from cxrbench.adapters.nets import MemoryFormat
+from cxrbench.adapters.precision import exact, exact_float32
 from cxrbench.adapters.sharded import index_beside, refuse_index
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.schema import Facts, complaints
+from cxrbench.sealed import require_regular_file
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Padding = Literal["released", "masked"]
@@ -61,11 +65,9 @@ class Runtime:
     recipe: RecipeName = "reality-check"
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of a network's forward pass: autocast below float32, no TF32 on a GPU in float32."""
+        """Autocast, below float32, around a network; `precision.exact_float32` is around every call of an adapter."""
         if self.precision != "float32":
             return torch.autocast(self.device.type, _DTYPES[self.precision])
-        if self.device.type == "cuda":
-            return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         return nullcontext()
 
 
@@ -73,7 +75,8 @@ class Adapter(Protocol):
     """A loaded model, in evaluation mode and without gradients.
 
     Its code is part of the key of every stored vector, so a change of it makes them anew. One whose card ignores
-    tensors also has a `coverage: Coverage`, which tells the tensors that it uses.
+    tensors also has a `coverage: Coverage`, which tells the tensors that it uses. Every call from outside runs within
+    `precision.exact_float32`, which no adapter needs to enter itself.
     """
 
     card: ModelCard
@@ -140,14 +143,15 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     file beside a published one is taken instead of it. Raises DataError that says what to download from where,
     IntegrityError for a damaged converted file, and for a file that is there in several parts.
     """
-    if given is not None and given.is_file():
+    if given is not None and given.exists() and not given.is_dir():
+        require_regular_file(given, given.stat().st_size)
         return preferred(given)
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
     indices = []
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
         found = preferred(place)
-        if found.is_file():
+        if found.exists() and not found.is_dir():  # a pipe is refused where it is read, and not passed over
             return found
         indices.append(index_beside(found))
     for index in filter(None, indices):
@@ -184,7 +188,7 @@ def load_adapter(
     kind = adapter_class(card)
     how = Runtime(known_device(device), precision, memory_format, recipe)
     if card.weights.made is not None:
-        return kind.load(card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
+        return filled(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
     path = find_weights(card, weights)
     facts = card.weights
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
@@ -194,9 +198,21 @@ def load_adapter(
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    adapter = kind.load(card, checkpoint, text_encoder, how)
-    _require_ignored(adapter, checkpoint)
-    return adapter
+    return filled(kind, card, checkpoint, text_encoder, how)
+
+
+def filled(
+    kind: type[Adapter], card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+) -> Adapter:
+    """The adapter with the tensors of a checkpoint, whose every call from outside runs within `exact_float32`.
+
+    Raises what `Adapter.load` and `fit.loaded` do.
+    """
+    own = kind.__module__.startswith("cxrbench.adapters.")
+    with exact_float32():
+        found = loaded(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
+    _require_ignored(found, checkpoint)
+    return exact(found)
 
 
 def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
@@ -251,18 +267,3 @@ def checked_pixels(pixels: Tensor) -> Tensor:
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or pixels.dtype != torch.float32:
         raise SpecError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; wanted (N, 1 or 3, H, W) torch.float32")
     return pixels
-
-
-def known_device(name: str) -> torch.device:
-    """The device of that name; raises SpecError if there is none here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SpecError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise SpecError(f"device {name!r}: adapters are checked on cpu and cuda alone; use one of them")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SpecError(f"device {name!r}: this torch sees no CUDA device; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SpecError(f"device {name!r}: this torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
-    return device

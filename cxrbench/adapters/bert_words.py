@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cxrbench.adapters.nets import frozen
 from cxrbench.adapters.text import TextFiles, bert
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.errors import IntegrityError
 
 
@@ -42,11 +43,9 @@ class BertWords:
     def __init__(
         self, tensors: Mapping[str, Tensor], files: TextFiles, device: torch.device, *, pooler: bool = True
     ) -> None:
-        from transformers import BertTokenizer
-
         self._device = device
         settings = {"do_lower_case": True} if self.forced else {}
-        self._tokenizer = BertTokenizer.from_pretrained(str(files.folder), local_files_only=True, **settings)
+        self._tokenizer = load_tokenizer("BertTokenizer", files.folder, **settings)
         if self._tokenizer("Lung").input_ids != self._tokenizer("lung").input_ids:
             raise IntegrityError(f"{files.folder}: the tokenizer keeps capitals; the encoder was trained without them")
         model = bert(tensors, files, pooler=pooler)

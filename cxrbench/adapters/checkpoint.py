@@ -1,31 +1,39 @@
 """Checkpoint files as tensors, without ever running what is in them."""
 
-import json
 import pickle
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cxrbench import digest
 from cxrbench.adapters import converted, sharded, torch_file
-from cxrbench.adapters.inert import Foreign, HostileNameError
-from cxrbench.adapters.pickle_names import foreign_names, pickle_of, start_of
+from cxrbench.adapters.container import shown, walk
+from cxrbench.adapters.inert import HostileNameError
+from cxrbench.adapters.pickle_names import foreign_names, start_of
 from cxrbench.adapters.stored import StoredTensor
 from cxrbench.errors import DataError, IntegrityError
+from cxrbench.printable import printable
+from cxrbench.sealed import require_regular_file
 
 Format = Literal["torch", "safetensors"]
 ForeignClasses = Literal["refused", "inert"]
 
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
-_REFUSED = re.compile(r"GLOBAL (\S+)")  # how torch names the first class that it would not touch
+_MOST_BYTES = 64 << 30
+_MOST_HEADER = 1 << 25  # of a safetensors file: some hundred bytes a tensor
+_MOST_TENSORS = 100_000
+_MOST_LAYERS = 256  # the largest number in a tensor's name; a network of more layers would take minutes to build
+_MOST_COPIES = 8  # times the size of the file, if tensors that share memory had a copy each
+_NUMBER = re.compile(r"(?:^|\.)(\d{3,})(?=\.|$)")
 _BROKEN: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -39,6 +47,7 @@ _BROKEN: tuple[type[Exception], ...] = (
     TypeError,
     AttributeError,
     AssertionError,
+    SafetensorError,
 )
 
 
@@ -78,29 +87,15 @@ def read_checkpoint(
     Raises DataError if there is no such file, IntegrityError if it is empty, truncated, a web page, a Git LFS pointer,
     no checkpoint at all, or if reading it would need a class other than tensors and plain Python values.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: there is no such file")
     kind = file_format(path)
     told = converted.origin(path) if kind == "safetensors" else None
     if told is not None:
         return _converted(path, told, tuple(container), tuple(sections))
-    content = _content(path, kind, foreign)
-    other: dict[str, str] = {}
-    for depth, key in enumerate(container):
-        if not isinstance(content, Mapping) or key not in content:
-            raise IntegrityError(f"{path}: no key {'.'.join(container[: depth + 1])!r}; it holds {_keys(content)}")
-        other.update({_name(k): _kind(v) for k, v in content.items() if k != key})
-        content = content[key]
-    if sections:
-        content = _joined(path, content, sections)
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | StoredTensor) for v in content.values()):
-        raise IntegrityError(
-            f"{path}: no tensors under {'.'.join(container) or 'its top level'}, which holds {_keys(content)}. "
-            "If they lie deeper, name the keys in `container` of the card."
-        )
-    leaves = {str(k): v for k, v in content.items() if isinstance(v, Tensor | StoredTensor)}
-    other.update({_name(k): _kind(v) for k, v in content.items() if not isinstance(v, Tensor | StoredTensor)})
-    return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
+    with _content(path, kind, foreign) as content:
+        leaves, other = walk(path, content, container, sections)
+        return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
 
 
 def _converted(path: Path, told: converted.Origin, container: tuple[str, ...], sections: tuple[str, ...]) -> Checkpoint:
@@ -115,31 +110,57 @@ def _converted(path: Path, told: converted.Origin, container: tuple[str, ...], s
     return Checkpoint(path, digest.of_file(path), tensors, container, told.other, told.file)
 
 
-def _content(path: Path, kind: Format, foreign: ForeignClasses) -> Any:
+@contextmanager
+def _content(path: Path, kind: Format, foreign: ForeignClasses) -> Iterator[Any]:
+    """What the file holds, while it is open; raises IntegrityError for one that is damaged, hostile or foreign."""
     if kind == "safetensors":
-        return _safetensors(path)
-    return _inert(path) if foreign == "inert" else _torch(path)
-
-
-def _tensors(path: Path, leaves: Mapping[str, Tensor | StoredTensor]) -> dict[str, Tensor]:
+        yield _safetensors(path)
+        return
     try:
-        return {name: leaf.detach() if isinstance(leaf, Tensor) else leaf.read() for name, leaf in leaves.items()}
+        _require_stored(path)
+        with torch_file.opened(path) as content:
+            if foreign == "refused" and content.foreign:
+                raise _foreign(path, content.foreign)
+            yield content.value
+    except HostileNameError as error:
+        if foreign == "refused":
+            raise _foreign(path, str(error)) from error
+        raise IntegrityError(
+            f"{path}: it names {printable(str(error))}, which no checkpoint needs: the file was made to run code. "
+            "Nothing was run. Do not use it; get the file again from where the model's card says."
+        ) from error
     except _BROKEN as error:
         raise _damaged(path, error) from error
 
 
-def _joined(path: Path, content: object, sections: Sequence[str]) -> dict[str, Any]:
-    """Several state dicts as one, beside what else there is; raises IntegrityError where one is not there."""
-    found = content if isinstance(content, Mapping) else {}
-    lost = [section for section in sections if not isinstance(found.get(section), Mapping)]
-    if lost:
-        raise IntegrityError(f"{path}: no state dict {' and '.join(map(repr, lost))}; it holds {_keys(content)}")
-    rest = {str(key): value for key, value in found.items() if key not in sections}
-    return {**rest, **{f"{section}.{name}": v for section in sections for name, v in found[section].items()}}
+def _foreign(path: Path, name: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path}: reading it would need the foreign class {printable(name)}, and could run its code; nothing was run. "
+        "Save the tensors alone (`torch.save(model.state_dict(), ...)` or safetensors) and use that file."
+    )
+
+
+def _tensors(path: Path, leaves: Mapping[str, Tensor | StoredTensor]) -> dict[str, Tensor]:
+    """The tensors, read; raises IntegrityError where names or sizes are those of no network."""
+    for name in leaves:
+        number = _NUMBER.search(name)
+        if number and int(number[1][:9]) >= _MOST_LAYERS:
+            raise IntegrityError(
+                f"{path}: the tensor {shown(name)} counts more than {_MOST_LAYERS} layers, which no network here has. "
+                "Its names are damaged, or it is not a checkpoint of an encoder."
+            )
+    most = _MOST_COPIES * max(path.stat().st_size, 1 << 20)
+    if sum(one.bytes for one in leaves.values() if isinstance(one, StoredTensor)) > most:
+        raise IntegrityError(f"{path}: its tensors share memory so often that their copies would need {most:,} bytes")
+    return {name: leaf.detach() if isinstance(leaf, Tensor) else leaf.read() for name, leaf in leaves.items()}
 
 
 def file_format(path: Path) -> Format:
-    """What the first bytes say; raises IntegrityError for everything that is no checkpoint."""
+    """What the first bytes say; raises IntegrityError for everything that is no checkpoint.
+
+    A pipe, a device, a folder or a file of more than 64 GB is refused before a byte is read.
+    """
+    require_regular_file(path, _MOST_BYTES)
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(512)
@@ -150,18 +171,22 @@ def file_format(path: Path) -> Format:
         raise IntegrityError(f"{path}: a Git LFS pointer, not the file it stands for. Run `git lfs pull`, or: {again}")
     if head.lstrip()[:1] == b"<" and b"\0" not in head[:8]:  # a safetensors file may begin so, but with zeros after
         raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        raise IntegrityError(f"{path}: an archive without its end: truncated. {again}")
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
         (length,) = struct.unpack("<Q", head[:8])
         if length > size - 8:
             raise IntegrityError(f"{path}: {size} bytes, but its header alone claims {length}: truncated. {again}")
+        if length > _MOST_HEADER:
+            raise IntegrityError(f"{path}: a header of {length:,} bytes, more than the names of tensors ever need")
         return "safetensors"
     if head.startswith(b"\x80"):
         named = foreign_names(start_of(path))
         raise IntegrityError(
-            f"{path}: a bare pickle, which could run anything when read (it names {named}); nothing was read. "
-            "Only files written by torch.save or safetensors are accepted."
+            f"{path}: a bare pickle, which could run anything when read (it names {printable(named)[:400]}); nothing "
+            "was read. Only files written by torch.save or safetensors are accepted."
         )
     if head.lstrip()[:1] == b"{":
         sharded.refuse_index(path)
@@ -169,82 +194,34 @@ def file_format(path: Path) -> Format:
 
 
 def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return load_file(path)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise IntegrityError(f"{path}: a damaged safetensors file ({error}). Download it again.") from error
-
-
-def _torch(path: Path) -> Any:
-    """The content by torch's restricted reader, which knows tensors and plain containers and no other class."""
-    try:
-        _require_stored(path)
-        with path.open("rb") as stream:  # given a path, newer versions of torch go by its suffix
-            return torch.load(stream, map_location="cpu", weights_only=True)
-    except _BROKEN as error:
-        refused = _REFUSED.search(str(error))
-        foreign = refused.group(1) if refused else foreign_names(pickle_of(path))
-        if isinstance(error, pickle.UnpicklingError) and foreign:
-            raise IntegrityError(
-                f"{path}: reading it would need the foreign class {foreign}, and could run its code; nothing was run. "
-                "Save the tensors alone (`torch.save(model.state_dict(), ...)` or safetensors) and use that file."
-            ) from error
-        raise _damaged(path, error) from error
-
-
-def _inert(path: Path) -> Any:
-    """The content with tensors not yet read, and names in place of everything that is no plain value."""
-    try:
-        _require_stored(path)
-        return torch_file.content(path)
-    except HostileNameError as error:
-        raise IntegrityError(
-            f"{path}: it names {error}, which no checkpoint needs: the file was made to run code. Nothing was run. "
-            "Do not use it; get the file again from where the model's card says."
-        ) from error
+        with safe_open(path, framework="pt") as stream:
+            names = list(stream.keys())
+            if len(names) > _MOST_TENSORS:
+                raise IntegrityError(f"{path}: {len(names):,} tensors; no network here has more than {_MOST_TENSORS:,}")
+            return {name: stream.get_tensor(name) for name in names}
     except _BROKEN as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return IntegrityError(f"{path}: truncated or damaged ({reason}). Download it again.")
+    return IntegrityError(f"{path}: truncated or damaged ({printable(reason)}). Download it again.")
 
 
 def _require_stored(path: Path) -> None:
     """Raise IntegrityError for an archive that torch did not write: it has a pickle, and stores without compression."""
     if not zipfile.is_zipfile(path):
         return
+    torch_file.require_small_directory(path)
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
     if not any(name.endswith("/data.pkl") for name in names):
         raise IntegrityError(
-            f"{path}: an archive that holds {', '.join(names[:3])}, not a checkpoint. Unpack it, give the file within."
+            f"{path}: an archive that holds {printable(', '.join(names[:3])[:200])}, not a checkpoint. Unpack it, "
+            "give the file within."
         )
     size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise IntegrityError(f"{path}: {size} bytes, compressed, that unpack to {unpacked}; torch writes no such file")
-
-
-def _keys(content: object) -> str:
-    if not isinstance(content, Mapping):
-        return f"a {_kind(content)}"
-    names = [f"{_name(key)!r} ({_kind(value)})" for key, value in list(content.items())[:8]]
-    return ", ".join(names) + (f" and {len(content) - 8} more" if len(content) > 8 else "")
-
-
-def _name(key: object) -> str:
-    return key.name if isinstance(key, Foreign) else str(key)
-
-
-def _kind(value: object) -> str:
-    match value:
-        case Foreign(name):
-            return name
-        case StoredTensor():
-            return "Tensor"
-    return type(value).__name__

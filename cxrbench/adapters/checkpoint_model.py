@@ -36,7 +36,6 @@ class CheckpointModel(ABC, Generic[OptionsT]):
         self, card: ModelCard, options: OptionsT, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
         self.card, self.options, self.runtime, self.text_encoder = card, options, runtime, text_encoder
-        checkpoint = in_single_precision(checkpoint)
         kind = type(self)
         self.coverage = covered(kind, checkpoint, card, options)
         if not self.coverage.complete:
@@ -131,12 +130,6 @@ def require_size(pixels: Tensor, size: int, name: str) -> None:
     """Raise SpecError unless the pixels are size x size: a transformer's positions fit no other."""
     if pixels.shape[-2:] != (size, size):
         raise SpecError(f"{name}: pixels are {tuple(pixels.shape)}; its image network takes {size} x {size} alone")
-
-
-def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
-    """The same checkpoint with half-precision tensors as float32, which is exact."""
-    single = {n: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for n, t in checkpoint.tensors.items()}
-    return replace(checkpoint, tensors=single)
 
 
 def covered(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cxrbench import facts
 from cxrbench.card import ModelCard, card_files, read_card
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import CxrBenchError, IntegrityError
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,32 @@ def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Seque
         _listed("of another shape", [f"{name} {what}" for name, what in found.wrong_shape.items()]),
         _listed("of another dtype", [f"{name} {what}" for name, what in found.wrong_dtype.items()]),
     ]
-    hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else ""
+    hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else _way_out(found)
     raise IntegrityError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+
+
+def _way_out(found: Coverage) -> str:
+    """What to do about tensors that are only too many; nothing is known of others."""
+    if found.missing or found.wrong_shape or found.wrong_dtype:
+        return ""
+    computed = all(name.endswith("position_ids") for name in found.unexpected)
+    why = " (older versions of transformers saved these numbers, which are computed)" if computed else ""
+    return f" If the model does not need them{why}, name them with the reason in weights.ignored of the card."
 
 
 def look_alikes(card: ModelCard, fits: Callable[[ModelCard], bool]) -> list[str]:
     """Names of the zoo's other cards with the same adapter that a file `fits`."""
     others = map(read_card, card_files(facts.folder("model_zoo")))
     alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
-    return [other.name for other in alike if fits(other)]
+    return [other.name for other in alike if _true(fits, other)]
+
+
+def _true(fits: Callable[[ModelCard], bool], other: ModelCard) -> bool:
+    """Whether a file fits; a layout that cannot even be laid over it does not, and is no news."""
+    try:
+        return fits(other)
+    except CxrBenchError:
+        return False
 
 
 def _listed(what: str, names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from cxrbench.adapters.own_text import text_config, text_network
 from cxrbench.adapters.text import bert, text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import NotApplicableError
-from cxrbench.schema import Facts, read_toml
+from cxrbench.schema import Facts, LocalPath, read_toml
 
 Strategy = Literal["clip", "unicl", "unimodal", "dlilp"]
 
@@ -35,7 +35,7 @@ class Options(Facts):
     """
 
     strategy: Strategy
-    vocabulary: str | None = None
+    vocabulary: LocalPath | None = None
     trunk: str | None = None
 
 

@@ -11,7 +11,8 @@ from pydantic import model_validator
 from cxrbench import facts
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError
-from cxrbench.schema import Facts, read_toml
+from cxrbench.schema import Facts, LocalPath, read_toml
+from cxrbench.sealed import read_regular
 
 
 class Options(Facts):
@@ -21,7 +22,7 @@ class Options(Facts):
     path serves too.
     """
 
-    vocabulary: str
+    vocabulary: LocalPath
     descriptions: str
 
 
@@ -97,10 +98,10 @@ def descriptions(card: ModelCard, options: Options, text_encoder: Path | None) -
             f"{card.name}: no {options.descriptions!r} in {' or '.join(str(p.parent) for p in places)}. It comes with "
             f"the authors' code ({card.source}); put it there, name it in the card's options, or score by prompts."
         )
-    data = path.read_bytes()
+    data = read_regular(path)
     try:
         pairs = json.loads(data, object_pairs_hook=list)  # a list keeps the order, and keys that occur twice
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path}: is no JSON ({error}). Get the authors' file again.") from error
     texts = [pair[1] for pair in pairs if isinstance(pair, tuple)] if isinstance(pairs, list) else []
     if len(texts) != len(words.entities) or not all(isinstance(text, str) for text in texts):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cxrbench.adapters.text import TextFiles, lower_cased_bert
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.errors import SpecError
 
 _NUMBERING = re.compile(r"[0-9]+\.")
@@ -68,10 +69,8 @@ class GloriaWords:
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], files: TextFiles, places: int, device: torch.device) -> None:
-        from transformers import BertTokenizer
-
         self._places, self._device = places, device
-        self._tokenizer = BertTokenizer.from_pretrained(str(files.folder), local_files_only=True)
+        self._tokenizer = load_tokenizer("BertTokenizer", files.folder)
         self._model = lower_cased_bert(self._tokenizer, tensors, files, device)
 
     def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:

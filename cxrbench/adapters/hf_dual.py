@@ -15,6 +15,7 @@ from cxrbench.adapters.checkpoint_model import require_size
 from cxrbench.adapters.model_config import beside_weights, model_config, require_agreement, weights_config
 from cxrbench.adapters.scaled_cosine import ScaledCosine
 from cxrbench.adapters.text import text_files
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.adapters.transformers_nets import decisive, known_config, network
 from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError, SpecError
@@ -104,15 +105,13 @@ class HuggingFaceDual(ScaledCosine[Options]):
 
         Raises SpecError where the card does not fit, DataError that says what to fetch when it is not at hand.
         """
-        from transformers import AutoTokenizer
-
         encoder, config = self.card.text_encoder, self._model.config.text_config
         if encoder is None:
             raise SpecError(f"{self.card.name}: the card names no text encoder")
         if encoder.max_tokens > config.max_position_embeddings:
             raise SpecError(f"{self.card.name}: max_tokens is {encoder.max_tokens} of {config.max_position_embeddings}")
         folder = text_files(encoder, self.text_encoder).folder
-        found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        found = load_tokenizer("AutoTokenizer", folder)
         if len(found) > config.vocab_size:
             raise IntegrityError(f"{folder}: more tokens than the checkpoint has word embeddings for")
         return found

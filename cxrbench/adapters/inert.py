@@ -6,9 +6,9 @@ all others are unknown. What a file would build of a foreign class becomes a `Fo
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from cxrbench.adapters.foreign import STORAGE, Foreign
 from cxrbench.adapters.stored import DTYPES, MOST_ELEMENTS, Bytes, Storage, StoredTensor
 
 _PLAIN = """
@@ -32,6 +32,9 @@ _HOSTILE_MODULES = {
     "ctypes",
     "pty",
 }
+_MOST_STEPS = 1_000_000  # opcodes and arguments; a checkpoint of a thousand tensors needs some fifty thousand
+_MOST_TENSORS = 100_000
+_MOST_SHOWN = 80  # characters of a name out of a file
 _HOSTILE_BUILTINS = {"eval", "exec", "execfile", "compile", "__import__", "open"}
 
 
@@ -39,16 +42,25 @@ class HostileNameError(Exception):
     """A pickle names something that only a file made to run code would name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """What a file calls `name` (module.attribute), or would build of it. Never more than the name."""
-
-    name: str
-
-
 class _Opcodes(dict[int, Callable[[Any], None]]):
     def __missing__(self, code: int) -> Callable[[Any], None]:
         raise pickle.UnpicklingError(f"an opcode {code} that no torch file needs")
+
+
+class _Counted(_Opcodes):
+    """The same opcodes, of which only so many are taken: a few bytes can ask for years of work."""
+
+    left = _MOST_STEPS
+
+    def __getitem__(self, code: int) -> Callable[[Any], None]:
+        self.spend(1)
+        return super().__getitem__(code)
+
+    def spend(self, steps: int) -> None:
+        """Raise UnpicklingError where the file asks for more work than reading tensors ever is."""
+        self.left -= steps
+        if self.left < 0:
+            raise pickle.UnpicklingError(f"a pickle of more than {_MOST_STEPS:,} steps; no checkpoint needs so many")
 
 
 class Reader(pickle._Unpickler):
@@ -70,19 +82,28 @@ class Reader(pickle._Unpickler):
         super().__init__(stream, encoding="utf-8")
         self.file = file
         self.storages: dict[str, Storage] = {}
+        self.foreign = ""  # the first name that is neither torch's own nor plain Python's
+        self._tensors = 0
+        self._counted = self.dispatch = _Counted(type(self).dispatch)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Foreign:
         """A name for GLOBAL and STACK_GLOBAL, where an ordinary unpickler would import."""
         builtin = module in ("builtins", "__builtin__") and name in _HOSTILE_BUILTINS
         if builtin or module.partition(".")[0] in _HOSTILE_MODULES:
-            raise HostileNameError(f"{module}.{name}")
-        return Foreign(f"{module}.{name}")
+            raise HostileNameError(f"{module}.{name}"[:_MOST_SHOWN])
+        found = Foreign(f"{module}.{name}")
+        if not self.foreign and not found.own:
+            self.foreign = found.name[:_MOST_SHOWN]
+        return found
 
-    def persistent_load(self, pid: object) -> Storage:
-        """A storage; raises UnpicklingError for one that is no plain run of numbers."""
+    def persistent_load(self, pid: object) -> Storage | Foreign:
+        """A storage, the name of a kind that is not read; raises UnpicklingError for no plain run of numbers."""
+        self._counted.spend(len(pid) if isinstance(pid, tuple) else 1)
         match pid:
             case ("storage", Foreign(kind), str(key), _, int(count), *view) if kind in DTYPES and view in ([], [None]):
                 storage = Storage(self.file, key, DTYPES[kind], count)
+            case ("storage", Foreign(kind), *_) if kind not in DTYPES and STORAGE.fullmatch(kind):
+                return Foreign(kind)
             case _:
                 raise pickle.UnpicklingError("a storage of an unknown kind")
         if not 0 <= count < MOST_ELEMENTS or self.storages.setdefault(key, storage) != storage:
@@ -94,6 +115,11 @@ class Reader(pickle._Unpickler):
         arguments, what = self.stack.pop(), self.stack.pop()
         if not isinstance(what, Foreign) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError(f"a {type(what).__name__} is called")
+        self._counted.spend(len(arguments))
+        self._counted.spend(sum(len(one) for one in arguments if isinstance(one, list | tuple)))
+        self._tensors += what.name in _TENSORS
+        if self._tensors > _MOST_TENSORS:
+            raise pickle.UnpicklingError(f"more than {_MOST_TENSORS:,} tensors, which no network here has")
         self.append(_BUILT[what.name](*arguments) if what.name in _BUILT else what)
 
     def _call_with_keywords(self) -> None:
@@ -174,11 +200,31 @@ def _default(*_: object) -> dict[Any, Any]:
     return {}
 
 
-def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> StoredTensor:
+def _tensor(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    _grad: object = None,
+    _hooks: object = None,
+    *more: object,
+) -> StoredTensor | Foreign:
     match storage, offset, size, stride:
         case Storage(), int(), tuple(), tuple() if all(type(number) is int for number in (*size, *stride)):
-            return StoredTensor(storage, offset, size, stride)
+            return StoredTensor(storage, offset, size, stride, _negative(more))
+        case Foreign(), int(), tuple(), tuple() if storage.unread_tensor:
+            return storage
     raise pickle.UnpicklingError("a tensor of something else than a storage and numbers")
+
+
+def _negative(more: tuple[object, ...]) -> bool:
+    """Whether the last argument of a tensor says that it is minus what its storage holds, as a lazy view may be."""
+    told = more[0] if more else None
+    if len(more) > 1 or not isinstance(told, dict | None) or not set(told or {}) <= {"neg", "conj"}:
+        raise pickle.UnpicklingError("a tensor with properties that are not known here")
+    if not all(type(value) is bool for value in (told or {}).values()) or (told or {}).get("conj", False):
+        raise pickle.UnpicklingError("a tensor stored as its conjugate")
+    return bool((told or {}).get("neg", False))
 
 
 def _parameter(data: object, *_: object) -> object:
@@ -188,6 +234,8 @@ def _parameter(data: object, *_: object) -> object:
 _BUILT: Mapping[str, Callable[..., object]] = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": _default,
+    "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
 }
+_TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.text import json_table
+from cxrbench.adapters.settings_check import network_settings
+from cxrbench.adapters.text_loading import json_table
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
@@ -31,7 +32,7 @@ def model_config(card: ModelCard, told: Mapping[str, Any] | None, source: Publis
 
     Raises DataError that says how to get it, SpecError for one that needs code of its repository.
     """
-    found = _plain(told) if told is not None else json_table(_place(card, source))
+    found = network_settings(card.name, told if told is not None else json_table(_place(card, source)))
     if "auto_map" in found:
         raise SpecError(
             f"{card.name}: its configuration names classes of its own repository (auto_map), and code of a repository "
@@ -63,7 +64,7 @@ def require_agreement(
 def beside_weights(checkpoint: Checkpoint, file: str) -> dict[str, Any] | None:
     """The configuration in the folder of the weights, if there is one; raises IntegrityError if it is no table."""
     path = checkpoint.path.with_name(file)
-    return json_table(path) if path.is_file() else None
+    return network_settings(str(path), json_table(path)) if path.is_file() else None
 
 
 def _place(card: ModelCard, source: Published) -> Path:
@@ -88,13 +89,6 @@ def _cached(source: Published) -> Path | None:
         return None
     found = try_to_load_from_cache(source.hub, source.file, revision=source.revision)
     return Path(found) if isinstance(found, str) else None
-
-
-def _plain(value: Any) -> Any:
-    """The same in dicts and lists that a library may change."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:

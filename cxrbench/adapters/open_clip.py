@@ -25,6 +25,7 @@ from cxrbench.adapters.model_config import (
 )
 from cxrbench.adapters.open_clip_words import Tokenizer, tokenizer
 from cxrbench.adapters.scaled_cosine import ScaledCosine
+from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
@@ -169,6 +170,7 @@ def _config_folder(config: dict[str, Any] | None) -> Iterator[str | None]:
 def _network(name: str, told: dict[str, Any], text_folder: str | None) -> nn.Module:
     from open_clip import CLIP, CustomTextCLIP
 
+    told = network_settings(name, told)
     parts = {key: value for key, value in told.items() if key != "custom_text"}
     parts["vision_cfg"] = {**told["vision_cfg"], "timm_model_pretrained": False}
     parts["text_cfg"] = dict(told["text_cfg"])
@@ -177,7 +179,7 @@ def _network(name: str, told: dict[str, Any], text_folder: str | None) -> nn.Mod
     kind = CustomTextCLIP if told.get("custom_text") or text_folder is not None else CLIP
     try:
         network: nn.Module = kind(**parts)
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+    except Exception as error:
         raise SpecError(f"{name}: open_clip cannot build a model of its configuration: {error!r}") from error
     return network
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from cxrbench.adapters.text import text_files
+from cxrbench.adapters.text_loading import refusing, require_text_folder
 from cxrbench.card import ModelCard, TextEncoder
 from cxrbench.errors import IntegrityError, SpecError
 
@@ -48,7 +49,9 @@ def _of_transformers(
         raise SpecError(f"{name}: context_length is {length}, text_encoder.max_tokens is {encoder.max_tokens}")
     given = {key: told[key] for key in ("tokenizer_mode",) if told.get(key)} | dict(told.get("tokenizer_kwargs") or {})
     place = text_files(encoder, folder).folder
-    found = HFTokenizer(str(place), context_length=length, local_files_only=True, trust_remote_code=False, **given)
+    require_text_folder(place)
+    with refusing(place, "tokenizer"):
+        found = HFTokenizer(str(place), context_length=length, local_files_only=True, trust_remote_code=False, **given)
     if len(found.tokenizer) > words:
         raise IntegrityError(f"{place}: {len(found.tokenizer)} tokens, and word embeddings for {words}")
     own: Tokenizer = found

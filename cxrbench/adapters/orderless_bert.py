@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.adapters.text import TextFiles, bert
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.errors import IntegrityError
 
 
@@ -56,12 +57,8 @@ class OrderlessWords:
     """The WordPiece tokenizer of a folder with `vocab.txt`, lower-casing whatever the folder says."""
 
     def __init__(self, files: TextFiles, vocabulary: int, max_tokens: int) -> None:
-        from transformers import BertTokenizer
-
         self._max_tokens = max_tokens
-        self._tokenizer: Any = BertTokenizer.from_pretrained(
-            str(files.folder), do_lower_case=True, local_files_only=True
-        )
+        self._tokenizer: Any = load_tokenizer("BertTokenizer", files.folder, do_lower_case=True)
         if len(self._tokenizer) != vocabulary:
             raise IntegrityError(
                 f"{files.folder / 'vocab.txt'}: {len(self._tokenizer)} tokens, and the checkpoint has word embeddings "

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.adapters.nets import frozen
-from cxrbench.adapters.text import BertText, TextFiles, json_table
+from cxrbench.adapters.text import BertText, TextFiles
+from cxrbench.adapters.text_loading import json_table, refusing
 from cxrbench.adapters.transformers_nets import known_config
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.errors import IntegrityError, SpecError
@@ -25,6 +26,7 @@ def text_config(files: TextFiles) -> Any:
     path = files.folder / "config.json"
     told = {"model_type": "bert", **json_table(path)}
     config = known_config(str(path), told)
+    config.name_or_path = str(path)  # for what is said of it later
     if getattr(config, "is_encoder_decoder", False):
         raise SpecError(f"{path}: a {told['model_type']} is an encoder with a decoder; name an encoder alone")
     sizes = [getattr(config, name, None) for name in ("hidden_size", "vocab_size", "num_hidden_layers")]
@@ -38,7 +40,7 @@ def text_network(config: Any) -> nn.Module:
     """The encoder of a configuration without values; code of a repository is never run."""
     from transformers import AutoModel
 
-    with unfilled():
+    with refusing(config.name_or_path, "text encoder"), unfilled():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return model
 

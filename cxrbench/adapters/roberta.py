@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.adapters.text import TextFiles
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.errors import IntegrityError
 
 _PAD = 1  # id of `<pad>`; positions are counted from the next number on
@@ -45,10 +46,8 @@ class RobertaWords:
     """The byte-pair tokenizer of a folder with `vocab.json` and `merges.txt`."""
 
     def __init__(self, files: TextFiles, vocabulary: int, max_tokens: int) -> None:
-        from transformers import RobertaTokenizer
-
         self._max_tokens = max_tokens
-        self._tokenizer: Any = RobertaTokenizer.from_pretrained(str(files.folder), local_files_only=True)
+        self._tokenizer: Any = load_tokenizer("RobertaTokenizer", files.folder)
         if len(self._tokenizer) != vocabulary or self._tokenizer.pad_token_id != _PAD:
             raise IntegrityError(
                 f"{files.folder}: {len(self._tokenizer)} tokens, padding {self._tokenizer.pad_token_id}; "

@@ -1,6 +1,6 @@
 """Text encoders of the BERT kind: tokenizer and configuration from a folder or the hub, weights from the checkpoint."""
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from cxrbench import digest
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.adapters.fit import in_single_precision, require_finite
+from cxrbench.adapters.hub import require_hub
 from cxrbench.adapters.nets import frozen
+from cxrbench.adapters.settings_check import network_settings
+from cxrbench.adapters.text_loading import json_table, load_tokenizer, refusing, require_small_files
 from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.sealed import check_folder
 
+_LAYER = re.compile(r"encoder\.layer\.(\d{1,3})\.")
+_MOST_LAYERS = 128  # a deeper one takes minutes to build, and there is none
 # All that the tokenizers of transformers read, and the configuration of the encoder: whatever of them is in the folder
 # decides what a text becomes.
 FILES = (
@@ -72,6 +78,7 @@ def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
     changed since.
     """
     place = folder or facts.beside or _from_hub(facts)
+    require_small_files(place)
     check_folder(place)
     lost = _lost(facts, place)
     if lost:
@@ -91,7 +98,9 @@ def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles,
     files = text_files(facts, folder)
     if files.weights is None:
         raise SpecError(f"{facts.hub}: the card names no weights of the text encoder")
-    return files, read_checkpoint(files.weights)
+    checkpoint = in_single_precision(read_checkpoint(files.weights))
+    require_finite(checkpoint, None)
+    return files, checkpoint
 
 
 def lost_text_files(facts: TextEncoder, folder: Path | None) -> tuple[str, ...]:
@@ -124,23 +133,24 @@ def _snapshot(facts: TextEncoder, *, local: bool) -> Path:
 
 def _cached(facts: TextEncoder) -> Path | None:
     """The folder in the hub's cache, or None if nothing was ever fetched."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return _snapshot(facts, local=True)
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
 
 
 def _from_hub(facts: TextEncoder) -> Path:
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     cached = _cached(facts)
     if cached is not None and not _lost(facts, cached):
         return cached
+    require_hub(f"{facts.hub}: its tokenizer and configuration cannot be fetched", _advice(facts))
     try:
         return _snapshot(facts, local=False)
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise DataError(f"{facts.hub}: its tokenizer and configuration cannot be fetched. {_advice(facts)}") from error
 
 
@@ -161,11 +171,16 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     from transformers import BertConfig
 
     sizes = _sizes(tensors)
+    if sizes["num_hidden_layers"] > _MOST_LAYERS:
+        raise IntegrityError(
+            f"the text encoder's tensors count {sizes['num_hidden_layers']} layers; no encoder has them"
+        )
     if files is None:
         return BertConfig(**sizes)
-    config = BertConfig.from_dict(
-        {**json_table(files.folder / "config.json"), "model_type": "bert"}
-    )  # whatever it is called
+    path = files.folder / "config.json"
+    told = {**network_settings(str(path), json_table(path)), "model_type": "bert"}  # whatever it is called
+    with refusing(path, "configuration of a BERT"):
+        config = BertConfig.from_dict(told)
     for name, size in sizes.items():
         if getattr(config, name) != size:
             raise IntegrityError(
@@ -173,17 +188,6 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
                 f"has {size}. Give the folder of the text encoder that the checkpoint was trained with."
             )
     return config
-
-
-def json_table(path: Path) -> dict[str, Any]:
-    """The settings in a JSON file; raises IntegrityError for what is none."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{path}: no JSON ({error}). Fetch it again.") from error
-    if not isinstance(said, dict):
-        raise IntegrityError(f"{path}: not a table of settings. Fetch it again.")
-    return said
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -196,7 +200,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
     }
     sizes = {key: int(tensors[name].shape[axis]) for key, (name, axis) in said.items() if name in tensors}
-    layers = [int(name.split(".")[2]) for name in tensors if name.startswith("encoder.layer.")]
+    layers = [int(m[1]) for m in map(_LAYER.match, tensors) if m]
     return {**sizes, "num_hidden_layers": max(layers, default=-1) + 1}
 
 
@@ -205,7 +209,7 @@ def bert(tensors: Mapping[str, Tensor], files: TextFiles | None, *, pooler: bool
     from transformers import BertModel
 
     config = bert_config(tensors, files)
-    with torch.device("meta"):
+    with refusing(files.folder if files else "the checkpoint", "BERT"), torch.device("meta"):
         model: nn.Module = BertModel(config, add_pooling_layer=pooler)
     for name, buffer in model.embeddings.named_buffers():  # type: ignore[union-attr]
         fresh = torch.zeros(buffer.shape, dtype=buffer.dtype)
@@ -234,12 +238,8 @@ class BertText:
     """Texts to the mean over positions of the mean of hidden states 1, 2 and last: (P, hidden) float32, unprojected."""
 
     def __init__(self, tensors: Mapping[str, Tensor], files: TextFiles, max_tokens: int, device: torch.device) -> None:
-        from transformers import AutoTokenizer
-
         self.files, self._max_tokens, self._device = files, max_tokens, device
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            str(files.folder), local_files_only=True, trust_remote_code=False
-        )
+        self._tokenizer = load_tokenizer("AutoTokenizer", files.folder)
         self._model = self._network(tensors, files, device)
 
     def _network(self, tensors: Mapping[str, Tensor], files: TextFiles, device: torch.device) -> nn.Module:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cxrbench.adapters.settings_check import network_settings
+from cxrbench.adapters.text_loading import refusing
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.errors import SpecError
 
@@ -25,9 +27,10 @@ def known_config(name: str, told: Mapping[str, Any]) -> Any:
     from transformers import CONFIG_MAPPING
 
     kind = told.get("model_type")
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise SpecError(f"{name}: transformers has no model_type {kind!r}")
-    return CONFIG_MAPPING[kind].from_dict(_without_dtype(told))
+    with refusing(name, f"configuration of a {kind}"):
+        return CONFIG_MAPPING[kind].from_dict(_without_dtype(network_settings(name, told)))
 
 
 def decisive(name: str, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +60,7 @@ def network(name: str, config: Any) -> nn.Module:
     """
     from transformers import AutoModel
 
-    with unfilled():
+    with refusing(name, "network"), unfilled():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     assert model.dtype == torch.float32
     names = _published_names(name, model)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.adapters.vision_only import VisionOnly
 from cxrbench.card import ModelCard
@@ -49,6 +50,7 @@ class Trunk(VisionOnly[Options]):
         wrong = [name for name in options.arguments if name.startswith(_FETCHING)]
         if wrong or ":" in options.architecture:
             raise SpecError(f"{card.name}: tensors are read from a file alone, not by {wrong or options.architecture}")
+        network_settings(card.name, options.arguments)
         try:
             with unfilled():
                 net = _torchvision(options) if options.library == "torchvision" else _timm(options)

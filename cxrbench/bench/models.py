@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench import digest
-from cxrbench.adapters.base import Adapter, adapter_class, known_device, load_adapter
+from cxrbench.adapters.base import Adapter, adapter_class, load_adapter
+from cxrbench.adapters.device import known_device
 from cxrbench.adapters.text import text_files
 from cxrbench.bench.code import code_identity, library_versions
 from cxrbench.bench.forward import SCORES, Asked, forward

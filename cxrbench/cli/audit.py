@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Choices,
     DataRoot,
@@ -83,7 +84,7 @@ def audit(
     findings = audited(material)
     for path in report or ():
         write(path, findings)
-    typer.echo(render(findings, form), nl=False)
+    echo(render(findings, form), nl=False)
     if strict and counted(findings):
         raise typer.Exit(FOUND)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.sealed import DamagedError
@@ -32,14 +33,14 @@ def list_(cache: Cache = None) -> None:
     root = cache or default_cache()
     folders = list(Store(root).folders().values())
     for folder in folders:
-        typer.echo(_key_line(folder))
+        echo(_key_line(folder))
     total = sum(_size(shard) for folder in folders for shard in folder.iterdir())
     for folder in shelf_folders(root):
         size = _size(folder)
         total += size
         images, kind = _images(folder)
-        typer.echo(f"{folder.name[:16]}  {images} images  {size / 2**20:.1f} MiB  {kind}")
-    typer.echo(f"{total / 2**20:.1f} MiB in {root}")
+        echo(f"{folder.name[:16]}  {images} images  {size / 2**20:.1f} MiB  {kind}")
+    echo(f"{total / 2**20:.1f} MiB in {root}")
 
 
 def _key_line(folder: Path) -> str:
@@ -72,7 +73,7 @@ def verify(cache: Cache = None) -> None:
         found = read_folder(folder)
         rows += len(found)
         told += [f"{name[:16]} {line}" for line in _faults(folder, found)]
-    typer.echo("".join(f"{line}\n" for line in told), nl=False)
+    echo("".join(f"{line}\n" for line in told), nl=False)
     images, spoilt = _verified(root)
     if spoilt:
         raise IntegrityError(
@@ -84,7 +85,7 @@ def verify(cache: Cache = None) -> None:
             f"{len(told)} faults among embeddings: what is damaged is never read, and a run encodes it again; "
             "`cxrbench cache prune --damaged` removes damaged shards, `cache prune KEY` all that a key holds"
         )
-    typer.echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
+    echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
 
 
 def _images(folder: Path) -> tuple[int, str]:
@@ -129,7 +130,7 @@ def _verified(root: Path) -> tuple[int, list[str]]:
         except IntegrityError as error:
             bad = str(error)
         if bad:
-            typer.echo(f"{name}: {bad}")
+            echo(f"{name}: {bad}")
             spoilt.append(name)
     return images, spoilt
 
@@ -159,7 +160,7 @@ def prune(
         )
     root = cache or default_cache()
     if damaged:
-        typer.echo(f"{_prune_damaged(root)} damaged shards removed")
+        echo(f"{_prune_damaged(root)} damaged shards removed")
         return
     known = Store(root).folders() | {folder.name: folder for folder in shelf_folders(root)}
     chosen = set(known) if everything else set[str]()
@@ -172,7 +173,7 @@ def prune(
         shutil.rmtree(known[name])
     if everything:
         shutil.rmtree(Memo(root).root, ignore_errors=True)
-    typer.echo(f"{len(chosen)} of {len(known)} keys removed")
+    echo(f"{len(chosen)} of {len(known)} keys removed")
 
 
 def _prune_damaged(root: Path) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Choices,
     GroupName,
@@ -86,8 +87,8 @@ class Cells:
         from cxrbench.report.sheets import render
 
         for note in (*self.measured.notes, *notes):
-            typer.echo(f"note: {note}", err=True)
-        typer.echo(render(data, sheets, self.asked["form"]), nl=False)
+            echo(f"note: {note}", err=True)
+        echo(render(data, sheets, self.asked["form"]), nl=False)
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Out
 from cxrbench.errors import DataError, IntegrityError
 
@@ -64,7 +65,7 @@ def check(
     findings = [*damaged, *([] if nothing else _findings(out, records, known, paper=against != "baseline"))]
     for path in report or ():
         write(path, findings, partial=partial)
-    typer.echo(render(findings, form, partial=partial), nl=False)
+    echo(render(findings, form, partial=partial), nl=False)
     _leave(findings, partial)
 
 
@@ -75,7 +76,7 @@ def _records(out: Path) -> "tuple[list[Record], list[Finding]]":
 
     found = found_results(out)
     if found.foreign:
-        typer.echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
+        echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
     damaged = [Finding("predictions", name, "broken", reasons=(why,)) for name, why in found.left_out.items()]
     return list(found.records), damaged
 
@@ -87,7 +88,7 @@ def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
         return read_baseline(path)
     if needed:
         raise DataError(f"{path}: there is no baseline. Make one from records that you trust: cxrbench check --update")
-    typer.echo(f"{path}: there is no baseline; cxrbench check --update makes one", err=True)
+    echo(f"{path}: there is no baseline; cxrbench check --update makes one", err=True)
     return None
 
 
@@ -124,8 +125,8 @@ def _update(
     kept = read_baseline(path) if partial and path.is_file() else Baseline()
     made = update(path, out, records, kept, CLOSENESS if closeness is None else closeness)
     for reason, names in made.left_out.items():
-        typer.echo(f"left out: {len(names)} cells, such as {names[0]}: {reason}", err=True)
-    typer.echo(f"{path}: {len(made.entries)} cells")
+        echo(f"left out: {len(names)} cells, such as {names[0]}: {reason}", err=True)
+    echo(f"{path}: {len(made.entries)} cells")
 
 
 def _leave(findings: "list[Finding]", partial: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Choices, Out, VariantName, recorded_variant, results
 from cxrbench.errors import NotApplicableError, SpecError
 
@@ -75,7 +76,7 @@ def compare(
     if not found:
         raise refused[0]
     for reason in refused:
-        typer.echo(f"cxrbench: {reason}", err=True)
+        echo(f"cxrbench: {reason}", err=True)
     if figure is not None:
         boards = [board for board in found if isinstance(board, Leaderboard)]
         if len(boards) != 1:
@@ -85,4 +86,4 @@ def compare(
                 "choose with --protocol, --shots and --prompts"
             )
         write_diagram(boards[0], figure)
-    typer.echo(render(found, "json" if as_json else form), nl=False)
+    echo(render(found, "json" if as_json else form), nl=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrbench.cli.data_images import Place, prepare_images, verify_manifest
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -71,7 +72,7 @@ def status(
     failed: list[CxrBenchError] = []
     for spec, _, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
+            echo(str(found))
             failed.append(found)
             continue
         _tell(spec, found)
@@ -86,18 +87,16 @@ def _tell(spec: "TaskSpec", partition: "Partition") -> None:
 
     verdict = reference_verdict(spec.split(partition.split), partition.parts)
     made = ", PHANTOM images" if partition.synthetic else ""
-    typer.echo(
-        f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}"
-    )
+    echo(f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}")
     for name, part in partition.parts.items():
         counts = ", ".join(f"{label} {count}" for label, count in part.counts.items() if count)
-        typer.echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
+        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
     findings = partition.findings
     for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
         if names:
-            typer.echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
+            echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
     for note in findings.notes:
-        typer.echo(f"  note: {note}")
+        echo(f"  note: {note}")
 
 
 @app.command()
@@ -124,7 +123,7 @@ def prepare(
     failed: list[CxrBenchError] = []
     for spec, root, found in _partitions(task, variant, choice, data_root, cache, survey=True):
         if isinstance(found, CxrBenchError):
-            typer.echo(str(found))
+            echo(str(found))
             failed.append(found)
             continue
         place = Place(spec, found, root, manifests, cache or default_cache(), workers)
@@ -158,7 +157,7 @@ def verify(
                 raise found
             failed += verify_manifest(Place(spec, found, root, manifests, cache or default_cache()), rehash)
         except CxrBenchError as error:
-            typer.echo(str(error))
+            echo(str(error))
             failed.append(error)
     if failed:
         raise typer.Exit(max(error.exit_code for error in failed))
@@ -186,7 +185,7 @@ def phantom(
     for name in catalog.select(words(task), catalog.task_files(), "task"):
         shape = _shape(size)
         summary = write(name, out, images_per_class=images_per_class, size=shape, seed=seed, workers=workers)
-        typer.echo(f"{name}: {summary.images} made images in {summary.root}")
+        echo(f"{name}: {summary.images} made images in {summary.root}")
 
 
 def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:

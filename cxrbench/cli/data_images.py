@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from cxrbench.cli.echo import echo
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 
 if TYPE_CHECKING:
@@ -62,12 +61,12 @@ def prepare_images(place: Place, recipe: "Recipe") -> list[CxrBenchError]:
 
     name, found, ledger = place.spec.name, place.partition, place.ledger()
     read = read_all(found.paths, recipe, ledger, place.threads, progress_for(sys.stderr))
-    typer.echo(f"{name}: {len(found.paths) - read.lost} of {place.images} images read")
+    echo(f"{name}: {len(found.paths) - read.lost} of {place.images} images read")
     missing = sorted({*found.findings.missing, *read.missing})
     if missing:
-        typer.echo(f"  missing: {len(missing)}, such as {', '.join(missing[:_SHOWN])}")
+        echo(f"  missing: {len(missing)}, such as {', '.join(missing[:_SHOWN])}")
     for image, reason in read.unreadable.items():
-        typer.echo(f"  unreadable: {image}: {reason}")
+        echo(f"  unreadable: {image}: {reason}")
     _tell_ledger(ledger)
     faults = [(missing, "images are missing"), (read.unreadable, "images cannot be read")]
     failed: list[CxrBenchError] = [DataError(f"{name}: {len(some)} {what}") for some, what in faults if some]
@@ -83,10 +82,10 @@ def _against_manifest(place: Place, contents: Mapping[str, str]) -> list[CxrBenc
     try:
         complaints = check(read_manifest(place.manifest), place.partition, contents)
     except CxrBenchError as error:
-        typer.echo(f"  {error}")
+        echo(f"  {error}")
         return [error]
     for complaint in complaints:
-        typer.echo(f"  differs from {place.manifest}: {complaint}")
+        echo(f"  differs from {place.manifest}: {complaint}")
     return [DataError(f"{place.spec.name}: differs from its manifest")] if complaints else []
 
 
@@ -106,11 +105,11 @@ def verify_manifest(place: Place, rehash: bool) -> list[CxrBenchError]:
     verdict = "differs from" if complaints else "equals" if expected else "wrote"
     if expected is None:
         manifest(place.partition, held.sha256).write(path)
-    typer.echo(f"{name}: {verdict} {path} ({_scope(place, held, expected.contents if expected else held.sha256)})")
+    echo(f"{name}: {verdict} {path} ({_scope(place, held, expected.contents if expected else held.sha256)})")
     for complaint in complaints:
-        typer.echo(f"  {complaint}")
+        echo(f"  {complaint}")
     for image, reason in held.lost.items():
-        typer.echo(f"  not read: {image}: {reason}")
+        echo(f"  not read: {image}: {reason}")
     _tell_ledger(ledger)
     lost: list[CxrBenchError] = [DataError(f"{name}: {len(held.lost)} images cannot be read")] if held.lost else []
     return [IntegrityError(f"{name}: differs from its manifest")] if complaints else lost
@@ -125,10 +124,10 @@ def _scope(place: Place, held: "Contents", expected: Mapping[str, str]) -> str:
 def _tell_ledger(ledger: "Ledger") -> None:
     """Say what of the remembered hashes did not hold."""
     if ledger.damaged:
-        typer.echo(f"  note: {ledger.damaged} damaged lines of the table of file hashes were not believed")
+        echo(f"  note: {ledger.damaged} damaged lines of the table of file hashes were not believed")
     if changed := list(ledger.changed_unseen):
         shown = ", ".join(map(str, changed[:_SHOWN]))
-        typer.echo(
+        echo(
             f"  note: {len(changed)} files hold other bytes than when they were last read, though their size, times "
             f"and number are the same: {shown}. Is the disk sound?"
         )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli import completion
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places
 
 
@@ -37,6 +38,6 @@ def doctor(
 
     given = places.get(card.name) or places.get("")
     found = examine(Patient(card, given, text_encoder, chosen_device(device), cache or default_cache()))
-    typer.echo(tell.as_json(found) if as_json else "\n".join(tell.lines(found)))
+    echo(tell.as_json(found) if as_json else "\n".join(tell.lines(found)))
     if found.answer.exit_code:
         raise typer.Exit(found.answer.exit_code)

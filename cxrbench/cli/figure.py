@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Choices, Models, Out, Synthetic, Tasks, VariantName, recorded_variant, results, words
 from cxrbench.errors import SpecError
 
@@ -44,5 +45,5 @@ def figure(
     found = few_shot(out, records, asked, allow_missing=allow_missing)
     write_few_shot(found, paths)
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo("\n".join(map(str, paths)))
+        echo(f"note: {note}", err=True)
+    echo("\n".join(map(str, paths)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def models() -> None:
     rows = [("name", "trained on", "title")]
     rows += [(card.name, "+".join(card.pretraining), card.title) for card in cards]
     rows += [(m.name, "", f"{m.title}: cannot be run, see info") for m in catalog.unavailable_models().values()]
-    typer.echo("\n".join(_columns(rows)))
+    echo("\n".join(_columns(rows)))
 
 
 def tasks() -> None:
@@ -46,7 +47,7 @@ def tasks() -> None:
     rows = [("name", "title", "groups")]
     for spec in (catalog.load_task(name) for name in catalog.task_files()):
         rows.append((spec.name, spec.title, ", ".join(f"{name} {len(labels)}" for name, labels in spec.groups.items())))
-    typer.echo("\n".join(_columns(rows)))
+    echo("\n".join(_columns(rows)))
 
 
 def info(
@@ -66,12 +67,12 @@ def info(
     found = [_found(name) for name in names]
     for place, (name, facts) in enumerate(zip(names, found, strict=True)):
         if place and not as_json:
-            typer.echo()
+            echo()
         setting = _setting(name)
         if as_json or setting is None:
-            typer.echo(facts.model_dump_json(indent=1) if as_json else described(facts))
+            echo(facts.model_dump_json(indent=1) if as_json else described(facts))
         else:
-            typer.echo("\n".join(_setting_lines(name, setting)))
+            echo("\n".join(_setting_lines(name, setting)))
 
 
 def _found(name: str) -> "Facts":
@@ -99,14 +100,10 @@ def _found(name: str) -> "Facts":
 
 def _fact_file(path: Path) -> "Facts":
     """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
-    import tomllib
-
     from cxrbench import catalog
+    from cxrbench.schema import toml_table
 
-    try:
-        keys = tomllib.loads(path.read_text(encoding="utf-8")).keys()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read as TOML: {error}") from error
+    keys = toml_table(path).keys()
     if "adapter" in keys:
         return catalog.load_card(str(path))
     if "data_set" in keys:

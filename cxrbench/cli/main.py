@@ -26,6 +26,7 @@ from cxrbench.cli import (
     table,
     weights,
 )
+from cxrbench.cli.echo import echo
 from cxrbench.cli.say import told, warn
 from cxrbench.cli.streams import steady_streams
 from cxrbench.contained import contained, reason_of
@@ -89,7 +90,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(version("cxrbench"))
+        echo(version("cxrbench"))
         raise typer.Exit
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrbench.cli import completion
+from cxrbench.cli.echo import echo
 from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ def results(out: Path) -> "list[Record]":
 def tell_left_out(out: Path, found: "Results") -> None:
     """Say on stderr which records were left out, and why."""
     for reason in found.left_out.values():
-        typer.echo(f"left out: {reason}", err=True)
+        echo(f"left out: {reason}", err=True)
     if found.foreign:
-        typer.echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
+        echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
 
 
 def chosen_variant(name: str, choices: Sequence[str] | None, tasks: Iterable[str] = ()) -> "Variant":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache, DataRoot, data_places, pairs, words
 from cxrbench.errors import SpecError
 
@@ -89,7 +90,7 @@ def run(
         cache=place,
     )
     job = Job(configured(config, choices), request, out, place, workers or cpu.cores(), resume, allow_overlap)
-    pretrain(job, progress_for(sys.stderr), typer.echo)
+    pretrain(job, progress_for(sys.stderr), echo)
 
 
 @app.command()
@@ -102,7 +103,7 @@ def plot(
     """Draw loss, temperature and learning rate of a run."""
     from cxrbench.pretrain.plot import plot as draw
 
-    typer.echo(draw(folder, out))
+    echo(draw(folder, out))
 
 
 @app.command()
@@ -128,8 +129,8 @@ def phantom(
     for name, source in _SOURCES.items():
         summary = write_corpus(source, out, images_per_class=images_per_class, seed=seed, workers=workers)
         roots[name] = summary.root
-        typer.echo(f"{name}: {summary.images} made images in {summary.root}")
-    typer.echo(f"text encoder: {write_text_encoder(words_read(roots['mimic']), out / 'text')}")
+        echo(f"{name}: {summary.images} made images in {summary.root}")
+    echo(f"text encoder: {write_text_encoder(words_read(roots['mimic']), out / 'text')}")
 
 
 _SOURCES: Mapping[str, "SourceName"] = {"chexpert": "CHEXPERT", "mimic": "MIMIC", "padchest": "PADCHEST"}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Out, tell_left_out
 
 
@@ -40,5 +41,5 @@ def report(
     size = write(to, page)
     for ident, reasons in page.unsound.items():
         if ident not in found.left_out:
-            typer.echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)
-    typer.echo(f"{to}: {size / 1e6:.2f} MB")
+            echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)
+    echo(f"{to}: {size / 1e6:.2f} MB")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import typer
-
+from cxrbench.cli.echo import echo
 from cxrbench.errors import CxrBenchError
 from cxrbench.logbook import Logbook
 
@@ -13,12 +12,12 @@ _SHOWN = 20  # files of one kind that are named
 
 def say(line: str) -> None:
     """Print a line."""
-    typer.echo(line)
+    echo(line)
 
 
 def warn(line: str) -> None:
     """Print a line on stderr."""
-    typer.echo(line, err=True)
+    echo(line, err=True)
 
 
 def told(problem: CxrBenchError) -> CxrBenchError:

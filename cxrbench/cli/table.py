@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.echo import echo
 from cxrbench.cli.frequency import frequency
 from cxrbench.cli.options import (
     Cache,
@@ -48,7 +49,7 @@ def sizes(
 
     made = chosen_variant(variant, choice)
     roots = data_places(data_root, list(catalog.task_files()))
-    typer.echo(told(made, roots, cache or default_cache(), form), nl=False)
+    echo(told(made, roots, cache or default_cache(), form), nl=False)
 
 
 def _tell_others(found: "list[Record]", own: "list[Record]", variant: str, out: Path, *, synthetic: bool) -> None:
@@ -60,7 +61,7 @@ def _tell_others(found: "list[Record]", own: "list[Record]", variant: str, out: 
     kind = "made" if synthetic else "measured"
     there = sorted({choosing(record.variant) + " --synthetic" * record.synthetic for record in found})
     instead = f"; there are records for {', '.join(there)}" if there else "; `cxrbench run` writes records"
-    typer.echo(f"note: no {kind} record of {variant} in {out / 'records'}{instead}", err=True)
+    echo(f"note: no {kind} record of {variant} in {out / 'records'}{instead}", err=True)
 
 
 def _paper(number: int, about: str) -> Callable[..., None]:
@@ -93,7 +94,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
             from cxrbench.report.certainty import with_intervals
 
             view = with_intervals(view, printed, records, out)
-        typer.echo(render(view, form), nl=False)
+        echo(render(view, form), nl=False)
 
     table.__doc__ = (
         f"Print Table {number}, {about}.\n\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrbench.cli import completion
+from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
 from cxrbench.cli.say import told
 from cxrbench.contained import contained
@@ -89,7 +90,7 @@ def fetch(
     def encoder(card: "ModelCard", _: Path | None) -> None:
         files = fetch_text(card, None) if text else None
         if files is not None:
-            typer.echo(f"{card.name}: text encoder in {files.folder}")
+            echo(f"{card.name}: text encoder in {files.folder}")
 
     _each(model, weights, checkpoint, encoder)
 
@@ -136,7 +137,7 @@ def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> 
     def work(card: "ModelCard", given: Path | None) -> None:
         found = verified(card, given, _cache(cache))
         if found.identity.converted:
-            typer.echo(f"{card.name}: converted before: {found.identity.file}")
+            echo(f"{card.name}: converted before: {found.identity.file}")
         else:
             _tell(card, converted(found.identity.file, card, _cache(cache)))
 
@@ -155,20 +156,20 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
 
     def work(card: "ModelCard", given: Path | None) -> None:
         facts = card.weights
-        typer.echo(f"{card.name}: {card.title}\n  source: {card.source}\n  terms: {card.licence}")
+        echo(f"{card.name}: {card.title}\n  source: {card.source}\n  terms: {card.licence}")
         lost = missing(card, given, text_encoder, _cache(cache))
         if facts.made is not None:
-            typer.echo(f"  weights: none; its tensors are made: {facts.made}")
+            echo(f"  weights: none; its tensors are made: {facts.made}")
         else:
-            typer.echo(f"  weights: {' or '.join(facts.files)}: {facts.where}")
+            echo(f"  weights: {' or '.join(facts.files)}: {facts.where}")
             if lost.weights is None:
                 _on_disk(locate(card, given, _cache(cache)), _cache(cache))
             else:
-                typer.echo(f"  missing: the weights. {directions(card, _cache(cache))}")
+                echo(f"  missing: the weights. {directions(card, _cache(cache))}")
         if card.text_encoder is not None:
-            typer.echo(f"  text encoder: {text_encoder_place(card)}")
+            echo(f"  text encoder: {text_encoder_place(card)}")
         if lost.text is not None:
-            typer.echo(f"  missing: {lost.text}")
+            echo(f"  missing: {lost.text}")
 
     _each(model, weights, work)
 
@@ -178,31 +179,31 @@ def _on_disk(path: Path, cache: Path) -> None:
 
     pin = Pins(cache).read(path)
     seen = f"first seen {pin.first_seen}, sha256 {pin.sha256}" if pin else "not yet verified"
-    typer.echo(f"  here: {path}, {path.stat().st_size} bytes, {seen}")
+    echo(f"  here: {path}, {path.stat().st_size} bytes, {seen}")
 
 
 def _tell(card: "ModelCard", found: "WeightsIdentity") -> None:
     seen = "recorded now" if found.fresh else f"as first seen {found.pin.first_seen}"
-    typer.echo(f"{card.name}: {found.file}, {found.size} bytes")
+    echo(f"{card.name}: {found.file}, {found.size} bytes")
     if found.converted:
-        typer.echo(f"  sha256 {found.sha256} ({seen})\n  converted from {found.published}, sha256 {found.source}")
+        echo(f"  sha256 {found.sha256} ({seen})\n  converted from {found.published}, sha256 {found.source}")
         if not found.proven:
-            typer.echo("    so its header says: that file was never read here, and nobody can check it without")
+            echo("    so its header says: that file was never read here, and nobody can check it without")
     else:
-        typer.echo(f"  sha256 {found.sha256} ({seen})")
+        echo(f"  sha256 {found.sha256} ({seen})")
 
 
 def _tell_made(card: "ModelCard") -> None:
-    typer.echo(f"{card.name}: no file of weights; its tensors are made: {card.weights.made}")
+    echo(f"{card.name}: no file of weights; its tensors are made: {card.weights.made}")
 
 
 def _tell_verified(card: "ModelCard", found: "Verified") -> None:
     _tell(card, found.identity)
-    typer.echo(f"  format {found.format}")
+    echo(f"  format {found.format}")
     if found.coverage is None:
-        typer.echo("  its adapter took it, and does not tell of the tensors")
+        echo("  its adapter took it, and does not tell of the tensors")
         return
     reasons = list(found.coverage.ignored.values())
-    typer.echo(f"  {len(found.coverage.used)} tensors used, none missing, none left over, {len(reasons)} ignored")
+    echo(f"  {len(found.coverage.used)} tensors used, none missing, none left over, {len(reasons)} ignored")
     for reason in dict.fromkeys(reasons):
-        typer.echo(f"    {reasons.count(reason)} ignored: {reason}")
+        echo(f"    {reasons.count(reason)} ignored: {reason}")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class, known_device
+from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled
 from cxrbench.adapters.checkpoint import Checkpoint
+from cxrbench.adapters.device import known_device
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.certificate import PIXEL_STEP, Certificate, Figure, Run
@@ -93,7 +94,7 @@ def _comparisons(
         for run in certificate.runs:
             if run.used not in models:
                 runtime = Runtime(known_device(device), recipe=run.used)
-                models[run.used] = adapter_class(card).load(card, checkpoint, text, runtime)
+                models[run.used] = filled(adapter_class(card), card, checkpoint, text, runtime)
             made = _outputs(models[run.used], certificate, run)
             for figure in run.figures:
                 wanted = torch.from_numpy(golden[figure.stored].astype(np.float32))

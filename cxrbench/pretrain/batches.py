@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cxrbench.adapters.own_text import require_room, text_config
 from cxrbench.adapters.text import TextFiles
+from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.pretrain import augment, sampling
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
@@ -196,9 +197,7 @@ def reading(objective: Objective, from_report: Sequence[bool], counts: Sequence[
 
 
 def _tokenizer(files: TextFiles) -> Any:
-    from transformers import AutoTokenizer
-
-    found = AutoTokenizer.from_pretrained(str(files.folder), local_files_only=True, trust_remote_code=False)
+    found = load_tokenizer("AutoTokenizer", files.folder)
     require_room(found, text_config(files), files)
     return found
 

@@ -68,7 +68,7 @@ def _interface(subject: Subject) -> Iterator[Finding]:
     digests = {kind.options_digest(adapter.card) for _ in range(2)}
     sound = isinstance(adapter, kind) and len(digests) == 1
     text = "the card's adapter, one digest of the options"
-    yield held("interface", sound, text, f"{type(adapter).__name__} for {adapter.card.adapter}: wanted {text}")
+    yield held("interface", sound, text, f"{adapter.__class__.__name__} for {adapter.card.adapter}: wanted {text}")
 
 
 def _drift(subject: Subject) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from cxrbench.progress import Transfer
 _BLOCK = 1 << 18
 _FRUITLESS = 4  # attempts in a row that brought no byte
 _WAIT = 0.5  # seconds before the second attempt; doubled before each further one
-_TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two blocks
+_TIMEOUT = (8.0, 60.0)  # seconds to connect, and between two blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class _Download:
         self._url, self._target, self._progress = url, target, progress
         self._part = target.with_name(f"{target.name}.part")
         self._note = target.with_name(f"{target.name}.part.json")
+        self._answered = False
 
     def run(self) -> None:
         import requests
@@ -63,16 +64,25 @@ class _Download:
                 try:
                     self._attempt(session)
                     break
-                except (_CutError, requests.RequestException) as error:
-                    fruitless = 0 if self._have() > before else fruitless + 1
-                    if fruitless == _FRUITLESS:
+                except requests.ConnectionError as error:
+                    if not self._answered:  # no network, or no such server: trying again is no help
                         raise DataError(self._told_cut(error)) from error
-                    time.sleep(_WAIT * 2**fruitless)
+                    fruitless = self._fruitless(before, fruitless, error)
+                except (_CutError, requests.RequestException) as error:
+                    fruitless = self._fruitless(before, fruitless, error)
         with self._part.open("rb+") as file:
             os.fsync(file.fileno())
         self._part.replace(self._target)
         self._note.unlink(missing_ok=True)
         sync_folder(self._target.parent)
+
+    def _fruitless(self, before: int, count: int, error: Exception) -> int:
+        """How many attempts in a row brought nothing, after a pause; raises DataError where they are too many."""
+        count = 0 if self._have() > before else count + 1
+        if count == _FRUITLESS:
+            raise DataError(self._told_cut(error)) from error
+        time.sleep(_WAIT * 2**count)
+        return count
 
     def _have(self) -> int:
         return self._part.stat().st_size if self._part.is_file() else 0
@@ -94,6 +104,7 @@ class _Download:
         if known is not None and self._have():
             headers |= {"Range": f"bytes={self._have()}-", "If-Range": known.validator}
         with session.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            self._answered = True
             if response.status_code in (206, 416) and not self._continues(response, known):
                 self._forget()
                 raise _CutError("the file changed on the server")

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from cxrbench.adapters.base import find_weights
+from cxrbench.adapters.hub import require_hub
 from cxrbench.adapters.text import TextFiles, text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, SpecError
@@ -114,13 +115,14 @@ def _direct(card: ModelCard, target: Path, progress: Transfer) -> None:
 
 def _from_hub(card: ModelCard, target: Path) -> None:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     facts = card.weights
+    require_hub(card.name, by_hand(card, target))
     folder = target.parents[len(PurePosixPath(facts.files[0]).parts) - 1]
     try:
         hf_hub_download(facts.hub or "", facts.files[0], revision=facts.hub_revision, local_dir=folder)
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         at = f" at {facts.hub_revision}" if facts.hub_revision else ""
         reason = str(error).strip().splitlines()[0]
         raise DataError(

@@ -59,8 +59,9 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     (unless `accept`), if a converted file is not what its header promises, if the published file beside it is another
     than the one that was converted, or if only its own header says that it is the one which the card wants.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: there is no such file")
+    file_format(path)  # before hashing: a pipe, a device or a file of 200 GB would take for ever
     pins, own, told = Pins(cache), hashed(path, cache), _origin(path)
     known = pins.read(path)
     fresh = known is None or known.sha256 != own

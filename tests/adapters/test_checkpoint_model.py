@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cxrbench.adapters.base import Runtime, adapter_class, checked_options
 from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.checkpoint_model import CheckpointModel, covered, in_single_precision
+from cxrbench.adapters.checkpoint_model import CheckpointModel, covered
+from cxrbench.adapters.fit import in_single_precision
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
 Tensors = dict[str, Tensor]

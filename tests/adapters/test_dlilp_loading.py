@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
         lambda t: {**t, "class_prototypes": t["class_prototypes"][:14]},
         r"class_prototypes \(14, 512\) instead of \(85, 512\)",
     ),
-    "halved": (lambda t: {**t, "logit_scale": t["logit_scale"].half()}, "logit_scale torch.float16"),
+    "doubled": (lambda t: {**t, "logit_scale": t["logit_scale"].double()}, "logit_scale torch.float64"),
     "another trunk": (
         lambda t: {n: v for n, v in t.items() if not n.startswith("vision_model.model.layer4.1.")},
         r"basic blocks \(2, 2, 2, 1\), which is none of: resnet18",

@@ -170,7 +170,8 @@ def test_an_edition_of_the_descriptions_is_named(tmp_path: Path) -> None:
     known = hashlib.md5((place / BOOK).read_bytes(), usedforsecurity=False).hexdigest()
     vocabulary = (facts.folder("model_zoo") / "medklip_vocabulary.toml").read_text()
     (tmp_path / "own.toml").write_text(vocabulary + f'"{known}" = "ours"\n')
-    card = CARD.model_copy(update={"options": {**CARD.options, "vocabulary": str(tmp_path / "own.toml")}})
+    card = CARD.model_copy(update={"options": {**CARD.options, "vocabulary": "own.toml"}})
+    card._home = tmp_path
     assert MedKLIP.entity_queries(card, ["edema"], place).descriptions.edition == "ours"
     assert MedKLIP.options_digest(card) != MedKLIP.options_digest(CARD)
 

@@ -1,0 +1,95 @@
+"""Tokenizers and configurations out of folders that others filled: read without waiting, refused by the file's name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from cxrbench.adapters.settings_check import network_settings
+from cxrbench.errors import CxrBenchError, IntegrityError
+from cxrbench.printable import printable
+from cxrbench.sealed import DamagedError, json_value, read_regular, require_regular_file
+
+_MOST_BYTES = 1 << 27  # of one file beside the weights; the largest tokenizer.json has some 35 MB
+_READ = (".json", ".txt", ".model", ".jinja", ".bpe", ".py")  # what libraries look for in such a folder
+_WAY_OUT = "Fetch the text encoder's files again from where the model's card says."
+
+
+def load_tokenizer(
+    kind: Literal["AutoTokenizer", "BertTokenizer", "RobertaTokenizer"], folder: Path, **settings: Any
+) -> Any:
+    """The tokenizer of a folder by a class of transformers; no network is asked, and code of a repository is never run.
+
+    Raises IntegrityError that names the file for one that is damaged, no file at all, or not what the library reads.
+    """
+    import transformers
+
+    require_text_folder(folder)
+    if (folder / "config.json").exists():  # libraries look into it for the tokenizer's kind
+        network_settings(str(folder / "config.json"), json_table(folder / "config.json"))
+    with refusing(folder, "tokenizer"):
+        return getattr(transformers, kind).from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **settings
+        )
+
+
+def require_text_folder(folder: Path) -> None:
+    """Raise IntegrityError unless all that a library would open there is a file, small, and JSON where it says so."""
+    require_small_files(folder)
+    for path in _opened(folder):
+        try:
+            if path.suffix == ".json":
+                json_value(path, read_regular(path, _MOST_BYTES))
+            elif path.suffix == ".txt":
+                read_regular(path, _MOST_BYTES).decode()
+        except DamagedError as error:
+            raise IntegrityError(f"{error}. {_WAY_OUT}") from error
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{path}: is no text in UTF-8 ({error.reason}). {_WAY_OUT}") from error
+
+
+def require_small_files(folder: Path) -> None:
+    """Raise IntegrityError for a pipe, a device or a file of gigabytes among those that would be opened there."""
+    for path in _opened(folder):
+        try:
+            require_regular_file(path, _MOST_BYTES)
+        except DamagedError as error:
+            raise IntegrityError(f"{error}. {_WAY_OUT}") from error
+
+
+def _opened(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.suffix in _READ and path.exists() and not path.is_dir()]
+
+
+@contextmanager
+def refusing(place: Path | str, what: str) -> Iterator[None]:
+    """Turns whatever a library throws at a malformed folder or configuration into an IntegrityError about it."""
+    try:
+        yield
+    except CxrBenchError:
+        raise
+    except Exception as error:
+        raise _unusable(place, what, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how a library in Rust ends, which is no Exception
+            raise
+        raise _unusable(place, what, error) from error
+
+
+def _unusable(place: Path | str, what: str, error: BaseException) -> IntegrityError:
+    lines = str(error).strip().splitlines()
+    reason = printable(lines[0])[:200] if lines else "no reason given"
+    return IntegrityError(f"{place}: no {what} can be made of this ({type(error).__name__}: {reason}). {_WAY_OUT}")
+
+
+def json_table(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file; raises IntegrityError for what is none."""
+    try:
+        said = json_value(path, read_regular(path, _MOST_BYTES))
+    except DamagedError as error:
+        raise IntegrityError(f"{error}. Fetch it again.") from error
+    if not isinstance(said, dict):
+        raise IntegrityError(f"{path}: not a table of settings. Fetch it again.")
+    return said
