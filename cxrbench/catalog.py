@@ -42,6 +42,20 @@ def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str
     return list(dict.fromkeys(chosen))
 
 
+def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
+    """Raise SpecError where two of the facts that were asked for (word, name in the file) bear one name.
+
+    Records, tables and the store's lists know them by it alone.
+    """
+    first: dict[str, str] = {}
+    for word, name in named:
+        if first.setdefault(name, word) != word:
+            raise SpecError(
+                f"two {what}s are named {name!r}: {first[name]} and {word}. Nothing could tell their records apart: "
+                "give one of them another `name`, or ask for them in two commands with an --out of their own."
+            )
+
+
 def _plugin_folders(group: str) -> list[Path]:
     """Folders of installed packages that offer fact files by an entry point; none of their code is imported.
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from functools import cache
 
-from cxrbench import catalog
+from cxrbench import catalog, digest
 from cxrbench.card import ModelCard
 from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
-from cxrbench.record import Record
+from cxrbench.prompts import PromptSet
+from cxrbench.record import PromptIdentity, Record
 
 
 def flaws(record: Record) -> tuple[str, ...]:
@@ -23,7 +24,12 @@ def why_not(record: Record) -> tuple[str, ...]:
         (record.protocol.labels == "shuffled", "the probe was fitted to shuffled labels"),
         (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )
-    return (*(reason for holds, reason in checks if holds), *flaws(record))
+    return (*(reason for holds, reason in checks if holds), *printed_flaws(record))
+
+
+def printed_flaws(record: Record) -> tuple[str, ...]:
+    """What keeps a number from being the one that a table of the paper prints; see `flaws`."""
+    return (*flaws(record), *_other_words(record))
 
 
 def _incomplete(record: Record) -> Iterator[str]:
@@ -45,7 +51,7 @@ def _strangers(record: Record) -> Iterator[str]:
         yield f"the card {name} is not the built-in one"
     if record.model.weights_claimed is not None and _is_pinned(name):
         yield "that the weights are the published ones is only claimed by their file"
-    if told is not None and told.source == "prompts" and _prompts_digest(told.set) not in (None, told.digest):
+    if told is not None and told.source == "prompts" and not _has_known_words(told):
         yield f"the prompt set {told.set} is not the built-in one"
 
 
@@ -78,6 +84,30 @@ def _card(name: str) -> ModelCard | None:
     return catalog.load_card(name) if name in catalog.card_files() else None
 
 
+def _has_known_words(told: PromptIdentity) -> bool:
+    """Whether a set that bears a known name is that one, or has the words that the paper's code has under it."""
+    known = _prompts(told.set)
+    return known is None or known.digest == told.digest or (bool(known.released) and not _unreleased(told, known))
+
+
+def _other_words(record: Record) -> Iterator[str]:
+    told = record.prompts
+    known = None if told is None else _prompts(told.set)
+    if told is not None and known is not None and known.released and (other := _unreleased(told, known)):
+        yield f"the words for {', '.join(other)} are not those of the paper's code"
+
+
+def _unreleased(told: PromptIdentity, known: PromptSet) -> list[str]:
+    """Classes whose prompts are not the released ones in some fold."""
+    return [name for name in (told.drawn[0] if told.drawn else ()) if not _is_released(name, told, known)]
+
+
+def _is_released(name: str, told: PromptIdentity, known: PromptSet) -> bool:
+    wanted = known.released.get(known.aliases.get(name, name))
+    return all(digest.of_lines(fold[name]) == wanted for fold in told.drawn)
+
+
 @cache
-def _prompts_digest(name: str) -> str | None:
-    return catalog.load_prompts(name).digest if name in catalog.prompt_files() else None
+def _prompts(name: str) -> PromptSet | None:
+    """The known prompt set of that name; None where there is none."""
+    return catalog.load_prompts(name) if name in catalog.prompt_files() else None

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from cxrbench import digest
 from cxrbench.schema import Facts, read_toml
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Terms(Facts):
@@ -36,7 +38,8 @@ class PromptSet(Facts):
     terms, reduces blanks and lower-cases as the released evaluation code does; `kept` joins them by one blank and
     changes nothing. `queries`: the prompts are the model's own closed set of queries, asked whole; nothing is written
     here then. `tasks`: those that the set's authors asked with it, which are then the only ones that it serves; none
-    named, any task whose classes it can put into words.
+    named, any task whose classes it can put into words. `released`: `digest.of_lines` of the prompts that the paper's
+    released code has for a class, for sets whose words may be others.
     """
 
     name: str
@@ -53,6 +56,7 @@ class PromptSet(Facts):
     spelling: Literal["released", "kept"] = "released"
     queries: bool = False
     tasks: tuple[str, ...] = ()
+    released: Mapping[str, Digest] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "PromptSet":
@@ -75,8 +79,8 @@ class PromptSet(Facts):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over everything that decides a prompt; title, source and tasks do not enter."""
-        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "tasks"}))
+        """Hex SHA-256 over everything that decides a prompt; title, source, tasks and `released` do not enter."""
+        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "tasks", "released"}))
 
 
 def read_prompts(path: Path) -> PromptSet:

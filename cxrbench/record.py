@@ -102,6 +102,7 @@ class ProtocolIdentity(Facts):
     pooling: str | None = None  # of a class's prompts
     standardised: bool = False  # each class's scores over the test images
     labels: Literal["true", "shuffled"] = "true"  # that a probe was fitted to
+    short: Mapping[str, int] = Field(default_factory=dict)  # label to its images, where a fold has fewer than `shots`
 
 
 class FoldResult(Facts):

@@ -28,6 +28,7 @@ class Settings(Facts):
     preprocessing: Literal["released", "authors"] = Field(alias="sota.preprocessing")
     resplit: Literal["released", "patient-partition-v1"] = Field(alias="5x200.folds")
     draw: Literal["released", "hash-rank-v1"] = Field(alias="fewshot.draw")
+    short_classes: Literal["allowed", "refused"] = Field(alias="fewshot.short")
     nih_classes: Literal["19", "20"] = Field(alias="nih.classes")
     features: Literal["released", "raw", "projected"] = Field(alias="lp.features")
     solver: Literal["converged", "scikit-learn"] = Field(alias="lp.solver")

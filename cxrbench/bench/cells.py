@@ -68,7 +68,9 @@ class Wordings:
         plain, single = [name for name in names if name != AUTHORS], catalog.author_prompt_files()
         alone = [name for name in plain if name.endswith(".toml") or name in single]
         chosen = catalog.select([name for name in plain if name not in alone], catalog.prompt_files(), "prompt set")
-        sets = tuple(catalog.load_prompts(name) for name in dict.fromkeys([*chosen, *alone]))
+        words = list(dict.fromkeys([*chosen, *alone]))
+        sets = tuple(map(catalog.load_prompts, words))
+        catalog.refuse_namesakes("prompt set", zip(words, (prompts.name for prompts in sets), strict=True))
         return cls(sets, AUTHORS in names or "all" in names)
 
     def of(self, model: BenchModel) -> tuple[PromptSet, ...]:

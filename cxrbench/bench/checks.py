@@ -1,11 +1,13 @@
 """What no number can be made from, refused by name."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.bench.cells import Cell
+from cxrbench.bench.folds import Rows
 from cxrbench.errors import DataError, IntegrityError, RunError
 
 
@@ -31,6 +33,27 @@ def finite_scale(cell: Cell, view: str) -> float:
             "the weights is damaged or misread. Linear probes do not need it."
         )
     return scale
+
+
+def short_classes(folds: Iterable[Rows], shots: int, labels: Sequence[str]) -> dict[str, int]:
+    """Labels of which some fold trains on fewer distinct images than `shots`, with the fewest; repeats count once."""
+    fewest: dict[str, int] = {}
+    for ids, owner in folds:
+        for number, label in enumerate(labels):
+            images = len({ids[row] for row in np.flatnonzero(owner == number)})
+            if images < shots:
+                fewest[label] = min(images, fewest.get(label, images))
+    return fewest
+
+
+def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
+    """Raise DataError that names the classes, if there are any."""
+    if short:
+        told = ", ".join(f"{label} {images}" for label, images in short.items())
+        raise DataError(
+            f"{where}, K = {shots}: the training part has fewer images of {told}. Ask for fewer shots, or take what "
+            "there is by --set fewshot.short=allowed, which the record says."
+        )
 
 
 def require_shots(labels: NDArray[np.int64], shots: int, where: str) -> None:

@@ -17,7 +17,7 @@ from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.task import TaskSpec
 from cxrbench.weights.verify import missing_text
 
-T = TypeVar("T")
+T = TypeVar("T", ModelCard, TaskSpec)
 
 
 def lay_out(request: Request) -> Plan:
@@ -27,13 +27,13 @@ def lay_out(request: Request) -> Plan:
     fact files that are malformed raise SpecError.
     """
     wordings, problems = Wordings.asked(request.prompts), list[CxrBenchError]()
-    tasks = _loaded(_chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
+    tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
     known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
     variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
     made = Plan(request, variant, problems=problems)
     _check_groups(request, tasks)
     catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
-    cards = _loaded(_chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
+    cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
     _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
     models = list(_models(request, cards, made))
     for data in _data(request, tasks, made):
@@ -50,17 +50,18 @@ def lay_out(request: Request) -> Plan:
     return made
 
 
-def _loaded(names: Sequence[str], load: Callable[[str], T], problems: list[CxrBenchError]) -> list[T]:
-    """The facts of every name; SpecError is raised, and anything else ends that name alone."""
-    found = []
-    for name in names:
+def _loaded(what: str, words: Sequence[str], load: Callable[[str], T], problems: list[CxrBenchError]) -> list[T]:
+    """The facts of every word; SpecError is raised, also for two of one name, and all else ends that word alone."""
+    found: dict[str, T] = {}
+    for word in dict.fromkeys(words):
         try:
-            found.append(load(name))
+            found[word] = load(word)
         except SpecError:
             raise
         except Exception as error:
-            problems.append(contained(error, name))
-    return found
+            problems.append(contained(error, word))
+    catalog.refuse_namesakes(what, ((word, facts.name) for word, facts in found.items()))
+    return list(found.values())
 
 
 def _chosen(words: Sequence[str], known: Iterable[str], what: str) -> list[str]:

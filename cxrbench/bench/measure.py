@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.bench.cells import Cell
-from cxrbench.bench.checks import finite, finite_scale, require_shots, where
+from cxrbench.bench.checks import finite, finite_scale, refuse_short, require_shots, short_classes, where
 from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.predictions import FoldScores
 from cxrbench.bench.scoring import Readings, prompt_scores
@@ -62,11 +62,18 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     if cell.shots is not None:
         for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
             require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
+        if basis.settings.short_classes == "refused":
+            refuse_short(_short(cell, cell.shots, basis), cell.shots, where(cell))
     kept = replace(basis, folds=[_without(fold, basis.left_out) for fold in basis.folds])
     for fold in kept.folds:
         if not fold.test[0]:
             raise DataError(f"{where(cell)}, fold {fold.fold}: none of its test images could be read")
     return _zero_shot(cell, kept, readings) if cell.protocol == "zero-shot" else _linear_probe(cell, kept, readings)
+
+
+def _short(cell: Cell, shots: int, basis: Basis) -> dict[str, int]:
+    labels = group_labels(cell.data.task, cell.group, basis.settings)
+    return short_classes((fold.train[shots] for fold in basis.folds), shots, labels)
 
 
 def _without(fold: IdFold, left_out: Set[str]) -> IdFold:
@@ -176,6 +183,7 @@ def _linear_probe(cell: Cell, basis: Basis, readings: Readings) -> Measured:
         class_weight=PROBE_WEIGHT,
         solver=settings.solver,
         solver_version=version,
+        short=_short(cell, cell.shots, basis),
     )
     return _measured(cell, settings, protocol, predictions, extras, None)
 

@@ -120,5 +120,7 @@ def _require_few(where: str, part: str, images: Sequence[str], left_out: dict[st
 
 
 def _told(record: Record) -> str:
-    mean = record.summary["balanced_accuracy"]["mean"]
-    return "balanced accuracy undefined" if mean is None else f"balanced accuracy {100 * mean:.2f} %"
+    mean, how = record.summary["balanced_accuracy"]["mean"], record.protocol
+    few = ", ".join(f"{label} {images}" for label, images in how.short.items())
+    told = "balanced accuracy undefined" if mean is None else f"balanced accuracy {100 * mean:.2f} %"
+    return f"{told} (fewer than {how.shots} training images of {few})" if few else told

@@ -30,6 +30,9 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"prompts      {record.prompts.set} digest {record.prompts.digest}"
     if how.solver is not None:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
+    if how.short:
+        few = ", ".join(f"{label} {images}" for label, images in how.short.items())
+        yield f"few images   {few}, for K = {how.shots}"
     yield f"variant      {record.variant} version {record.variant_version} digest {record.variant_digest}"
     yield f"code         {record.code.version} sources {record.code.sources} commit {record.code.commit or 'unknown'}"
     yield from (f"  vectors made {by}" for by in record.other_engines)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cxrbench import catalog
 from cxrbench.audit.contamination import contaminated
-from cxrbench.comparable import flaws
+from cxrbench.comparable import printed_flaws
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.record import Record
@@ -168,11 +168,13 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
     for column in table.columns:
         fitting = [record for record in records if record.measures(row, column)]
         replaced += max(0, len(fitting) - 1)
-        best = max(fitting, key=lambda record: (not flaws(record), record.runtime.started), default=None)
+        best = max(fitting, key=lambda record: (not printed_flaws(record), record.runtime.started), default=None)
         printed = row.cells[column.id]
         seen = pretrained_on(row.model, best, column.task)
         cells[column.id] = (
-            Cell(printed, seen=seen) if best is None else Cell(printed, shown_value(best), best.id, flaws(best), seen)
+            Cell(printed, seen=seen)
+            if best is None
+            else Cell(printed, shown_value(best), best.id, printed_flaws(best), seen)
         )
     means = averages({name: None if c.flaws else c.measured for name, c in cells.items()}, table.averages)
     for average in table.averages:

@@ -376,6 +376,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "spelling": (prompts("spelling", "kept", ("sample", None)), WORDED | {"scores"}),
         "queries": "it asks the model, and this one has no set of its own",
         "tasks": (prompts("tasks", ["tiny"]), NOTHING),
+        "released": (prompts("released", {"Mass": "0" * 64}), NOTHING),  # what the paper's code has, to compare with
     },
     Terms: {
         "names": (prompts("terms.Mass.names", ["how", "what"]), WORDED),

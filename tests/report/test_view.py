@@ -6,7 +6,9 @@ import pytest
 from made_records import made_record
 
 from cxrbench import catalog
+from cxrbench.comparable import flaws, printed_flaws
 from cxrbench.published import published_table
+from cxrbench.record import Record
 from cxrbench.report.view import CONTROLS, Cell, TableView, pretrained_on, shown_value, table_view
 
 
@@ -128,6 +130,31 @@ def test_prompt_set_decides_the_column_of_table_3() -> None:
     view = table_view(published_table(3), [record], "paper-code", synthetic=False)
     assert cell(view, "CLIP loss", "two_name", "").measured == Decimal("90.50")
     assert cell(view, "CLIP loss", "two_description", "").measured is None
+
+
+def described(*classes: str, digest: str = "0" * 64) -> Record:
+    words = {name: catalog.load_prompts("description").classes[name] for name in classes}
+    told = {"set": "description", "digest": digest, "source": "prompts", "drawn": [words]}
+    how = {"protocol": "zero-shot", "tap": "joint", "part": "test"}
+    return made_record(data__task="covid", data__group="2-class", protocol=how, prompts=told)
+
+
+def test_words_of_the_papers_code_are_sound_whoevers_file_they_are_in_and_others_are_not() -> None:
+    own, reason = catalog.load_prompts("description").digest, "the words for COVID are not those of the paper's code"
+    assert flaws(described("Mass", "Nodule")) == printed_flaws(described("Mass", "Nodule")) == ()
+    assert flaws(described("COVID", digest=own)) == ()
+    assert printed_flaws(described("COVID", "Mass", digest=own)) == (reason,)
+    assert any("not the built-in one" in flaw for flaw in flaws(described("COVID", "Mass")))
+
+
+def test_of_two_descriptions_the_released_one_fills_the_table() -> None:
+    own = described("COVID", digest=catalog.load_prompts("description").digest)
+    newer = own.model_copy(update={"runtime": own.runtime.model_copy(update={"started": "2030-01-01"})})
+    released = described("Mass").model_copy(update={"id": "f" * 16})
+    view = table_view(published_table(3), [released, newer], "paper-code", synthetic=False)
+    assert cell(view, "CLIP loss", "two_description", "").record == "f" * 16
+    alone = table_view(published_table(3), [newer], "paper-code", synthetic=False)
+    assert cell(alone, "CLIP loss", "two_description", "").difference is None
 
 
 FLAWED = [
