@@ -307,7 +307,7 @@ def test_size_inside_the_jpeg_must_be_that_of_the_header() -> None:
 
 
 def test_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.data.dicom.PIXEL_LIMIT", 1 << 20)
+    monkeypatch.setattr("cxrbench.data.header.PIXEL_LIMIT", 1 << 20)
     sound = dicom(RAMP, DEFLATED)
     assert read_radiograph(sound, "sound").values.shape == (64, 64)
     start = 144 + int.from_bytes(sound[140:144], "little")
