@@ -87,12 +87,10 @@ def _crowded(words: ValueArray, wide: ValueArray, field: Field) -> Read:
         return _alone(words & _mask(words, bits), field).told(
             f"an overlay in bit {planes} of the pixels was taken away"
         )
-    voters, share = _continued(words, field)
-    if not voters:
-        share = 0.0 if field.signed else 1.0
-    if share >= 0.5:
+    voters, share = _calm(words, field)
+    if share <= 0.5 and (voters or not field.signed):
         return _wide(words, wide, field)
-    if share <= 0.1:
+    if share >= 0.8 or not voters:
         note = f"the bits above the {bits} stored are no part of the picture (overlay or junk?): taken away"
         return _alone(words & _mask(words, bits), field).told(note)
     raise ImageError(
@@ -200,18 +198,18 @@ def _near(first: ValueArray, second: ValueArray, bits: int) -> int:
     return int(np.count_nonzero(np.maximum(first, second) - np.minimum(first, second) < (1 << bits) // 4))
 
 
-def _continued(words: ValueArray, field: Field) -> tuple[int, float]:
-    """How many neighbours differ in what lies above the stored bits, and the share that is closer with it than without.
+def _calm(words: ValueArray, field: Field) -> tuple[int, float]:
+    """How many neighbours differ above the stored bits, and the share of them that hardly differ in the stored ones.
 
-    That share is high where those bits belong to the values, and low where something else lies there.
+    That share is high where the bits above are something else, and low where they belong to the values: there the
+    stored bits run over whenever those above change.
     """
-    half, mask, voters, closer = 1 << (field.bits - 1), _mask(words, field.bits), 0, 0
+    half, mask, voters, calm = 1 << (field.bits - 1), _mask(words, field.bits), 0, 0
     for first, second in _neighbours(words):
         # With half of the range added, signed values keep their order, and so what lies above them their sign.
         below, beside = ((part + half if field.signed else part) & mask for part in (first, second))
         differ = (first - below) != (second - beside)
         apart = np.maximum(below, beside)[differ] - np.minimum(below, beside)[differ]
-        one, other = first[differ], second[differ]
-        closer += int(np.count_nonzero(np.minimum(one - other, other - one) < apart))  # the shorter way round
-        voters += one.size
-    return voters, closer / voters if voters else 0.0
+        calm += int(np.count_nonzero(apart < max((1 << field.bits) // 8, 1)))
+        voters += apart.size
+    return voters, calm / voters if voters else 0.0

@@ -127,9 +127,7 @@ def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list
     eight = header.BitsAllocated == 8
     if single and facts.bits == 8 and (not eight or (syntax == BASELINE and not reference)):
         if not eight:
-            notes.append(
-                f"the frame has 8 bits a pixel, the header says BitsAllocated {header.BitsAllocated}"
-            )
+            notes.append(f"the frame has 8 bits a pixel, the header says BitsAllocated {header.BitsAllocated}")
         return _by_pillow(frame), facts
     return by_pydicom(header, syntax, single), facts
 
