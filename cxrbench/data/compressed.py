@@ -1,17 +1,16 @@
 """The first frame of compressed DICOM pixel data: found, told by its own content, checked, and decoded."""
 
-import io
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
-from cxrbench.data import codestream
+from cxrbench.data import codestream, raster
 from cxrbench.data.codestream import Facts, Kind
 from cxrbench.data.grey import ValueArray
 from cxrbench.data.header import ITEM
 from cxrbench.errors import ImageError
 
+ITEMS = 100_000
 EXPLICIT = "1.2.840.10008.1.2.1"
 BASELINE, EXTENDED, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.5"
 KINDS: dict[str, Kind] = {
@@ -92,9 +91,12 @@ def first_frame(header: Any) -> bytes:
 
 
 def _check_items(data: bytes) -> None:
-    """Raise ImageError if an item is longer than what is left."""
-    at = 0
+    """Raise ImageError if an item is longer than what is left, or if there are more of them than frames could be."""
+    at = count = 0
     while data[at : at + 4] == ITEM:
+        count += 1
+        if count > ITEMS:
+            raise ImageError(f"its pixel data come in over {ITEMS:,} pieces: hostile or damaged")
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + length > len(data):
             raise ImageError(
@@ -134,8 +136,8 @@ def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list
 
 def _by_pillow(frame: bytes) -> ValueArray:
     # JPEG baseline: libjpeg-turbo gives what gdcm gives, four times as fast; pylibjpeg is off by a grey level.
-    image = Image.open(io.BytesIO(frame), formats=("JPEG",))
-    values = np.asarray(image)
+    image = raster.opened(frame, ("JPEG",))
+    values = raster.loaded(image)
     if values.ndim != 2:
         raise ImageError(f"the compressed picture has mode {image.mode}, the header says one sample per pixel")
     return values

@@ -15,6 +15,7 @@ from cxrbench.data.header import number, text
 from cxrbench.errors import ImageError
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+LARGEST = 2 << 16  # bytes of a lookup table
 PADDING = ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue")
 
 
@@ -93,6 +94,8 @@ def _table(header: Any, tag: str, notes: list[str]) -> _Table | None:
             return None
         item = sequence[0]
         count, first, bits = (int(n) for n in item.LUTDescriptor)
+        if len(item.get_item("LUTData").value) > LARGEST:
+            raise ValueError("a lookup table of more than 65,536 entries")
         data = item.LUTData
         if isinstance(data, bytes):
             data = np.frombuffer(data, "<u2" if len(data) >= 2 * (count or 65536) else "u1")

@@ -1,10 +1,10 @@
 """The header of a DICOM file: read within bounds, its facts one by one, required ones by name or not at all."""
 
-import io
 import math
 import zlib
 from typing import Any
 
+from cxrbench.data.bounded import BoundedBytes
 from cxrbench.data.grey import PIXEL_LIMIT, ignoring
 from cxrbench.errors import ImageError
 
@@ -23,21 +23,9 @@ OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 OVERLAYS = tuple((group << 16) + 0x0102 for group in OVERLAY_GROUPS)  # OverlayBitPosition
 FIRST_ELEMENTS = frozenset(bytes((n, 0)) for n in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18))
 DEFLATED = "1.2.840.10008.1.2.1.99"
-READS = 400_000  # some two seconds of parsing; a radiograph's header takes a few hundred
+LONGEST = 10_240  # bytes; several hundred windows
 ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 ENDLESS = tuple(b"\xe0\x7f\x10\x00" + kind + b"\xff\xff\xff\xff" + ITEM for kind in (b"OB\0\0", b"OW\0\0", b""))
-
-
-class _Bounded(io.BytesIO):
-    """Bytes that refuse to be read in endlessly many pieces, as a header of a million elements is."""
-
-    _left = READS
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise ImageError("its header has more elements than any radiograph's. Leave it out.")
-        return super().read(size)
 
 
 def is_dicom(data: bytes) -> bool:
@@ -64,7 +52,7 @@ def read(data: bytes, notes: list[str]) -> Any:
 def _parsed(data: bytes) -> Any:
     import pydicom
 
-    return pydicom.dcmread(_Bounded(data), specific_tags=[*TAGS, *OVERLAYS], force=data[128:132] != b"DICM")
+    return pydicom.dcmread(BoundedBytes(data), specific_tags=[*TAGS, *OVERLAYS], force=data[128:132] != b"DICM")
 
 
 def _check_deflated(data: bytes) -> None:
@@ -78,12 +66,25 @@ def _check_deflated(data: bytes) -> None:
         raise ImageError(f"the deflated data set swells beyond {4 * PIXEL_LIMIT:,} bytes")
 
 
+def _value(header: Any, tag: str) -> Any:
+    """What a tag holds, None where it is missing or empty; raises ValueError if it is far longer than it may be.
+
+    pydicom would turn a hundred megabytes of text into numbers one by one.
+    """
+    element = header.get_item(tag)
+    if element is None or element.value is None:
+        return None
+    if isinstance(element.value, bytes) and len(element.value) > LONGEST:
+        raise ValueError(f"it has {len(element.value):,} bytes")
+    value = header.get(tag)
+    return None if value is None or value == "" else value
+
+
 def required(header: Any, tag: str) -> int:
     """A whole number without which the pixels cannot be told; raises ImageError with the tag's name."""
-    problems: list[str] = []
-    with ignoring(tag, problems):
-        value = header.get(tag)
-        if value is None or value == "":
+    with ignoring(tag, []):
+        value = _value(header, tag)
+        if value is None:
             raise ImageError(f"DICOM without {tag}: its pixels cannot be told")
         return int(value)
     raise ImageError(f"DICOM with a malformed {tag}: its pixels cannot be told. Get a fresh copy, or leave it out.")
@@ -91,22 +92,21 @@ def required(header: Any, tag: str) -> int:
 
 def assumed(header: Any, tag: str, value: int, notes: list[str]) -> int:
     """A whole number that has one sane value where it is missing, which is then noted and put into the header."""
-    if header.get(tag) is None:
-        notes.append(f"{tag} is missing: {value} was assumed")
-        setattr(header, tag, value)
-    return required(header, tag)
+    if tag in header and header.get_item(tag).value not in (None, b"", ""):
+        return required(header, tag)
+    notes.append(f"{tag} is missing: {value} was assumed")
+    setattr(header, tag, value)
+    return value
 
 
 def number(header: Any, tag: str, notes: list[str]) -> float | None:
     """The first value of an optional number; None where it is missing, or malformed, which is noted."""
     with ignoring(tag, notes):
-        value = header.get(tag)
-        if value is None or value == "":
+        value = _value(header, tag)
+        if value is not None and not isinstance(value, int | float | str):
+            value = value[0] if len(value) else None
+        if value is None:
             return None
-        if not isinstance(value, int | float | str):
-            if not len(value):
-                return None
-            value = value[0]
         found = float(value)
         if not math.isfinite(found):
             raise ValueError(f"it is {found}")
@@ -117,5 +117,5 @@ def number(header: Any, tag: str, notes: list[str]) -> float | None:
 def text(header: Any, tag: str, notes: list[str]) -> str:
     """An optional code in capitals; "" where it is missing or malformed, which is noted."""
     with ignoring(tag, notes):
-        return str(header.get(tag) or "").strip(" \0").upper()
+        return str(_value(header, tag) or "").strip(" \0").upper()
     return ""
