@@ -11,7 +11,7 @@ import numpy as np
 
 from cxrbench.data.dicom import Stored
 from cxrbench.data.grey import FloatArray, Grey, ValueArray, ignoring, luma, oddities, value_range
-from cxrbench.data.header import number, text
+from cxrbench.data.header import number, sequence, text
 from cxrbench.errors import ImageError
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -89,10 +89,10 @@ class _Table:
 def _table(header: Any, tag: str, notes: list[str]) -> _Table | None:
     """The first table of a LUT sequence (PS3.3 C.11.1.1); None where there is none, or a malformed one, noted."""
     with ignoring(tag, notes):
-        sequence = header.get(tag)
-        if not sequence:
+        items = sequence(header, tag)
+        if not items:
             return None
-        item = sequence[0]
+        item = items[0]
         count, first, bits = (int(n) for n in item.LUTDescriptor)
         if len(item.get_item("LUTData").value) > LARGEST:
             raise ValueError("a lookup table of more than 65,536 entries")

@@ -23,8 +23,10 @@ OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 OVERLAYS = tuple((group << 16) + 0x0102 for group in OVERLAY_GROUPS)  # OverlayBitPosition
 FIRST_ELEMENTS = frozenset(bytes((n, 0)) for n in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16, 0x18))
 DEFLATED = "1.2.840.10008.1.2.1.99"
+ITEMS = 1000  # of a sequence; one is used
 LONGEST = 10_240  # bytes; several hundred windows
 ITEM, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+BIG_ENDIAN_ITEM = b"\xff\xfe\xe0\x00"
 ENDLESS = tuple(b"\xe0\x7f\x10\x00" + kind + b"\xff\xff\xff\xff" + ITEM for kind in (b"OB\0\0", b"OW\0\0", b""))
 
 
@@ -52,7 +54,8 @@ def read(data: bytes, notes: list[str]) -> Any:
 def _parsed(data: bytes) -> Any:
     import pydicom
 
-    return pydicom.dcmread(BoundedBytes(data), specific_tags=[*TAGS, *OVERLAYS], force=data[128:132] != b"DICM")
+    with BoundedBytes(data) as file:
+        return pydicom.dcmread(file, specific_tags=[*TAGS, *OVERLAYS], force=data[128:132] != b"DICM")
 
 
 def _check_deflated(data: bytes) -> None:
@@ -60,10 +63,24 @@ def _check_deflated(data: bytes) -> None:
     if DEFLATED.encode() not in data[132:1024] or data[132:136] != b"\x02\x00\x00\x00":
         return
     start = 144 + int.from_bytes(data[140:144], "little")  # group length, PS3.10 section 7.1
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflater.decompress(data[start:], 4 * PIXEL_LIMIT)
-    if inflater.unconsumed_tail:
-        raise ImageError(f"the deflated data set swells beyond {4 * PIXEL_LIMIT:,} bytes")
+    inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
+    while rest:
+        size += len(inflater.decompress(rest, 1 << 20))
+        rest = inflater.unconsumed_tail
+        if size > 2 * PIXEL_LIMIT:
+            raise ImageError(f"the deflated data set swells beyond {2 * PIXEL_LIMIT:,} bytes")
+
+
+def sequence(header: Any, tag: str) -> Any:
+    """The items of a sequence, None where there are none; raises ValueError if they are absurdly many.
+
+    pydicom takes its time over each, and those of a sequence of known length are parsed only now.
+    """
+    element = header.get_item(tag)
+    raw = b"" if element is None else element.value
+    if isinstance(raw, bytes) and raw.count(ITEM) + raw.count(BIG_ENDIAN_ITEM) > ITEMS:
+        raise ValueError(f"it has over {ITEMS} items")
+    return header.get(tag)
 
 
 def _value(header: Any, tag: str) -> Any:

@@ -13,6 +13,7 @@ from cxrbench.errors import ImageError
 
 START = b"\x89PNG\r\n\x1a\n"
 TEXT_LIMIT = 1 << 20  # bytes of unpacked texts and colour profile; Pillow allows as much to each of them
+CHUNKS = 50_000
 PACKED = (b"zTXt", b"iTXt", b"iCCP")
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -34,8 +35,11 @@ def check(data: bytes) -> None:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, memoryview]]:
     """Kind, place and content of each chunk up to IEND; raises ImageError where one is cut or has a wrong CRC."""
-    view, at = memoryview(data), len(START)
+    view, at, left = memoryview(data), len(START), CHUNKS
     while at + 12 <= len(data):
+        left -= 1
+        if not left:
+            raise ImageError(f"PNG has over {CHUNKS:,} chunks: hostile or damaged")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
         if end > len(data) or not kind.isalpha():

@@ -5,7 +5,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from cxrbench.data import png
+from cxrbench.data import png, tiff
 from cxrbench.data.bounded import BoundedBytes
 from cxrbench.data.grey import Grey, ValueArray, check_size, luma, oddities, value_range
 from cxrbench.errors import ImageError
@@ -13,8 +13,6 @@ from cxrbench.errors import ImageError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 SCAN_START, SCANS = b"\xff\xda", 200  # progressive JPEG: a scan of few bytes costs a walk over all pixels
 EXIF_ORIENTATION = 0x0112
-TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-TIFF_BITS, TIFF_COMPRESSION, TIFF_PLANES, TIFF_STRIP_COUNTS, TIFF_TILE_COUNTS = 258, 259, 284, 279, 325
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB")
 
 
@@ -25,6 +23,8 @@ def opened(data: bytes, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFi
     """
     if data.startswith(png.START):
         png.check(data)
+    if data.startswith(tiff.STARTS):
+        tiff.check(data)
     try:
         image = Image.open(BoundedBytes(data), formats=formats)
     except UnidentifiedImageError:
@@ -43,7 +43,7 @@ def decode(image: Image.Image) -> None:
         return
     file, is_png = image.fp, image.format == "PNG"
     if image.format == "TIFF":
-        _check_strips(image)
+        tiff.check_strips(image)
     if is_png:
         png.prepare(image)
     with _STRICT:
@@ -73,20 +73,6 @@ class _Strict:
 
 
 _STRICT = _Strict()
-
-
-def _check_strips(image: ImageFile.ImageFile) -> None:
-    """Raise ImageError if strips of a TIFF are missing, which Pillow leaves black or fills with other bytes."""
-    tags = getattr(image, "tag_v2", {})
-    parts = {tile[1] or (0, 0, *image.size): tile[2] for tile in image.tile}
-    area = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
-    missing = area < image.width * image.height
-    if tags.get(TIFF_COMPRESSION, 1) == 1:
-        counts = tags.get(TIFF_STRIP_COUNTS) or tags.get(TIFF_TILE_COUNTS) or ()
-        bits = sum(tags.get(TIFF_BITS, (1,))) if tags.get(TIFF_PLANES, 1) == 1 else max(tags.get(TIFF_BITS, (1,)))
-        missing |= 0 in parts.values() or (bool(counts) and sum(counts) < image.width * image.height * bits // 8)
-    if missing:
-        raise ImageError("TIFF lacks strips or tiles of its picture: cut off or damaged. Get a fresh copy.")
 
 
 def turned(image: Image.Image) -> bool:
@@ -168,7 +154,7 @@ def _varies(alpha: ValueArray | None) -> bool:
 def _white_is_zero(image: Image.Image) -> bool:
     """Whether a TIFF is a negative that Pillow leaves as one; it turns pictures of up to 8 bits itself."""
     tags = getattr(image, "tag_v2", {})
-    return image.mode.startswith(("I", "F")) and tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
+    return image.mode.startswith(("I", "F")) and tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
 
 
 def upright(values: ValueArray, orientation: int) -> ValueArray:
