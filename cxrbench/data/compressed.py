@@ -124,8 +124,8 @@ def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list
         syntax = _renamed(header, OF_KIND[facts.kind])
     if facts.kind != "JPEG":
         return by_pydicom(header, syntax, single), facts
-    if single and facts.bits == 12:
-        return _twelve_bits(frame, facts), facts
+    if single and facts.bits > 8:
+        return _deep_jpeg(frame, facts), facts
     eight = header.BitsAllocated == 8
     if single and facts.bits == 8 and (not eight or (syntax == BASELINE and not reference)):
         if not eight:
@@ -143,8 +143,8 @@ def _by_pillow(frame: bytes) -> ValueArray:
     return values
 
 
-def _twelve_bits(frame: bytes, facts: Facts) -> ValueArray:
-    """JPEG Extended by gdcm itself, which decodes it; pydicom refuses to ask it."""
+def _deep_jpeg(frame: bytes, facts: Facts) -> ValueArray:
+    """JPEG Extended of 12 bits by gdcm itself, which gives what libjpeg-turbo gives; pydicom refuses to ask it."""
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -162,7 +162,9 @@ def _twelve_bits(frame: bytes, facts: Facts) -> ValueArray:
     image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
     data = (image.GetBuffer() or "").encode("utf-8", "surrogateescape")
     if len(data) != 2 * facts.width * facts.height:
-        raise ImageError("gdcm cannot decode this 12-bit JPEG frame. Convert it (gdcmconv --raw), or leave it out.")
+        raise ImageError(
+            f"gdcm cannot decode this JPEG frame of {facts.bits} bits. Convert it (gdcmconv --raw), or leave it out."
+        )
     return np.frombuffer(data, "<u2").reshape(facts.height, facts.width)
 
 

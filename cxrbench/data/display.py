@@ -25,7 +25,7 @@ def grey(stored: Stored) -> Grey:
     if stored.values.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
         shown, low, high = _coloured(stored, notes)
         return Grey(shown, low, high, (*notes, *oddities(shown)))
-    if not str(header.PhotometricInterpretation).startswith("MONOCHROME"):
+    if header.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"photometric interpretation {header.PhotometricInterpretation!r} with one sample per pixel")
     notes += oddities(stored.values)
     values = _without_padding(stored.values, header, notes)
