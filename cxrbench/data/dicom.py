@@ -89,7 +89,7 @@ def _frames(header: Any, notes: list[str]) -> int:
         notes.append(f"{frames} frames: the first was taken")
     if told is not None and frames < 1:
         notes.append(f"NumberOfFrames is {frames}: one frame was taken")
-    if told is None or frames < 1:
+    if "NumberOfFrames" in header and (told is None or frames < 1):
         header.NumberOfFrames = 1
     return max(frames, 1)
 
