@@ -12,7 +12,7 @@ import numpy as np
 from cxrbench.data.grey import TINY, ValueArray
 from cxrbench.errors import ImageError
 
-SAMPLED = 128  # rows that are looked at
+SAMPLED = 64  # rows that are looked at
 RARE = 0.0005  # share of neighbours below which jumps prove nothing
 VARIED = 16  # different values that padding and burnt-in letters do not have
 CLEAR = 10  # times as many neighbours must speak for the other reading
@@ -110,29 +110,35 @@ def _wide(words: ValueArray, wide: ValueArray, field: Field) -> Read:
 
 def _alone(words: ValueArray, field: Field) -> Read:
     """Values in the lowest bits, nothing above: the sign is all that is open."""
-    bits, kind = field.bits, np.dtype(f"i{words.dtype.itemsize}")
-    free = words.dtype.itemsize * 8 - bits
-    signed = words.view(kind) if not free else ((words << free).view(kind) >> free)
+    bits = field.bits
     if not field.signed:
-        return _unsigned(words, signed, field)
+        return _unsigned(words, field)
     if int(words.max()) < 1 << (bits - 1):
-        plain = words.view(kind)
+        plain = words.view(np.dtype(f"i{words.dtype.itemsize}"))
         return Read(plain, plain)
     wraps, share = _wraps(words, bits, signed=True)
+    signed = _with_sign(words, bits)
     if wraps and _is_many(words, bits)[0]:
         note = f"marked signed, but then {share:.1%} of neighbours jump over most of the range: read as unsigned"
-        return Read(words, words if free else signed, (note,))
+        return Read(words, words if bits < words.dtype.itemsize * 8 else signed, (note,))
     if share > 0.002:
         return Read(signed, signed, (f"{share:.1%} of neighbours jump over most of the range: signed by mistake?",))
     return Read(signed, signed)
 
 
-def _unsigned(words: ValueArray, signed: ValueArray, field: Field) -> Read:
+def _with_sign(words: ValueArray, bits: int) -> ValueArray:
+    """The lowest bits as signed values."""
+    free, kind = words.dtype.itemsize * 8 - bits, np.dtype(f"i{words.dtype.itemsize}")
+    return words.view(kind) if not free else np.asarray((words << free).view(kind) >> free)
+
+
+def _unsigned(words: ValueArray, field: Field) -> Read:
     wraps, share = _wraps(words, field.bits, signed=False)
     if not wraps:
         return Read(words, words)
     if field.stream_signed:
-        return Read(signed, words, ("marked unsigned, but the compressed frame says signed: read as signed",))
+        note = "marked unsigned, but the compressed frame says signed: read as signed"
+        return Read(_with_sign(words, field.bits), words, (note,))
     varied, extent = _is_many(words, field.bits)
     if not varied or extent < 0.05:
         return Read(words, words)

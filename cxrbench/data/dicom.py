@@ -123,8 +123,7 @@ def _field(header: Any, layout: _Layout, notes: list[str]) -> bits.Field:
     high = number(header, "HighBit", notes)
     likely = layout.allocated if high is None or not 0 <= high < layout.allocated else int(high) + 1
     stored_bits = assumed(header, "BitsStored", likely, notes)
-    planes = (header.get(tag) for tag in OVERLAYS)
-    overlays = tuple(int(plane.value) for plane in planes if plane is not None and plane.value)
+    overlays = tuple(int(header[tag].value) for tag in OVERLAYS if tag in header and header[tag].value)
     return bits.Field(stored_bits, stored_bits - 1 if high is None else int(high), bool(signed), overlays=overlays)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from functools import cache
 from typing import Any
 
 from cxrbench.data.bounded import BoundedBytes
@@ -76,11 +77,18 @@ def sequence(header: Any, tag: str) -> Any:
 
     pydicom takes its time over each, and those of a sequence of known length are parsed only now.
     """
-    element = header.get_item(tag)
+    element = header.get_item(_tag(tag))
     raw = b"" if element is None else element.value
     if isinstance(raw, bytes) and raw.count(ITEM) + raw.count(BIG_ENDIAN_ITEM) > ITEMS:
         raise ValueError(f"it has over {ITEMS} items")
     return header.get(tag)
+
+
+@cache
+def _tag(keyword: str) -> Any:
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
 
 
 def _value(header: Any, tag: str) -> Any:
@@ -88,12 +96,12 @@ def _value(header: Any, tag: str) -> Any:
 
     pydicom would turn a hundred megabytes of text into numbers one by one.
     """
-    element = header.get_item(tag)
+    element = header.get_item(_tag(tag))
     if element is None or element.value is None:
         return None
     if isinstance(element.value, bytes) and len(element.value) > LONGEST:
         raise ValueError(f"it has {len(element.value):,} bytes")
-    value = header.get(tag)
+    value = header[_tag(tag)].value
     return None if value is None or value == "" else value
 
 
@@ -109,7 +117,8 @@ def required(header: Any, tag: str) -> int:
 
 def assumed(header: Any, tag: str, value: int, notes: list[str]) -> int:
     """A whole number that has one sane value where it is missing, which is then noted and put into the header."""
-    if tag in header and header.get_item(tag).value not in (None, b"", ""):
+    element = header.get_item(_tag(tag))
+    if element is not None and element.value not in (None, b"", ""):
         return required(header, tag)
     notes.append(f"{tag} is missing: {value} was assumed")
     setattr(header, tag, value)
