@@ -4,13 +4,19 @@ Source: DICOM PS3.3 C.7.6.3, C.7.5.1.1.2 (padding), C.11.1 (modality LUT), C.11.
 Affine steps are not applied to the pixels: the window's edges are carried back to the stored values instead.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cxrbench.data.dicom import Stored
-from cxrbench.data.grey import FloatArray, Grey, ValueArray, luma, oddities, value_range
+from cxrbench.data.grey import FloatArray, Grey, ValueArray, ignoring, luma, oddities, value_range
+from cxrbench.data.header import number, sequence, text
 from cxrbench.errors import ImageError
+
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+LARGEST = 2 << 16  # bytes of a lookup table
+PADDING = ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue")
 
 
 def grey(stored: Stored) -> Grey:
@@ -19,7 +25,7 @@ def grey(stored: Stored) -> Grey:
     if stored.values.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
         shown, low, high = _coloured(stored, notes)
         return Grey(shown, low, high, (*notes, *oddities(shown)))
-    if not str(header.PhotometricInterpretation).startswith("MONOCHROME"):
+    if header.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise ImageError(f"photometric interpretation {header.PhotometricInterpretation!r} with one sample per pixel")
     notes += oddities(stored.values)
     values = _without_padding(stored.values, header, notes)
@@ -41,10 +47,11 @@ def _coloured(stored: Stored, notes: list[str]) -> tuple[ValueArray, float, floa
 
 def _without_padding(values: ValueArray, header: Any, notes: list[str]) -> ValueArray:
     """Values whose PixelPaddingValue is replaced by the darkest value of the picture itself."""
-    if header.get("PixelPaddingValue") is None:
+    found = [n for tag in PADDING if (n := number(header, tag, notes)) is not None]
+    if not found:
         return values
-    first = int(header.PixelPaddingValue)
-    last = int(header.get("PixelPaddingRangeLimit") or first)
+    first = found[0]
+    last = number(header, "PixelPaddingRangeLimit", notes) or first
     padded = (values >= min(first, last)) & (values <= max(first, last))
     if not padded.any() or padded.all():
         return values
@@ -56,43 +63,70 @@ def _without_padding(values: ValueArray, header: Any, notes: list[str]) -> Value
 
 def _modality(values: ValueArray, header: Any, notes: list[str]) -> tuple[ValueArray, float, float]:
     """Values with the slope and intercept still to be applied; a modality LUT is applied at once."""
-    if header.get("ModalityLUTSequence"):
-        return _looked_up(values, header.ModalityLUTSequence[0]), 1.0, 0.0
-    slope = header.get("RescaleSlope")
-    intercept = header.get("RescaleIntercept")
-    slope, intercept = float(1 if slope in (None, "") else slope), float(intercept or 0)
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
+    table = _table(header, "ModalityLUTSequence", notes)
+    if table is not None:
+        return _looked_up(values, table), 1.0, 0.0
+    noted = len(notes)
+    slope = number(header, "RescaleSlope", notes)
+    intercept = number(header, "RescaleIntercept", notes)
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if len(notes) > noted:
+        return values, 1.0, 0.0
+    if slope == 0:
         notes.append(f"RescaleSlope {slope:g} would wipe out the picture: ignored")
         return values, 1.0, 0.0
     return values, slope, intercept
 
 
-def _looked_up(values: ValueArray, table: Any) -> ValueArray:
-    """Values through one item of a LUT sequence; those outside take the first or last entry (PS3.3 C.11.1.1)."""
-    entries, first, bits = (int(n) for n in table.LUTDescriptor)
-    data = table.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, "<u2" if len(data) >= 2 * (entries or 65536) else "u1")
-    lut = np.asarray(data, dtype=np.uint16)
-    if lut.size == 0 or bits < 1:
-        raise ImageError("a lookup table without entries")
-    if first > 32767 and values.dtype.kind == "i":
-        first -= 65536  # the descriptor's second value is signed where the pixels are
-    return lut[np.clip(np.rint(values.astype(np.float64)).astype(np.int64) - first, 0, lut.size - 1)]
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A lookup table: `entries`, the first of which stands for the value `first`."""
+
+    entries: ValueArray
+    first: int
+
+
+def _table(header: Any, tag: str, notes: list[str]) -> _Table | None:
+    """The first table of a LUT sequence (PS3.3 C.11.1.1); None where there is none, or a malformed one, noted."""
+    with ignoring(tag, notes):
+        items = sequence(header, tag)
+        if not items:
+            return None
+        item = items[0]
+        count, first, bits = (int(n) for n in item.LUTDescriptor)
+        if len(item.get_item("LUTData").value) > LARGEST:
+            raise ValueError("a lookup table of more than 65,536 entries")
+        data = item.LUTData
+        if isinstance(data, bytes):
+            data = np.frombuffer(data, "<u2" if len(data) >= 2 * (count or 65536) else "u1")
+        entries = np.asarray(data, dtype=np.uint16)
+        if entries.size == 0 or bits < 1:
+            raise ValueError("a lookup table without entries")
+        return _Table(entries, first)
+    return None
+
+
+def _looked_up(values: ValueArray, table: _Table) -> ValueArray:
+    """Values through a table; those outside take the first or last entry."""
+    # The descriptor's second value is signed where the pixels are.
+    first = table.first - 65536 if table.first > 32767 and values.dtype.kind == "i" else table.first
+    places = np.rint(values.astype(np.float64)).astype(np.int64) - first
+    return np.asarray(table.entries[np.clip(places, 0, table.entries.size - 1)])
 
 
 def _of_interest(
     values: ValueArray, slope: float, intercept: float, header: Any, notes: list[str]
 ) -> tuple[ValueArray, float, float]:
     """Values and their range: VOI LUT, else the first window, else 0..255 for 8 bits, else least to greatest."""
-    if header.get("VOILUTSequence"):
+    table = _table(header, "VOILUTSequence", notes)
+    if table is not None:
         rescaled = values * slope + intercept if (slope, intercept) != (1.0, 0.0) else values
-        shown = _looked_up(rescaled, header.VOILUTSequence[0])
+        shown = _looked_up(rescaled, table)
         return shown, *value_range(shown)
-    centre, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
-    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     least, greatest = value_range(values)
-    if centre is not None and width is not None and (width > 0 if function != "LINEAR" else width >= 1):
+    window = _window(header, notes)
+    if window is not None:
+        centre, width, function = window
         if function == "SIGMOID":
             return _sigmoid(values * slope + intercept, centre, width), 0.0, 1.0
         low, high = sorted((edge - intercept) / slope for edge in _edges(centre, width, function))
@@ -104,12 +138,20 @@ def _of_interest(
     return values, least, greatest
 
 
-def _first(value: Any) -> float | None:
-    """The first of a header's numbers; None where there is none or it is not finite."""
-    if value is None or value == "":
+def _window(header: Any, notes: list[str]) -> tuple[float, float, str] | None:
+    """Centre, width and function of the first window; None where there is none that can be applied."""
+    centre, width = number(header, "WindowCenter", notes), number(header, "WindowWidth", notes)
+    if centre is None or width is None:
         return None
-    number = float(value if isinstance(value, (int, float, str)) else value[0] if len(value) else "nan")
-    return number if np.isfinite(number) else None
+    function = text(header, "VOILUTFunction", notes) or "LINEAR"
+    if function not in FUNCTIONS:
+        notes.append(f"VOILUTFunction {function!r} is unknown: LINEAR was taken")
+        function = "LINEAR"
+    if width >= 1 or (width > 0 and function != "LINEAR"):
+        return centre, width, function
+    if width > 0:
+        notes.append(f"WindowWidth {width:g} is below 1, which a linear window must not be: ignored")
+    return None
 
 
 def _edges(centre: float, width: float, function: str) -> tuple[float, float]:

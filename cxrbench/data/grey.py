@@ -42,7 +42,7 @@ def refusing(name: str) -> Iterator[None]:
     """Turn whatever a decoder throws at malformed bytes into an ImageError that names the file and the reason.
 
     Decoders of hostile input raise nearly any type (struct.error, KeyError, MemoryError, RecursionError, ...), so this
-    is the one place that catches them all; the original stays attached as the cause.
+    and `ignoring` are the two places that catch them all; the original stays attached as the cause.
     """
     try:
         yield
@@ -50,11 +50,28 @@ def refusing(name: str) -> Iterator[None]:
         if str(error).startswith(f"{name}: "):
             raise
         raise ImageError(f"{name}: {error}") from error.__cause__
+    except MemoryError as error:
+        raise ImageError(f"{name}: there is too little memory to decode it. Free some, or leave it out.") from error
+    except RecursionError as error:
+        raise ImageError(f"{name}: its header is nested deeper than any radiograph's. Leave it out.") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ImageError(
-            f"{name}: cannot be decoded: {type(error).__name__}: {reason}. Get a fresh copy, or leave it out."
-        ) from error
+        reason = _reason(error)
+        raise ImageError(f"{name}: cannot be decoded: {reason}. Get a fresh copy, or leave it out.") from error
+
+
+@contextmanager
+def ignoring(tag: str, notes: list[str]) -> Iterator[None]:
+    """Turn a failure over one part of a header that a picture can do without into a note that names it."""
+    try:
+        yield
+    except (ImageError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        notes.append(f"{tag} is malformed ({_reason(error)[:120]}): ignored")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def check_size(width: int, height: int) -> None:

@@ -50,7 +50,7 @@ def planes(image: Image.Image, how: Opening, *, stretched: bool) -> tuple[ByteAr
 def _samples(image: Image.Image) -> ValueArray:
     """Samples (H, W) or (H, W, bands), palettes and other colour spaces as red, green, blue; bilevel as 0 and 255."""
     if image.mode in _CONVERTED:
-        image.load()
+        raster.decode(image)
         return np.asarray(image.convert("RGB"))
     values = raster.loaded(image)
     return values.astype(np.uint8) * np.uint8(255) if values.dtype == np.bool_ else values

@@ -58,7 +58,10 @@ def from_dicom(stored: dicom.Stored) -> Plain:
     """Raises ImageError for colour, of which the released reader makes no picture."""
     if stored.values.ndim != 2:
         raise ImageError("a colour DICOM: the released reader knows one sample per pixel")
-    return Plain(stored.values, stored.inverted, stored.notes + oddities(stored.values))
+    notes = stored.notes + oddities(stored.labelled)
+    if stored.labelled is not stored.values:
+        notes += ("the released reader takes the header's sign at its word: its picture wraps",)
+    return Plain(stored.labelled, stored.inverted, notes)
 
 
 def from_raster(values: ValueArray) -> Plain:
@@ -88,7 +91,8 @@ def grey(plain: Plain, recipe: Reading) -> Grey:
         notes += ("values above 255 count as white for the released reader's scale",)
     if not _negate(plain, recipe):
         return Grey(plain.values, low, high, notes)
-    return Grey(low + high - plain.values.astype(np.int64), low, high, notes)
+    wide = plain.values.astype(np.float64 if plain.values.dtype.kind == "f" else np.int64)
+    return Grey(low + high - wide, low, high, notes)
 
 
 def over_maximum(plain: Plain) -> Grey:
@@ -96,7 +100,7 @@ def over_maximum(plain: Plain) -> Grey:
 
     Then 255 minus that where the header calls small values bright. Raises ImageError where the maximum is not positive.
     """
-    most = int(plain.values.max())
+    most = plain.values.max().item()
     if most <= 0:
         raise ImageError(f"no stored value is above {most}: the authors' loader divides by the maximum. Leave it out.")
     level = np.clip(np.rint(plain.values.astype(np.float64) * (255 / most)), 0, 255).astype(np.uint8)
@@ -109,11 +113,11 @@ def _negate(plain: Plain, recipe: Reading) -> bool:
     return plain.inverted if recipe.polarity == "header" else recipe.polarity == "negated"
 
 
-def _stretch(plain: Plain) -> tuple[int, int] | None:
+def _stretch(plain: Plain) -> tuple[float, float] | None:
     """Least and greatest value of a DICOM file that is stretched; None for everything that is only divided by 255."""
     if plain.inverted is None:
         return None
-    low, high = int(plain.values.min()), int(plain.values.max())
+    low, high = plain.values.min().item(), plain.values.max().item()
     if low >= 0 and high <= 255:
         return None
     if low == high:

@@ -1,37 +1,78 @@
 """PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 through Pillow: opened under guard, decoded whole or not at all."""
 
-import io
-import struct
-import zlib
+from threading import Lock
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from cxrbench.data import png, tiff
+from cxrbench.data.bounded import BoundedBytes
 from cxrbench.data.grey import Grey, ValueArray, check_size, luma, oddities, value_range
 from cxrbench.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
-PNG_START = b"\x89PNG\r\n\x1a\n"
+SCAN_START, SCANS = b"\xff\xda", 200  # progressive JPEG: a scan of few bytes costs a walk over all pixels
 EXIF_ORIENTATION = 0x0112
-TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB")
 
 
-def opened(data: bytes) -> Image.Image:
+def opened(data: bytes, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
     """The picture with its header read and its size checked, nothing decoded; raises ImageError.
 
     Pillow's own guard against decompression bombs stays as it is; `check_size` is narrower and comes on top.
     """
-    if data.startswith(PNG_START):
-        _check_png(data)
+    if data.startswith(png.START):
+        png.check(data)
+    if data.startswith(tiff.STARTS):
+        tiff.check(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(BoundedBytes(data), formats=formats)
     except UnidentifiedImageError:
         raise ImageError(f"{guess(data)}. Replace it by the picture, or leave it out.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"claims more pixels than any radiograph has: {error}") from error
     check_size(*image.size)
+    if image.info.get("progressive") and data.count(SCAN_START) > SCANS:
+        raise ImageError(f"a progressive JPEG with over {SCANS} scans: hostile or damaged")
     return image
+
+
+def decode(image: Image.Image) -> None:
+    """Decode an opened picture whole, or raise ImageError or what Pillow raises; a decoded one is left as it is."""
+    if not isinstance(image, ImageFile.ImageFile) or image.fp is None:
+        return
+    file, is_png = image.fp, image.format == "PNG"
+    if image.format == "TIFF":
+        tiff.check_strips(image)
+    if is_png:
+        png.prepare(image)
+    with _STRICT:
+        image.load()
+    if is_png and isinstance(file, BoundedBytes):
+        png.check_filled(image, file.getvalue())
+
+
+class _Strict:
+    """While any thread is in it, Pillow refuses cut files, also where somebody has switched that off."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._lenient = Lock(), 0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._lenient |= ImageFile.LOAD_TRUNCATED_IMAGES
+            self._inside += 1
+            if self._lenient:
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._lenient and not self._inside:
+                ImageFile.LOAD_TRUNCATED_IMAGES, self._lenient = True, False
+
+
+_STRICT = _Strict()
 
 
 def turned(image: Image.Image) -> bool:
@@ -46,7 +87,7 @@ def draft(image: Image.Image, height: int, width: int) -> None:
 
 def loaded(image: Image.Image) -> ValueArray:
     """Decoded samples (H, W) or (H, W, bands), as stored: palette indices, alpha and file orientation untouched."""
-    image.load()
+    decode(image)
     values = np.asarray(image)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
@@ -61,11 +102,11 @@ def grey(image: Image.Image) -> Grey:
     8-bit pictures keep 0..255 as their range, all others take their own least and greatest value, since files of 12 or
     14 bits in 16 do not say so.
     """
-    pages = getattr(image, "n_frames", 1)
+    several = getattr(image, "is_animated", False)  # not n_frames, for which Pillow walks through all of a TIFF
     inverted = _white_is_zero(image)
     values, notes = _monochrome(image)
-    if pages > 1:
-        notes += (f"{pages} pages or frames: the first was taken",)
+    if several:
+        notes += ("several pages or frames: the first was taken",)
     # Asked after decoding: Pillow turns TIFF itself and then forgets the orientation.
     values = upright(values, image.getexif().get(EXIF_ORIENTATION, 1))
     low, high = (0.0, 255.0) if values.dtype == np.uint8 or image.mode in COLOUR_MODES else value_range(values)
@@ -78,10 +119,10 @@ def _monochrome(image: Image.Image) -> tuple[ValueArray, tuple[str, ...]]:
     if image.mode in ("P", "PA"):
         return _palette_colours(image)
     if image.mode in ("CMYK", "YCbCr", "LAB"):
-        image.load()
+        decode(image)
         return luma(np.asarray(image.convert("RGB")))
     if image.mode == "1":
-        image.load()
+        decode(image)
         return np.asarray(image.convert("L")), ()
     values = loaded(image)
     if values.ndim == 2:
@@ -113,7 +154,7 @@ def _varies(alpha: ValueArray | None) -> bool:
 def _white_is_zero(image: Image.Image) -> bool:
     """Whether a TIFF is a negative that Pillow leaves as one; it turns pictures of up to 8 bits itself."""
     tags = getattr(image, "tag_v2", {})
-    return image.mode.startswith(("I", "F")) and tags.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
+    return image.mode.startswith(("I", "F")) and tags.get(tiff.PHOTOMETRIC) == tiff.WHITE_IS_ZERO
 
 
 def upright(values: ValueArray, orientation: int) -> ValueArray:
@@ -125,24 +166,6 @@ def upright(values: ValueArray, orientation: int) -> ValueArray:
     if orientation in (3, 4, 7, 8):
         values = values[::-1]
     return np.ascontiguousarray(values)
-
-
-def _check_png(data: bytes) -> None:
-    """Raise ImageError unless all chunks up to IEND are whole: Pillow checks no CRC of picture data."""
-    view, at = memoryview(data), len(PNG_START)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data) or not kind.isalpha():
-            break
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise ImageError(f"PNG chunk {kind.decode()} at byte {at} is damaged (wrong CRC). Get a fresh copy.")
-        if kind == b"IHDR" and length >= 8:
-            check_size(*struct.unpack_from(">II", data, at + 8))
-        if kind == b"IEND":
-            return
-        at = end
-    raise ImageError(f"PNG is cut off or damaged at byte {at} of {len(data)}. Get a fresh copy.")
 
 
 def guess(data: bytes) -> str:

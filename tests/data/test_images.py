@@ -13,42 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_images import BASELINE, DEFLATED, dicom, saved
 from PIL import Image, ImageFile, ImageOps
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID
 
 from cxrbench.data.images import Grey, read_bytes, read_radiograph
 from cxrbench.errors import ImageError
 
-EXPLICIT, BASELINE, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.1.99"
 RAMP = np.arange(0, 4096, dtype=np.uint16).reshape(64, 64)
 RAMP8 = (RAMP >> 4).astype(np.uint8)
-
-
-def saved(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
-    out = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(out, kind, **options)
-    return out.getvalue()
-
-
-def dicom(values: np.ndarray, syntax: str = EXPLICIT, pixel_data: bytes | None = None, **header: Any) -> bytes:
-    made = Dataset()
-    made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = UID(syntax)
-    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "2.25.1"
-    made.Rows, made.Columns = values.shape[:2]
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    bits = values.dtype.itemsize * 8
-    made.BitsAllocated, made.BitsStored, made.HighBit = bits, bits, bits - 1
-    made.PixelRepresentation = int(values.dtype.kind == "i")
-    for tag, value in header.items():
-        setattr(made, tag, value)
-    made.PixelData = values.tobytes() if pixel_data is None else pixel_data
-    made["PixelData"].VR = "OB" if bits == 8 else "OW"
-    out = io.BytesIO()
-    made.save_as(out, enforce_file_format=True)
-    return out.getvalue()
 
 
 def small(grey: Grey) -> np.ndarray:
@@ -307,7 +280,7 @@ def test_size_inside_the_jpeg_must_be_that_of_the_header() -> None:
 
 
 def test_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.data.dicom.PIXEL_LIMIT", 1 << 20)
+    monkeypatch.setattr("cxrbench.data.header.PIXEL_LIMIT", 1 << 20)
     sound = dicom(RAMP, DEFLATED)
     assert read_radiograph(sound, "sound").values.shape == (64, 64)
     start = 144 + int.from_bytes(sound[140:144], "little")
