@@ -17,10 +17,13 @@ from cxrbench.errors import SpecError
 HARMLESS = {
     "cxrbench": "hands requests on; nothing in the package imports it for what it does",
     "cxrbench.card": "types of facts, whose values enter by their own digests",
+    "cxrbench.contained": "which part an error ends, and how it is told",
     "cxrbench.digest": "another way of naming content names everything anew by itself",
     "cxrbench.durable": "how files are written, not what is in them",
     "cxrbench.errors": "kinds of errors and their exit codes",
     "cxrbench.facts": "where fact files lie; what is in them enters by their own digests",
+    "cxrbench.logbook": "where tracebacks are kept",
+    "cxrbench.printable": "what of a text is shown",
     "cxrbench.progress": "what is shown while waiting",
     "cxrbench.schema": "refuses malformed facts, and changes nothing in sound ones",
     "cxrbench.sealed": "refuses damaged files, and changes nothing in sound ones",

@@ -37,7 +37,7 @@ class Key:
     weights: str  # of the tensors that are used, by name
     taps: str  # of the vectors and widths that the card announces
     usage: str  # whose way of using the network: the name of the recipe
-    pixels: str  # of the code that makes pixels of files
+    pixels: str  # of the code that makes pixels of files, and takes them through a network to the store
     recipe: str  # of the preprocessing recipe
     precision: str
     texts: str = ""  # digest of a set of texts, where what is stored are the images' scores of it

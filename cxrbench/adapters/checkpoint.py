@@ -171,8 +171,8 @@ def file_format(path: Path) -> Format:
         raise IntegrityError(f"{path}: a Git LFS pointer, not the file it stands for. Run `git lfs pull`, or: {again}")
     if head.lstrip()[:1] == b"<" and b"\0" not in head[:8]:  # a safetensors file may begin so, but with zeros after
         raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
-    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
-        raise IntegrityError(f"{path}: an archive without its end: truncated. {again}")
+    if head.startswith(b"PK\x03\x04") and not torch_file.is_archive(path):
+        raise IntegrityError(f"{path}: an archive without a sound end: truncated or damaged. {again}")
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
@@ -211,7 +211,7 @@ def _damaged(path: Path, error: Exception) -> IntegrityError:
 
 def _require_stored(path: Path) -> None:
     """Raise IntegrityError for an archive that torch did not write: it has a pickle, and stores without compression."""
-    if not zipfile.is_zipfile(path):
+    if not torch_file.is_archive(path):
         return
     torch_file.require_small_directory(path)
     with zipfile.ZipFile(path) as archive:

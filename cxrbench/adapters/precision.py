@@ -84,12 +84,18 @@ def _set(name: str, how: str) -> None:
 class _Exact:
     """An adapter all of whose methods run within `exact_float32`; everything else of it is its own."""
 
+    __slots__ = ("_adapter",)
+
     def __init__(self, adapter: object) -> None:
         object.__setattr__(self, "_adapter", adapter)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
         return type(object.__getattribute__(self, "_adapter"))
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return vars(object.__getattribute__(self, "_adapter"))
 
     def __getattr__(self, name: str) -> Any:
         with exact_float32():  # a property may compute, too
@@ -98,6 +104,9 @@ class _Exact:
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(object.__getattribute__(self, "_adapter"), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(object.__getattribute__(self, "_adapter"), name)
 
 
 def exact(adapter: AdapterT) -> AdapterT:

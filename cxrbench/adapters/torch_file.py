@@ -43,12 +43,20 @@ def opened(path: Path) -> Iterator[Content]:
 
     Raises HostileNameError, BadZipFile (a damaged archive or member), and the errors of `inert.Reader`.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         yield _Serial(path).content()
         return
     require_small_directory(path)
     with zipfile.ZipFile(path) as archive:
         yield _Zipped(archive).content()
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file ends as a ZIP archive does, in a way that can be read."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # an end that speaks of several disks, say
+        return False
 
 
 def require_small_directory(path: Path) -> None:

@@ -30,6 +30,19 @@ from cxrbench.weights.identity import WeightsIdentity, record, weights_identity
 
 FloatArray = NDArray[np.float32]
 
+# From bytes to stored rows; what brings the bytes and keeps the rows changes neither, for both have their digests.
+PIXEL_CODE = ("cxrbench.data.pixels", "cxrbench.bench.forward", "cxrbench.encode")
+STORED = frozenset(
+    {
+        "cxrbench.adapters.base",
+        "cxrbench.data.decoder_check",
+        "cxrbench.data.images",
+        "cxrbench.ledger",
+        "cxrbench.shard",
+        "cxrbench.store",
+    }
+)
+
 # What these bring to an adapter are tensors and files, which keys name by their own digests.
 ENTERING_BY_CONTENT = frozenset(
     {
@@ -139,7 +152,7 @@ class BenchModel:
         Whose recipe it is enters too: adapters may use the network in another way for the authors', and two recipes of
         a card may make the same pixels.
         """
-        return Key(**self._deciding, pixels=code_digest("cxrbench.data.pixels"), recipe=recipe.digest)
+        return Key(**self._deciding, pixels=code_digest(*PIXEL_CODE, beyond=STORED), recipe=recipe.digest)
 
     def score_sets(self, recipe: Recipe, words: Wording, settings: Settings) -> list[tuple[Key, Asked]]:
         """The sets of texts whose scores are stored, by their keys; one after the other they are `words.texts`.

@@ -1,7 +1,6 @@
 """One file over HTTP: in parts where the server allows, whole or not there at all."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from cxrbench.durable import sync_folder, write_atomically
+from cxrbench.durable import sync_file, sync_folder, write_atomically
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.progress import Transfer
 
@@ -71,7 +70,7 @@ class _Download:
                 except (_CutError, requests.RequestException) as error:
                     fruitless = self._fruitless(before, fruitless, error)
         with self._part.open("rb+") as file:
-            os.fsync(file.fileno())
+            sync_file(file)
         self._part.replace(self._target)
         self._note.unlink(missing_ok=True)
         sync_folder(self._target.parent)

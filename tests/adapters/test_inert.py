@@ -330,7 +330,7 @@ def test_truncated_files_say_so(tmp_path: Path) -> None:
         data = whole(modern)
         for length in range(20, len(data), 97):
             path.write_bytes(data[:length])
-            with pytest.raises(IntegrityError, match=r"truncated or damaged|neither|bare pickle"):
+            with pytest.raises(IntegrityError, match=r"truncated|neither|bare pickle"):
                 read_checkpoint(path, ["state_dict"], foreign="inert")
 
 

@@ -31,8 +31,8 @@ def test_a_bad_image_is_reported_counted_and_ends_nothing(spoilt: str, lab: Lab,
         assert list(record.data.left_out) == [image] and record.data.missing == 0
         assert "COVID-1.png" in record.data.left_out[image]
         assert image not in pq.read_table(predictions(tmp_path, record))["image"].to_pylist()
-    rows = {(r.data.group, r.protocol): r.folds[0].test_rows for r in whole.records}
-    assert all(r.folds[0].test_rows == rows[r.data.group, r.protocol] - 1 for r in report.records)
+    rows = {(r.data.group, r.protocol.shots): r.folds[0].test_rows for r in whole.records}
+    assert all(r.folds[0].test_rows == rows[r.data.group, r.protocol.shots] - 1 for r in report.records)
     again = own.run(tmp_path, ["small_unimodal"], ["covid"])
     assert (again.decoded, again.encoded, again.cached) == (0, 0, len(report.records))
     assert list(again.unreadable) == [path]

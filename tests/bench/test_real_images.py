@@ -66,6 +66,7 @@ def measured(lab: Lab, collection: Collection, place: Path, decode: str) -> Repo
         shots=(TRAIN,),
         settings={"decode": decode},
         batch_size=16,
+        max_unreadable=0.5,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench import catalog
-from cxrbench.bench.models import ENTERING_BY_CONTENT
+from cxrbench.bench.models import ENTERING_BY_CONTENT, PIXEL_CODE, STORED
 from cxrbench.sources import HARMLESS, closure, code_digest, statement_digest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cxrbench"
@@ -21,6 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cxrbench"
 BESIDE = {
     "cxrbench.data.attributes": "sex, age and view enter a record by their values",
     "cxrbench.data.decoder_check": "chooses between two readers that give the same values",
+    "cxrbench.data.contents": "compares files with a manifest, and makes nothing",
     "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
     "cxrbench.data.images": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",
@@ -29,6 +30,9 @@ BESIDE = {
     "cxrbench.data.reading": "checks, and makes nothing",
     "cxrbench.data.search": "finds files, which enter by their bytes",
     "cxrbench.data.splits": "draws rows, which enter by their ids",
+    "cxrbench.data.table_file": "reads label tables, which enter by ids and labels",
+    "cxrbench.data.table_names": "reads label tables, which enter by ids and labels",
+    "cxrbench.data.table_rows": "reads label tables, which enter by ids and labels",
     "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
 }
 BESIDE_BELOW = ("cxrbench.data.phantom", "cxrbench.data.sources")  # images enter by their bytes, tables by their rows
@@ -48,7 +52,7 @@ def adapters() -> set[str]:
 
 @pytest.mark.parametrize("module", [*modules("data"), *modules("adapters")])
 def test_every_source_of_images_and_adapters_is_in_a_key_or_listed_with_a_reason(module: str) -> None:
-    keyed = {*closure("cxrbench.data.pixels")}
+    keyed = {name for code in PIXEL_CODE for name in closure(code, STORED)}
     for adapter in adapters():
         keyed |= {*closure(adapter, ENTERING_BY_CONTENT)}
     beside = module in {*BESIDE, *HARMLESS, *ENTERING_BY_CONTENT} or module.startswith(BESIDE_BELOW)
