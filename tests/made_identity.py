@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -269,7 +269,3 @@ def changed(facts: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def what_changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
     return {name for name in before if before[name] != after[name]}
-
-
-def with_card(base: Bench, path: str, value: Any) -> Bench:
-    return replace(base, card=changed(base.card, path, value))

@@ -37,34 +37,22 @@ WORDED = frozenset({"zero-shot", "fused"})  # records name their prompt set by a
 ONLY = "the only choice there is"
 
 
-def card(path: str, value: Any, *more: tuple[str, Any]) -> Change:
-    def change(base: Bench) -> Bench:
-        made = changed(base.card, path, value)
-        for way, other in more:
-            made = changed(made, way, other)
-        return replace(base, card=made)
+def facts(part: str) -> Callable[..., Change]:
+    """Makes changes of one of the bench's fact files: a value by its dotted path, and more of them together."""
 
-    return change
+    def at(path: str, value: Any, *more: tuple[str, Any]) -> Change:
+        def change(base: Bench) -> Bench:
+            made = getattr(base, part)
+            for way, other in ((path, value), *more):
+                made = changed(made, way, other)
+            return replace(base, **{part: made})
 
+        return change
 
-def task(path: str, value: Any, *more: tuple[str, Any]) -> Change:
-    def change(base: Bench) -> Bench:
-        made = changed(base.task, path, value)
-        for way, other in more:
-            made = changed(made, way, other)
-        return replace(base, task=made)
-
-    return change
+    return at
 
 
-def prompts(path: str, value: Any, *more: tuple[str, Any]) -> Change:
-    def change(base: Bench) -> Bench:
-        made = changed(base.prompts, path, value)
-        for way, other in more:
-            made = changed(made, way, other)
-        return replace(base, prompts=made)
-
-    return change
+card, task, prompts = facts("card"), facts("task"), facts("prompts")
 
 
 def setting(name: str, choice: str) -> Change:
