@@ -133,7 +133,9 @@ def sampled_cells(out: str) -> dict[str, Any]:
     from cxrbench.verdict.integrity import read_results
     from cxrbench.verdict.predictions import read_cell
 
-    records = sorted(read_results(Path(out)).records, key=lambda record: (record.data.task, record.id))
+    records = sorted(
+        read_results(Path(out), Path(out) / "cache").records, key=lambda record: (record.data.task, record.id)
+    )
     chosen = records[:: len(records) // SAMPLED]
     score, total, apart = _scorer("balanced_accuracy"), 0.0, 0.0
     for record in chosen:

@@ -52,9 +52,10 @@ def run(
             raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
     cpu.prepare()
-    from cxrbench.bench.request import Engine, Places, Request, default_cache
+    from cxrbench.bench.request import Engine, Places, Request
     from cxrbench.bench.request import protocols as known_protocols
     from cxrbench.bench.run import run as measure
+    from cxrbench.facts import default_cache
 
     request = Request(
         models=tuple(models),
@@ -97,8 +98,8 @@ def load_model(
     """A model by name or card, with `encode_image`, `encode_text` and `score`; see `adapters.base.load_adapter`."""
     from cxrbench.adapters.base import load_adapter
     from cxrbench.bench.models import chosen_device
-    from cxrbench.bench.request import default_cache
     from cxrbench.catalog import load_card
+    from cxrbench.facts import default_cache
     from cxrbench.weights.fetch import locate
 
     card, file = load_card(name), None if weights is None else Path(weights)

@@ -1,5 +1,6 @@
-"""Where the fact files lie: beside the package in a checkout, inside it in a wheel."""
+"""Where things lie: fact files beside the package in a checkout or inside it in a wheel, and the user's cache."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -26,3 +27,13 @@ def checkout() -> Path | None:
     """The root of the source checkout that this package runs from, or None in an installed wheel."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() and (root / "model_zoo").is_dir() else None
+
+
+def default_cache() -> Path:
+    """Where embeddings are kept: $CXRBENCH_CACHE, or the user's cache folder."""
+    named = os.environ.get("CXRBENCH_CACHE")
+    if named:
+        return Path(named)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cxrbench")

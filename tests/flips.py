@@ -180,7 +180,7 @@ def make_results(folder: Path) -> Path:
 
 def read_records(folder: Path) -> Answer:
     """All of every record, and its scores."""
-    found = read_results(folder)
+    found = read_results(folder, folder / "cache")
     believed = {r.id: (r, [fold.scores.tobytes() for fold in read_cell(folder, r).folds]) for r in found.records}
     foreign = (f"{found.foreign} files of another version",) if found.foreign else ()
     return Answer(believed, (*found.left_out.values(), *foreign))

@@ -23,7 +23,7 @@ def made_table(out: Path, number: int, resamples: int = 400) -> TableView:
             for how in sorted(protocol):
                 if (model, place) != ("unicl_cm", 1):
                     _written(out, model, place, how, column.task, column.group, column.prompts or "ensemble")
-    records = [r for r in read_results(out).records if r.variant == "paper-code"]
+    records = [r for r in read_results(out, out).records if r.variant == "paper-code"]
     view = table_view(table, records, "paper-code", synthetic=False)
     return with_intervals(view, table, records, out, resamples)
 

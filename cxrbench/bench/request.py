@@ -1,6 +1,5 @@
 """What a user asks of a run, checked before anything is computed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,21 +7,12 @@ from typing import Literal
 
 from cxrbench import cpu
 from cxrbench.errors import SpecError
+from cxrbench.facts import default_cache
 from cxrbench.record import Protocol
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "linear-probe")
-
-
-def default_cache() -> Path:
-    """Where embeddings are kept: $CXRBENCH_CACHE, or the user's cache folder."""
-    named = os.environ.get("CXRBENCH_CACHE")
-    if named:
-        return Path(named)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("cxrbench")
 
 
 def protocols(names: Sequence[str]) -> tuple[Protocol, ...]:

@@ -26,7 +26,7 @@ def list_(cache: Cache = None) -> None:
     Images, size on disk, and what decides it; embeddings first, then images decoded to train on. What is damaged is
     listed as such, and never read.
     """
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
     from cxrbench.pretrain.image_shelf import shelf_folders
     from cxrbench.store import Store
 
@@ -64,7 +64,7 @@ def verify(cache: Cache = None) -> None:
 
     Rows of one image are also held against each other. Exit code 4 when something does not fit.
     """
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
     from cxrbench.store import Store, read_folder
 
     root = cache or default_cache()
@@ -148,8 +148,8 @@ def prune(
 
     Named keys, all, or what is damaged. What needs them makes them again; records and predictions stay.
     """
-    from cxrbench.bench.request import default_cache
     from cxrbench.catalog import unknown
+    from cxrbench.facts import default_cache
     from cxrbench.memo import Memo
     from cxrbench.pretrain.image_shelf import shelf_folders
     from cxrbench.store import Store

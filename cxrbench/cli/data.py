@@ -43,8 +43,9 @@ def _partitions(
 ) -> Iterator[tuple["TaskSpec", Path, "Partition | CxrBenchError"]]:
     """Each task with its split as it lies on this disk, or with what is in its way."""
     from cxrbench import catalog
-    from cxrbench.bench.request import Places, default_cache
+    from cxrbench.bench.request import Places
     from cxrbench.data.sources.base import load_partition
+    from cxrbench.facts import default_cache
 
     specs = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in specs])
@@ -115,8 +116,8 @@ def prepare(
     bytes than a manifest says (exit code 3). Every file is read and hashed anew, whatever the cache knows of it; the
     cache keeps the folders' listings and the images' hashes, so that later runs find both at once.
     """
-    from cxrbench.bench.request import default_cache
     from cxrbench.card_facts import applied
+    from cxrbench.facts import default_cache
     from cxrbench.recipe import Canvas
 
     settings = chosen_variant(variant, choice, [spec.name for spec in chosen_tasks(task)]).settings
@@ -148,7 +149,7 @@ def verify(
     It holds ids, label counts, and the digests of rows and of the images' files, and no image: it can be published.
     Files are read where size, times or number are not those of the last reading.
     """
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
 
     failed: list[CxrBenchError] = []
     for spec, root, found in _partitions(task, variant, choice, data_root, cache):

@@ -32,9 +32,9 @@ def doctor(
     places = known_weights_places(weights, [*catalog.card_files(), card.name])
     cpu.prepare()
     from cxrbench.bench.models import chosen_device
-    from cxrbench.bench.request import default_cache
     from cxrbench.doctor import tell
     from cxrbench.doctor.examine import Patient, examine
+    from cxrbench.facts import default_cache
 
     given = places.get(card.name) or places.get("")
     found = examine(Patient(card, given, text_encoder, chosen_device(device), cache or default_cache()))

@@ -79,9 +79,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 def results(out: Path) -> "list[Record]":
     """The records below a results folder that hold; what does not is named on stderr, with the way out."""
+    from cxrbench.facts import default_cache
     from cxrbench.verdict.integrity import read_results
 
-    found = read_results(out)
+    found = read_results(out, default_cache())
     tell_left_out(out, found)
     return list(found.records)
 

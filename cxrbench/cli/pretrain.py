@@ -71,7 +71,7 @@ def run(
     choices = pairs(choice, "--set") | ({"objective": objective} if objective else {})
     roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
     sources = _roots(words(corpus), roots)
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
     from cxrbench.pretrain.config import configured
     from cxrbench.pretrain.corpus.build import Request
     from cxrbench.pretrain.corpus.mimic import Reports

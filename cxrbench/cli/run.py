@@ -117,7 +117,8 @@ def run(
     from cxrbench import catalog, cpu
 
     cpu.prepare()
-    from cxrbench.bench.request import Engine, Places, Request, default_cache, protocols
+    from cxrbench.bench.request import Engine, Places, Request, protocols
+    from cxrbench.facts import default_cache
 
     request = Request(
         models=words(model),

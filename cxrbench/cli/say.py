@@ -22,7 +22,7 @@ def warn(line: str) -> None:
 
 def told(problem: CxrBenchError) -> CxrBenchError:
     """The problem, once it was printed on stderr, and its traceback, if it has one, put into a log in the cache."""
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
 
     Logbook(default_cache() / "logs").enter(problem)
     warn(f"cxrbench: {problem}")

@@ -44,7 +44,7 @@ def sizes(
     As the variant splits what is on this disk, beside the printed ones.
     """
     from cxrbench import catalog
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
     from cxrbench.report.table1 import sizes as told
 
     made = chosen_variant(variant, choice)

@@ -58,7 +58,7 @@ def _each(
 
 
 def _cache(cache: Path | None) -> Path:
-    from cxrbench.bench.request import default_cache
+    from cxrbench.facts import default_cache
 
     return cache or default_cache()
 

@@ -37,7 +37,7 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     draw(folders, say)
     runs = encoders(folders, progress, say)
     report = _measured([str(run_ / CARD) for run_ in runs.values()], folders, progress, say)
-    found = read_results(folders.results)
+    found = read_results(folders.results, folders.cache)
     digest = catalog.load_variant(VARIANT).digest
     records = [record for record in found.records if record.variant_digest == digest]
     tables(records, folders.results, say)

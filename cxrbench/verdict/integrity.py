@@ -16,6 +16,7 @@ from cxrbench.record import Record
 from cxrbench.record_file import WAY_OUT, ForeignError, read_record, results_of
 from cxrbench.sealed import DamagedError
 from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.verified import Verified
 
 SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 ROUNDING = 1e-12  # sums in another order, on another machine, differ by so much at most
@@ -33,14 +34,22 @@ class Results:
     foreign: int
 
 
-def read_results(out: Path) -> Results:
-    """The records that are what their names, checksums and predictions say, and what is left out since it is not."""
+def read_results(out: Path, cache: Path) -> Results:
+    """The records that are what their names, checksums and predictions say, and what is left out since it is not.
+
+    Pairs of files that agreed before, and have the same bytes still, are known from the cache.
+    """
     found, sound, left_out = found_results(out), list[Record](), dict[str, str]()
+    verified = Verified(cache, out)
     for record in found.records:
-        if told := faults(out, record):
+        name = verified.name(record)
+        if name not in verified and (told := faults(out, record)):
             left_out[place_of(record)] = f"{out / place_of(record)}: {'; '.join(told)}. {WAY_OUT}"
-        else:
-            sound.append(record)
+            continue
+        sound.append(record)
+        if name is not None and name not in verified:
+            verified.add(name)
+    verified.keep()
     return Results(tuple(sound), {**found.left_out, **left_out}, found.foreign)
 
 

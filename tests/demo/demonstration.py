@@ -21,7 +21,7 @@ class Shown:
 
     @property
     def records(self) -> list[Record]:
-        return read_results(self.folders.results).records
+        return read_results(self.folders.results, self.folders.cache).records
 
     def one(self, model: str, task: str, group: str, protocol: str) -> Record | None:
         """The zero-shot record of Table 2, or that of the probe with the most shots."""

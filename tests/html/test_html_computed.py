@@ -90,7 +90,7 @@ def test_each_file_is_read_once(out: Path) -> None:
 
     with patch.object(predictions, "_scored", counted):
         report(Work(out, 100), found_results(out), None)
-    assert sorted(read) == sorted(record.id for record in read_results(out).records)
+    assert sorted(read) == sorted(record.id for record in read_results(out, out).records)
 
 
 def test_shares_of_any_size_and_processes_of_any_number_give_one_page(

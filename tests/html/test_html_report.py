@@ -87,7 +87,7 @@ def test_every_model_and_task_of_a_setting_is_a_field_with_its_interval(root: El
 
 def test_numbers_are_those_of_the_records(root: Element, out: Path) -> None:
     fields = {link.get("href"): link.text for link in root.iterfind(".//table[@class='sortable board']//a")}
-    records = read_results(out).records
+    records = read_results(out, out).records
     assert len(fields) == len(records)
     for record in records:
         assert fields[f"#r{record.id}"] == f"{100 * record.summary['balanced_accuracy']['mean']:.2f}"
@@ -130,7 +130,7 @@ def test_paper_tables_give_verdicts_beside_what_is_printed(root: Element) -> Non
 
 def test_each_cell_tells_its_sources_and_the_command(root: Element, out: Path) -> None:
     cells = {part.get("id"): part for part in root.iter("div") if part.get("class") == "inside"}
-    record = next(r for r in read_results(out).records if r.protocol.shots == 4)
+    record = next(r for r in read_results(out, out).records if r.protocol.shots == 4)
     told = " ".join("".join(cells[f"r{record.id}"].itertext()).split())
     assert f"cxrbench run --model {record.model.name} --task {record.data.task}" in told
     assert "--shots 4 --group all --variant paper-code" in told
@@ -147,7 +147,7 @@ def test_each_cell_tells_its_sources_and_the_command(root: Element, out: Path) -
 
 def test_confusion_is_shown_for_the_most_shots_and_for_one_prompt_set(root: Element, out: Path) -> None:
     cells = {part.get("id"): part for part in root.iter("div") if part.get("class") == "inside"}
-    for record in read_results(out).records:
+    for record in read_results(out, out).records:
         table = cells[f"r{record.id}"].find(".//table[@class='confusion']")
         prompts = None if record.prompts is None else record.prompts.set
         assert (table is not None) == (record.protocol.shots == 16 or prompts == "description")
@@ -157,7 +157,7 @@ def test_confusion_is_shown_for_the_most_shots_and_for_one_prompt_set(root: Elem
 
 
 def test_heat_maps_hold_recall_and_auroc_of_every_class(root: Element, out: Path) -> None:
-    record = next(r for r in read_results(out).records if r.protocol.shots == 16 and r.data.task == "covid")
+    record = next(r for r in read_results(out, out).records if r.protocol.shots == 16 and r.data.task == "covid")
     maps = [part for part in root.iter("table") if "heat" in (part.get("class") or "")]
     for name in ("recall", "AUROC"):
         table = next(m for m in maps if (m.findtext("caption") or "").startswith(f"COVID: {name}"))
@@ -170,7 +170,7 @@ def test_heat_maps_hold_recall_and_auroc_of_every_class(root: Element, out: Path
 def test_prompt_spread_gives_worst_and_best(root: Element, out: Path) -> None:
     tables = {t.findtext("caption") or "": t for t in root.iter("table")}
     singles = next(table for caption, table in tables.items() if caption.startswith("Over single prompts"))
-    record = next(r for r in read_results(out).records if r.single_prompts)
+    record = next(r for r in read_results(out, out).records if r.single_prompts)
     row = next(r for r in singles.iterfind("tbody/tr") if (r.get("data-model") or "").startswith(record.model.name))
     told = texts(row, "td")
     values = [value for value in record.single_prompts if value is not None]

@@ -39,7 +39,7 @@ def results(out: Path, models: tuple[str, ...] = ("unimodal_cm", "dlilp_cm")) ->
 
 
 def viewed(out: Path, table: PublishedTable | None = None) -> TableView:
-    records, printed = read_results(out).records, table or published_table(4)
+    records, printed = read_results(out, out).records, table or published_table(4)
     view = table_view(printed, records, "paper-code", synthetic=False)
     return with_intervals(view, printed, records, out, 500)
 
@@ -157,7 +157,7 @@ def test_csv_carries_unrounded_ends(tmp_path: Path) -> None:
     results(tmp_path)
     cells = list(csv.DictReader(io.StringIO(cli(tmp_path, "--format", "csv").stdout)))
     (found,) = [c for c in cells if (c["model"], c["column"]) == ("dlilp_cm", "RSNA")]
-    record = next(r for r in read_results(tmp_path).records if r.id == found["record"])
+    record = next(r for r in read_results(tmp_path, tmp_path).records if r.id == found["record"])
     interval = cell_number(read_cell(tmp_path, record), "balanced_accuracy").interval
     assert (found["low"], found["high"], found["units"]) == (repr(interval.low), repr(interval.high), "80 images")
     assert found["folds"] == "2, one test set"

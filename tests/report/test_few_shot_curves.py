@@ -37,7 +37,7 @@ def results(out: Path, without: tuple[str, str, int] | None = None, **changes: o
 
 def drawn(out: Path, **how: bool) -> FewShot:
     asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
-    return few_shot(out, read_results(out).records, asked, resamples=300, **how)
+    return few_shot(out, read_results(out, out).records, asked, resamples=300, **how)
 
 
 def curve(found: FewShot, model: str, task: str | None) -> Curve:
@@ -53,7 +53,7 @@ def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Pat
     found = drawn(tmp_path)
     assert (found.models, found.tasks) == (MODELS, TASKS)
     assert len(found.curves) == 2 * 3
-    records = {r.id: r for r in read_results(tmp_path).records}
+    records = {r.id: r for r in read_results(tmp_path, tmp_path).records}
     for point in curve(found, "gloria", "covid").points:
         record = records[point.record or ""]
         assert record.protocol.shots == point.shots
@@ -79,7 +79,7 @@ def test_what_the_paper_prints_stands_beside(tmp_path: Path) -> None:
 def test_made_numbers_stand_beside_nothing_printed(without: tuple[str, str, int] | None, tmp_path: Path) -> None:
     results(tmp_path, without, model__synthetic=True)
     asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
-    found = few_shot(tmp_path, read_results(tmp_path).records, asked, allow_missing=True, resamples=300)
+    found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked, allow_missing=True, resamples=300)
     assert found.synthetic and not any(p.printed for c in found.curves for p in c.points)
 
 
@@ -105,7 +105,7 @@ def test_gaps_are_drawn_only_when_asked_and_never_filled(tmp_path: Path) -> None
 def test_an_average_leaves_out_no_flawed_task(tmp_path: Path) -> None:
     results(tmp_path)
     for shots in SHOTS:
-        for record in (r for r in read_results(tmp_path).records if r.protocol.shots == shots):
+        for record in (r for r in read_results(tmp_path, tmp_path).records if r.protocol.shots == shots):
             if (record.model.name, record.data.task) == ("gloria", "rsna"):
                 flawed = record.data.model_copy(update={"missing": 3})
                 write_record(tmp_path, record.model_copy(update={"data": flawed}))

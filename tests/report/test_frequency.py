@@ -88,7 +88,7 @@ def test_the_verb_prints_draws_and_writes_json(tmp_path: Path) -> None:
     (view,) = json.loads(cli(tmp_path, "--format", "json").stdout)
     assert view["points"][0] == {
         "label": "Atelectasis",
-        "recall": read_results(tmp_path).records[0].folds[0].metrics["recall"][0],
+        "recall": read_results(tmp_path, tmp_path).records[0].folds[0].metrics["recall"][0],
         "share": 0.3,
     }
 

@@ -135,10 +135,10 @@ def typed(place: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> Res
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_what_does_not_hold_is_left_out_by_name(how: str, files: Files, tmp_path: Path) -> None:
-    whole = read_results(tmp_path)
+    whole = read_results(tmp_path, tmp_path)
     assert len(whole.records) == 3 and not whole.left_out
     SPOILT[how](files)
-    found = read_results(tmp_path)
+    found = read_results(tmp_path, tmp_path)
     assert "gloria" not in {record.model.name for record in found.records}
     assert "dlilp_cm" in {record.model.name for record in found.records}
     assert [r for r in found.records if r not in whole.records] == []
@@ -201,3 +201,45 @@ def test_no_module_reads_records_past_the_one_that_holds_them_together() -> None
     texts = {path: path.read_text() for path in root.rglob("*.py")}
     shallow = {path.parent.name for path, text in texts.items() if re.search(r"\bfound_results\b", text)}
     assert shallow == {"verdict", "cli", "html"}  # check and report, which hold each against its predictions later
+
+
+@pytest.fixture
+def seen(files: Files, tmp_path: Path) -> Files:
+    """The same, held against their predictions once before."""
+    assert len(read_results(tmp_path, tmp_path / "cache").records) == 3
+    return files
+
+
+def test_what_agreed_before_and_has_the_same_bytes_is_not_computed_again(
+    seen: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxrbench.verdict.integrity.fold_metrics", lambda *_: pytest.fail("computed again"))
+    assert len(read_results(tmp_path, tmp_path / "cache").records) == 3
+    with pytest.raises(pytest.fail.Exception):
+        read_results(tmp_path, tmp_path / "another cache")
+
+
+@pytest.mark.parametrize("change", [_all_folds, _mean, _fewer_metrics])
+def test_an_edit_after_that_is_found(change: Callable[[dict[str, Any]], None], seen: Files, tmp_path: Path) -> None:
+    _edit(seen[0], change, reseal=True)
+    found = read_results(tmp_path, tmp_path / "cache")
+    assert len(found.records) == 2
+    assert list(found.left_out) == [str(seen[0].relative_to(tmp_path))]
+
+
+def test_other_predictions_after_that_are_found(seen: Files, tmp_path: Path) -> None:
+    _swap(seen[0].with_suffix(".parquet"), seen[1].with_suffix(".parquet"))
+    assert len(read_results(tmp_path, tmp_path / "cache").left_out) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"[", b"{}", b'{"sha256": "0", "content": ["0"]}'])
+def test_a_damaged_list_of_what_agreed_costs_time_alone(content: bytes, seen: Files, tmp_path: Path) -> None:
+    (kept,) = (tmp_path / "cache" / "verified").iterdir()
+    kept.write_bytes(content)
+    _edit(seen[0], _mean, reseal=True)
+    assert len(read_results(tmp_path, tmp_path / "cache").records) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_none(files: Files, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_bytes(b"a file")
+    assert len(read_results(tmp_path, tmp_path / "cache").records) == 3

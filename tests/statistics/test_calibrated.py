@@ -37,7 +37,7 @@ def fused(out: Path) -> None:
 def test_errors_by_hand_are_means_over_folds(tmp_path: Path) -> None:
     """0.8 sure and 0.9 and 0.6 right: errors 0.1 and 0.2; Brier 2 x 0.04 for right, 2 x 0.64 for wrong rows."""
     written(tmp_path, "clip_cm", [fold(9, 0), fold(6, 1)])
-    (cell,) = calibrated(tmp_path, read_results(tmp_path).records).cells
+    (cell,) = calibrated(tmp_path, read_results(tmp_path, tmp_path).records).cells
     assert cell.ece == pytest.approx(0.15)
     assert cell.adaptive_ece == pytest.approx(0.15)
     assert cell.brier == pytest.approx(((0.9 * 0.08 + 0.1 * 1.28) + (0.6 * 0.08 + 0.4 * 1.28)) / 2)

@@ -47,12 +47,12 @@ def asked(*models: str, **how: Any) -> Asked:
 
 
 def compared(out: Path, *models: str, **how: Any) -> Comparison:
-    (selected,) = select(read_results(out).records, asked(*models, **how))
+    (selected,) = select(read_results(out, out).records, asked(*models, **how))
     return compare(out, selected, "balanced_accuracy", RESAMPLES)
 
 
 def board(out: Path, *models: str, **how: Any) -> Leaderboard:
-    (selected,) = select(read_results(out).records, asked(*models, **how))
+    (selected,) = select(read_results(out, out).records, asked(*models, **how))
     return leaderboard(out, selected, "balanced_accuracy", RESAMPLES)
 
 
@@ -84,7 +84,7 @@ def test_equal_records_give_equal_figures(tmp_path: Path) -> None:
     results(tmp_path)
     one, two = (cli("good", "fair", "--out", str(tmp_path), "--json").stdout for _ in range(2))
     assert one == two
-    both = read_results(tmp_path).records[0]
+    both = read_results(tmp_path, tmp_path).records[0]
     alone, among = (cell_numbers(read_cell(tmp_path, both), m, RESAMPLES) for m in (["kappa"], ["accuracy", "kappa"]))  # type: ignore[arg-type]
     assert alone["kappa"] == among["kappa"]
 
@@ -189,7 +189,7 @@ def test_prompt_sets_and_shots_are_settings_of_their_own(tmp_path: Path) -> None
             written(tmp_path, model, folds(skill, 1), **zero_shot(words, words[0].replace("n", "a")))
         for shots in (1, 16):
             written(tmp_path, model, folds(skill, 1), protocol__shots=shots)
-    records = read_results(tmp_path).records
+    records = read_results(tmp_path, tmp_path).records
     assert len(select(records, asked("good", "fair"))) == 4
     assert [s.setting.shots for s in select(records, asked("good", "fair", shots=1))] == [1]
     assert [s.setting.prompts for s in select(records, asked("good", "fair", prompts="names"))] == ["names"]
@@ -206,7 +206,9 @@ def test_variants_and_made_records_never_meet_others(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="no measured model 'poor'"):
         compared(tmp_path, "good", "poor")
     with pytest.raises(DataError, match="there are records of: paper-code"):
-        select(read_results(tmp_path).records, Asked(["poor"], catalog.load_variant("phantom"), synthetic=True))
+        select(
+            read_results(tmp_path, tmp_path).records, Asked(["poor"], catalog.load_variant("phantom"), synthetic=True)
+        )
 
 
 def test_made_records_are_compared_on_request_and_marked(tmp_path: Path) -> None:
@@ -292,12 +294,12 @@ def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) ->
     for model in ("good", "fair"):
         written(tmp_path, model, [rows, lone], data__task="vindr")
     for metric in ("balanced_accuracy", "macro_auroc"):
-        (selected,) = select(read_results(tmp_path).records, asked("good", "fair"))
+        (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
         found = compare(tmp_path, selected, metric, RESAMPLES)  # type: ignore[arg-type]
         assert "a class has no test image in a fold" in found.refused["vindr"][0]
         assert "vindr" not in [task.task for task in found.tasks]
         assert found.mean.estimate is not None
-    (selected,) = select(read_results(tmp_path).records, asked("good", "fair", tasks=("vindr",)))
+    (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair", tasks=("vindr",)))
     with pytest.raises(NotApplicableError, match="no task has this balanced accuracy"):
         compare(tmp_path, selected, "balanced_accuracy", RESAMPLES)
 
@@ -305,7 +307,7 @@ def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) ->
 def test_several_settings_say_that_p_are_not_corrected_over_them(tmp_path: Path) -> None:
     results(tmp_path)
     results(tmp_path, protocol__shots=1)
-    chosen = select(read_results(tmp_path).records, asked("good", "fair"))
+    chosen = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
     found = [compare(tmp_path, selected, "balanced_accuracy", 50) for selected in chosen]
     assert "not over the 2 settings" in render(found, "terminal")
     assert "not over the" not in render(found[:1], "terminal")
@@ -428,5 +430,5 @@ def test_the_order_of_two_models_moves_no_p(tmp_path: Path) -> None:
 def test_prototypes_are_shown_where_no_prompts_of_their_group_are(tmp_path: Path) -> None:
     written(tmp_path, "good", folds(3.0, 1), **zero_shot("mine", "1"))
     written(tmp_path, "poor", folds(0.2, 1), data__group="base", **zero_shot("prototypes", "3", "prototypes"))
-    found = {(s.setting.group, s.setting.prompts) for s in every_setting(read_results(tmp_path).records)}
+    found = {(s.setting.group, s.setting.prompts) for s in every_setting(read_results(tmp_path, tmp_path).records)}
     assert found == {("all", "mine"), ("base", "prototypes")}

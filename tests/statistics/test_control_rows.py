@@ -29,7 +29,7 @@ def measured(out: Path, model: str, skill: float, **changes: Any) -> list[Record
 
 
 def selected(out: Path, *models: str) -> Selected:
-    (found,) = select(read_results(out).records, Asked(models, catalog.load_variant("paper-code")))
+    (found,) = select(read_results(out, out).records, Asked(models, catalog.load_variant("paper-code")))
     return found
 
 
@@ -97,7 +97,7 @@ def test_a_control_of_another_setting_does_not_empty_a_board(tmp_path: Path) -> 
     measured(tmp_path, "good", 2.0, protocol__shots=1)
     found = {
         s.setting.shots: s
-        for s in select(read_results(tmp_path).records, Asked(("all",), catalog.load_variant("paper-code")))
+        for s in select(read_results(tmp_path, tmp_path).records, Asked(("all",), catalog.load_variant("paper-code")))
     }
     assert found[16].models == ("fair", "good", "poor")
 
@@ -106,6 +106,6 @@ def test_controls_alone_are_not_ranked(tmp_path: Path) -> None:
     measured(tmp_path, "good", 3.0)
     for name in ("blank", "pixels"):
         measured(tmp_path, name, 0.0, **CONTROL)
-    (found,) = every_setting(read_results(tmp_path).records)
+    (found,) = every_setting(read_results(tmp_path, tmp_path).records)
     with pytest.raises(NotApplicableError, match=r"no negative controls .*there are 1, and the controls blank, pixels"):
         leaderboard(tmp_path, found, "balanced_accuracy", 300)

@@ -45,7 +45,7 @@ def test_sets_are_ordered_and_spread_by_hand(tmp_path: Path) -> None:
 
 def test_single_prompts_stand_beside_their_set(tmp_path: Path) -> None:
     worded(tmp_path, "a", 1.0, (0.5, 0.7, None, 0.6))
-    (found,) = prompt_spreads(tmp_path, read_results(tmp_path).records, 300)
+    (found,) = prompt_spreads(tmp_path, read_results(tmp_path, tmp_path).records, 300)
     singles = found.sets[0].singles
     assert singles is not None
     assert (singles.n, singles.undefined, singles.low, singles.high) == (3, 1, 0.5, 0.7)
