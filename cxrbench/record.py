@@ -136,11 +136,13 @@ class CodeIdentity(Facts):
 class Runtime(Facts):
     """Where and how it ran; nothing here enters the record's identity.
 
-    `engines` computed the embeddings, in this run or an earlier one; the rest tells of the run that wrote the record,
+    `engines` computed the embeddings, and `text_engines` the vectors of texts and classes and the temperature, in this
+    run or an earlier one; the rest tells of the run that wrote the record,
     with its counts over all cells.
     """
 
     engines: tuple[Mapping[str, str], ...]
+    text_engines: tuple[Mapping[str, str], ...] = ()
     started: str
     run_seconds: float
     device: str
@@ -193,7 +195,8 @@ class Record(Facts):
 
         Keys hold the code that decides a vector, so this is to be known and no flaw.
         """
-        strangers = [told for told in self.runtime.engines if told.get("sources") != self.code.sources]
+        engines = (*self.runtime.engines, *self.runtime.text_engines)
+        strangers = [told for told in engines if told.get("sources") != self.code.sources]
         return tuple(
             f"by sources {told.get('sources', 'unknown')} commit {told.get('commit') or 'unknown'}, "
             f"{told.get('batch_size', 'unknown')} images at once"

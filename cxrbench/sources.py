@@ -1,7 +1,8 @@
 """Which code decides a value: a digest over a module and over everything that it imports within its own package.
 
-What cannot change an outcome is left out: comments, docstrings, annotations of types, white space, imports for type
-checkers alone, and the modules of `HARMLESS`. Libraries are not looked into; their versions stand in records.
+What cannot change an outcome is left out: comments, docstrings, annotations of types, white space, what errors say,
+imports for type checkers alone, and the modules of `HARMLESS`. Libraries are not looked into; their versions stand in
+records.
 """
 
 import ast
@@ -15,6 +16,7 @@ from cxrbench import digest
 from cxrbench.errors import SpecError
 
 HARMLESS = {
+    "cxrbench.adapters.hub": "finds files, which enter by their bytes",
     "cxrbench": "hands requests on; nothing in the package imports it for what it does",
     "cxrbench.card": "types of facts, whose values enter by their own digests",
     "cxrbench.contained": "which part an error ends, and how it is told",
@@ -34,7 +36,7 @@ HARMLESS = {
 
 @cache
 def code_digest(*modules: str, beyond: frozenset[str] = frozenset()) -> str:
-    """Hex SHA-256 over the code of the modules (dotted names) and of all that they import within their own packages.
+    """Hex SHA-256 over the code of the modules (dotted names) and of what they import here or in their own packages.
 
     `beyond`: modules to stop at, since what they bring is named by a digest of its own. Raises SpecError for a module
     that is not there or does not parse.
@@ -45,7 +47,7 @@ def code_digest(*modules: str, beyond: frozenset[str] = frozenset()) -> str:
 
 @cache
 def closure(module: str, beyond: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """The module and all that it imports within its topmost package, late imports included, sorted.
+    """The module and all that it imports within its topmost package or within cxrbench, late imports included, sorted.
 
     Those of `HARMLESS` and those `beyond` are left out, with what only they import.
     """
@@ -60,15 +62,16 @@ def closure(module: str, beyond: frozenset[str] = frozenset()) -> tuple[str, ...
 
 
 def _above(name: str) -> list[str]:
-    """The packages around a module, whose own code runs before it."""
+    """The packages around a module, whose own code runs before it; folders without `__init__.py` have none."""
     parts = name.split(".")
-    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    around = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    return [package for package in around if _file(package) is not None]
 
 
-def statement_digest(source: str) -> str:
+def statement_digest(source: str | bytes) -> str:
     """Hex SHA-256 of what a source text does: equal for texts that differ in comments, docstrings or layout alone.
 
-    Raises SyntaxError.
+    What an error says is no part of it. Raises SyntaxError.
     """
     return digest.of_json(_plain(ast.parse(source)))
 
@@ -79,9 +82,13 @@ def _code_of(name: str) -> str:
         raise SpecError(f"there is no module {name!r}, so nothing can say which code it is")
     if path.suffix != ".py":
         return digest.of_file(path)  # compiled: every byte may matter
+    return digest.of_json(_plain(_tree(path)))
+
+
+def _tree(path: Path) -> ast.Module:
     try:
-        return statement_digest(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
+        return ast.parse(path.read_bytes())  # bytes, so that a mark or a line about the encoding is followed
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: cannot be read as Python ({error})") from error
 
 
@@ -106,15 +113,15 @@ def _file(name: str) -> Path | None:
 
 
 def _imported(name: str) -> Iterator[str]:
-    """Modules of the same topmost package that a module imports."""
+    """Modules of the same topmost package, or of cxrbench, that a module imports."""
     path = _file(name)
     if path is None or path.suffix != ".py":
         return
-    top = name.partition(".")[0]
+    tops = {name.partition(".")[0], "cxrbench"}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _run(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _run(_tree(path)):
         for target in _targets(node, package):
-            if target.partition(".")[0] == top and _file(target) is not None:  # else a name within a module
+            if target.partition(".")[0] in tops and _file(target) is not None:  # else a name within a module
                 yield target
 
 
@@ -152,8 +159,16 @@ def _plain(node: object) -> object:
         return [_plain(inner) for inner in node]
     if not isinstance(node, ast.AST):
         return repr(node)
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        return ["Raise", _plain(node.exc.func)]  # what kind of error, but not what it says
+    if isinstance(node, ast.JoinedStr):  # some versions of Python have empty pieces between others
+        node = ast.JoinedStr([piece for piece in node.values if not _is_empty(piece)])
     values = {name: _without_docstring(node, value) for name, value in ast.iter_fields(node) if name not in _SILENT}
     return [type(node).__name__, *([name, _plain(value)] for name, value in values.items() if value not in (None, []))]
+
+
+def _is_empty(piece: ast.expr) -> bool:
+    return isinstance(piece, ast.Constant) and piece.value == ""
 
 
 def _without_docstring(node: ast.AST, value: object) -> object:

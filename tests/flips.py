@@ -24,7 +24,7 @@ from cxrbench.audit.render import write as write_findings
 from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.index import Partition, Table
-from cxrbench.memo import Memo
+from cxrbench.memo import Kept, Memo
 from cxrbench.regression.baseline import Tolerance, entry, read_baseline, write_baseline
 from cxrbench.sealed import DamagedError
 from cxrbench.store import Key, Store, read_key
@@ -164,12 +164,14 @@ VECTORS = np.random.default_rng(1).normal(size=(5, 7)).astype(np.float32)
 
 
 def _make_memo(folder: Path) -> Path:
-    Memo(folder).array({"texts": ["a"]}, lambda: VECTORS)
+    Memo(folder).array({"texts": ["a"]}, lambda: Kept(VECTORS, {"device": "cpu"}))
     return next(folder.rglob("*.vec"))
 
 
 def _read_memo(folder: Path) -> Answer:
-    return Answer({"array": Memo(folder).array({"texts": ["a"]}, lambda: VECTORS).tobytes()})
+    return Answer(
+        {"array": Memo(folder).array({"texts": ["a"]}, lambda: Kept(VECTORS, {"device": "cpu"})).array.tobytes()}
+    )
 
 
 def make_results(folder: Path) -> Path:

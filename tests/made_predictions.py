@@ -11,9 +11,9 @@ from made_records import made_record
 from cxrbench import digest
 from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.evaluate.metrics import fold_metrics
+from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.record import Record, record_path
 from cxrbench.record_file import write_record
-from cxrbench.verdict.integrity import SUMMARISED, fold_spread
 
 LABELS = ("Normal", "Pneumonia")
 
@@ -48,7 +48,7 @@ def written(
         }
         for fold in folds
     ]
-    summary = {name: fold_spread([fold["metrics"][name] for fold in told]) for name in SUMMARISED}
+    summary = {name: mean_and_spread([fold["metrics"][name] for fold in told]) for name in SUMMARISED}
     ident = digest.of_json([model, digest.of_bytes(parquet), repr(sorted(changes.items()))])[:16]
     record = made_record(
         model__name=model,

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 
 from cxrbench import digest
-from cxrbench.memo import Memo
+from cxrbench.memo import Kept, Memo
 from cxrbench.sealed import DamagedError
 
 ONE, TWO = ({"texts": [name]} for name in "ab")
+ENGINE = {"device": "cpu", "torch": "2"}
 VECTORS = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def kept(array: np.ndarray) -> Kept:
+    return Kept(array, ENGINE)
 
 
 def never() -> Any:
@@ -27,18 +32,19 @@ def path_of(root: Path, key: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("array", [VECTORS, VECTORS[:0], VECTORS.T, np.ones((2, 1, 3), np.float32)])
 def test_an_array_is_made_once(array: np.ndarray, tmp_path: Path) -> None:
-    Memo(tmp_path).array(ONE, lambda: array)
+    Memo(tmp_path).array(ONE, lambda: kept(array))
     found = Memo(tmp_path).array(ONE, never)
-    assert (found.dtype, found.shape) == (np.float32, array.shape)
-    np.testing.assert_array_equal(found, array)
+    assert (found.array.dtype, found.array.shape) == (np.float32, array.shape)
+    np.testing.assert_array_equal(found.array, array)
+    assert found.engine == ENGINE
 
 
 def test_a_file_under_another_keys_name_is_not_believed(tmp_path: Path) -> None:
     memo = Memo(tmp_path)
-    memo.array(ONE, lambda: VECTORS)
-    memo.array(TWO, lambda: VECTORS + 1)
+    memo.array(ONE, lambda: kept(VECTORS))
+    memo.array(TWO, lambda: kept(VECTORS + 1))
     shutil.copy(path_of(tmp_path, ONE), path_of(tmp_path, TWO))
-    np.testing.assert_array_equal(memo.array(TWO, lambda: VECTORS + 1), VECTORS + 1)
+    np.testing.assert_array_equal(memo.array(TWO, lambda: kept(VECTORS + 1)).array, VECTORS + 1)
 
 
 def sealed(body: bytes) -> bytes:
@@ -68,24 +74,24 @@ def test_a_sealed_file_that_tells_other_facts_counts_as_absent(
     told: dict[str, Any], values: bytes, tmp_path: Path
 ) -> None:
     memo = Memo(tmp_path)
-    memo.array(ONE, lambda: VECTORS)
-    head = json.dumps({"key": digest.of_json(ONE), **told}).encode()
+    memo.array(ONE, lambda: kept(VECTORS))
+    head = json.dumps({"key": digest.of_json(ONE), "engine": ENGINE, **told}).encode()
     for body in (head + b"\n" + values, head, npy(VECTORS), b"\n", b"[" * 10**5 + b"\n"):
         path_of(tmp_path, ONE).write_bytes(sealed(body))
-        np.testing.assert_array_equal(memo.array(ONE, lambda: VECTORS + 2), VECTORS + 2)
+        np.testing.assert_array_equal(memo.array(ONE, lambda: kept(VECTORS + 2)).array, VECTORS + 2)
         path_of(tmp_path, ONE).unlink()
-        memo.array(ONE, lambda: VECTORS)
+        memo.array(ONE, lambda: kept(VECTORS))
 
 
 def test_what_is_not_finite_is_given_back_and_not_kept(tmp_path: Path) -> None:
-    assert np.isnan(Memo(tmp_path).array(ONE, lambda: VECTORS + np.nan)).all()
-    np.testing.assert_array_equal(Memo(tmp_path).array(ONE, lambda: VECTORS), VECTORS)
+    assert np.isnan(Memo(tmp_path).array(ONE, lambda: kept(VECTORS + np.nan)).array).all()
+    np.testing.assert_array_equal(Memo(tmp_path).array(ONE, lambda: kept(VECTORS)).array, VECTORS)
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
-    Memo(tmp_path).array(ONE, lambda: VECTORS)
+    Memo(tmp_path).array(ONE, lambda: kept(VECTORS))
     path = path_of(tmp_path, ONE)
     path.unlink()
     path.mkdir()
     with pytest.raises(DamagedError, match=r"is a folder, not a file\. Remove it\."):
-        Memo(tmp_path).array(ONE, lambda: VECTORS)
+        Memo(tmp_path).array(ONE, lambda: kept(VECTORS))

@@ -18,6 +18,13 @@ _RECORDED = (
     "pillow",
     "pydicom",
     "python-gdcm",
+    "pylibjpeg",
+    "pylibjpeg-openjpeg",
+    "tokenizers",
+    "sentencepiece",
+    "open_clip_torch",
+    "timm",
+    "safetensors",
 )
 
 

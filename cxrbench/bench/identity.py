@@ -17,8 +17,8 @@ from cxrbench.sources import code_digest
 
 NO_FILE = "no file"
 
-# Cells, models and their vectors enter by their keys.
-ENTERING_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models"})
+# Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
+ENTERING_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models", "cxrbench.record"})
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from cxrbench.bench.wording import Wording
 from cxrbench.errors import DataError, FewRowsError
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
+from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.evaluate.zero_shot import scores
 from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.settings import Settings
-from cxrbench.verdict.integrity import SUMMARISED, fold_spread
 
 PROBE_WEIGHT = "balanced"
 
@@ -59,6 +59,7 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     Raises NotApplicableError for classes that the model cannot be scored on, DataError for folds that hold too little,
     IntegrityError for a logit scale and RunError for scores that are not finite.
     """
+    cell.model.text_engines.clear()  # the record is to name those of this cell
     if cell.shots is not None:
         for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
             require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
@@ -203,7 +204,7 @@ def _measured(
     prompts: PromptIdentity | None,
 ) -> Measured:
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
-    summary = {name: fold_spread([fold.metrics[name] for fold in results]) for name in SUMMARISED}
+    summary = {name: mean_and_spread([fold.metrics[name] for fold in results]) for name in SUMMARISED}
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)
 
@@ -227,6 +228,6 @@ def _generalised(cell: Cell, predictions: Sequence[FoldScores], settings: Settin
     labels, new = group_labels(task, "all", settings), set(group_labels(task, "new", settings))
     places = [i for i, label in enumerate(labels) if label in new]
     folds = [generalised(fold.scores, fold.labels, places) for fold in predictions]
-    base, fresh = fold_spread([f.base for f in folds])["mean"], fold_spread([f.new for f in folds])["mean"]
+    base, fresh = mean_and_spread([f.base for f in folds])["mean"], mean_and_spread([f.new for f in folds])["mean"]
     told = [label for label in labels if label in new]
     return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh), "new_classes": told}

@@ -1,7 +1,7 @@
 """Models as a run sees them: identity first, the network only when an image or a text needs it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from cxrbench.adapters.text import text_files
 from cxrbench.bench.code import code_identity, library_versions
 from cxrbench.bench.forward import SCORES, Asked, forward
 from cxrbench.bench.request import Engine, Places
+from cxrbench.bench.vectors import prompt_array, prototype_array, scale_array
 from cxrbench.bench.wording import Wording
 from cxrbench.card import ModelCard, RecipeName
 from cxrbench.encode import Encoder
-from cxrbench.errors import SpecError
-from cxrbench.memo import Memo
+from cxrbench.memo import Engine as EngineFacts
+from cxrbench.memo import Kept, Memo
 from cxrbench.recipe import Recipe
 from cxrbench.record import ModelIdentity
 from cxrbench.settings import Settings
@@ -65,6 +66,7 @@ class BenchModel:
     text_encoder: Path | None
     cache: Path
     recipe: RecipeName
+    text_engines: list[EngineFacts] = field(default_factory=list)  # of texts and classes asked for since it was cleared
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -88,7 +90,8 @@ class BenchModel:
     @cached_property
     def code(self) -> str:
         """Digest of the code that makes vectors of pixels and texts, known without the weights."""
-        return code_digest(self.card.adapter.partition(":")[0], beyond=ENTERING_BY_CONTENT)
+        own = self.card.adapter.partition(":")[0]
+        return code_digest(own, "cxrbench.adapters.base", beyond=ENTERING_BY_CONTENT)  # which loads any adapter
 
     @cached_property
     def _options(self) -> str:
@@ -191,7 +194,7 @@ class BenchModel:
         return Memo(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
-        return {**self._deciding, **what}
+        return {**self._deciding, "taken": code_digest("cxrbench.bench.vectors", beyond=STORED), **what}
 
     @cached_property
     def text_digest(self) -> str | None:
@@ -208,24 +211,23 @@ class BenchModel:
             prompts=list(prompts), padding=settings.padding, text=self.text_digest, projected=projected
         )
 
-        def encoded() -> FloatArray:
-            features = self.adapter.encode_text(list(prompts), settings.padding)
-            vectors = features.projected if projected else features.joint
-            if vectors is None:
-                raise SpecError(f"{self.card.name}: its card pools projected vectors, and its adapter gives none")
-            return vectors.float().cpu().numpy()
-
-        return self.memo.array(key, encoded)
+        return self._kept(key, lambda: prompt_array(self.adapter, prompts, settings.padding, projected=projected))
 
     def prototypes(self, classes: Sequence[str]) -> FloatArray:
         """Unit class vectors (C, d) of the label side; raises SpecError for a class outside its vocabulary."""
-        key = self._vector_key(prototypes=list(classes))
-        return self.memo.array(key, lambda: self.adapter.prototypes(list(classes)).float().cpu().numpy())
+        return self._kept(self._vector_key(prototypes=list(classes)), lambda: prototype_array(self.adapter, classes))
 
     def logit_scale(self, view: str) -> float:
         """The factor from cosine to logit of a view."""
         key = self._vector_key(logit_scale=view, view=self.card.views[view].model_dump(mode="json"))
-        return float(self.memo.array(key, lambda: np.array(self.adapter.logit_scale(view), np.float32)))
+        return float(self._kept(key, lambda: scale_array(self.adapter, view)))
+
+    def _kept(self, key: Mapping[str, object], make: Callable[[], FloatArray]) -> FloatArray:
+        """An array from the cache, or made; what computed it joins `text_engines`."""
+        found = self.memo.array(key, lambda: Kept(make(), self._told_engine()))
+        if found.engine not in self.text_engines:
+            self.text_engines.append(found.engine)
+        return found.array
 
 
 def bench_model(

@@ -85,6 +85,7 @@ class Outcome:
         engine = self.plan.request.engine
         return Runtime(
             engines=self._engines(cell),
+            text_engines=tuple(cell.model.text_engines),
             started=self.started.isoformat(timespec="seconds"),
             run_seconds=round(time.monotonic() - self.began, 3),
             device=cell.model.device,

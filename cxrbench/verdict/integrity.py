@@ -3,22 +3,21 @@
 An editor can make the checksum fit again, but not the numbers: they are computed anew from the predictions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, pstdev
 from typing import Any
 
 from cxrbench import digest
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
+from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.record import Record
 from cxrbench.record_file import WAY_OUT, ForeignError, read_record, results_of
 from cxrbench.sealed import DamagedError
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.verified import Verified
 
-SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 ROUNDING = 1e-12  # sums in another order, on another machine, differ by so much at most
 
 
@@ -102,7 +101,7 @@ def _differences(cell: ScoredCell) -> Iterator[str]:
         again.append(asdict(fold_metrics(rows.scores, rows.labels)))
         if wrong := _unlike(result.metrics, again[-1]):
             yield f"fold {result.fold}: the predictions give another {', '.join(wrong)}"
-    summary = {name: fold_spread([fold[name] for fold in again]) for name in SUMMARISED}
+    summary = {name: mean_and_spread([fold[name] for fold in again]) for name in SUMMARISED}
     for name in _unlike(record.summary, summary):
         part = _part(record.summary.get(name), summary.get(name))
         yield f"the {part} of {name} is not that of the folds"
@@ -114,14 +113,6 @@ def _unlike(told: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
     """The names under which the two hold another value, or only one of them any."""
     names = dict.fromkeys([*again, *told])
     return [name for name in names if name not in told or name not in again or not _same(told[name], again[name])]
-
-
-def fold_spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """Mean and spread over folds (ddof 0: the folds are all there are); None as soon as one fold has none."""
-    present = [value for value in values if value is not None]
-    if len(present) < len(values):
-        return {"mean": None, "std": None, "folds": len(values)}
-    return {"mean": fmean(present), "std": pstdev(present), "folds": len(values)}
 
 
 def _part(told: Any, again: Any) -> str:
@@ -138,7 +129,7 @@ def _joint(cell: ScoredCell) -> dict[str, Any]:
         return {}
     new = [label for label in told.get("new_classes", ()) if label in labels]
     folds = [generalised(rows.scores, rows.labels, [labels.index(label) for label in new]) for rows in cell.folds]
-    base, fresh = (fold_spread(values)["mean"] for values in ([f.base for f in folds], [f.new for f in folds]))
+    base, fresh = (mean_and_spread(values)["mean"] for values in ([f.base for f in folds], [f.new for f in folds]))
     return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh), "new_classes": new}
 
 

@@ -59,7 +59,7 @@ def known_content(sha256: str, card: ModelCard, cache: Path) -> Content | None:
 
 def _place(sha256: str, card: ModelCard, cache: Path) -> Path:
     facts = card.weights
-    reader = code_digest("cxrbench.adapters.checkpoint", "cxrbench.made")
+    reader = code_digest(__name__)
     name = digest.of_json([sha256, facts.container, facts.sections, facts.foreign, reader, made.SEEDS])
     return cache / "tensors" / name[:2] / f"{name}.json"
 

@@ -115,6 +115,49 @@ def test_every_file_that_an_adapter_of_another_package_uses_decides_and_no_other
     assert digest_of(root) == before
 
 
+def test_an_adapter_of_another_package_is_named_with_what_it_inherits_here(tmp_path: Path) -> None:
+    root = package(tmp_path)
+    (root / "heron" / "net.py").write_text("from cxrbench.adapters.checkpoint_model import CheckpointModel\n")
+    program = "from cxrbench.sources import closure; print(*closure('heron.adapter'))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(PACKAGE.parent)])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
+    assert {"heron.net", "cxrbench.adapters.checkpoint_model", "cxrbench.adapters.base"} <= {*done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("heron/__init__.py", None),  # a namespace package
+        ("heron/deep/__init__.py", None),
+        ("heron/net.py", b"\xef\xbb\xbfA = 1\n"),
+        ("heron/net.py", b"# -*- coding: latin-1 -*-\nA = '\xe9'\n"),
+    ],
+)
+def test_ordinary_packages_are_named_whatever_their_layout(name: str, content: bytes | None, tmp_path: Path) -> None:
+    root = package(tmp_path)
+    (root / name).unlink()
+    if content is not None:
+        (root / name).write_bytes(content)
+    before = digest_of(root)
+    (root / "heron" / "words.py").write_text("def count():\n    return 4\n")
+    assert digest_of(root) != before
+
+
+def test_a_module_that_does_not_parse_is_refused_by_name(tmp_path: Path) -> None:
+    root = package(tmp_path)
+    (root / "heron" / "deep" / "layers.py").write_text("def f(:\n")
+    program = "from cxrbench.sources import code_digest; code_digest('heron.adapter')"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(PACKAGE.parent)])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
+    assert "SpecError" in done.stderr and "layers.py: cannot be read as Python" in done.stderr
+
+
+def test_what_an_error_says_is_no_code_and_its_kind_is() -> None:
+    plain = statement_digest("def f(x):\n    raise ValueError(f'{x} is wrong')\n")
+    assert statement_digest("def f(x):\n    raise ValueError(f'{x:g} is no good', 1)\n") == plain
+    assert statement_digest("def f(x):\n    raise TypeError(f'{x} is wrong')\n") != plain
+
+
 def test_nothing_of_the_package_is_run_to_name_its_code(tmp_path: Path) -> None:
     root = package(tmp_path)
     for path in root.rglob("*.py"):
