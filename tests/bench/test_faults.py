@@ -230,6 +230,9 @@ def test_records_say_what_computed_the_vectors_and_which_text_files(lab: Lab, tm
     assert again.encoded == 0
     for record in (*report.records, *again.records):
         assert [engine["batch_size"] for engine in record.runtime.engines] == ["4"]
+        texts = record.runtime.text_engines
+        assert [engine["sources"] for engine in texts] == [record.code.sources] * (record.prompts is not None)
+        assert record.other_engines == ()
         assert (record.model.text_encoder_digest is None) == (record.prompts is None)
 
 
