@@ -1,6 +1,5 @@
 """Text encoders of the BERT kind: tokenizer and configuration from a folder or the hub, weights from the checkpoint."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from cxrbench import digest
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.fit import in_single_precision, require_finite
 from cxrbench.adapters.hub import require_hub
+from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.nets import frozen
 from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.text_loading import json_table, load_tokenizer, refusing, require_small_files
@@ -20,8 +20,6 @@ from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.sealed import check_folder
 
-_LAYER = re.compile(r"encoder\.layer\.(\d{1,3})\.")
-_MOST_LAYERS = 128  # a deeper one takes minutes to build, and there is none
 # All that the tokenizers of transformers read, and the configuration of the encoder: whatever of them is in the folder
 # decides what a text becomes.
 FILES = (
@@ -171,10 +169,6 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     from transformers import BertConfig
 
     sizes = _sizes(tensors)
-    if sizes["num_hidden_layers"] > _MOST_LAYERS:
-        raise IntegrityError(
-            f"the text encoder's tensors count {sizes['num_hidden_layers']} layers; no encoder has them"
-        )
     if files is None:
         return BertConfig(**sizes)
     path = files.folder / "config.json"
@@ -200,8 +194,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
     }
     sizes = {key: int(tensors[name].shape[axis]) for key, (name, axis) in said.items() if name in tensors}
-    layers = [int(m[1]) for m in map(_LAYER.match, tensors) if m]
-    return {**sizes, "num_hidden_layers": max(layers, default=-1) + 1}
+    return {**sizes, "num_hidden_layers": layer_count(tensors, "encoder.layer.")}
 
 
 def bert(tensors: Mapping[str, Tensor], files: TextFiles | None, *, pooler: bool = True) -> nn.Module:
