@@ -5,7 +5,6 @@ cosine, without temperature. The text encoder's weights lie beside its tokenizer
 asked for.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -17,6 +16,7 @@ from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.biovil_net import BioViLNet, BioViLTNet, Maps
 from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.cxr_bert import CXRBert
+from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.nets import resnet50
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
@@ -25,7 +25,7 @@ from cxrbench.schema import Facts
 
 _CHANNELS = 256  # of the static and of the difference map
 _PAIR = 448  # pixels a side of a pair of images: the grid of 14 x 14 that the authors' code asserts
-_BLOCK = re.compile(r"encoder\.vit_pooler\.blocks\.(\d+)\.")
+_BLOCKS = "encoder.vit_pooler.blocks."
 
 
 class NoOptions(Facts):
@@ -74,7 +74,7 @@ class BioViLT(BioViL):
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:
         """See `CheckpointModel.networks`; the pooler of pairs is as deep as the file has it."""
-        depth = len({m[1] for m in map(_BLOCK.match, tensors) if m})
+        depth = layer_count(tensors, _BLOCKS)
         with torch.device("meta"):
             return {cls.image_network: BioViLTNet(resnet50(), card.taps["joint"], _CHANNELS, depth)}
 

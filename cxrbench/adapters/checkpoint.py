@@ -1,7 +1,6 @@
 """Checkpoint files as tensors, without ever running what is in them."""
 
 import pickle
-import re
 import struct
 import zipfile
 import zlib
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from cxrbench import digest
 from cxrbench.adapters import converted, sharded, torch_file
-from cxrbench.adapters.container import shown, walk
+from cxrbench.adapters.container import walk
 from cxrbench.adapters.inert import HostileNameError
 from cxrbench.adapters.pickle_names import foreign_names, start_of
-from cxrbench.adapters.stored import StoredTensor
+from cxrbench.adapters.stored import MOST_TENSORS, StoredTensor
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.printable import printable
 from cxrbench.sealed import require_regular_file
@@ -30,10 +29,7 @@ ForeignClasses = Literal["refused", "inert"]
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
 _MOST_BYTES = 64 << 30
 _MOST_HEADER = 1 << 25  # of a safetensors file: some hundred bytes a tensor
-_MOST_TENSORS = 100_000
-_MOST_LAYERS = 256  # the largest number in a tensor's name; a network of more layers would take minutes to build
 _MOST_COPIES = 8  # times the size of the file, if tensors that share memory had a copy each
-_NUMBER = re.compile(r"(?:^|\.)(\d{3,})(?=\.|$)")
 _BROKEN: tuple[type[Exception], ...] = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -141,14 +137,7 @@ def _foreign(path: Path, name: str) -> IntegrityError:
 
 
 def _tensors(path: Path, leaves: Mapping[str, Tensor | StoredTensor]) -> dict[str, Tensor]:
-    """The tensors, read; raises IntegrityError where names or sizes are those of no network."""
-    for name in leaves:
-        number = _NUMBER.search(name)
-        if number and int(number[1][:9]) >= _MOST_LAYERS:
-            raise IntegrityError(
-                f"{path}: the tensor {shown(name)} counts more than {_MOST_LAYERS} layers, which no network here has. "
-                "Its names are damaged, or it is not a checkpoint of an encoder."
-            )
+    """The tensors, read; raises IntegrityError where the sizes are those of no network."""
     most = _MOST_COPIES * max(path.stat().st_size, 1 << 20)
     if sum(one.bytes for one in leaves.values() if isinstance(one, StoredTensor)) > most:
         raise IntegrityError(f"{path}: its tensors share memory so often that their copies would need {most:,} bytes")
@@ -197,8 +186,8 @@ def _safetensors(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as stream:
             names = list(stream.keys())
-            if len(names) > _MOST_TENSORS:
-                raise IntegrityError(f"{path}: {len(names):,} tensors; no network here has more than {_MOST_TENSORS:,}")
+            if len(names) > MOST_TENSORS:
+                raise IntegrityError(f"{path}: {len(names):,} tensors; no network here has more than {MOST_TENSORS:,}")
             return {name: stream.get_tensor(name) for name in names}
     except _BROKEN as error:
         raise _damaged(path, error) from error

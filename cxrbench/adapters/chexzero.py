@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from cxrbench.adapters.base import Runtime
 from cxrbench.adapters.checkpoint_model import CheckpointModel, require_size
 from cxrbench.adapters.clip_towers import ClipImage, ClipTowers
+from cxrbench.adapters.layers import layer_count
 from cxrbench.card import ModelCard
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
@@ -37,7 +38,7 @@ class CheXzero(CheckpointModel[Options]):
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
         """See `CheckpointModel.networks`; one network for all."""
         pooled, joint = card.taps["pooled"], card.taps["joint"]
-        seen, read = _depth(tensors, "visual.transformer"), _depth(tensors, "transformer")
+        seen, read = (layer_count(tensors, f"{tower}transformer.resblocks.") for tower in ("visual.", ""))
         with torch.device("meta"):
             image = ClipImage(pooled, seen, options.patch, options.size, joint)
             towers = ClipTowers(image, options.text_width, read, options.vocabulary, options.context, joint)
@@ -86,8 +87,3 @@ class CheXzero(CheckpointModel[Options]):
         from open_clip.tokenizer import SimpleTokenizer
 
         return SimpleTokenizer()  # OpenAI's own byte pairs; mends mojibake, undoes HTML, lower-cases
-
-
-def _depth(tensors: Mapping[str, Tensor], tower: str) -> int:
-    prefix = f"{tower}.resblocks."
-    return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})

@@ -1,8 +1,9 @@
 """What lies under the keys that a card names: tensors by their names, and what else the file holds on the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from cxrbench.adapters.stored import StoredTensor
 from cxrbench.errors import IntegrityError
 from cxrbench.printable import one_line
 
+ValueT = TypeVar("ValueT")
 _MOST_SHOWN = 120  # characters of a name out of a file
 
 
@@ -37,7 +39,7 @@ def walk(
         )
     _refuse_unread(path, content)
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor | StoredTensor)}
-    leaves = {name if isinstance(name, str) else shown(name): tensor for name, tensor in tensors.items()}
+    leaves = _named(path, ((_text(k), tensor) for k, tensor in tensors.items()))
     other.update({shown(k): _kind(v) for k, v in content.items() if not isinstance(v, Tensor | StoredTensor)})
     return leaves, other
 
@@ -59,8 +61,24 @@ def _joined(path: Path, content: object, sections: Sequence[str]) -> dict[str, A
     lost = [section for section in sections if not isinstance(found.get(section), Mapping)]
     if lost:
         raise IntegrityError(f"{path}: no state dict {' and '.join(map(repr, lost))}; it holds {_keys(content)}")
-    rest = {str(key): value for key, value in found.items() if key not in sections}
-    return {**rest, **{f"{section}.{name}": v for section in sections for name, v in found[section].items()}}
+    rest = ((_text(key), value) for key, value in found.items() if key not in sections)
+    within = (
+        (f"{section}.{_text(name)}", v) for section in dict.fromkeys(sections) for name, v in found[section].items()
+    )
+    return _named(path, chain(rest, within))
+
+
+def _named(path: Path, items: Iterable[tuple[str, ValueT]]) -> dict[str, ValueT]:
+    """The values by name; raises IntegrityError for a tensor whose name something else has, as 1 and "1" have one."""
+    named: dict[str, ValueT] = {}
+    for name, value in items:
+        if name in named and any(isinstance(one, Tensor | StoredTensor) for one in (value, named[name])):
+            raise IntegrityError(
+                f"{path}: two of its entries are called {shown(name)!r} here, so that one would stand for the other. "
+                "Save the tensors under names that differ."
+            )
+        named[name] = value
+    return named
 
 
 def _keys(content: object) -> str:
@@ -78,6 +96,11 @@ def shown(key: object) -> str:
         case None | bool() | int() | float() | bytes():
             return repr(key)[:80] if not isinstance(key, int) or abs(key) < 1 << 64 else "a huge number"
     return f"a {type(key).__name__}"
+
+
+def _text(key: object) -> str:
+    """A key as the name of what it leads to, a text at its full length."""
+    return key if isinstance(key, str) else shown(key)
 
 
 def _kind(value: object) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from cxrbench.adapters.foreign import STORAGE, Foreign
-from cxrbench.adapters.stored import DTYPES, MOST_ELEMENTS, Bytes, Storage, StoredTensor
+from cxrbench.adapters.stored import DTYPES, MOST_ELEMENTS, MOST_TENSORS, Bytes, Storage, StoredTensor
 
 _PLAIN = """
     PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT
@@ -33,7 +33,6 @@ _HOSTILE_MODULES = {
     "pty",
 }
 _MOST_STEPS = 1_000_000  # opcodes and arguments; a checkpoint of a thousand tensors needs some fifty thousand
-_MOST_TENSORS = 100_000
 _MOST_SHOWN = 80  # characters of a name out of a file
 _HOSTILE_BUILTINS = {"eval", "exec", "execfile", "compile", "__import__", "open"}
 
@@ -118,8 +117,8 @@ class Reader(pickle._Unpickler):
         self._counted.spend(len(arguments))
         self._counted.spend(sum(len(one) for one in arguments if isinstance(one, list | tuple)))
         self._tensors += what.name in _TENSORS
-        if self._tensors > _MOST_TENSORS:
-            raise pickle.UnpicklingError(f"more than {_MOST_TENSORS:,} tensors, which no network here has")
+        if self._tensors > MOST_TENSORS:
+            raise pickle.UnpicklingError(f"more than {MOST_TENSORS:,} tensors, which no network here has")
         self.append(_BUILT[what.name](*arguments) if what.name in _BUILT else what)
 
     def _call_with_keywords(self) -> None:

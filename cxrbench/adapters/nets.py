@@ -17,7 +17,7 @@ _RESNETS: dict[tuple[str, tuple[int, ...]], str] = {
     ("basic", (3, 4, 6, 3)): "resnet34",
     ("bottleneck", (3, 4, 6, 3)): "resnet50",
 }
-_BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+_BLOCK = re.compile(r"layer(\d{1,3})\.(\d{1,3})\.")
 SAME = 5e-5  # largest relative difference at which two engines count as equal in float32
 
 

@@ -1,16 +1,28 @@
 """Float32 that is float32: the switches of torch that round it are off around all that an adapter does."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 import torch
 
+_C: Any = torch._C  # `torch.backends` cannot set every level by itself: mkldnn's own sets the global one
 AdapterT = TypeVar("AdapterT")
+Level = tuple[str, str]
 
-_ROUNDING = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+# Where torch says per backend and operation how float32 is computed (from version 2.9), each after those it falls back
+# on: a level that says "none" has what the wider one has.
+_WIDER: tuple[Level, ...] = (("generic", "all"), ("cuda", "all"), ("mkldnn", "all"))
+_LEVELS = (*_WIDER, *((backend, what) for backend in ("cuda", "mkldnn") for what in ("matmul", "conv", "rnn")))
+_EXACT = {
+    "float32_matmul_precision": "highest",
+    "cudnn_allow_tf32": False,
+    "cudnn_deterministic": True,
+    "cudnn_benchmark": False,
+}
 
 
 @contextmanager
@@ -32,53 +44,70 @@ class _Switches:
     """The process's switches, and how many hold them off."""
 
     def __init__(self) -> None:
-        self._lock, self._holders, self._before = threading.Lock(), 0, dict[str, Any]()
+        self._lock, self._holders, self._before = threading.Lock(), 0, _State()
 
     def hold(self) -> None:
         with self._lock:
+            if self._holders == 0:
+                self._before = _switched_off()
             self._holders += 1
-            if self._holders == 1:
-                self._before = _now()
-                _put(_EXACT | dict.fromkeys(_ROUNDING, "ieee"))
 
     def release(self) -> None:
         with self._lock:
             self._holders -= 1
             if self._holders == 0:
-                _put(self._before)
+                self._before.put_back()
+
+
+@dataclass(slots=True)
+class _State:
+    """What torch says in both of its ways: by level, and by the older flags, which change levels when they are set."""
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    levels: dict[Level, str] = field(default_factory=dict)
+
+    def put(self) -> None:
+        for setting in self._settings():
+            setting()
+
+    def put_back(self) -> None:
+        """As `put`; a switch that torch will not set keeps none of the others, nor an error of the adapter's, back."""
+        for setting in self._settings():
+            with suppress(Exception):
+                setting()
+
+    def _settings(self) -> Iterator[Callable[[], None]]:
+        for name, value in self.flags.items():
+            yield partial(getattr(_C, f"_set_{name}"), value)
+        for level, how in self.levels.items():
+            yield partial(_C._set_fp32_precision_setter, *level, how)
+
+
+def _switched_off() -> _State:
+    """Switch all rounding off, and return what was there; whatever fails within changes nothing."""
+    before, levels = _State(), _LEVELS if hasattr(_C, "_set_fp32_precision_setter") else ()
+    try:
+        for level in levels:
+            before.levels[level] = _C._get_fp32_precision_getter(*level)
+            _C._set_fp32_precision_setter(*level, "none")  # those after it now say what they have of their own
+        for name in _EXACT:
+            before.flags[name] = _flag(name)
+        _State(_EXACT, dict.fromkeys(levels, "ieee")).put()
+    except BaseException:
+        before.put_back()
+        raise
+    return before
+
+
+def _flag(name: str) -> Any:
+    """An older flag, while no level rounds: torch refuses to tell one that disagrees with its levels, so it is on."""
+    try:
+        return getattr(_C, f"_get_{name}")()
+    except RuntimeError:
+        return True
 
 
 _SWITCHES = _Switches()
-_EXACT = {"matmul": "highest", "allow_tf32": False, "deterministic": True, "benchmark": False}
-
-
-def _now() -> dict[str, Any]:
-    cudnn = torch.backends.cudnn
-    flags = {name: getattr(cudnn, name) for name in ("allow_tf32", "deterministic", "benchmark")}
-    rounding = {name: getattr(_part(name), "fp32_precision", "") for name in _ROUNDING}
-    return {"matmul": torch.get_float32_matmul_precision(), **flags, **rounding}
-
-
-def _put(state: Mapping[str, Any]) -> None:
-    torch.set_float32_matmul_precision(state["matmul"])
-    for name in ("allow_tf32", "deterministic", "benchmark"):
-        setattr(torch.backends.cudnn, name, state[name])
-    for name in _ROUNDING:
-        _set(name, state[name])
-
-
-def _part(name: str) -> Any:
-    found: Any = torch.backends
-    for step in name.split("."):
-        found = getattr(found, step, None)
-    return found
-
-
-def _set(name: str, how: str) -> None:
-    """Versions of torch before 2.9 have no such switch, and the two above say all."""
-    part = _part(name)
-    if how and hasattr(part, "fp32_precision"):
-        part.fp32_precision = how
 
 
 class _Exact:

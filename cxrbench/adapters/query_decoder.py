@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from cxrbench.adapters.base import EngineReport, Padding, Runtime, coloured
+from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.nets import settle
 from cxrbench.card import ModelCard, TextEncoder
 from cxrbench.errors import IntegrityError, SpecError
@@ -70,7 +71,7 @@ def linear_like(tensors: Mapping[str, Tensor], name: str, path: Path) -> nn.Line
 def decoder_like(tensors: Mapping[str, Tensor], path: Path) -> nn.TransformerDecoder:
     """A decoder of four heads, pre-norm, ReLU, as deep and as wide as `decoder.*` say; see `linear_like`."""
     wide = linear_like(tensors, "decoder.layers.0.linear1", path)
-    depth = len({name.split(".")[2] for name in tensors if name.startswith("decoder.layers.")})
+    depth = layer_count(tensors, "decoder.layers.")
     layer = nn.TransformerDecoderLayer(
         wide.in_features, _HEADS, wide.out_features, dropout=0.0, batch_first=True, norm_first=True
     )

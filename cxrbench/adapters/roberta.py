@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.text import TextFiles
 from cxrbench.adapters.text_loading import load_tokenizer
 from cxrbench.errors import IntegrityError
@@ -22,12 +23,11 @@ def roberta(tensors: Mapping[str, Tensor], width: int) -> nn.Module:
         "max_position_embeddings": "embeddings.position_embeddings.weight",
     }
     sizes = {key: int(tensors[name].shape[0]) for key, name in said.items() if name in tensors}
-    layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
     config = RobertaConfig(
         **{"max_position_embeddings": 514, **sizes},
         hidden_size=width,
         intermediate_size=4 * width,
-        num_hidden_layers=len(layers),
+        num_hidden_layers=layer_count(tensors, "encoder.layer."),
         num_attention_heads=width // 64,
         type_vocab_size=1,
         layer_norm_eps=1e-5,

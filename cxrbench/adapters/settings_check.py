@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from cxrbench.adapters.layers import MOST_LAYERS
 from cxrbench.errors import SpecError
 
 # How a network is run, not what it computes; some of these fetch kernels from a hub, or swap layers.
@@ -12,7 +13,6 @@ _RUNNING = re.compile(
 )
 _LAYERS = re.compile(r"(.*_)?(n_?)?(layers?|depths?|blocks?|stages?)")
 _FREE = {"max_length", "seed", "num_parameters", "total_flos"}  # numbers that size nothing
-_MOST_LAYERS = 128
 _MOST = 1 << 21  # the longest axis of any tensor: a vocabulary, or a very long text
 _DEEPEST = 16
 
@@ -36,7 +36,7 @@ def _plain(name: str, value: Any, key: str, depth: int) -> Any:
         case list() | tuple():
             return [_plain(name, entry, key, depth + 1) for entry in value]
         case int() if not isinstance(value, bool) and key not in _FREE:
-            most = _MOST_LAYERS if _LAYERS.fullmatch(key) else _MOST
+            most = MOST_LAYERS if _LAYERS.fullmatch(key) else _MOST
             if abs(value) > most:
                 raise SpecError(f"{name}: its configuration says {key} = {_short(value)}; no network here has {most:,}")
     return value

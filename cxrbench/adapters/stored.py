@@ -24,6 +24,7 @@ DTYPES = {
     }.items()
 }
 _MOST_DIMENSIONS = 64
+MOST_TENSORS = 100_000  # of one file
 MOST_ELEMENTS = 1 << 48  # of a storage; more than any file has, and few enough to reckon with
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cxrbench.adapters.layers import require_depth
 from cxrbench.errors import IntegrityError
 
 _CONSTANT = "relative_position_index"  # last part of the names that version 4 saved and anyone can compute
@@ -28,9 +29,9 @@ _RENAMED = (
     ("intermediate.dense", "mlp.fc1"),
     ("output.dense", "mlp.fc2"),
 )
-_BLOCK = re.compile(r"encoder\.layers\.(\d+)\.blocks\.(\d+)\.")
+_BLOCK = re.compile(r"encoder\.layers\.(\d{1,3})\.blocks\.(\d{1,3})\.")
 _MOST_SIDE = 127  # of a bias table: windows of 64 patches
-_TABLE = re.compile(r"encoder\.layers\.(\d+)\.blocks\.0\.attention\.self\.relative_position_bias_table")
+_TABLE = re.compile(r"encoder\.layers\.(\d{1,3})\.blocks\.0\.attention\.self\.relative_position_bias_table")
 
 
 class Swin(nn.Module):
@@ -92,6 +93,7 @@ def _shape(tensors: Mapping[str, Tensor], path: Path) -> tuple[list[int], list[i
     blocks = {(int(m[1]), int(m[2])) for m in map(_BLOCK.match, tensors) if m}
     tables = {int(m[1]): tuple(tensors[name].shape) for name in tensors if (m := _TABLE.fullmatch(name))}
     stages = range(1 + max((stage for stage, _ in blocks), default=-1))
+    require_depth(max(len(stages), len(blocks)), "encoder.layers.")
     depths = [len([b for b in blocks if b[0] == stage]) for stage in stages]
     norm = tensors.get("embeddings.norm.weight")
     rows = {shape[0] for shape in tables.values() if len(shape) == 2}

@@ -1,6 +1,5 @@
 """Text encoders of the BERT kind: tokenizer and configuration from a folder or the hub, weights from the checkpoint."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,49 +12,14 @@ from cxrbench import digest
 from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
 from cxrbench.adapters.fit import in_single_precision, require_finite
 from cxrbench.adapters.hub import require_hub
+from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.nets import frozen
 from cxrbench.adapters.settings_check import network_settings
-from cxrbench.adapters.text_loading import json_table, load_tokenizer, refusing, require_small_files
+from cxrbench.adapters.text_loading import json_table, load_tokenizer, refusing, require_files
+from cxrbench.adapters.text_names import FILES, PATTERNS, deciding
 from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.sealed import check_folder
-
-_LAYER = re.compile(r"encoder\.layer\.(\d{1,3})\.")
-_MOST_LAYERS = 128  # a deeper one takes minutes to build, and there is none
-# All that the tokenizers of transformers read, and the configuration of the encoder: whatever of them is in the folder
-# decides what a text becomes.
-FILES = (
-    "config.json",
-    "tokenizer_config.json",
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "spm.model",
-    "spm_char.model",
-    "sentencepiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "target.spm",
-    "target_vocab.json",
-    "vocab-src.json",
-    "vocab-tgt.json",
-    "bpe.codes",
-    "byte_maps.json",
-    "dict.txt",
-    "emoji.json",
-    "entity_vocab.json",
-    "normalizer.json",
-    "prophetnet.tokenizer",
-    "word_pronunciation.json",
-    "word_shape.json",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +36,31 @@ class TextFiles:
 
 
 def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
-    """The user's own folder, that beside the card, or the hub's files at its revision, from the cache if there.
+    """The user's own folder, that beside the card, or the hub's cached files at its revision. Asks no network.
 
     Raises DataError that says what to fetch and where to put it, DamagedError for a folder that we wrote and that has
-    changed since.
+    changed since, IntegrityError for what is no file of such a folder.
     """
-    place = folder or facts.beside or _from_hub(facts)
-    require_small_files(place)
+    place = folder or facts.beside or _cached(facts)
+    if place is None:
+        raise DataError(f"{facts.hub}: its tokenizer and configuration are not in the hub's cache. {_advice(facts)}")
+    require_files(place, facts.files)
     check_folder(place)
     lost = _lost(facts, place)
     if lost:
         raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")
     weights = next((place / name for name in facts.weights if (place / name).is_file()), None)
-    names = dict.fromkeys((*FILES, *facts.files))
-    used = [place / name for name in names if (place / name).is_file()] + ([weights] if weights else [])
+    used = [place / name for name in deciding(place, facts.files)] + ([weights] if weights else [])
     content = {path.relative_to(place).as_posix(): digest.of_file(path) for path in used}
     return TextFiles(place, digest.of_json([content, facts.max_tokens]), weights)
+
+
+def fetched_text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
+    """As `text_files`, of files that the hub is asked for where they are neither given, beside the card nor cached."""
+    cached = folder or facts.beside or _cached(facts)
+    if cached is None or (cached not in (folder, facts.beside) and _lost(facts, cached)):
+        _fetch(facts)
+    return text_files(facts, folder)
 
 
 def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles, Checkpoint]:
@@ -127,7 +100,7 @@ def _lost(facts: TextEncoder, place: Path) -> list[str]:
 def _snapshot(facts: TextEncoder, *, local: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [*FILES, *facts.files, *facts.weights]
+    wanted = [*FILES, *PATTERNS, *facts.files, *facts.weights]
     return Path(snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local))
 
 
@@ -141,15 +114,13 @@ def _cached(facts: TextEncoder) -> Path | None:
         return None
 
 
-def _from_hub(facts: TextEncoder) -> Path:
+def _fetch(facts: TextEncoder) -> None:
+    """Bring the hub's files into its cache."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    cached = _cached(facts)
-    if cached is not None and not _lost(facts, cached):
-        return cached
     require_hub(f"{facts.hub}: its tokenizer and configuration cannot be fetched", _advice(facts))
     try:
-        return _snapshot(facts, local=False)
+        _snapshot(facts, local=False)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise DataError(f"{facts.hub}: its tokenizer and configuration cannot be fetched. {_advice(facts)}") from error
 
@@ -157,9 +128,9 @@ def _from_hub(facts: TextEncoder) -> Path:
 def _advice(facts: TextEncoder) -> str:
     at = f" at revision {facts.revision}" if facts.revision else ""
     return (
-        f"On a machine with network fetch {' and '.join(_needed(facts))} (and tokenizer_config.json if there is one) "
-        f"of {facts.hub}{at}, put them into one folder, and give it as --text-encoder FOLDER "
-        "(to `pretrain run` as --set text.folder=FOLDER)."
+        f"`cxrbench weights fetch MODEL` gets them where there is network. Or fetch {' and '.join(_needed(facts))} "
+        f"(and tokenizer_config.json if there is one) of {facts.hub}{at}, put them into one folder, and give it as "
+        "--text-encoder FOLDER (to `pretrain run` as --set text.folder=FOLDER)."
     )
 
 
@@ -171,10 +142,6 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     from transformers import BertConfig
 
     sizes = _sizes(tensors)
-    if sizes["num_hidden_layers"] > _MOST_LAYERS:
-        raise IntegrityError(
-            f"the text encoder's tensors count {sizes['num_hidden_layers']} layers; no encoder has them"
-        )
     if files is None:
         return BertConfig(**sizes)
     path = files.folder / "config.json"
@@ -200,8 +167,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
         "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
     }
     sizes = {key: int(tensors[name].shape[axis]) for key, (name, axis) in said.items() if name in tensors}
-    layers = [int(m[1]) for m in map(_LAYER.match, tensors) if m]
-    return {**sizes, "num_hidden_layers": max(layers, default=-1) + 1}
+    return {**sizes, "num_hidden_layers": layer_count(tensors, "encoder.layer.")}
 
 
 def bert(tensors: Mapping[str, Tensor], files: TextFiles | None, *, pooler: bool = True) -> nn.Module:

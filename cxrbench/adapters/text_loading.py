@@ -1,16 +1,18 @@
 """Tokenizers and configurations out of folders that others filled: read without waiting, refused by the file's name."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from cxrbench.adapters.settings_check import network_settings
+from cxrbench.adapters.text_names import SETTINGS, decides, deciding, require_own_files
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.printable import printable
 from cxrbench.sealed import DamagedError, json_value, read_regular, require_regular_file
 
 _MOST_BYTES = 1 << 27  # of one file beside the weights; the largest tokenizer.json has some 35 MB
+_ANY = 1 << 62
 _READ = (".json", ".txt", ".model", ".jinja", ".bpe", ".py")  # what libraries look for in such a folder
 _WAY_OUT = "Fetch the text encoder's files again from where the model's card says."
 
@@ -34,12 +36,15 @@ def load_tokenizer(
 
 
 def require_text_folder(folder: Path) -> None:
-    """Raise IntegrityError unless all that a library would open there is a file, small, and JSON where it says so."""
-    require_small_files(folder)
-    for path in _opened(folder):
+    """Raise IntegrityError unless what decides there is small, JSON or text as its name says, and all that is read."""
+    require_files(folder)
+    for name in deciding(folder):
+        path = folder / name
         try:
             if path.suffix == ".json":
-                json_value(path, read_regular(path, _MOST_BYTES))
+                told = json_value(path, read_regular(path, _MOST_BYTES))
+                if name in SETTINGS and isinstance(told, dict):
+                    require_own_files(path, told)
             elif path.suffix == ".txt":
                 read_regular(path, _MOST_BYTES).decode()
         except DamagedError as error:
@@ -48,19 +53,23 @@ def require_text_folder(folder: Path) -> None:
             raise IntegrityError(f"{path}: is no text in UTF-8 ({error.reason}). {_WAY_OUT}") from error
 
 
-def require_small_files(folder: Path) -> None:
-    """Raise IntegrityError for a pipe, a device or a file of gigabytes among those that would be opened there."""
-    for path in _opened(folder):
+def require_files(folder: Path, more: Collection[str] = ()) -> None:
+    """Raise IntegrityError for a pipe or a device among what a library may open there, and for large ones that decide.
+
+    `more` names files of the card that decide, too; the size of others is nobody's matter.
+    """
+    for path in _opened(folder, more):
         try:
-            require_regular_file(path, _MOST_BYTES)
+            require_regular_file(path, _MOST_BYTES if decides(path.name) or path.name in more else _ANY)
         except DamagedError as error:
             raise IntegrityError(f"{error}. {_WAY_OUT}") from error
 
 
-def _opened(folder: Path) -> list[Path]:
+def _opened(folder: Path, more: Collection[str]) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in sorted(folder.iterdir()) if path.suffix in _READ and path.exists() and not path.is_dir()]
+    there = (path for path in sorted(folder.iterdir()) if path.exists() and not path.is_dir())
+    return [path for path in there if path.suffix in _READ or decides(path.name) or path.name in more]
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cxrbench import digest, facts
 from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
-from cxrbench.adapters.text import FILES, TextFiles
+from cxrbench.adapters.text import TextFiles
+from cxrbench.adapters.text_names import deciding
 from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
 from cxrbench.durable import write_atomically
 from cxrbench.errors import RunError
@@ -179,7 +180,7 @@ def _toml(value: ModelCard | Vocabulary) -> bytes:
 
 def _copy_text(files: TextFiles, needed: Iterable[str], folder: Path) -> None:
     """Tokenizer and configuration, so that the run's folder is all that a model needs, and which bytes they have."""
-    names = [name for name in dict.fromkeys((*FILES, *needed)) if (files.folder / name).is_file()]
+    names = deciding(files.folder, needed)
     for name in names:
         there = files.folder / name
         if there.resolve() != (folder / name).resolve():

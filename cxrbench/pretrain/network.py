@@ -9,7 +9,7 @@ from torch.nn.functional import normalize, pad
 
 from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES
 from cxrbench.adapters.own_text import text_config
-from cxrbench.adapters.text import TextFiles, text_files
+from cxrbench.adapters.text import TextFiles, fetched_text_files
 from cxrbench.card import TextEncoder
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.pretrain.config import Config, Objective, Text
@@ -166,7 +166,7 @@ def located(config: Config) -> TextFiles | None:
     """
     if config.objective not in WITH_TEXT:
         return None
-    return text_files(encoder_facts(config.text, config.text.initial == "pretrained"), config.text.folder)
+    return fetched_text_files(encoder_facts(config.text, config.text.initial == "pretrained"), config.text.folder)
 
 
 def text_encoder(text: Text, files: TextFiles) -> nn.Module:

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from cxrbench.adapters.base import find_weights
 from cxrbench.adapters.hub import require_hub
-from cxrbench.adapters.text import TextFiles, text_files
+from cxrbench.adapters.text import TextFiles, fetched_text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, SpecError
 from cxrbench.progress import Transfer
@@ -66,7 +66,7 @@ def fetch_text(card: ModelCard, folder: Path | None) -> TextFiles | None:
 
     Raises DataError that says what to fetch and where to put it.
     """
-    return None if card.text_encoder is None else text_files(card.text_encoder, folder)
+    return None if card.text_encoder is None else fetched_text_files(card.text_encoder, folder)
 
 
 def offline() -> bool:

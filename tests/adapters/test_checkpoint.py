@@ -155,3 +155,36 @@ def test_a_torn_directory_of_an_archive_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(data)
     with pytest.raises(IntegrityError, match="truncated or damaged"):
         read_checkpoint(tmp_path / "a.pth")
+
+
+ONE, TWO = torch.ones(2), torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "sections", "name"),
+    [
+        ({1: ONE, "1": TWO}, (), "1"),
+        ({"model": {"a.b": ONE}, "model.a": {"b": TWO}}, ("model", "model.a"), "model.a.b"),
+        ({"model": {"a": ONE}, "model.a": TWO}, ("model",), "model.a"),
+        ({"model": {"a": ONE}, "model.a": "text"}, ("model",), "model.a"),
+        ({"model": {1: ONE, "1": TWO}}, ("model",), "model.1"),
+    ],
+)
+def test_no_tensor_stands_for_another_of_its_name(
+    content: object, sections: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "a.pth", content)
+    with pytest.raises(IntegrityError, match=f"two of its entries are called '{name}' here"):
+        read_checkpoint(path, sections=sections)
+
+
+def test_entries_without_tensors_may_look_alike(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pth", {"model": {"a": ONE}, 1: "x", "1": "y", (1, 2): 0, (3, 4): 0})
+    found = read_checkpoint(path, sections=("model",))
+    assert list(found.tensors) == ["model.a"]
+    assert found.other["1"] == "str"
+
+
+def test_lists_of_any_length_are_read(tmp_path: Path) -> None:
+    names = [*(f"prompts.{n}" for n in range(300)), "queue.1048576", "9" * 5000]
+    assert list(read_checkpoint(written(tmp_path / "a.pth", dict.fromkeys(names, ONE))).tensors) == names

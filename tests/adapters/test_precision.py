@@ -139,3 +139,155 @@ def test_the_environment_cannot_switch_tf32_on() -> None:
     )
     environment = {**os.environ, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=120, env=environment)
+
+
+def everywhere(how: str) -> None:
+    torch.backends.fp32_precision = how  # type: ignore[attr-defined]
+
+
+def _set(part: Any, how: str) -> None:
+    part.fp32_precision = how
+
+
+def at_two_levels() -> None:
+    everywhere("tf32")
+    _set(torch.backends.cuda.matmul, "tf32")
+
+
+def legacy_and_new() -> None:
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+ASKED: dict[str, Callable[[], None]] = {
+    "nothing": lambda: None,
+    "matmul by level": lambda: _set(torch.backends.cuda.matmul, "tf32"),
+    "everything by level": lambda: everywhere("tf32"),
+    "mkldnn by level": lambda: _set(torch.backends.mkldnn, "bf16"),
+    "mkldnn's matmul": lambda: _set(torch.backends.mkldnn.matmul, "bf16"),
+    "cudnn by level": lambda: _set(torch.backends.cudnn, "tf32"),
+    "convolutions that do not round": lambda: _set(torch.backends.cudnn.conv, "ieee"),
+    "the same at two levels": at_two_levels,
+    "the older way": lambda: torch.set_float32_matmul_precision("medium"),
+    "the older way, convolutions": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "both ways": legacy_and_new,
+}
+BY_LEVEL = pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch has no levels before 2.9")
+
+
+def own_levels() -> list[str]:
+    """What each level has of its own, and what is told in the older way: read and put back by torch's own functions."""
+    get, put = torch._C._get_fp32_precision_getter, torch._C._set_fp32_precision_setter  # type: ignore[attr-defined]
+    levels = [("generic", "all"), ("cuda", "all"), ("mkldnn", "all")]
+    levels += [(backend, what) for backend in ("cuda", "mkldnn") for what in ("matmul", "conv", "rnn")]
+    found = []
+    for level in levels:
+        found.append(get(*level))
+        put(*level, "none")
+    older = torch.get_float32_matmul_precision()
+    for level, how in zip(levels, found, strict=True):
+        put(*level, how)
+    return [*found, older, *older_way()]
+
+
+def older_way() -> Iterator[str]:
+    for read in (lambda: torch.backends.cuda.matmul.allow_tf32, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            yield str(read())
+        except RuntimeError:
+            yield "disagrees"
+
+
+def rounds() -> set[str]:
+    backends = torch.backends
+    parts = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]  # type: ignore[attr-defined]
+    parts += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]  # type: ignore[attr-defined]
+    return {part.fp32_precision for part in parts} - {"ieee"}
+
+
+@contextmanager
+def switches_kept() -> Iterator[None]:
+    """What a test asked for ends with it."""
+    torch.set_float32_matmul_precision("highest")
+    kept = own_levels()
+    try:
+        yield
+    finally:
+        for name in ("generic", "cuda", "mkldnn"):
+            torch._C._set_fp32_precision_setter(name, "all", "none")  # type: ignore[attr-defined]
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        for what in ("conv", "rnn"):
+            torch._C._set_fp32_precision_setter("mkldnn", what, "none")  # type: ignore[attr-defined]
+        assert own_levels() == kept
+
+
+@BY_LEVEL
+@pytest.mark.parametrize("name", ASKED)
+def test_whatever_way_was_asked_in_nothing_rounds_inside_and_all_is_put_back(name: str) -> None:
+    with switches_kept():
+        ASKED[name]()
+        before = own_levels()
+        for _ in range(2):
+            with exact_float32(), exact_float32():
+                assert not rounds()
+                assert state() == EXACT  # both ways can be read inside
+                with torch.backends.cudnn.flags(enabled=False):
+                    pass
+            assert own_levels() == before
+        with pytest.raises(KeyError), exact_float32():
+            raise KeyError
+        assert own_levels() == before
+        with exact_float32():
+            assert not rounds()
+        assert own_levels() == before
+
+
+@BY_LEVEL
+@pytest.mark.parametrize("name", ASKED)
+def test_two_threads_that_leave_in_any_order_put_back_what_was_asked_for(name: str) -> None:
+    with switches_kept():
+        ASKED[name]()
+        before, inside = own_levels(), threading.Barrier(2, timeout=10)
+        rounding: list[set[str]] = []
+
+        def hold() -> None:
+            for _ in range(20):
+                with exact_float32():
+                    inside.wait()
+                    rounding.append(rounds())
+
+        threads = [threading.Thread(target=hold) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(rounding) == 40 and not set().union(*rounding)
+        assert own_levels() == before
+
+
+@BY_LEVEL
+def test_switches_that_cannot_be_set_count_nobody_in_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: bool) -> None:
+        raise RuntimeError("not today")
+
+    with switches_kept():
+        everywhere("tf32")
+        before = own_levels()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch._C, "_set_cudnn_benchmark", refuse)
+            with pytest.raises(RuntimeError, match="not today"), exact_float32():
+                pass
+        assert own_levels() == before
+        with exact_float32():
+            assert not rounds()
+
+
+@BY_LEVEL
+@pytest.mark.parametrize("name", ASKED)
+def test_vectors_are_bit_equal_whatever_way_was_asked_in(name: str, tmp_path: Path) -> None:
+    adapter, pixels = published("mgca", tmp_path), torch.rand(1, 3, 64, 64)
+    wanted = adapter.encode_image(pixels)
+    with switches_kept():
+        ASKED[name]()
+        assert torch.equal(adapter.encode_image(pixels).pooled, wanted.pooled)

@@ -1,5 +1,7 @@
 """The digest of a text side is over every file that decides what a text becomes, and over the length of texts."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,11 +13,24 @@ import transformers
 from made_weights import TEXT_ENCODER
 
 from cxrbench import facts
-from cxrbench.adapters.text import FILES, text_files
+from cxrbench.adapters.text import text_files
+from cxrbench.adapters.text_loading import load_tokenizer
+from cxrbench.adapters.text_names import FILES, decides, deciding
 from cxrbench.card import TextEncoder
+from cxrbench.errors import IntegrityError
 
 FACTS = TextEncoder(hub="a/b", files=("config.json",), revision="0" * 40, max_tokens=16)
-IDLE = ("README.md", ".gitattributes", "pytorch_model.bin", "model.safetensors", "training_args.bin", "notes.txt")
+VERSIONED = ("tokenizer.4.0.0.json", "tokenizer.model.v3", "tekken.json")
+IDLE = (
+    "data.json",
+    "LICENSE.txt",
+    "README.md",
+    ".gitattributes",
+    "pytorch_model.bin",
+    "model.safetensors",
+    "training_args.bin",
+    "notes.txt",
+)
 FOLDERS = sorted({path.parents[1].name for path in facts.folder("model_zoo").glob("certificates/*/text/*.json")})
 
 # Reads a text side as adapters do, and prints the files of its folder that were opened.
@@ -43,7 +58,7 @@ def folder(place: Path) -> Path:
     return Path(shutil.copytree(TEXT_ENCODER, place / "text"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", (*FILES, *VERSIONED))
 def test_each_file_decides_by_its_presence_and_by_its_content(name: str, tmp_path: Path) -> None:
     place = folder(tmp_path)
     digests = [text_files(FACTS, place).digest]
@@ -90,4 +105,79 @@ def test_no_file_is_opened_that_the_digest_leaves_out(model: str, tmp_path: Path
     assert not done.returncode, done.stderr
     opened = {*done.stdout.split()}
     assert opened
-    assert opened <= {*FILES}
+    assert opened <= {*deciding(mine)}
+
+
+def versioned(place: Path, name: str) -> Path:
+    """A folder whose settings name the tokenizer's file of a version of the library."""
+    mine = folder(place)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(mine))
+    tokenizer.backend_tokenizer.save(str(mine / name))
+    settings = mine / "tokenizer_config.json"
+    told = json.loads(settings.read_text()) if settings.exists() else {}
+    settings.write_text(json.dumps({**told, "fast_tokenizer_files": [name]}))
+    return mine
+
+
+def test_the_tokenizer_that_settings_name_for_a_version_decides(tmp_path: Path) -> None:
+    mine = versioned(tmp_path, "tokenizer.4.0.0.json")
+    before = text_files(FACTS, mine).digest
+    done = subprocess.run([sys.executable, "-c", READER, str(mine)], capture_output=True, text=True, timeout=120)
+    assert not done.returncode, done.stderr
+    assert "tokenizer.4.0.0.json" in done.stdout.split()  # or this test would hold nothing
+    assert {*done.stdout.split()} <= {*deciding(mine)}
+    assert load_tokenizer("AutoTokenizer", mine)("edema").input_ids
+    (mine / "tokenizer.4.0.0.json").write_text((mine / "tokenizer.4.0.0.json").read_text() + " ")
+    assert text_files(FACTS, mine).digest != before
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "name"),
+    [
+        ("tokenizer_config.json", "fast_tokenizer_files", ["other/tokenizer.4.0.0.json"]),
+        ("tokenizer_config.json", "fast_tokenizer_files", ["x-tokenizer.4.0.0.json"]),
+        ("tokenizer_config.json", "vocab_file", "{outside}"),
+        ("tokenizer_config.json", "init_inputs", ["{outside}"]),
+        ("special_tokens_map.json", "tokenizer_file", "{outside}"),
+        ("tokenizer_config.json", "vocab_file", "{inside}"),
+    ],
+)
+def test_settings_that_name_a_file_that_does_not_decide_are_refused(
+    file: str, key: str, name: str | list[str], tmp_path: Path
+) -> None:
+    mine = folder(tmp_path)
+    for path in (tmp_path / "words.txt", mine / "notes.txt"):
+        path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    told = json.dumps({key: name})
+    told = told.replace("{outside}", str(tmp_path / "words.txt")).replace("{inside}", str(mine / "notes.txt"))
+    (mine / file).write_text(told)
+    with pytest.raises(IntegrityError, match=f"{key} names .*none of the files of this folder that decide"):
+        load_tokenizer("AutoTokenizer", mine)
+
+
+@pytest.mark.parametrize("name", ["/root/.cache/nobody/vocab.txt", "vocab-of-another-machine.txt", "{own}", None])
+def test_settings_that_name_what_is_not_here_or_its_own_file_are_idle(name: str | None, tmp_path: Path) -> None:
+    mine = folder(tmp_path)
+    wanted = load_tokenizer("AutoTokenizer", mine)("edema").input_ids
+    path = mine / "tokenizer_config.json"
+    told = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**told, "vocab_file": name and name.replace("{own}", str(mine / "vocab.txt"))}))
+    assert load_tokenizer("AutoTokenizer", mine)("edema").input_ids == wanted
+
+
+def test_files_that_nobody_reads_need_no_sound_content(tmp_path: Path) -> None:
+    mine = folder(tmp_path)
+    before = text_files(FACTS, mine).digest
+    (mine / "LICENSE.txt").write_bytes("Universität".encode("latin-1"))
+    (mine / "data.json").touch()
+    os.truncate(mine / "data.json", 8 << 30)
+    (mine / "notes.json").write_bytes(b"{]")
+    assert text_files(FACTS, mine).digest == before
+    assert load_tokenizer("AutoTokenizer", mine)("edema").input_ids
+
+
+def test_what_decides_by_its_name_is_what_is_found(tmp_path: Path) -> None:
+    for name in (*FILES, *VERSIONED, *IDLE):
+        (tmp_path / name).touch()
+    assert {path.name for path in tmp_path.iterdir() if decides(path.name)} == {*deciding(tmp_path)}
+    assert deciding(tmp_path, ["README.md"]) == [*deciding(tmp_path), "README.md"]

@@ -10,9 +10,12 @@ import pytest
 from made_web import Told
 from made_weights import small_card
 
+import cxrbench
+from cxrbench.adapters.text import text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError
-from cxrbench.weights.fetch import fetch
+from cxrbench.weights.fetch import fetch, fetch_text
+from cxrbench.weights.verify import missing_text
 
 SOON = 20.0  # seconds, most of them Python's own start; the hub's library would try for a minute
 PROGRAM = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", "weights", "fetch"]
@@ -56,3 +59,36 @@ def test_a_server_that_is_not_there_is_tried_once(url: str, tmp_path: Path) -> N
     with pytest.raises(DataError, match="put it at"):
         fetch(direct(url), None, tmp_path, Told())
     assert time.monotonic() - began < SOON
+
+
+def test_only_a_fetch_asks_the_hub_for_a_text_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def ask(name: str, _: str) -> None:
+        asked.append(name)
+        raise DataError(name)
+
+    monkeypatch.setattr("cxrbench.adapters.text.require_hub", ask)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("requests.sessions.Session.send", lambda *_, **__: pytest.fail("the network was asked"))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    card = small_card("dlilp_cm")
+    assert card.text_encoder is not None
+    with pytest.raises(DataError, match=r"not in the hub's cache. `cxrbench weights fetch MODEL` gets them"):
+        text_files(card.text_encoder, None)
+    assert missing_text(card, None)
+    assert not asked
+    with pytest.raises(DataError):
+        fetch_text(card, None)
+    assert len(asked) == 1
+
+
+ASKING = {"adapters/hub.py", "adapters/text.py", "weights/fetch.py", "pretrain/network.py"}
+
+
+def test_no_other_code_can_ask_the_hub() -> None:
+    """What docs/cluster.md promises of `run`, `weights verify` and `doctor`, read off the sources."""
+    root, words = Path(cxrbench.__file__).parent, ("fetched_text_files", "require_hub", "snapshot_download", "hf_hub_")
+    found = {p.relative_to(root).as_posix() for p in root.rglob("*.py") if any(word in p.read_text() for word in words)}
+    assert found <= ASKING
+    assert "pretrain/network.py" in found
