@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cxrbench.data import table_file, tables
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources import rsna_tables, siim
+from cxrbench.data.table_names import near_names
 from cxrbench.errors import DataError
 
 PLAIN = "id,label\na,1\nb,0\n"
@@ -205,6 +206,10 @@ def test_a_table_under_a_near_name_is_told_with_both_names(tmp_path: Path, name:
     for refused in (one, other):
         assert name in str(refused.value)
         assert f"Name it {own}." in str(refused.value)
+
+
+def test_a_table_whose_name_has_another_unicode_form_is_a_near_one() -> None:
+    assert near_names(["caf\u00e9"], ["Cafe\u0301 (1).csv"]) == {"Cafe\u0301 (1).csv": "caf\u00e9.csv"}
 
 
 def test_other_tables_are_no_near_names(tmp_path: Path) -> None:
