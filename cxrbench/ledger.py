@@ -11,11 +11,12 @@ from filelock import FileLock
 
 from cxrbench import digest
 from cxrbench.durable import write_atomically
-from cxrbench.sealed import read_regular
+from cxrbench.sealed import DamagedError, read_regular
 
 _CHECK = 16  # hex digits of a line's own digest
 _FINE_NS, _COARSE_NS = 20 * 10**6, 3 * 10**9  # within such a time two changes may carry one time stamp
 _COARSE_UNIT = 10**6
+_STALE = 4096  # lines of earlier stamps that are borne with, and as many as half of the names
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +62,31 @@ def _grain_ns(changed: int) -> int:
 
 
 class Ledger:
-    """Content hashes of the files below one folder, kept as an append-only text file in the cache.
+    """Content hashes of the files below one folder, kept as a text file in the cache to which lines are appended.
 
     Every line carries its own digest. A line that lost it is not believed, and neither is a last line cut by a kill:
-    the file is hashed again, and the line goes when the next one is written. `rehash`: believe nothing that is kept.
-    `damaged` counts lines that were not believed; `changed_unseen` holds files whose content is another than the kept
-    one though their stamp is the same.
+    the file is hashed again, and the line goes when the next one is written. Lines of a name's earlier stamps go once
+    they are many. A table that cannot be read at all (too large, or no file) is begun anew; `unread` then says why.
+    `rehash`: believe nothing that is kept. `damaged` counts lines that were not believed; `changed_unseen` holds files
+    whose content is another than the kept one though their stamp is the same.
     """
 
     def __init__(self, cache: Path, root: Path, rehash: bool = False) -> None:
         self._root = root.resolve()
         self._path = cache / "ledger" / f"{digest.of_bytes(os.fsencode(self._root))[:32]}.tsv"
-        entries = [_entry(line) for line in _lines(self._path)[0]]
+        self.unread = ""
+        lines = list[bytes]()
+        try:
+            lines, _ = _lines(self._path)
+        except DamagedError as error:
+            self.unread = str(error)
+        entries = [_entry(line) for line in lines]
         self._kept = dict(entry for entry in entries if entry is not None)
         self._known = {} if rehash else dict(self._kept)
         self.damaged = entries.count(None)
         self.changed_unseen: dict[Path, None] = {}
-        self._to_mend = self.damaged > 0
+        self._to_mend = self.damaged > 0 or bool(self.unread)
+        self._count, self._names = len(entries), {name for name, _ in self._kept}
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._root)
@@ -92,7 +101,7 @@ class Ledger:
 
         A file that is not now as it was then is not remembered: it changed while it was read, or after.
         """
-        lines = []
+        lines = list[bytes]()
         for path, at, content in entries:
             if not at.settled or _stamp(path) != at:
                 continue
@@ -103,19 +112,36 @@ class Ledger:
             if kept not in (None, content):
                 self.changed_unseen[path] = None
             self._known[key] = self._kept[key] = content
+            self._names.add(key[0])
         if lines:
             self._append(lines)
 
     def _append(self, lines: list[bytes]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self._path}.lock"):
-            if self._to_mend or not _ends_whole(self._path):
-                good = [line + b"\n" for line in _lines(self._path)[0] if _entry(line) is not None]
-                write_atomically(self._path, b"".join(good + lines))
-                self._to_mend = False
+            self._count += len(lines)
+            stale = self._count - len(self._names)
+            if self._to_mend or stale > max(_STALE, len(self._names) // 2) or not _ends_whole(self._path):
+                self._rewrite(lines)
             else:
                 with self._path.open("ab") as file:
                     file.write(b"".join(lines))
+
+    def _rewrite(self, lines: list[bytes]) -> None:
+        """Keep the last line of each name, of those that other processes wrote meanwhile, too; call with the lock."""
+        held = list[bytes]()
+        try:
+            held, _ = _lines(self._path)
+        except DamagedError:
+            if self._path.is_dir():
+                self._path.replace(self._path.with_suffix(".unread"))
+        newest = dict[str, bytes]()
+        for line in [*(line + b"\n" for line in held), *lines]:
+            if entry := _entry(line[:-1]):
+                newest.pop(entry[0][0], None)
+                newest[entry[0][0]] = line
+        write_atomically(self._path, b"".join(newest.values()))
+        self._count, self._names, self._to_mend = len(newest), set(newest), False
 
 
 def _lines(path: Path) -> tuple[list[bytes], bytes]:

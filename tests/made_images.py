@@ -68,7 +68,7 @@ def with_element(data: bytes, tag: int, kind: str, value: bytes) -> bytes:
     """The file with one more explicit element before the pixels, as raw bytes: what no writer would let through."""
     value += b" " * (len(value) % 2)
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, kind.encode())
-    long = kind in ("SQ", "OB", "OW", "UN", "UT")
+    long = kind in ("SQ", "OB", "OW", "OV", "UN", "UT")
     head += struct.pack("<2xI" if long else "<H", len(value))
     at = data.index(b"\xe0\x7f\x10\x00O")
     return data[:at] + head + value + data[at:]

@@ -202,3 +202,74 @@ def test_damaged_lines_are_counted(tmp_path: Path) -> None:
     line = file.read_bytes()
     file.write_bytes(line.replace(b"a.png", b"b.png") + line)
     assert Ledger(tmp_path / "cache", tmp_path).damaged == 1
+
+
+def table(cache: Path) -> Path:
+    (file,) = (cache / "ledger").glob("*.tsv")
+    return file
+
+
+def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cxrbench.ledger._STALE", 8)
+    paths, cache = [tmp_path / name for name in "abc"], tmp_path / "cache"
+    ledger, most = Ledger(cache, tmp_path), 0
+    for turn in range(12):
+        for path in paths:
+            path.write_bytes(f"{path.name}{turn}".encode())
+            at = stamp(path)
+            assert at is not None
+            ledger.add([(path, at, digest.of_file(path))])
+        other = tmp_path / f"other{turn}"  # that another process reads meanwhile
+        other.write_bytes(other.name.encode())
+        remember(cache, tmp_path, other)
+        most = max(most, len(table(cache).read_bytes().splitlines()))
+    assert 12 < most <= 3 + 12 + 8 + 8
+    there = [*paths, *(tmp_path / f"other{turn}" for turn in range(12))]
+    for known in (Ledger(cache, tmp_path), ledger):
+        assert [known.known(path) for path in paths] == [digest.of_file(path) for path in paths]
+    assert [Ledger(cache, tmp_path).known(path) for path in there] == [digest.of_file(path) for path in there]
+
+
+def test_a_table_of_files_that_do_not_change_is_only_appended_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxrbench.ledger._STALE", 1)
+    ledger, number = Ledger(tmp_path / "cache", tmp_path), set[int]()
+    for name in "abcdefgh":
+        (tmp_path / name).write_bytes(b"1")
+        at = stamp(tmp_path / name)
+        assert at is not None
+        ledger.add([(tmp_path / name, at, digest.of_bytes(b"1"))])
+        number.add(table(tmp_path / "cache").stat().st_ino)
+    assert len(number) == 1
+
+
+def too_large(path: Path) -> None:
+    os.truncate(path, 2 << 30)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "below").mkdir(parents=True)
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("spoil", [too_large, a_folder, a_pipe])
+def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path, cache = tmp_path / "a", tmp_path / "cache"
+    path.write_bytes(b"1")
+    remember(cache, tmp_path, path)
+    file = table(cache)
+    assert not Ledger(cache, tmp_path).unread
+    spoil(file)
+    ledger = Ledger(cache, tmp_path)
+    assert str(file) in ledger.unread
+    assert ledger.known(path) is None
+    remember(cache, tmp_path, path)
+    found = Ledger(cache, tmp_path)
+    assert (found.known(path), found.unread, found.damaged) == (digest.of_bytes(b"1"), "", 0)
+    assert file.stat().st_size < 1000

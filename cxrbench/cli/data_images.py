@@ -123,6 +123,8 @@ def _scope(place: Place, held: "Contents", expected: Mapping[str, str]) -> str:
 
 def _tell_ledger(ledger: "Ledger") -> None:
     """Say what of the remembered hashes did not hold."""
+    if ledger.unread:
+        echo(f"  note: {ledger.unread} No hash in it was believed; the table of file hashes is begun anew")
     if ledger.damaged:
         echo(f"  note: {ledger.damaged} damaged lines of the table of file hashes were not believed")
     if changed := list(ledger.changed_unseen):

@@ -7,7 +7,7 @@ import numpy as np
 
 from cxrbench.data import bits, compressed
 from cxrbench.data.grey import ValueArray, check_size
-from cxrbench.data.header import OVERLAYS, assumed, is_dicom, number, read, required, text
+from cxrbench.data.header import OVERLAYS, assumed, is_dicom, name_of, number, put, read, required, text
 from cxrbench.errors import ImageError
 
 __all__ = ["Stored", "is_dicom", "stored"]
@@ -89,8 +89,8 @@ def _frames(header: Any, notes: list[str]) -> int:
         notes.append(f"{frames} frames: the first was taken")
     if told is not None and frames < 1:
         notes.append(f"NumberOfFrames is {frames}: one frame was taken")
-    if "NumberOfFrames" in header and (told is None or frames < 1):
-        header.NumberOfFrames = 1
+    if "NumberOfFrames" in header:
+        put(header, "NumberOfFrames", max(frames, 1))
     return max(frames, 1)
 
 
@@ -123,8 +123,17 @@ def _field(header: Any, layout: _Layout, notes: list[str]) -> bits.Field:
     high = number(header, "HighBit", notes)
     likely = layout.allocated if high is None or not 0 <= high < layout.allocated else int(high) + 1
     stored_bits = assumed(header, "BitsStored", likely, notes)
-    overlays = tuple(int(header[tag].value) for tag in OVERLAYS if tag in header and header[tag].value)
+    overlays = _overlays(header, layout.allocated, notes)
     return bits.Field(stored_bits, stored_bits - 1 if high is None else int(high), bool(signed), overlays=overlays)
+
+
+def _overlays(header: Any, allocated: int, notes: list[str]) -> tuple[int, ...]:
+    """The bits of each word that the header gives to overlays."""
+    found = {tag: number(header, tag, notes) for tag in OVERLAYS}
+    told = {tag: bit for tag, bit in found.items() if bit is not None}
+    wrong = {tag: bit for tag, bit in told.items() if not (bit.is_integer() and 0 <= bit < allocated)}
+    notes += [f"{name_of(tag)} is {bit:g}, no bit of {allocated}: ignored" for tag, bit in wrong.items()]
+    return tuple(int(bit) for tag, bit in told.items() if tag not in wrong)
 
 
 def _plain(header: Any, layout: _Layout, syntax: str, reference: bool, notes: list[str]) -> ValueArray:

@@ -51,7 +51,8 @@ def _without_padding(values: ValueArray, header: Any, notes: list[str]) -> Value
     if not found:
         return values
     first = found[0]
-    last = number(header, "PixelPaddingRangeLimit", notes) or first
+    limit = number(header, "PixelPaddingRangeLimit", notes)
+    last = first if limit is None else limit
     padded = (values >= min(first, last)) & (values <= max(first, last))
     if not padded.any() or padded.all():
         return values

@@ -10,12 +10,13 @@ from cxrbench.data.grey import PIXEL_LIMIT, ignoring
 from cxrbench.errors import ImageError
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 TAGS = (
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", *PIXELS),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction"),
     *("WindowCenter", "WindowWidth", "PresentationLUTShape", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue", *OFFSETS),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
     *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
@@ -49,7 +50,21 @@ def read(data: bytes, notes: list[str]) -> Any:
     if not any(tag in header for tag in PIXELS):
         kind = getattr(header.get("SOPClassUID", ""), "name", "") or "no SOP class"
         raise ImageError(f"DICOM without pixel data ({kind}): a report, or cut in the header")
+    _check_offsets(header, notes)
     return header
+
+
+def _check_offsets(header: Any, notes: list[str]) -> None:
+    """Take the tables of the frames' places away unless both can be ones: the frames are found without them."""
+    held = [header.get_item(_tag(tag)) for tag in OFFSETS]
+    first, second = (b"" if element is None else element.value for element in held)
+    sound = isinstance(first, bytes) and isinstance(second, bytes) and len(first) == len(second)
+    if sound and first and len(first) % 8 == 0 and all(element.VR in ("OV", "OB", "UN", None) for element in held):
+        return
+    for tag, element in zip(OFFSETS, held, strict=True):
+        if element is not None:
+            notes += [f"{tag} is malformed: ignored"] if element.value else []
+            del header[_tag(tag)]
 
 
 def _parsed(data: bytes) -> Any:
@@ -85,13 +100,28 @@ def sequence(header: Any, tag: str) -> Any:
 
 
 @cache
-def _tag(keyword: str) -> Any:
+def _tag(tag: str | int) -> Any:
     from pydicom.tag import Tag
 
-    return Tag(keyword)
+    return Tag(tag)
 
 
-def _value(header: Any, tag: str) -> Any:
+def name_of(tag: str | int) -> str:
+    """The keyword by which notes and errors name a tag; one that many groups have, with its group."""
+    from pydicom.datadict import keyword_for_tag
+
+    return tag if isinstance(tag, str) else f"{keyword_for_tag(tag)} of group {tag >> 16:04X}"
+
+
+def put(header: Any, tag: str, value: int) -> None:
+    """Let a tag hold this number, whatever kind of element it was."""
+    element = _tag(tag)
+    if element in header:
+        del header[element]
+    setattr(header, tag, value)
+
+
+def _value(header: Any, tag: str | int) -> Any:
     """What a tag holds, None where it is missing or empty; raises ValueError if it is far longer than it may be.
 
     pydicom would turn a hundred megabytes of text into numbers one by one.
@@ -121,16 +151,22 @@ def assumed(header: Any, tag: str, value: int, notes: list[str]) -> int:
     if element is not None and element.value not in (None, b"", ""):
         return required(header, tag)
     notes.append(f"{tag} is missing: {value} was assumed")
-    setattr(header, tag, value)
+    put(header, tag, value)
     return value
 
 
-def number(header: Any, tag: str, notes: list[str]) -> float | None:
+def _first(header: Any, tag: str | int) -> Any:
+    """The first value of a tag; None where there is none."""
+    value = _value(header, tag)
+    if value is not None and not isinstance(value, int | float | str):
+        return value[0] if len(value) else None
+    return value
+
+
+def number(header: Any, tag: str | int, notes: list[str]) -> float | None:
     """The first value of an optional number; None where it is missing, or malformed, which is noted."""
-    with ignoring(tag, notes):
-        value = _value(header, tag)
-        if value is not None and not isinstance(value, int | float | str):
-            value = value[0] if len(value) else None
+    with ignoring(name_of(tag), notes):
+        value = _first(header, tag)
         if value is None:
             return None
         found = float(value)
@@ -141,7 +177,10 @@ def number(header: Any, tag: str, notes: list[str]) -> float | None:
 
 
 def text(header: Any, tag: str, notes: list[str]) -> str:
-    """An optional code in capitals; "" where it is missing or malformed, which is noted."""
+    """The first value of an optional code, in capitals; "" where it is missing or malformed, which is noted."""
     with ignoring(tag, notes):
-        return str(_value(header, tag) or "").strip(" \0").upper()
+        value = _first(header, tag)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"it is no text but {type(value).__name__}")
+        return (value or "").strip(" \0").upper()
     return ""

@@ -2,10 +2,10 @@
 
 import os
 import stat
-import unicodedata
 from pathlib import Path
 
 from cxrbench.data import dicom, display, raster
+from cxrbench.data.folded import near
 from cxrbench.data.grey import Grey, refusing
 from cxrbench.errors import ImageError, MissingImageError
 
@@ -65,15 +65,10 @@ def _check_regular(path: Path, about: os.stat_result) -> None:
 
 
 def _near(path: Path) -> str:
-    """A hint: names in the same folder that differ in case or in Unicode form only, or the folder that is missing."""
-    wanted = _folded(path.name)
+    """A hint: a name in the same folder that differs in case or in Unicode form only, or the folder that is missing."""
     try:
         listed = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return f" Its folder {path.parent} cannot be listed either."
-    names = sorted(name for name in listed if _folded(name) == wanted and name != path.name)
-    return f" There is {', '.join(map(repr, names))}: correct the name or the table." if names else ""
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    found = near([path.name], sorted(name for name in listed if name != path.name))
+    return "".join(f" There is {name!r}: correct the name or the table." for name in found.values())

@@ -3,7 +3,6 @@
 import errno
 import os
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -210,14 +209,3 @@ def matches(files: Iterable[str], key: Callable[[str], str | None]) -> Matches:
         else:
             found[name] = file
     return Matches(found, tuple(sorted(duplicates)))
-
-
-def near(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
-    """Wanted keys that are there but for letter case or Unicode form, each with the key there is."""
-    wanted = list(wanted)
-    folded = {_folded(key): key for key in there} if wanted else {}
-    return {key: folded[_folded(key)] for key in wanted if _folded(key) in folded}
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

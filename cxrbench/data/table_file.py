@@ -5,7 +5,6 @@ import gzip
 import io
 import os
 import re
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,13 +13,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from cxrbench.errors import DataError
+from cxrbench.sealed import DamagedError, opened_regular
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _HEAD = 4096
-_LONGEST_LINE, _LARGEST = 1 << 26, 1 << 33
+_LONGEST_LINE, _LARGEST = 1 << 26, 1 << 30
+_SWOLLEN, _SMALL = 100, 1 << 23  # label tables shrink 5 to 20 times; a small one may shrink more, and costs nothing
 _AGAIN = "Download it again."
 _OTHERS = {
     b"PAR1": "is a Parquet file. Convert it to CSV, or download the CSV.",
@@ -49,19 +50,30 @@ def opened(path: Path, strict: bool = True) -> Iterator[TextIO]:
     """The table as text, line ends untouched: plain, gzip, or a ZIP with this one table, told by content.
 
     UTF-8 with or without byte-order mark, or UTF-16 or UTF-32 with one. Whatever goes wrong within the block, another
-    kind of file included, becomes a DataError that names the file. Not `strict`: what is no text comes as surrogates.
+    kind of file included, becomes a DataError that names the file; its cause is what the system said, if it did. Not
+    `strict`: what is no text comes as surrogates.
     """
+    try:
+        with opened_regular(path, _LARGEST) as plain, _text(path, cast(io.BufferedReader, plain), strict) as text:
+            yield text
+    except DamagedError as error:
+        raise DataError(f"{path}: {error.reason}. Give a label table that can be read.") from (error.__cause__ or error)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _text(path: Path, plain: io.BufferedReader, strict: bool) -> Iterator[TextIO]:
     packed = "file"
     try:
         with ExitStack() as stack:
-            plain = stack.enter_context(_regular(path))
             start = plain.peek(len(_ZIP))
             packed = "gzip stream" if start.startswith(_GZIP) else "ZIP" if start.startswith(_ZIP) else packed
-            stream = _unpacked(path, plain, packed, stack)
+            stream, size = _unpacked(path, plain, packed, stack)
             head = stream.peek(_HEAD)[:_HEAD]  # type: ignore[attr-defined]
             _require_table(path, head)
             encoding = next((name for mark, name in _WIDE.items() if head.startswith(mark)), "utf-8-sig")
-            limited = io.BufferedReader(_Limited(path, stream), 1 << 17)
+            limited = io.BufferedReader(_Limited(path, stream, size), 1 << 17)
             errors = "strict" if strict else "surrogateescape" if encoding == "utf-8-sig" else "replace"
             yield stack.enter_context(io.TextIOWrapper(limited, encoding, errors, newline=""))
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
@@ -70,29 +82,17 @@ def opened(path: Path, strict: bool = True) -> Iterator[TextIO]:
         raise DataError(
             f"{path}: the {packed} cannot be unpacked ({error}). Unpack it with another program."
         ) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _regular(path: Path) -> io.BufferedReader:
-    stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise DataError(f"{path}: is a pipe or device, not a table")
-    return stream
-
-
-def _unpacked(path: Path, plain: io.BufferedReader, packed: str, stack: ExitStack) -> IO[bytes]:
+def _unpacked(path: Path, plain: io.BufferedReader, packed: str, stack: ExitStack) -> tuple[IO[bytes], int | None]:
+    """The table's bytes, and how many there are of them as they are packed; None where they are not."""
     if packed == "gzip stream":
-        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=plain)))
+        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=plain))), os.fstat(plain.fileno()).st_size
     if packed == "ZIP":
         archive = stack.enter_context(zipfile.ZipFile(plain))
-        return stack.enter_context(archive.open(_member(path, archive)))
-    return plain
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        member = archive.getinfo(_member(path, archive))
+        return stack.enter_context(archive.open(member)), member.compress_size
+    return plain, None
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> str:
@@ -129,10 +129,14 @@ def _require_table(path: Path, head: bytes) -> None:
 
 
 class _Limited(io.RawIOBase):
-    """A stream of bytes that ends with a DataError before a line, or the whole, is larger than any table has it."""
+    """A stream of bytes that ends with a DataError before a line, or the whole, is larger than any table has it.
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
-        self._path, self._stream, self._line, self._total = path, stream, 0, 0
+    `packed`: from how many bytes it is unpacked; None where it is not.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes], packed: int | None) -> None:
+        self._path, self._stream, self._line, self._total, self._packed = path, stream, 0, 0, packed
+        self._most = _LARGEST if packed is None else min(_LARGEST, max(_SMALL, _SWOLLEN * packed))
 
     def readable(self) -> bool:
         return True
@@ -144,6 +148,11 @@ class _Limited(io.RawIOBase):
         end = max(data.rfind(b"\n"), data.rfind(b"\r"))
         self._line = len(data) - end - 1 if end >= 0 else self._line + len(data)
         self._total += len(data)
+        if self._total > self._most < _LARGEST:
+            raise DataError(
+                f"{self._path}: {self._packed:,} packed bytes swell beyond {self._most:,}, as no label table does. If "
+                "it is one, unpack it."
+            )
         if self._line > _LONGEST_LINE or self._total > _LARGEST:
             what = "is larger" if self._total > _LARGEST else "has a longer line"
             raise DataError(f"{self._path}: {what} than any label table. Is it one?")

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from cxrbench.data.folded import folded
+
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
 
 _COPY = re.compile(r"[ _-]*(\(\d+\)|copy|copy \(\d+\)|- copy)$")
@@ -16,15 +18,15 @@ def file_names(stems: Sequence[str]) -> list[str]:
 
 def near_names(stems: Sequence[str], there: Iterable[str]) -> dict[str, str]:
     """Names that are there and look like a table's (`NAME (1).csv`, `NAME.CSV`), each with the name to give it."""
-    wanted = {stem.casefold(): stem for stem in stems}
+    wanted = {folded(stem): stem for stem in stems}
     exact = set(file_names(stems))
     found = {name: wanted.get(_bare(name)) for name in sorted(there) if name not in exact}
     return {name: f"{stem}{_suffix(name)}" for name, stem in found.items() if stem is not None}
 
 
 def _bare(name: str) -> str:
-    """The name less every ending and mark of a copy, in lower case."""
-    name, before = name.casefold(), ""
+    """The name less every ending and mark of a copy, folded."""
+    name, before = folded(name), ""
     while name != before:
         before = name
         name = _COPY.sub("", name)

@@ -11,7 +11,7 @@ import shutil
 import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sea
 Bytes = NDArray[np.uint8]
 SIZE = "size.json"  # there before the first image is
 _MOST = 1 << 50
+_REFUSALS = 256  # that become durable together
 _WHOLE_BATCHES = "Make room and start again: whole batches are kept."
 
 
@@ -147,8 +148,11 @@ class Shelf:
             filler = Filler(self, journal_end)
         try:
             yield filler
-        finally:
-            filler.close()
+        except BaseException:
+            with suppress(RunError):  # what went wrong first is told
+                filler.close()
+            raise
+        filler.close()
 
 
 def pixel_stores(cache: Path) -> Path:
@@ -193,11 +197,14 @@ class Mapped:
 class Filler:
     """Appends batches behind all that is there; what a killed writer left in the journal is cut off first.
 
-    What it left among the pixels stays, unnamed: another process may have mapped the file.
+    What it left among the pixels stays, unnamed: another process may have mapped the file. Refusals become durable some
+    hundred at a time (or an eighth of them, if that is more), and all at the end, since their file is written anew each
+    time: a kill loses the latest, which are then read again.
     """
 
     def __init__(self, shelf: Shelf, journal_end: int) -> None:
         self._shelf = shelf
+        self._refused, self._fresh_refusals = shelf.refused(), 0
         self._pixels = shelf.pixels.open("ab")
         self._journal = shelf.journal.open("ab")
         self._rows = -(-self._pixels.tell() // shelf.image_bytes)
@@ -228,14 +235,23 @@ class Filler:
         self._rows += len(contents)
 
     def refuse(self, reasons: Mapping[str, str]) -> None:
-        """Remember contents that cannot be read, durably."""
+        """Remember contents that cannot be read: durably once they are many, or at `close`."""
+        self._refused |= reasons
+        self._fresh_refusals += len(reasons)
+        if self._fresh_refusals >= max(_REFUSALS, len(self._refused) // 8):
+            self._keep_refusals()
+
+    def _keep_refusals(self) -> None:
         with writing(self._shelf.refusals, _WHOLE_BATCHES):
-            write_sealed(self._shelf.refusals, {**self._shelf.refused(), **reasons})
+            write_sealed(self._shelf.refusals, self._refused)
+        self._fresh_refusals = 0
 
     def close(self) -> None:
-        """Close both files."""
-        for file in (self._pixels, self._journal):
-            try:
-                file.close()
-            except OSError:  # a full disk was told of when the batch was written; the journal does not name it
-                continue
+        """Write the refusals that are still to be written, and close both files."""
+        try:
+            if self._fresh_refusals:
+                self._keep_refusals()
+        finally:
+            for file in (self._pixels, self._journal):
+                with suppress(OSError):  # a full disk was told of with the batch; the journal does not name it
+                    file.close()

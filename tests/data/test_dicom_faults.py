@@ -24,10 +24,12 @@ from made_images import (
     with_syntax,
 )
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from cxrbench.data.header import OVERLAYS, PIXELS, TAGS
 from cxrbench.data.images import Grey, read_radiograph
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import ImageError
@@ -80,6 +82,101 @@ def test_a_malformed_optional_tag_is_noted_by_name_and_ignored(tag: str, data: b
         assert "is malformed" in grey.notes[0]
     np.testing.assert_array_equal(grey.values, DEEP)
     assert (grey.low, grey.high) == (DEEP.min(), DEEP.max())
+
+
+US_7, ITEM_OF_7 = b"\7\0", b"\xfe\xff\x00\xe0\x0a\0\0\0\x28\0\x20\x01US\2\0\7\0"
+OPTIONAL: dict[str | int, tuple[str, bytes, bytes]] = {  # kind, a value, two values
+    **dict.fromkeys(OVERLAYS, ("US", b"\x0c\0", b"\x0c\0\x0d\0")),
+    "NumberOfFrames": ("IS", b"1", b"1\\2"),
+    "HighBit": ("US", b"\x0b\0", b"\x0b\0\x0e\0"),
+    "RescaleSlope": ("DS", b"2", b"2\\3"),
+    "RescaleIntercept": ("DS", b"-9", b"-9\\3"),
+    "WindowCenter": ("DS", b"900", b"900\\1000"),
+    "WindowWidth": ("DS", b"900", b"900\\1000"),
+    "VOILUTFunction": ("CS", b"SIGMOID", b"SIGMOID\\LINEAR"),
+    "PresentationLUTShape": ("CS", b"INVERSE", b"INVERSE\\IDENTITY"),
+    "PixelPaddingValue": ("US", b"\x00\x09", b"\x00\x09\x01\x09"),
+    "PixelPaddingRangeLimit": ("US", b"\x00\x09", b"\x00\x09\x01\x09"),
+    "FloatPixelPaddingValue": ("FL", struct.pack("<f", 2304), struct.pack("<2f", 2304, 2305)),
+    "DoubleFloatPixelPaddingValue": ("FD", struct.pack("<d", 2304), struct.pack("<2d", 2304, 2305)),
+    "ModalityLUTSequence": ("SQ", b"", b""),
+    "VOILUTSequence": ("SQ", b"", b""),
+    "ExtendedOffsetTable": ("OV", b"", b""),
+    "ExtendedOffsetTableLengths": ("OV", b"", b""),
+}
+WITH: dict[str | int, dict[str, Any]] = {
+    "HighBit": {"HighBit": None},
+    "WindowCenter": {"WindowWidth": 3000},
+    "WindowWidth": {"WindowCenter": 2000},
+    "VOILUTFunction": {"WindowWidth": 3000, "WindowCenter": 2000},
+    "PixelPaddingRangeLimit": {"PixelPaddingValue": 5000},
+}
+TOLD = {
+    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", *PIXELS),
+}
+
+
+def test_every_optional_tag_that_is_read_is_tried() -> None:
+    """A tag that is read from now on joins OPTIONAL, unless the pixels cannot be told without it."""
+    read_ones = {tag for tag in TAGS if "PaletteColor" not in tag} | set(OVERLAYS)
+    assert read_ones == set(OPTIONAL) | TOLD
+
+
+@pytest.mark.parametrize("tag", OPTIONAL, ids=lambda tag: tag if isinstance(tag, str) else f"{tag:08X}")
+def test_no_value_of_an_optional_tag_refuses_a_file(tag: str | int) -> None:
+    kind, one, two = OPTIONAL[tag]
+    name = tag if isinstance(tag, str) else f"OverlayBitPosition of group {tag >> 16:04X}"
+    whole = {**TWELVE, **WITH.get(tag, {})}
+    for plain in (dicom(DEEP, **whole), dicom(DEEP, JPEG_2000, encapsulate([STREAM]), **whole)):
+
+        def having(kind: str, value: bytes, plain: bytes = plain) -> Grey:
+            return read(with_element(plain, Tag(tag), kind, value))
+
+        without = read(plain)
+        assert without.notes == ()
+        assert_alike(having(kind, b""), without)
+        assert_alike(having(kind, two), having(kind, one))
+        for kind_of_it, wrong in (("US", US_7) if kind == "CS" else ("LO", b"no number"), ("SQ", ITEM_OF_7)):
+            found = having(kind_of_it, wrong)
+            (note,) = found.notes
+            assert note.startswith(f"{name} is malformed")
+            assert note.endswith(": ignored")
+            assert_alike(found, without)
+
+
+def assert_alike(found: Grey, wanted: Grey) -> None:
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert (found.low, found.high) == (wanted.low, wanted.high)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0"])
+def test_tables_of_the_frames_places_are_followed_where_they_can_be_ones(damage: bytes) -> None:
+    frames, offsets, lengths = encapsulate_extended([STREAM, jpeg_2000(DEEP[::-1].copy())])
+    tables = {"ExtendedOffsetTable": offsets + 8 * damage, "ExtendedOffsetTableLengths": lengths}
+    grey = read(dicom(DEEP, JPEG_2000, frames, **TWELVE, NumberOfFrames=2, **tables))
+    assert [note.split(":")[0] for note in grey.notes] == [
+        *(f"{tag} is malformed" for tag in tables if damage),
+        "2 frames",
+    ]
+    np.testing.assert_array_equal(grey.values, DEEP)
+
+
+@pytest.mark.parametrize("bit", [16, 0xFFFF])
+def test_an_overlay_in_no_bit_of_the_pixels_is_noted_and_ignored(bit: int) -> None:
+    grey = read(with_element(PLAIN, OVERLAYS[1], "US", struct.pack("<H", bit)))
+    assert grey.notes == (f"OverlayBitPosition of group 6002 is {bit}, no bit of 16: ignored",)
+    np.testing.assert_array_equal(grey.values, DEEP)
+
+
+@pytest.mark.parametrize(("first", "last"), [(-1024, 0), (0, -1024), (0, 0), (-1024, -1024), (0, 100)])
+def test_padding_reaches_to_its_limit_whichever_is_nought(first: int, last: int) -> None:
+    values = DEEP.astype(np.int16) + 200
+    values[:40] = np.linspace(-1024, 100, 40 * values.shape[1]).reshape(40, -1).astype(np.int16)
+    shown = read(dicom(values, PixelPaddingValue=first, PixelPaddingRangeLimit=last)).values
+    padded = (values >= min(first, last)) & (values <= max(first, last))
+    assert padded.any()
+    np.testing.assert_array_equal(shown, np.where(padded, values[~padded].min(), values))
 
 
 def test_window_below_one_is_noted() -> None:

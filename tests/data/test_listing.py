@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.listing import Listing, image_stem, listing, matches, near, stem_key
+from cxrbench.data.folded import near
+from cxrbench.data.listing import Listing, image_stem, listing, matches, stem_key
 from cxrbench.sealed import read_sealed, write_sealed
 
 

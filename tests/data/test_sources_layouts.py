@@ -149,7 +149,7 @@ def test_a_train_csv_that_may_not_be_read_is_named_before_a_ready_list_is_taken(
         return opened(path, *mode, **options)
 
     monkeypatch.setattr(os, "open", refusing)
-    with pytest.raises(DataError, match=r"train\.csv: cannot be read: Permission denied"):
+    with pytest.raises(DataError, match=r"train\.csv: cannot be opened: Permission denied"):
         base.load_partition(tmp_path, CHEXPERT, "gloria")
 
 

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data import tables
+from cxrbench.data import table_file, tables
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources import rsna_tables, siim
+from cxrbench.data.table_names import near_names
 from cxrbench.errors import DataError
 
 PLAIN = "id,label\na,1\nb,0\n"
@@ -110,6 +111,46 @@ def test_a_pipe_is_no_table(tmp_path: Path) -> None:
         ids(tmp_path / "t.csv")
 
 
+def test_a_folder_and_what_is_not_there_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder, not a file"):
+        ids(tmp_path)
+    for gone in (tmp_path / "t.csv", tmp_path / "no" / "t.csv"):
+        with pytest.raises(DataError, match=f"^{gone}: cannot be read: No such file"):
+            ids(gone)
+
+
+def test_a_plain_file_larger_than_any_table_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(PLAIN)
+    os.truncate(path, 2 << 30)
+    with pytest.raises(DataError, match="has 2,147,483,648 bytes, more than such a file ever has"):
+        ids(path)
+
+
+@pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, mtime=0), lambda data: zipped(**{"t.csv": data})])
+def test_a_packed_table_that_swells_as_none_does_is_refused_before_it_is_read(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(pack(b"id,label\n" + (b"a" * 999 + b",1\n") * 100_000))
+    assert path.stat().st_size < 400_000
+    with table_file.opened(path) as text, pytest.raises(DataError, match=r"packed bytes swell beyond .* unpack it"):
+        taken = 0
+        for line in text:
+            taken += len(line)
+    assert 1 << 22 < taken <= 40_000_000
+    with pytest.raises(DataError, match="swell"):
+        ids(path)
+
+
+@pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, mtime=0), lambda data: zipped(**{"t.csv": data})])
+def test_a_small_table_may_shrink_to_next_to_nothing(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(pack(b"id,label\n" + (b"a" * 99 + b",1\n") * 20_000))
+    assert path.stat().st_size * 100 < 20_000 * 102
+    assert len(ids(path)) == 20_000
+
+
 def test_long_fields_are_read_and_other_readers_keep_their_limit(tmp_path: Path) -> None:
     mask = " ".join(["1 2"] * 100_000)
     (tmp_path / "train-rle.csv").write_text(f"ImageId,EncodedPixels\na,{mask}\nb,-1\n")
@@ -165,6 +206,10 @@ def test_a_table_under_a_near_name_is_told_with_both_names(tmp_path: Path, name:
     for refused in (one, other):
         assert name in str(refused.value)
         assert f"Name it {own}." in str(refused.value)
+
+
+def test_a_table_whose_name_has_another_unicode_form_is_a_near_one() -> None:
+    assert near_names(["caf\u00e9"], ["Cafe\u0301 (1).csv"]) == {"Cafe\u0301 (1).csv": "caf\u00e9.csv"}
 
 
 def test_other_tables_are_no_near_names(tmp_path: Path) -> None:
@@ -230,7 +275,7 @@ def test_a_path_that_is_no_utf8_is_read(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from cxrbench.data import tables
+from cxrbench.data import table_file, tables
 columns = ("Path", *(f"c{n}" for n in range(14)))
 print(len(tables.read_table(Path(sys.argv[1]), columns)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -22,6 +22,7 @@ BESIDE = {
     "cxrbench.data.attributes": "sex, age and view enter a record by their values",
     "cxrbench.data.decoder_check": "chooses between two readers that give the same values",
     "cxrbench.data.contents": "compares files with a manifest, and makes nothing",
+    "cxrbench.data.folded": "names files in messages, and makes nothing",
     "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
     "cxrbench.data.images": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",

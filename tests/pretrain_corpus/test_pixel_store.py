@@ -20,7 +20,7 @@ from PIL import Image
 from cxrbench.data.grey import refusing
 from cxrbench.data.pixels import pixels
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
-from cxrbench.pretrain import canvas, image_files, images
+from cxrbench.pretrain import canvas, image_files, image_shelf, images
 from cxrbench.pretrain.canvas import recipe_key
 from cxrbench.pretrain.canvas import stored as stored_array
 from cxrbench.pretrain.image_files import Read
@@ -223,6 +223,29 @@ def test_refusals_that_are_damaged_are_not_believed_and_made_again(
     names = read_files(monkeypatch)
     assert (stored(wanted).unreadable, names) == (first.unreadable, ["001.png"])
     assert shelf(tmp_path / "c").refusals.read_bytes() == whole
+
+
+def test_refusals_become_durable_in_few_writes_and_all_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, write = list[int](), image_shelf.write_sealed
+
+    def counted(path: Path, content: dict[str, str]) -> None:
+        write(path, content)
+        written.extend([len(content)] if path.name == "refused.json" else [])
+
+    monkeypatch.setattr(image_shelf, "write_sealed", counted)
+    reasons = {f"{n:064x}": "no picture" for n in range(4000)}
+    with shelf(tmp_path).writing() as filler:
+        for content, reason in reasons.items():
+            filler.refuse({content: reason})
+        assert len(shelf(tmp_path).refused()) > 3400
+    assert shelf(tmp_path).refused() == reasons
+    assert len(written) < 20
+    with pytest.raises(KeyboardInterrupt), shelf(tmp_path).writing() as filler:
+        filler.refuse({"f" * 64: "no picture"})
+        raise KeyboardInterrupt
+    assert len(shelf(tmp_path).refused()) == 4001
 
 
 def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

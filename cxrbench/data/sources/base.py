@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from cxrbench.data.attributes import Attributes
-from cxrbench.data.listing import IMAGE_SUFFIXES, near
+from cxrbench.data.folded import near
+from cxrbench.data.listing import IMAGE_SUFFIXES
 from cxrbench.data.phantom import note
 from cxrbench.data.sources.join import Disk, Layout, Survey, met
 from cxrbench.data.splits import TooFewError
