@@ -118,7 +118,7 @@ def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
         recipes = {i: work.encoders[i].recipe for i in claimed}
         distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
         made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
-    except Exception as error:
+    except BaseException as error:
         return Decoded(path, at, content, failed=contained(error, str(path)))
     wanted = {i: Wanted(made[recipes[i]].array, made[recipes[i]].notes, mine) for i, mine in claimed.items()}
     return Decoded(path, at, content, wanted)

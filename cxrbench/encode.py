@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from cxrbench.batch import Batch, Shards
-from cxrbench.contained import contained
+from cxrbench.contained import PASSING, contained
 from cxrbench.data.decoder_check import self_test
 from cxrbench.decoding import Claims, Decoded, Encoder, Reader, Work, decoded
 from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError
@@ -61,7 +61,7 @@ class _Notebook:
         for ledger, entries in by_ledger.values():
             try:
                 ledger.add(entries)
-            except Exception as error:
+            except BaseException as error:
                 self._problems.append(contained(error, "remembering the hashes of images"))
 
     def __enter__(self) -> Self:
@@ -118,7 +118,7 @@ def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:
     """What the store holds of a key; a key that cannot be read is broken, and counts as empty."""
     try:
         return store.read(key)
-    except Exception as error:
+    except BaseException as error:
         sweep.broken[key] = contained(error, f"{name}: reading the store, {store.root}")
         return Embeddings([])
 
@@ -126,7 +126,9 @@ def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:
 def _reader() -> Reader:
     try:
         return "fast" if self_test().passed else "reference"
-    except Exception:  # a decoder that cannot even be tested is none to trust
+    except PASSING:
+        raise
+    except BaseException:  # a decoder that cannot even be tested is none to trust
         return "reference"
 
 
@@ -165,7 +167,9 @@ def _known(ledgers: Callable[[Path], Ledger], path: Path) -> str | None:
     """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
     try:
         return ledgers(path).known(path)
-    except Exception:
+    except PASSING:
+        raise
+    except BaseException:
         return None
 
 
@@ -200,6 +204,6 @@ def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
         return
     try:
         sweep.encoded += step()
-    except Exception as error:
+    except BaseException as error:
         failed = contained(error, encoder.name)
         sweep.broken.update({key: failed for key in encoder.outputs if key not in sweep.broken})
