@@ -261,7 +261,7 @@ def test_rows_in_use_hold_no_file_open_but_one_for_a_large_mapping(rows: int, he
     file = RowFile(path, rows, 1, sync_file)
     file.write(0, np.arange(rows, dtype="<f4").tobytes())
     file.close(rows)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     found = mapped_rows(path, rows, 1, rows)
-    assert len(os.listdir("/proc/self/fd")) - before == (0 if sys.version_info >= (3, 13) else held)
+    assert len(list(Path("/proc/self/fd").iterdir())) - before == (0 if sys.version_info >= (3, 13) else held)
     assert np.array_equal(found[:, 0], np.arange(rows, dtype="<f4")) and not found.flags.writeable
