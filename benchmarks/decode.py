@@ -47,14 +47,14 @@ def fast(kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
     from benchmarks import official
     from cxrbench.data.images import read_bytes
-    from cxrbench.data.pixels import pixels
+    from cxrbench.data.pixels import pixels_by
     from cxrbench.recipe import Canvas
 
     def quick(path: Path) -> Any:
-        return pixels(read_bytes(path), path.name, [Canvas()])[0].array
+        return pixels_by(read_bytes(path), path.name, Canvas()).array
 
     def same(path: Path) -> bool:
-        oracle = pixels(read_bytes(path), path.name, [Canvas()], "reference")[0].array
+        oracle = pixels_by(read_bytes(path), path.name, Canvas(), "reference").array
         return np.array_equal(quick(path), oracle) and np.array_equal(quick(path)[0], official.pixels(path))
 
     return {

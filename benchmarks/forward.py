@@ -50,10 +50,10 @@ def rows(material: Material, rounds: int) -> list[Row]:
 
 def decoded(files: Sequence[str], out: str) -> dict[str, Any]:
     """No arm: pixels (n, 1, 224, 224) of the files, for all arms."""
-    from cxrbench.data.pixels import pixels
+    from cxrbench.data.pixels import pixels_by
     from cxrbench.recipe import Canvas
 
-    np.save(out, np.stack([pixels(Path(file).read_bytes(), file, [Canvas()])[0].array for file in files]))
+    np.save(out, np.stack([pixels_by(Path(file).read_bytes(), file, Canvas()).array for file in files]))
     return {}
 
 

@@ -132,10 +132,10 @@ def _forward(model: "BenchModel") -> Any:
 def _pixels(files: Sequence[str]) -> list[Any]:
     """Decoding without the harness: (1, 224, 224) float32 each."""
     from cxrbench.data.images import read_bytes
-    from cxrbench.data.pixels import pixels
+    from cxrbench.data.pixels import pixels_by
     from cxrbench.recipe import Canvas
 
-    return [pixels(read_bytes(Path(file)), file, [Canvas()])[0].array for file in files]
+    return [pixels_by(read_bytes(Path(file)), file, Canvas()).array for file in files]
 
 
 def _all(forwards: Sequence[Any], batches: Sequence[Any]) -> None:

@@ -35,7 +35,7 @@ class Shards:
             try:
                 with naming(self._store.root):
                     writer.close()
-            except Exception as error:
+            except BaseException as error:
                 self._broken.setdefault(key, contained(error, f"{self._encoder.name}: writing to the store"))
 
 
@@ -70,7 +70,7 @@ class Batch:
         for key, taps in self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys).items():
             try:
                 self._store(key, taps)
-            except Exception as error:
+            except BaseException as error:
                 self._broken[key] = contained(error, f"{self._encoder.name}: writing to the store")
         self._waiting = []
         return count

@@ -11,17 +11,23 @@ from cxrbench.errors import CxrBenchError, UnexpectedError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
-# How torch, CUDA's libraries and NumPy say that memory ran out, where they have no exception of their own for it.
+_SHORT = {*_NO_ROOM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE}
+# How torch, CUDA's libraries, NumPy and Pillow say that memory ran out, where they have no exception of their own.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "_alloc_failed", "unable to allocate", "cannot allocate memory")
+# Ctrl-C, and a generator that is closed, end what they end. All else is of its part alone: an adapter that calls
+# `sys.exit()`, and a library in Rust that panics, which is no Exception either.
+PASSING = (KeyboardInterrupt, GeneratorExit)
 _LONGEST = 400  # characters of a foreign message that are shown; the log has it whole
 
 
-def contained(error: Exception, part: str) -> CxrBenchError:
+def contained(error: BaseException, part: str) -> CxrBenchError:
     """The error to keep of a `part` of the work, such as a model or a cell: itself if it is ours, else unexpected.
 
-    What is returned holds no frames, so neither the tensors of a failed forward pass. Call it where the error is
-    caught, and raise or keep the result after the `except` block.
+    What is returned holds no frames, so neither the tensors of a failed forward pass. Call it in an `except
+    BaseException`, and raise or keep the result after that block. Raises `PASSING` errors again.
     """
+    if isinstance(error, PASSING):
+        raise error
     kept = error if isinstance(error, CxrBenchError) else _unexpected(error, part)
     kept.__cause__ = kept.__context__ = None
     return kept.with_traceback(None)
@@ -29,16 +35,16 @@ def contained(error: Exception, part: str) -> CxrBenchError:
 
 @contextmanager
 def containing(part: str) -> Iterator[None]:
-    """Raises what `contained` makes of any exception inside; Ctrl-C and a demand to exit pass."""
+    """Raises what `contained` makes of any exception inside."""
     try:
         yield
-    except CxrBenchError:
+    except (CxrBenchError, *PASSING):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise contained(error, part) from None
 
 
-def _unexpected(error: Exception, part: str) -> UnexpectedError:
+def _unexpected(error: BaseException, part: str) -> UnexpectedError:
     return UnexpectedError(f"{part}: {_reason(error)}", _trace(error), f"{type(error).__name__}{_place(error)}")
 
 
@@ -49,7 +55,7 @@ def _trace(error: BaseException) -> str:
         return f"{type(error).__name__}, whose traceback cannot be told: {type(second).__name__}\n"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if no_memory(error):
         return (
             f"too little memory ({_first_line(error)}). Choose a smaller --batch-size (vectors then differ in their "
@@ -65,7 +71,18 @@ def no_memory(error: BaseException) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if {"MemoryError", "OutOfMemoryError"} & kinds or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+    spoken = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
+    return spoken and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def of_machine(error: BaseException) -> bool:
+    """Whether memory, open files, a disk or a mount failed, and not the bytes: they may be read another time."""
+    return no_memory(error) or (isinstance(error, OSError) and error.errno in _SHORT)
+
+
+def shortage(error: BaseException) -> str:
+    """What the machine was short of, in a few words."""
+    return "too little memory" if no_memory(error) else str(getattr(error, "strerror", None) or error)
 
 
 def reason_of(error: OSError) -> str:

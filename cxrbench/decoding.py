@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cxrbench import digest
 from cxrbench.contained import contained
 from cxrbench.data.images import read_bytes
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import Pixels, pixels
 from cxrbench.errors import CxrBenchError
 from cxrbench.ledger import Stamp, stamp
 from cxrbench.recipe import Recipe
@@ -56,13 +56,15 @@ class Wanted:
 class Decoded:
     """One file: its content, and what each encoder (by its place in the work) is to make of it.
 
-    `failed`: why it can be nothing at all. An ImageError is the file's fault, another the decoder's.
+    `refused`: why keys can have nothing of it; `failed`: why its bytes are not to be had. An ImageError is the
+    file's fault, another the decoder's or the machine's.
     """
 
     path: Path
     at: Stamp | None
-    content: str = ""  # known even for some files that fail
+    content: str = ""
     wanted: Mapping[int, Wanted] = field(default_factory=dict)
+    refused: Mapping[Key, CxrBenchError] = field(default_factory=dict)
     failed: CxrBenchError | None = None
 
 
@@ -109,16 +111,27 @@ def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, sta
 
 
 def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
-    at, content = None, ""
+    at = None
     try:
         at = stamp(path)
         data = read_bytes(path)
         content = digest.of_bytes(data)
-        claimed = work.claimed(content, keys)
-        recipes = {i: work.encoders[i].recipe for i in claimed}
-        distinct = list({recipe.digest: recipe for recipe in recipes.values()}.values())
-        made = dict(zip(distinct, pixels(data, path.name, distinct, work.reader), strict=True)) if distinct else {}
-    except Exception as error:
-        return Decoded(path, at, content, failed=contained(error, str(path)))
-    wanted = {i: Wanted(made[recipes[i]].array, made[recipes[i]].notes, mine) for i, mine in claimed.items()}
-    return Decoded(path, at, content, wanted)
+    except BaseException as error:
+        return Decoded(path, at, failed=contained(error, str(path)))
+    claimed = work.claimed(content, keys)
+    recipes = {i: work.encoders[i].recipe for i in claimed}
+    made = _made(path, data, {recipe.digest: recipe for recipe in recipes.values()}, work.reader)
+    found = {i: (made[recipe.digest], claimed[i]) for i, recipe in recipes.items()}
+    wanted = {i: Wanted(p.array, p.notes, mine) for i, (p, mine) in found.items() if isinstance(p, Pixels)}
+    refused = {key: why for why, mine in found.values() if not isinstance(why, Pixels) for key in mine}
+    return Decoded(path, at, content, wanted, refused)
+
+
+def _made(path: Path, data: bytes, recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Pixels | CxrBenchError]:
+    """What each recipe makes of the file, by its digest."""
+    try:
+        found = pixels(data, path.name, list(recipes.values()), reader) if recipes else []
+    except BaseException as error:
+        return dict.fromkeys(recipes, contained(error, str(path)))
+    parts = (one if isinstance(one, Pixels) else contained(one, str(path)) for one in found)
+    return dict(zip(recipes, parts, strict=True))

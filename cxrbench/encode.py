@@ -1,6 +1,6 @@
 """Images once through every model that wants them: one decoding sweep, a store of embeddings at its end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Self
 
 from cxrbench.batch import Batch, Shards
-from cxrbench.contained import contained
+from cxrbench.contained import PASSING, contained
 from cxrbench.data.decoder_check import self_test
 from cxrbench.decoding import Claims, Decoded, Encoder, Reader, Work, decoded
-from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError
+from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError, UnreadableError
 from cxrbench.ledger import Ledger, Stamp
 from cxrbench.progress import Progress
 from cxrbench.store import Embeddings, Key, Store
@@ -21,18 +21,34 @@ from cxrbench.store import Embeddings, Key, Store
 class Sweep:
     """What a sweep found: contents by path, what could not be read, and how much work it was.
 
-    `missing` files are not there, though they were listed. `problems` are what went wrong beside files and models.
+    `refused`: why a key that lacked it can have nothing of a content, after the file's name, or of a file whose bytes
+    are not to be had; `unreadable`: those files, and where only some encoders lack one, which. `missing` files are not
+    there, though they were listed. `problems` are what went wrong beside files and models.
     """
 
     content: dict[Path, str] = field(default_factory=dict)
+    refused: dict[tuple[Key, str | Path], str] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     missing: dict[Path, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)  # reasons by content
     broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # what a model could not go on with, and why
     problems: list[CxrBenchError] = field(default_factory=list)
     reader: Reader = "fast"
     decoded: int = 0
     encoded: int = 0
+
+    def reason(self, path: Path, keys: Iterable[Key]) -> str | None:
+        """Why one of the keys has nothing of a file; None where all have.
+
+        It rests on the content, so a copy is as unreadable as the file that was decoded, and on no other key: what is
+        stored stays, whoever else asks for the file.
+        """
+        content = self.content.get(path, "")
+        for key in keys:
+            if (key, path) in self.refused:
+                return self.refused[key, path]
+            if (key, content) in self.refused:
+                return f"{_shown(path.name)}: {self.refused[key, content]}"
+        return None
 
 
 class _Notebook:
@@ -61,7 +77,7 @@ class _Notebook:
         for ledger, entries in by_ledger.values():
             try:
                 ledger.add(entries)
-            except Exception as error:
+            except BaseException as error:
                 self._problems.append(contained(error, "remembering the hashes of images"))
 
     def __enter__(self) -> Self:
@@ -86,6 +102,7 @@ def encode(
     `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing;
     a model that cannot be loaded is reported and ends only itself, and what one cannot do, such as score a set of texts
     or give finite vectors, ends only that. So does any exception, of whatever kind: it is in the result.
+    What one recipe makes of a file does not depend on the others: a file that one refuses is read for the others.
     Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
     """
     sweep = Sweep()
@@ -104,13 +121,13 @@ def encode(
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
         for item in decoded(pending, Work(encoders, Claims(have), sweep.reader), workers, stack):
-            _note(item, sweep, notebook)
+            _note(item, _lacking(pending[item.path], sweep.content.get(item.path), have), sweep, notebook)
             for place, image in item.wanted.items():
                 _advance(encoders[place], sweep, partial(batches[place].add, item.content, image))
             progress.advance()
         for encoder, batch in zip(encoders, batches, strict=True):
             _advance(encoder, sweep, batch.flush)
-    _spread_failures(sweep)
+    sweep.unreadable = _unreadable(demands, encoders, sweep)
     return sweep
 
 
@@ -118,7 +135,7 @@ def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:
     """What the store holds of a key; a key that cannot be read is broken, and counts as empty."""
     try:
         return store.read(key)
-    except Exception as error:
+    except BaseException as error:
         sweep.broken[key] = contained(error, f"{name}: reading the store, {store.root}")
         return Embeddings([])
 
@@ -126,16 +143,23 @@ def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:
 def _reader() -> Reader:
     try:
         return "fast" if self_test().passed else "reference"
-    except Exception:  # a decoder that cannot even be tested is none to trust
+    except PASSING:
+        raise
+    except BaseException:  # a decoder that cannot even be tested is none to trust
         return "reference"
 
 
-def _spread_failures(sweep: Sweep) -> None:
-    """A copy of an unreadable file was not decoded a second time; it is as unreadable as the first."""
-    for path, content in list(sweep.content.items()):
-        if content in sweep.failed:
-            sweep.unreadable[path] = sweep.failed[content]
-            del sweep.content[path]
+def _unreadable(demands: Mapping[Path, Sequence[Key]], encoders: Sequence[Encoder], sweep: Sweep) -> dict[Path, str]:
+    """The files of which some encoder makes nothing, with the reason, and with the encoders unless none makes any."""
+    found: dict[Path, str] = {}
+    for path, keys in demands.items() if sweep.refused else ():
+        asked = [(encoder.name, [key for key in keys if key in encoder.outputs]) for encoder in encoders]
+        asked = [(name, own) for name, own in asked if own]
+        told = {name: why for name, own in asked if (why := sweep.reason(path, own)) is not None}
+        if told:
+            whose = f" [{', '.join(told)}; others read it]" if len(told) < len(asked) else ""
+            found[path] = f"{next(iter(told.values()))}{whose}"
+    return found
 
 
 def _pending(
@@ -156,42 +180,64 @@ def _pending(
         content = _known(ledgers, path)
         if content is not None:
             sweep.content[path] = content
-        if content is None or any(content not in have[key] for key in keys):
+        if _lacking(keys, content, have):
             pending[path] = keys
     return pending
+
+
+def _lacking(keys: Sequence[Key], content: str | None, have: Mapping[Key, Embeddings]) -> list[Key]:
+    """The keys that need the file read: all where its content is not known."""
+    return [key for key in keys if content is None or content not in have[key]]
 
 
 def _known(ledgers: Callable[[Path], Ledger], path: Path) -> str | None:
     """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
     try:
         return ledgers(path).known(path)
-    except Exception:
+    except PASSING:
+        raise
+    except BaseException:
         return None
 
 
-def _note(item: Decoded, sweep: Sweep, notebook: _Notebook) -> None:
+def _note(item: Decoded, lacking: Sequence[Key], sweep: Sweep, notebook: _Notebook) -> None:
     if item.failed is not None:
-        _note_failure(item, item.failed, sweep)
+        _note_failure(item, item.failed, lacking, sweep)
         return
     sweep.content[item.path] = item.content
     if item.at is not None:
         notebook.add(item.path, item.at, item.content)
+    for key, why in item.refused.items():
+        told = _shown(str(why)).removeprefix(_shown(f"{item.path}: ")).removeprefix(_shown(f"{item.path.name}: "))
+        sweep.refused[key, item.content] = told
+        _note_problem(why, sweep)
     if item.wanted:
         sweep.decoded += 1
 
 
-def _note_failure(item: Decoded, failed: CxrBenchError, sweep: Sweep) -> None:
-    reason = str(failed).encode("utf-8", "backslashreplace").decode()  # names of files need not be Unicode
-    sweep.content.pop(item.path, None)
+def _note_failure(item: Decoded, failed: CxrBenchError, lacking: Sequence[Key], sweep: Sweep) -> None:
     if isinstance(failed, MissingImageError):
-        sweep.missing[item.path] = reason
+        sweep.content.pop(item.path, None)
+        sweep.missing[item.path] = _shown(str(failed))
         return
-    sweep.unreadable[item.path] = reason
-    if item.content:
-        sweep.failed[item.content] = reason
-    kinds = {problem.kind for problem in sweep.problems if isinstance(problem, UnexpectedError)}
-    if not isinstance(failed, ImageError) and not (isinstance(failed, UnexpectedError) and failed.kind in kinds):
-        sweep.problems.append(failed)  # one of its kind: a decoder with a bug has it for every file
+    sweep.refused.update({(key, item.path): _shown(str(failed)) for key in lacking})
+    _note_problem(failed, sweep)
+
+
+def _note_problem(failed: CxrBenchError, sweep: Sweep) -> None:
+    """What is no image's fault is a problem, one of its kind: a bug, or a machine that is short, is met many times."""
+    if not isinstance(failed, ImageError) and _kind(failed) not in map(_kind, sweep.problems):
+        sweep.problems.append(failed)
+
+
+def _kind(problem: CxrBenchError) -> tuple[type, str]:
+    if isinstance(problem, UnexpectedError):
+        return UnexpectedError, problem.kind
+    return type(problem), problem.reason if isinstance(problem, UnreadableError) else str(problem)
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()  # names of files need not be Unicode
 
 
 def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
@@ -200,6 +246,6 @@ def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
         return
     try:
         sweep.encoded += step()
-    except Exception as error:
+    except BaseException as error:
         failed = contained(error, encoder.name)
         sweep.broken.update({key: failed for key in encoder.outputs if key not in sweep.broken})

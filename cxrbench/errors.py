@@ -72,6 +72,17 @@ class RunError(CxrBenchError):
     exit_code = 5
 
 
+class UnreadableError(RunError):
+    """A file that this machine does not read now: too little memory, too many open files, a mount that fails.
+
+    Nothing is known against its bytes, so it counts neither as damaged nor as no picture. `reason`: without the path.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: cannot be read now: {reason}. Its bytes may be whole: mend that, and run again")
+        self.path, self.reason = path, reason
+
+
 class UnexpectedError(RunError):
     """A part of the work failed by an error that is none of ours; `trace` is its traceback, which `log` holds.
 

@@ -1,6 +1,8 @@
 """`.npy` files of float32 rows, whose header is not read but required: it holds no fact that is not known before."""
 
+import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -9,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import IntegrityError
-from cxrbench.sealed import DamagedError, opened_regular
+from cxrbench.sealed import DamagedError, opened_regular, reading
 
 FloatArray = NDArray[np.float32]
 Sync = Callable[[BinaryIO], None]
 
 HEADER_BYTES = 128
 _ITEM_BYTES = 4
+_MAPPED_FROM = 1 << 20  # bytes of rows; fewer are read, since before Python 3.13 each mapping holds a descriptor open
 
 
 def header(rows: int, dim: int) -> bytes:
@@ -54,9 +57,10 @@ class RowFile:
 
 
 def mapped_rows(path: Path, rows: int, dim: int, capacity: int) -> FloatArray:
-    """The first `rows` (at least one) of a `RowFile`, mapped into memory: (rows, dim) float32.
+    """The first `rows` (at least one) of a `RowFile`, mapped into memory where they are many: (rows, dim) float32.
 
-    Raises DamagedError unless the header is, byte for byte, one that is written for such rows and the file holds them.
+    Raises UnreadableError for what the system does not read or map now, DamagedError unless
+    the header is, byte for byte, one that is written for such rows and the file holds them.
     """
     try:
         with opened_regular(path, most=None) as file:
@@ -66,9 +70,26 @@ def mapped_rows(path: Path, rows: int, dim: int, capacity: int) -> FloatArray:
                 raise DamagedError(path, f"has not the header of float32 rows of {dim} values")
             if whole < rows:
                 raise DamagedError(path, f"holds {max(whole, 0)} rows, and the journal speaks of {rows}")
-            return np.memmap(file, "<f4", "r", HEADER_BYTES, (rows, dim))
+            return _rows(path, file, _ITEM_BYTES * rows * dim).reshape(rows, dim)
     except FileNotFoundError as error:
         raise DamagedError(path, "is gone") from error
+
+
+def _rows(path: Path, file: BinaryIO, size: int) -> FloatArray:
+    if size < _MAPPED_FROM:
+        file.seek(HEADER_BYTES)
+        data = file.read(size)
+        if len(data) < size:
+            raise DamagedError(path, "became shorter while it was read")
+        return np.frombuffer(data, "<f4")
+    with reading(path):
+        return np.frombuffer(_mapped(file.fileno(), HEADER_BYTES + size), "<f4", offset=HEADER_BYTES)
+
+
+def _mapped(handle: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13) and os.name == "posix":
+        return mmap.mmap(handle, size, access=mmap.ACCESS_READ, trackfd=False)
+    return mmap.mmap(handle, size, access=mmap.ACCESS_READ)
 
 
 def checked_rows(tap: str, values: FloatArray, shape: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """Files that are believed only as far as their own checksum goes, and read without ever waiting for a pipe."""
 
 import errno
+import io
 import json
 import os
 import stat
@@ -11,11 +12,13 @@ from typing import Any, BinaryIO
 
 from cxrbench import digest
 from cxrbench.durable import write_atomically
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import IntegrityError, UnreadableError
 
 MOST_BYTES = 1 << 30
 CHECKSUM = "content_sha256"
 _FIELDS = {"sha256", "content"}
+# What a name stands for, and not what the machine lacks: links in a ring, a name too long, a socket, no device.
+_KINDS = {errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.EINVAL, errno.ENXIO, errno.ENODEV}
 
 
 class DamagedError(IntegrityError):
@@ -36,32 +39,78 @@ def advising(way_out: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened_regular(path: Path, most: int | None = MOST_BYTES) -> Iterator[BinaryIO]:
-    """A regular file of at most `most` bytes, open for reading; what the system will not read within is a DamagedError.
+def reading(path: Path) -> Iterator[None]:
+    """Within, `path` alone is opened, read, mapped or listed: what the system refuses is an UnreadableError.
 
-    Raises FileNotFoundError where there is none, DamagedError for a folder, a pipe, a device or a larger file.
+    What is not there stays a FileNotFoundError, also where a file stands in place of one of its folders.
     """
     try:
-        # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        yield
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) == errno.ENOTDIR:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
-        raise DamagedError(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except OSError as error:
+        raise UnreadableError(path, str(error.strerror or error)) from error
+
+
+class _Named(io.FileIO):
+    """A descriptor open for reading, whose failures name the file."""
+
+    def __init__(self, handle: int, path: Path) -> None:
+        super().__init__(handle, "rb", closefd=False)
+        self._path = path
+
+    def readinto(self, buffer: Any) -> int:
+        with reading(self._path):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with reading(self._path):
+            return super().readall()
+
+
+@contextmanager
+def opened_regular(path: Path, most: int | None = MOST_BYTES) -> Iterator[BinaryIO]:
+    """A regular file of at most `most` bytes, open for reading.
+
+    Raises FileNotFoundError where there is none, DamagedError for a folder, a pipe, a device or a larger file, and
+    UnreadableError, from its reads too, where the system gives no bytes now. Other errors inside pass as they are.
+    """
+    handle = _handle(path)
     try:
-        about = os.fstat(handle)
+        with reading(path):
+            about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise DamagedError(path, f"is {_kind(about.st_mode)}, not a file")
         if most is not None and about.st_size > most:
             raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
-        with os.fdopen(handle, "rb", closefd=False) as file:
+        with io.BufferedReader(_Named(handle, path)) as file:
             yield file
-    except OSError as error:
-        raise DamagedError(path, f"cannot be read: {error.strerror or error}") from error
     finally:
         os.close(handle)
+
+
+def _handle(path: Path) -> int:
+    try:
+        with reading(path):
+            # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
+            return os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:
+        raise DamagedError(path, f"cannot be opened: {error}") from error
+    except UnreadableError as error:
+        if getattr(error.__cause__, "errno", None) in _KINDS:
+            raise DamagedError(path, f"cannot be opened: {error.reason}") from error
+        raise
+
+
+def listed(folder: Path) -> list[str]:
+    """The sorted names in a folder, none where there is none; raises UnreadableError where it cannot be listed."""
+    try:
+        with reading(folder):
+            return sorted(os.listdir(folder))  # noqa: PTH208 (Path.iterdir opens nothing until it is gone through)
+    except FileNotFoundError:
+        return []
 
 
 def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:

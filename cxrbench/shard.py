@@ -6,7 +6,6 @@ at any moment leaves either a whole batch or none, since readers believe the jou
 is never taken: it must be what the description says.
 """
 
-import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from cxrbench.errors import IntegrityError
 from cxrbench.journal import Entry, Notes, packed_notes, read_journal, unpacked_notes
 from cxrbench.npy import RowFile, checked_rows, mapped_rows
 from cxrbench.schema import Facts
-from cxrbench.sealed import DamagedError, opened_regular, read_sealed, write_sealed
+from cxrbench.sealed import DamagedError, listed, opened_regular, read_sealed, reading, write_sealed
 
 FloatArray = NDArray[np.float32]
 
@@ -139,17 +138,19 @@ def _checksum(parts: Iterable[bytes | memoryview]) -> int:
 
 
 def shard_folders(folder: Path) -> list[Path]:
-    """The shards of one key's folder, by name."""
-    return sorted(folder.glob("shard-*")) if folder.is_dir() else []
+    """The shards of one key's folder, by name; raises UnreadableError for a folder that cannot be listed now."""
+    return [folder / name for name in listed(folder) if name.startswith("shard-")]
 
 
 def read_shard(folder: Path) -> Shard:
-    """The journalled rows of a shard, each batch held against its checksum; nothing that is wrong is an error."""
+    """The journalled rows of a shard, each batch held against its checksum; no wrong byte is an error.
+
+    Raises UnreadableError for what the system does not read now: nothing is known of such a shard.
+    """
     try:
         about = _description(folder)
     except FileNotFoundError:  # killed before the shard was made, unless a journal speaks of rows
-        begun = os.path.lexists(folder / JOURNAL) or not folder.is_dir()
-        return Shard(folder, (), {}, {}, (f"there is no {DESCRIPTION}",) if begun else ())
+        return Shard(folder, (), {}, {}, (f"there is no {DESCRIPTION}",) if _begun(folder) else ())
     except DamagedError as error:
         return Shard(folder, (), {}, {}, (f"{error.path.name} {error.reason}",))
     entries, fault = read_journal(folder / JOURNAL, about.capacity)
@@ -163,6 +164,14 @@ def read_shard(folder: Path) -> Shard:
     torn = len(found) - len(whole)
     faults += [f"{torn} of {len(found)} batches do not fit their checksum"] if torn else []
     return Shard(folder, whole, taps, about.engine, tuple(faults))
+
+
+def _begun(folder: Path) -> bool:
+    try:
+        with reading(folder):
+            return any(path.name == JOURNAL for path in folder.iterdir())
+    except FileNotFoundError:  # no folder at all
+        return True
 
 
 def _description(folder: Path) -> Description:

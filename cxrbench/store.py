@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.errors import IntegrityError
-from cxrbench.sealed import DamagedError, read_sealed, write_sealed
+from cxrbench.sealed import DamagedError, listed, read_sealed, reading, write_sealed
 from cxrbench.shard import Shard, Writer, read_shard, shard_folders
 
 FloatArray = NDArray[np.float32]
@@ -145,7 +145,10 @@ class Store:
         return self.root / key.digest[:2] / key.digest
 
     def read(self, key: Key) -> Embeddings:
-        """All finished rows of the key; what is not as it was written is left out, so encoded again."""
+        """All finished rows of the key; what is not as it was written is left out, so encoded again.
+
+        Raises UnreadableError where the system does not read one of its files now.
+        """
         return read_folder(self._folder(key))
 
     def writer(
@@ -161,8 +164,9 @@ class Store:
         return Writer(folder / f"shard-{uuid.uuid4().hex}", capacity, dims, engine or {})
 
     def folders(self) -> dict[str, Path]:
-        """The folder of every key by its digest, whatever it holds."""
-        return {path.name: path for path in sorted(self.root.glob("??/*")) if path.is_dir()}
+        """The folder of every key by its digest, whatever it holds; raises UnreadableError if they cannot be listed."""
+        starts = [self.root / name for name in listed(self.root) if len(name) == 2]
+        return {name: start / name for start in starts for name in listed(start) if _is_folder(start / name)}
 
     def entries(self) -> Iterator[tuple[Key, Path]]:
         """Every key that can be told, with its folder, sorted by digest."""
@@ -171,6 +175,11 @@ class Store:
                 yield read_key(path), path
             except DamagedError:
                 continue
+
+
+def _is_folder(path: Path) -> bool:
+    with reading(path):
+        return path.is_dir()
 
 
 def read_folder(folder: Path) -> Embeddings:

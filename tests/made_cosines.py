@@ -25,7 +25,7 @@ from torch import Tensor
 from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 
 Golden = dict[str, np.ndarray]
 Tensors = dict[str, Tensor]
@@ -124,7 +124,7 @@ def from_files(model: Adapter, images: Sequence[np.ndarray], recipe: RecipeName,
     for number, image in enumerate(images):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, format="PNG")
-        batch.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [how])[0].array))
+        batch.append(torch.from_numpy(pixels_by(stream.getvalue(), f"{number}.png", how).array))
     return torch.stack(batch)
 
 

@@ -16,7 +16,7 @@ from cxrbench.adapters.base import Runtime, adapter_class, load_adapter
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.features import ImageFeatures
 from cxrbench.recipe import Recipe
 
@@ -98,7 +98,7 @@ def from_files(images: np.ndarray, recipe: Recipe) -> Tensor:
     for number, image in enumerate(images):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, format="PNG")
-        arrays.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [recipe])[0].array))
+        arrays.append(torch.from_numpy(pixels_by(stream.getvalue(), f"{number}.png", recipe).array))
     return torch.stack(arrays)
 
 

@@ -17,7 +17,7 @@ from cxrbench.adapters.base import load_adapter
 from cxrbench.adapters.checkpoint_model import CheckpointModel
 from cxrbench.card import RecipeName
 from cxrbench.certificate import read_layout
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.recipe import Recipe
 
 Golden = dict[str, np.ndarray]
@@ -113,7 +113,7 @@ def from_files(images: np.ndarray, recipe: Recipe) -> Tensor:
     for number, image in enumerate(images):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, format="PNG")
-        batch.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [recipe])[0].array))
+        batch.append(torch.from_numpy(pixels_by(stream.getvalue(), f"{number}.png", recipe).array))
     return torch.stack(batch)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.recipe import Canvas
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +89,7 @@ def test_the_yardstick_reads_pixels_as_the_harness_does(rounds: ModuleType, tmp_
     noise = np.random.default_rng(0).integers(0, 256, (613, 400), dtype=np.uint8)
     path = tmp_path / "noise.png"
     Image.fromarray(noise).save(path)
-    wanted = pixels(path.read_bytes(), path.name, [Canvas()])[0].array[0]
+    wanted = pixels_by(path.read_bytes(), path.name, Canvas()).array[0]
     np.testing.assert_array_equal(released.pixels(path), wanted)
 
 

@@ -1,5 +1,6 @@
 """Sealed files: what does not have its checksum is never believed, and nothing waits for a pipe."""
 
+import errno
 import json
 import os
 import threading
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxrbench.errors import IntegrityError, UnreadableError
 from cxrbench.sealed import (
     CHECKSUM,
     CONTENTS,
@@ -122,8 +124,51 @@ def test_damage_is_told_with_the_readers_own_way_out(tmp_path):
     (tmp_path / "a").write_bytes(b"long")
     with pytest.raises(DamagedError, match=r"a: has 4 bytes.*\. Ask\.$"), advising("Ask."):
         read_regular(tmp_path / "a", most=3)
-    with pytest.raises(DamagedError, match="cannot be read"), opened_regular(tmp_path / "a"):
-        raise OSError(5, "Input/output error")
+
+
+MOMENTARY = ["EMFILE", "ENFILE", "ENOMEM", "EIO", "EACCES", "EPERM", "ESTALE"]
+
+
+@pytest.mark.parametrize("name", MOMENTARY)
+@pytest.mark.parametrize("step", ["open", "fstat"])
+def test_what_the_system_refuses_for_a_moment_is_no_damage(name, step, tmp_path, monkeypatch):
+    write_sealed(tmp_path / "a.json", CONTENT)
+    number = getattr(errno, name)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch, pytest.raises(UnreadableError) as caught:
+        patch.setattr(os, step, refuse)
+        read_sealed(tmp_path / "a.json")
+    assert caught.value.path == tmp_path / "a.json" and caught.value.reason == os.strerror(number)
+    assert not isinstance(caught.value, IntegrityError) and caught.value.exit_code == 5
+    assert read_sealed(tmp_path / "a.json") == CONTENT
+
+
+def test_a_read_that_fails_names_the_file_and_no_error_of_another_does(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 100)
+    with pytest.raises(OSError, match="No space left") as other, opened_regular(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, "No space left on device", "b")
+    assert other.value.filename == "b"
+    for read in (lambda file: file.read(), lambda file: file.read(5), lambda file: file.readline()):
+        with pytest.raises(UnreadableError, match="a: cannot be read now"), opened_regular(tmp_path / "a") as file:
+            os.close(file.fileno())  # every read fails from now on
+            try:
+                read(file)
+            finally:
+                held = os.open(os.devnull, os.O_RDONLY)
+                if held != file.fileno():
+                    os.dup2(held, file.fileno())
+                    os.close(held)
+
+
+def test_a_link_to_itself_and_a_folder_in_place_of_a_file_are_damage(tmp_path):
+    (tmp_path / "ring").symlink_to("ring")
+    (tmp_path / "folder").mkdir()
+    for name in ("ring", "folder", "x" * 300, "a\0b"):
+        with pytest.raises(DamagedError):
+            read_regular(tmp_path / name)
 
 
 def test_an_object_keeps_its_own_checksum(tmp_path):

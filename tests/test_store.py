@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from made_keys import made_key
 
 from cxrbench import digest
+from cxrbench.durable import sync_file
 from cxrbench.errors import IntegrityError
+from cxrbench.npy import RowFile, mapped_rows
 from cxrbench.shard import read_shard, shard_folders
 from cxrbench.store import Store
 
@@ -249,3 +251,17 @@ def test_kill_leaves_whole_batches_only(tmp_path: Path, wait: float) -> None:
             np.testing.assert_array_equal(found.rows(tap, [image(n) for n in numbers]), vectors(numbers)[tap])
     fill(Store(tmp_path), [[10**6]])
     assert image(10**6) in Store(tmp_path).read(KEY)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux shows them")
+@pytest.mark.parametrize(("rows", "held"), [(10, 0), (400_000, 1)])
+def test_rows_in_use_hold_no_file_open_but_one_for_a_large_mapping(rows: int, held: int, tmp_path: Path) -> None:
+    """Before Python 3.13 a mapping keeps a descriptor of its own; thousands of small shards must not use them up."""
+    path = tmp_path / "a.npy"
+    file = RowFile(path, rows, 1, sync_file)
+    file.write(0, np.arange(rows, dtype="<f4").tobytes())
+    file.close(rows)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    found = mapped_rows(path, rows, 1, rows)
+    assert len(list(Path("/proc/self/fd").iterdir())) - before == (0 if sys.version_info >= (3, 13) else held)
+    assert np.array_equal(found[:, 0], np.arange(rows, dtype="<f4")) and not found.flags.writeable

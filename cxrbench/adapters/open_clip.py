@@ -28,6 +28,7 @@ from cxrbench.adapters.scaled_cosine import ScaledCosine
 from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.unfilled import unfilled
 from cxrbench.card import ModelCard
+from cxrbench.contained import PASSING
 from cxrbench.errors import SpecError
 from cxrbench.features import ImageFeatures, TextFeatures
 from cxrbench.schema import Facts
@@ -179,7 +180,9 @@ def _network(name: str, told: dict[str, Any], text_folder: str | None) -> nn.Mod
     kind = CustomTextCLIP if told.get("custom_text") or text_folder is not None else CLIP
     try:
         network: nn.Module = kind(**parts)
-    except Exception as error:
+    except PASSING:
+        raise
+    except BaseException as error:
         raise SpecError(f"{name}: open_clip cannot build a model of its configuration: {error!r}") from error
     return network
 

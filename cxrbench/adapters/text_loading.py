@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.text_names import SETTINGS, decides, deciding, require_own_files
+from cxrbench.contained import PASSING
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.printable import printable
 from cxrbench.sealed import DamagedError, json_value, read_regular, require_regular_file
@@ -77,13 +78,9 @@ def refusing(place: Path | str, what: str) -> Iterator[None]:
     """Turns whatever a library throws at a malformed folder or configuration into an IntegrityError about it."""
     try:
         yield
-    except CxrBenchError:
+    except (CxrBenchError, *PASSING):
         raise
-    except Exception as error:
-        raise _unusable(place, what, error) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # how a library in Rust ends, which is no Exception
-            raise
         raise _unusable(place, what, error) from error
 
 

@@ -35,7 +35,7 @@ class Desk:
                 with containing(f"{cell.data.task.name}: remembered hashes of {cell.data.root}"):
                     self._open(cell.data.root)
                 self._need(cell)
-            except Exception as error:
+            except BaseException as error:
                 self.refused[cell] = contained(error, cell.name)
 
     def _need(self, cell: Cell) -> None:
@@ -59,7 +59,7 @@ class Desk:
         for vectors, cell in self._sources.items():
             try:
                 found.append(cell.model.encoder(cell.recipe, self._asked.get(vectors), _name(cell)))
-            except Exception as error:
+            except BaseException as error:
                 failed = contained(error, _name(cell))
                 self.broken |= dict.fromkeys([vectors, *self._asked.get(vectors, {})], failed)
         return found
@@ -70,7 +70,7 @@ class Desk:
         for key, name in self.names.items():
             try:
                 found[key] = self.store.read(key)
-            except Exception as error:
+            except BaseException as error:
                 found[key] = Embeddings([])
                 self.broken.setdefault(key, contained(error, f"{name}: reading the store, {self.store.root}"))
         return found

@@ -57,7 +57,7 @@ def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
     def scores(key: Key, features: ImageFeatures) -> Taps | CxrBenchError:
         try:
             return {SCORES: scored(key, features)}
-        except Exception as error:
+        except BaseException as error:
             return contained(error, f"{adapter.card.name}: scores of {len(asked[key].texts)} texts")
 
     def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:

@@ -58,7 +58,7 @@ def _loaded(what: str, words: Sequence[str], load: Callable[[str], T], problems:
             found[word] = load(word)
         except SpecError:
             raise
-        except Exception as error:
+        except BaseException as error:
             problems.append(contained(error, word))
     catalog.refuse_namesakes(what, ((word, facts.name) for word, facts in found.items()))
     return list(found.values())

@@ -42,7 +42,7 @@ class Plan:
         """What goes wrong inside, of whatever kind, is a problem of this part alone."""
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             self.add(contained(error, name))
 
     def folds(self, cell: Cell) -> list[IdFold]:

@@ -43,19 +43,19 @@ class Outcome:
     began: float  # time.monotonic()
 
     def left_out(self, cell: Cell) -> dict[str, str]:
-        """Images of the cell that have no file or cannot be read, with the reason."""
-        paths, reasons = cell.data.partition.paths, {}
+        """Images of the cell that have no file or cannot be read by the cell's recipe, with the reason."""
+        paths, reasons, keys = cell.data.partition.paths, dict[str, str](), self.keys(cell)
         for image in sorted(self.plan.wanted(cell)):
             if image not in paths or paths[image] in self.sweep.missing:
                 reasons[image] = NO_FILE
-            elif paths[image] in self.sweep.unreadable:
-                reasons[image] = self.sweep.unreadable[paths[image]].replace(f"{cell.data.root}{os.sep}", "")
+            elif (reason := self.sweep.reason(paths[image], keys)) is not None:
+                reasons[image] = reason.replace(f"{cell.data.root}{os.sep}", "")
         return reasons
 
     def contents(self, cell: Cell) -> dict[str, str]:
         """SHA-256 of the bytes of the cell's images, those left out excepted."""
-        paths, content = cell.data.partition.paths, self.sweep.content
-        return {i: content[paths[i]] for i in sorted(self.plan.wanted(cell)) if i in paths and paths[i] in content}
+        paths, content, lost = cell.data.partition.paths, self.sweep.content, self.left_out(cell)
+        return {i: content[paths[i]] for i in sorted(self.plan.wanted(cell) - lost.keys()) if paths[i] in content}
 
     def notes(self, cell: Cell) -> dict[str, tuple[str, ...]]:
         """What the image reader remarked on the cell's images."""

@@ -21,7 +21,7 @@ def keep(made: Plan, needs: Callable[[Cell], object]) -> None:
             needs(cell)
         except NotApplicableError as error:
             made.skipped[cell.name] = str(error)
-        except Exception as error:
+        except BaseException as error:
             made.add(contained(error, cell.name))
         else:
             kept.append(cell)
@@ -81,7 +81,7 @@ def require_text(made: Plan) -> None:
             try:
                 _require_text_side(cell.model.card)
                 _ = cell.model.text_digest
-            except Exception as error:
+            except BaseException as error:
                 lost[cell.model.card.name] = contained(error, cell.model.card.name)
     made.cells = [c for c in made.cells if c.prompts is None or c.model.card.name not in lost]
     for problem in lost.values():

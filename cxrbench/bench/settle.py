@@ -62,7 +62,7 @@ class Clerk:
         except NotApplicableError as error:
             self.report.skipped[cell.name] = str(error)
             self.say(f"{cell.name}: not applicable: {str(error).partition(';')[0]}")
-        except Exception as error:
+        except BaseException as error:
             problem = self.add(contained(error, cell.name))
             self.report.failed.append(cell.name)
             self.say(f"{cell.name}: failed: {problem}")

@@ -10,7 +10,7 @@ import typer
 
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache
-from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.errors import IntegrityError, RunError, SpecError, UnreadableError
 from cxrbench.sealed import DamagedError
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ def list_(cache: Cache = None) -> None:
     from cxrbench.store import Store
 
     root = cache or default_cache()
-    folders = list(Store(root).folders().values())
-    for folder in folders:
-        echo(_key_line(folder))
-    total = sum(_size(shard) for folder in folders for shard in folder.iterdir())
+    total = 0
+    for folder in Store(root).folders().values():
+        try:
+            echo(_key_line(folder))
+            total += sum(_size(shard) for shard in folder.iterdir())
+        except UnreadableError as error:
+            echo(f"{folder.name[:16]}  {error}")
     for folder in shelf_folders(root):
         size = _size(folder)
         total += size
@@ -62,19 +65,24 @@ def _key_line(folder: Path) -> str:
 def verify(cache: Cache = None) -> None:
     """Hold every stored batch against its checksum.
 
-    Rows of one image are also held against each other. Exit code 4 when something does not fit.
+    Rows of one image are also held against each other. Exit code 4 when something does not fit, 5 when something cannot
+    be read now, of which nothing is known.
     """
     from cxrbench.facts import default_cache
     from cxrbench.store import Store, read_folder
 
     root = cache or default_cache()
-    rows, told = 0, list[str]()
+    rows, told, unread = 0, list[str](), list[UnreadableError]()
     for name, folder in Store(root).folders().items():
-        found = read_folder(folder)
-        rows += len(found)
-        told += [f"{name[:16]} {line}" for line in _faults(folder, found)]
+        try:
+            found = read_folder(folder)
+            rows += len(found)
+            told += [f"{name[:16]} {line}" for line in _faults(folder, found)]
+        except UnreadableError as error:
+            unread.append(error)
     echo("".join(f"{line}\n" for line in told), nl=False)
-    images, spoilt = _verified(root)
+    images, spoilt = _verified(root, unread)
+    _require_read(unread)
     if spoilt:
         raise IntegrityError(
             f"images decoded to train on are damaged in {', '.join(spoilt)}; none is trained on: a pre-training "
@@ -115,8 +123,18 @@ def _faults(folder: Path, found: "Embeddings") -> Iterator[str]:
         yield f"{used} and {other}: {count} vectors of the same images are further apart than {CLOSE:g} of their size"
 
 
-def _verified(root: Path) -> tuple[int, list[str]]:
-    """How many decoded images there are, and the stores with damaged ones."""
+def _require_read(unread: list[UnreadableError]) -> None:
+    """Name what the system did not read, and raise RunError if there is any."""
+    for error in unread:
+        echo(error)
+    if unread:
+        raise RunError(
+            f"{len(unread)} stores of images cannot be read now: nothing is known of them, and none is removed"
+        )
+
+
+def _verified(root: Path, unread: list[UnreadableError]) -> tuple[int, list[str]]:
+    """How many decoded images there are, and the stores with damaged ones; what cannot be read now is added."""
     from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
 
     images, spoilt = 0, []
@@ -127,6 +145,9 @@ def _verified(root: Path) -> tuple[int, list[str]]:
             images += len(shelf.rows())
             torn = len(shelf.damaged())
             bad = f"{torn} decoded images do not fit their checksum" if torn else ""
+        except UnreadableError as error:
+            unread.append(error)
+            continue
         except IntegrityError as error:
             bad = str(error)
         if bad:
@@ -178,11 +199,24 @@ def prune(
 
 def _prune_damaged(root: Path) -> int:
     """How many shards were removed because something in them is not what was written."""
-    from cxrbench.store import Store, read_folder
+    from cxrbench.shard import read_shard, shard_folders
+    from cxrbench.store import Store
 
-    found = [folder / shard for folder in Store(root).folders().values() for shard in read_folder(folder).faults]
+    found, unread = list[Path](), list[UnreadableError]()
+    for folder in Store(root).folders().values():
+        try:
+            shards = shard_folders(folder)
+        except UnreadableError as error:
+            unread.append(error)
+            continue
+        for shard in shards:
+            try:
+                found += [shard] if read_shard(shard).faults else []
+            except UnreadableError as error:
+                unread.append(error)
     for shard in found:
         shutil.rmtree(shard) if shard.is_dir() else shard.unlink()
+    _require_read(unread)
     return len(found)
 
 

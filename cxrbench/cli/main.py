@@ -43,10 +43,13 @@ class _Verbs(TyperGroup):
     """Keeps from Typer what it would leave with 1 for, which means a finding."""
 
     def invoke(self, ctx: Any) -> Any:
-        """See `TyperGroup.invoke`; EOFError and EPIPE, which Typer takes for its own, are contained first."""
+        """See `TyperGroup.invoke`; what Typer would take for its own is contained first.
+
+        EOFError, EPIPE, and a SystemExit of whatever runs below: Typer's own come from above.
+        """
         try:
             return super().invoke(ctx)
-        except EOFError as error:
+        except (EOFError, SystemExit) as error:
             failed = contained(error, _BUG)
         except OSError as error:
             if error.errno != errno.EPIPE:
@@ -107,8 +110,9 @@ def main() -> None:
     """Run the command line; an error becomes one message on stderr and its exit code, and a bug a log file, too."""
     with steady_streams() as lost:
         code = _code()
-    for line in lost:
-        print(f"cxrbench: {line}", file=sys.stderr)
+    with steady_streams():  # the other stream may be as lost
+        for line in lost:
+            warn(f"cxrbench: {line}")
     sys.exit(code or (RunError.exit_code if lost else 0))
 
 
@@ -127,6 +131,6 @@ def _code() -> int:
     except OSError as error:
         warn(f"cxrbench: {reason_of(error)}; finished work is kept")
         return RunError.exit_code
-    except Exception as error:
+    except BaseException as error:
         return told(contained(error, _BUG)).exit_code
     return 0

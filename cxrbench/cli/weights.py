@@ -51,7 +51,7 @@ def _each(
         for step in steps:
             try:
                 step(card, places.get(card.name) or places.get(""))
-            except Exception as error:
+            except BaseException as error:
                 failed.append(told(contained(error, card.name)))
     if failed:
         raise typer.Exit(gravest(failed))

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import ImageError
+from cxrbench.contained import of_machine, shortage
+from cxrbench.errors import ImageError, UnreadableError
 
 FloatArray = NDArray[np.float64]
 ValueArray = NDArray[Any]  # whatever integer or float type the file stores
@@ -41,6 +43,8 @@ class Grey:
 def refusing(name: str) -> Iterator[None]:
     """Turn whatever a decoder throws at malformed bytes into an ImageError that names the file and the reason.
 
+    What the machine lacks, such as memory, is no fault of the bytes: an UnreadableError.
+
     Decoders of hostile input raise nearly any type (struct.error, KeyError, MemoryError, RecursionError, ...), so this
     and `ignoring` are the two places that catch them all; the original stays attached as the cause.
     """
@@ -50,11 +54,13 @@ def refusing(name: str) -> Iterator[None]:
         if str(error).startswith(f"{name}: "):
             raise
         raise ImageError(f"{name}: {error}") from error.__cause__
-    except MemoryError as error:
-        raise ImageError(f"{name}: there is too little memory to decode it. Free some, or leave it out.") from error
+    except UnreadableError:
+        raise
     except RecursionError as error:
         raise ImageError(f"{name}: its header is nested deeper than any radiograph's. Leave it out.") from error
     except Exception as error:
+        if of_machine(error):
+            raise UnreadableError(Path(name), shortage(error)) from error
         reason = _reason(error)
         raise ImageError(f"{name}: cannot be decoded: {reason}. Get a fresh copy, or leave it out.") from error
 
@@ -64,9 +70,11 @@ def ignoring(tag: str, notes: list[str]) -> Iterator[None]:
     """Turn a failure over one part of a header that a picture can do without into a note that names it."""
     try:
         yield
-    except (ImageError, MemoryError, RecursionError):
+    except (ImageError, RecursionError):
         raise
     except Exception as error:
+        if of_machine(error):
+            raise
         notes.append(f"{tag} is malformed ({_reason(error)[:120]}): ignored")
 
 

@@ -4,10 +4,11 @@ import os
 import stat
 from pathlib import Path
 
+from cxrbench.contained import of_machine, shortage
 from cxrbench.data import dicom, display, raster
 from cxrbench.data.folded import near
 from cxrbench.data.grey import Grey, refusing
-from cxrbench.errors import ImageError, MissingImageError
+from cxrbench.errors import ImageError, MissingImageError, UnreadableError
 
 __all__ = ["Grey", "read_bytes", "read_radiograph"]
 
@@ -17,21 +18,31 @@ BYTE_LIMIT = 1 << 30
 def read_bytes(path: Path) -> bytes:
     """The whole content of a regular file; raises ImageError for anything else, and never waits for a pipe.
 
-    A file that is not there is a MissingImageError.
+    A file that is not there is a MissingImageError; one that this machine cannot read now, as it lacks memory or open
+    files or its disk fails, an UnreadableError.
     """
+    try:
+        return _bytes(path)
+    except (OSError, MemoryError) as error:
+        if of_machine(error):
+            raise UnreadableError(path, shortage(error)) from error
+        raise ImageError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _bytes(path: Path) -> bytes:
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingImageError(f"{path}: no such file.{_near(path)}") from error
     except (OSError, ValueError) as error:
+        if of_machine(error):
+            raise
         raise ImageError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     try:
         _check_regular(path, os.fstat(handle))
         with os.fdopen(handle, "rb", closefd=False) as file:
             data = file.read()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
     finally:
         os.close(handle)
     if not data:

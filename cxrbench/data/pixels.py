@@ -27,17 +27,34 @@ class Pixels:
     notes: tuple[str, ...]
 
 
-def pixels(data: bytes, name: str, recipes: Sequence[Recipe], path: Path = "fast") -> list[Pixels]:
-    """What each recipe makes of the file; `name` serves messages only.
+def pixels(data: bytes, name: str, recipes: Sequence[Recipe], path: Path = "fast") -> list[Pixels | ImageError]:
+    """What each recipe makes of the file, or why it makes nothing of it; `name` serves messages only.
 
     A recipe's polarity acts on DICOM files alone, as in the released reader.
     `path` "reference" takes the plain decoders and the plain arithmetic; both give the same float32 values. A result
-    does not depend on which other recipes are asked for. Raises ImageError with the name and the reason if the file is
-    no whole picture, or if the released arithmetic has no result for it.
+    does not depend on which other recipes are asked for: where one has no result, as the released arithmetic has none
+    for some files, the others have theirs. Raises ImageError with the name and the reason if the file is no picture for
+    any recipe, and UnreadableError where this machine could not decode it now.
     """
     with refusing(name):
         source = _Source(data, path)
-        return [source.pixels(recipe) for recipe in recipes]
+    return [_of_recipe(source, recipe, name) for recipe in recipes]
+
+
+def pixels_by(data: bytes, name: str, recipe: Recipe, path: Path = "fast") -> Pixels:
+    """What one recipe makes of the file; raises as `pixels` does, and ImageError where the recipe has no result."""
+    (found,) = pixels(data, name, [recipe], path)
+    if isinstance(found, ImageError):
+        raise found
+    return found
+
+
+def _of_recipe(source: "_Source", recipe: Recipe, name: str) -> Pixels | ImageError:
+    try:
+        with refusing(name):
+            return source.pixels(recipe)
+    except ImageError as error:
+        return error
 
 
 @dataclass(frozen=True, slots=True)

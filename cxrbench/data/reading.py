@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cxrbench import digest
 from cxrbench.data.images import read_bytes
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError, MissingImageError
 from cxrbench.ledger import Ledger, Stamp, stamp
 from cxrbench.progress import Progress
@@ -63,7 +63,7 @@ def _read(path: Path, recipe: Recipe) -> _Read:
     try:
         data = read_bytes(path)
         content = digest.of_bytes(data)
-        pixels(data, path.name, [recipe])
+        pixels_by(data, path.name, recipe)
     except ImageError as error:
         return _Read(at, content, error)
     return _Read(at, content)

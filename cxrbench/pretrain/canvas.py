@@ -10,7 +10,7 @@ from PIL import Image, features
 from cxrbench import digest
 from cxrbench.data import dicom, raster
 from cxrbench.data.grey import refusing
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas
 from cxrbench.sources import code_digest
@@ -72,7 +72,7 @@ def stored(data: bytes, name: str, recipe: Canvas) -> NDArray[np.uint8]:
     with refusing(name):
         if asked.decode == "official" and _is_deep(data):
             asked = _deep(asked)
-    made = pixels(data, name, [asked])[0]
+    made = pixels_by(data, name, asked)
     if asked.decode == "radiograph" and any(note.startswith("every pixel has") for note in made.notes):
         raise ImageError(f"{name}: {made.notes[0]}: nothing can be stretched. Leave it out.")
     return np.rint(np.clip(made.array[0], 0, 1) * 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 
 from cxrbench.durable import written_whole
-from cxrbench.errors import RunError
+from cxrbench.errors import RunError, UnreadableError
 from cxrbench.sealed import DamagedError, advising, opened_regular, seal, unsealed
 
 _FOOT = struct.Struct("<Q8s")  # bytes of the sealed head before it, and what kind of file this is
@@ -140,7 +140,7 @@ def _loaded(path: Path, file: BinaryIO) -> dict[str, Any]:
     file.seek(0)
     try:
         parts = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, MemoryError, UnreadableError):
         raise
     except Exception as error:  # of hostile pickles nearly any type; torch's own text advises to load unsafely
         raise DamagedError(path, f"cannot be taken apart ({type(error).__name__})") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.data.images import read_bytes
-from cxrbench.errors import ImageError
+from cxrbench.errors import ImageError, UnreadableError
 from cxrbench.ledger import Stamp, stamp
 from cxrbench.pretrain.canvas import stored
 from cxrbench.recipe import Canvas
@@ -26,7 +26,7 @@ AHEAD = 64  # groups under way
 class Read:
     """What one file came to: `array` (S, S) uint8, or a `reason` why there is none.
 
-    `content` is the SHA-256 of its bytes; "" where there were none to be had, or memory was short: that may pass.
+    `content` is the SHA-256 of its bytes; "" where there were none to be had, or the machine was short: that may pass.
     """
 
     at: Stamp | None
@@ -43,8 +43,9 @@ def read(path: Path, recipe: Canvas) -> Read:
         content = digest.of_bytes(data)
         return Read(at, content, stored(data, path.name, recipe))
     except ImageError as error:
-        lasting = not isinstance(error.__cause__, MemoryError)
-        return Read(at, content if lasting else "", reason=str(error))
+        return Read(at, content, reason=str(error))
+    except UnreadableError as error:
+        return Read(at, reason=str(error))
 
 
 class Readers:

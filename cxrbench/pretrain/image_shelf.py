@@ -24,7 +24,7 @@ from cxrbench.errors import RunError
 from cxrbench.index import IntArray
 from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.image_journal import Entry, entries, packed
-from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sealed, write_sealed
+from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sealed, reading, write_sealed
 
 Bytes = NDArray[np.uint8]
 SIZE = "size.json"  # there before the first image is
@@ -116,7 +116,7 @@ class Shelf:
         shape = (rows, self.size, self.size)
         if not rows:
             return Mapped(np.zeros(shape, np.uint8), None)
-        with opened_regular(self.pixels, _MOST) as file:
+        with opened_regular(self.pixels, _MOST) as file, reading(self.pixels):
             view = mmap.mmap(file.fileno(), rows * self.image_bytes, access=mmap.ACCESS_READ)
         return Mapped(np.frombuffer(view, np.uint8).reshape(shape), view)
 

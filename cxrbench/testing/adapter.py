@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cxrbench.adapters.base import Adapter, adapter_class, load_adapter
 from cxrbench.card import ModelCard, RecipeName
+from cxrbench.contained import PASSING
 from cxrbench.errors import DataError, SpecError
 from cxrbench.testing import image_side, text_side
 from cxrbench.testing.report import AdapterReport, Finding, held
@@ -54,9 +55,9 @@ def _found(check: Check, subject: Subject) -> list[Finding]:
     found: list[Finding] = []
     try:
         found.extend(check(subject))
-    except DataError:
+    except (DataError, *PASSING):
         raise
-    except Exception as error:
+    except BaseException as error:
         name = check.__name__.strip("_").replace("_", " ")
         found.append(Finding(name, False, f"raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     return found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxrbench import catalog, made
 from cxrbench.card import ModelCard, RecipeName
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import SpecError
 from cxrbench.recipe import Recipe
 
@@ -53,5 +53,5 @@ def through(recipe: Recipe, pictures: Iterable[NDArray[Any]]) -> Tensor:
     for number, picture in enumerate(pictures):
         stream = io.BytesIO()
         Image.fromarray(np.asarray(picture)).save(stream, format="PNG")
-        arrays.append(pixels(stream.getvalue(), f"made picture {number}", [recipe])[0].array)
+        arrays.append(pixels_by(stream.getvalue(), f"made picture {number}", recipe).array)
     return torch.from_numpy(np.stack(arrays))

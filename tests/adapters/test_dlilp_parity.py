@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrbench.adapters.base import Adapter
 from cxrbench.adapters.nets import relative_difference
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.features import ImageFeatures
 
 Golden = dict[str, np.ndarray]
@@ -70,7 +70,7 @@ def test_image_vectors_from_files(shape: str, model: Load, golden: Golden) -> No
     for number, image in enumerate(golden["images" + shape.replace("_antialias", "")]):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, format="PNG")
-        batch.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [recipe])[0].array))
+        batch.append(torch.from_numpy(pixels_by(stream.getvalue(), f"{number}.png", recipe).array))
     assert_image_features(model("dlilp").encode_image(torch.stack(batch)), golden, shape, 1e-3)
 
 

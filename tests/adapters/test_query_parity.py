@@ -16,7 +16,7 @@ from cxrbench.adapters.kad import KAD
 from cxrbench.adapters.medklip import MedKLIP
 from cxrbench.adapters.query_decoder import QueryDecoder
 from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.features import ImageFeatures, TextFeatures
 
 
@@ -57,7 +57,7 @@ def seen_by(model: QueryDecoder, images: np.ndarray, recipe: RecipeName, antiali
     for number, image in enumerate(images):
         stream = io.BytesIO()
         Image.fromarray(image).save(stream, format="PNG")
-        batch.append(torch.from_numpy(pixels(stream.getvalue(), f"{number}.png", [how])[0].array))
+        batch.append(torch.from_numpy(pixels_by(stream.getvalue(), f"{number}.png", how).array))
     return model.encode_image(torch.stack(batch))
 
 

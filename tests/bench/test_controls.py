@@ -14,7 +14,7 @@ from cxrbench import catalog
 from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.adapters.nets import relative_difference
 from cxrbench.adapters.random_resnet50 import tensor
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.record import Record
 from cxrbench.testing import check_card
@@ -51,7 +51,7 @@ def radiographs(lab: Lab) -> Mapping[str, bytes]:
 
 def features(model: Adapter, radiographs: Mapping[str, bytes]) -> torch.Tensor:
     recipe = model.card.recipe("reality-check")
-    batch = [torch.from_numpy(pixels(content, name, [recipe])[0].array) for name, content in radiographs.items()]
+    batch = [torch.from_numpy(pixels_by(content, name, recipe).array) for name, content in radiographs.items()]
     return model.encode_image(torch.stack(batch)).pooled
 
 

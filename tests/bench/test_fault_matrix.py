@@ -4,6 +4,7 @@ Each part of a run is made to fail with each kind of exception. A few of the pai
 slow tests.
 """
 
+import ast
 import errno
 import os
 import tempfile
@@ -19,12 +20,14 @@ from lab import Lab, numbers, predictions
 from typer.testing import CliRunner
 from written_facts import write_facts
 
+import cxrbench
 from cxrbench import decoding
 from cxrbench.bench import lay_out, settle
 from cxrbench.bench.cells import Cell
 from cxrbench.bench.models import BenchModel
 from cxrbench.bench.run import Report
 from cxrbench.cli.main import app
+from cxrbench.contained import contained, containing
 from cxrbench.errors import (
     CxrBenchError,
     DataError,
@@ -62,7 +65,11 @@ class PlainError(Exception):
     """Of an adapter of the user's."""
 
 
-KINDS: Mapping[str, Callable[[], Exception]] = {
+class PanicError(BaseException):
+    """As a library in Rust ends: no Exception."""
+
+
+KINDS: Mapping[str, Callable[[], BaseException]] = {
     "KeyError": lambda: KeyError("token"),
     "ValueError": lambda: ValueError("matmul: Input operand 1 has a mismatch in its core dimension 0"),
     "RuntimeError": lambda: RuntimeError("Expected all tensors to be on the same device"),
@@ -93,6 +100,8 @@ KINDS: Mapping[str, Callable[[], Exception]] = {
     "group": lambda: ExceptionGroup("several", [KeyError("a"), ValueError("b")]),
     "own": lambda: PlainError("two lines\nof it"),
     "unprintable": OddError,
+    "exit": lambda: SystemExit(0),
+    "panic": lambda: PanicError("called `Option::unwrap()` on a `None` value"),
     "SpecError": lambda: SpecError("malformed"),
     "DataError": lambda: DataError("not there"),
     "IntegrityError": lambda: IntegrityError("other bytes"),
@@ -107,12 +116,14 @@ Lost = Callable[[str, str, str], bool]  # of model, task and protocol: whether t
 class Part:
     """How a part is made to fail, which cells go with it, and the words that name it."""
 
-    fail: Callable[[Patch, Callable[[], Exception]], None]
+    fail: Callable[[Patch, Callable[[], BaseException]], None]
     lost: Lost
     named: str
 
 
-def _raising(patch: Patch, owner: object, name: str, error: Callable[[], Exception], when: Callable[..., bool]) -> None:
+def _raising(
+    patch: Patch, owner: object, name: str, error: Callable[[], BaseException], when: Callable[..., bool]
+) -> None:
     """Let a function raise where its arguments say so."""
     real = getattr(owner, name)
 
@@ -124,8 +135,8 @@ def _raising(patch: Patch, owner: object, name: str, error: Callable[[], Excepti
     patch.setattr(owner, name, instead)
 
 
-def _method(name: str) -> Callable[[Patch, Callable[[], Exception]], None]:
-    def fail(patch: Patch, error: Callable[[], Exception]) -> None:
+def _method(name: str) -> Callable[[Patch, Callable[[], BaseException]], None]:
+    def fail(patch: Patch, error: Callable[[], BaseException]) -> None:
         def instead(*_: Any, **__: Any) -> NoReturn:
             raise error()
 
@@ -142,10 +153,10 @@ def _one_cell(cell: Cell, *_: Any) -> bool:
     return cell.name == CELL
 
 
-def _in_store(*steps: str) -> Callable[[Patch, Callable[[], Exception]], None]:
+def _in_store(*steps: str) -> Callable[[Patch, Callable[[], BaseException]], None]:
     """Let steps of the victim's writers fail."""
 
-    def fail(patch: Patch, error: Callable[[], Exception]) -> None:
+    def fail(patch: Patch, error: Callable[[], BaseException]) -> None:
         real, theirs = Store.writer, list[Writer]()
 
         def writer(self: Store, key: Key, *arguments: Any) -> Writer:
@@ -252,10 +263,18 @@ def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return told(place, report)
 
 
+ALWAYS = {("model load", "exit"), ("model forward", "panic"), ("text side", "exit"), ("store read", "panic")}
+
+
 def _pairs() -> list[Any]:
     """Each part with one kind always, with the others when there is time."""
     return [
-        pytest.param(part, kind, marks=[] if row == column else [pytest.mark.slow], id=f"{part}, {kind}")
+        pytest.param(
+            part,
+            kind,
+            marks=[] if row == column or (part, kind) in ALWAYS else [pytest.mark.slow],
+            id=f"{part}, {kind}",
+        )
         for row, part in enumerate(PARTS)
         for column, kind in enumerate(KINDS)
     ]
@@ -283,12 +302,12 @@ def test_a_fault_ends_its_own_part_and_no_other(
         assert str(problem.log) in str(problem) and "Traceback" in log and type(error).__name__ in log
 
 
-ALWAYS = ("TypeError", "DataError")
 COVID_1 = "COVID/images/COVID-1.png"  # of the test part
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k in {"TypeError", "DataError"} else [pytest.mark.slow]) for k in KINDS]
+    "kind",
+    [pytest.param(k, marks=[] if k in {"TypeError", "DataError", "exit"} else [pytest.mark.slow]) for k in KINDS],
 )
 def test_a_fault_of_one_image_leaves_out_that_image(
     kind: str, bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -323,7 +342,7 @@ def test_a_decoder_with_a_bug_is_one_problem_not_one_an_image(
     assert told(tmp_path, report) == {cell: found for cell, found in undisturbed.items() if cell[1] == "vindr"}
 
 
-@pytest.mark.parametrize("kind", ["KeyError", "no space", "IntegrityError", "CUDA memory"])
+@pytest.mark.parametrize("kind", ["KeyError", "no space", "IntegrityError", "CUDA memory", "exit", "panic"])
 def test_the_command_line_leaves_with_the_code_and_names_part_and_log(
     kind: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +360,33 @@ def test_the_command_line_leaves_with_the_code_and_names_part_and_log(
         assert "No space left on device; make room" in done.stderr
     if kind == "CUDA memory":
         assert "smaller --batch-size" in done.stderr
+
+
+PACKAGE = Path(cxrbench.__file__).parent
+CONTAINING = ["bench", "cli", "encode.py", "decoding.py", "batch.py", "contained.py", "testing", "doctor"]
+OF_THEIR_OWN = {"_trace", "_first_line"}  # an exception that cannot be printed
+
+
+def test_every_part_contains_what_is_no_exception_too() -> None:
+    """`sys.exit()` in an adapter and a panic in Rust are no Exception: whoever catches that alone lets them end all."""
+    files = [path for name in CONTAINING for path in sorted((PACKAGE / name).rglob("*.py")) or [PACKAGE / name]]
+    found = {
+        f"{path.relative_to(PACKAGE)}: {function.name}"
+        for path in files
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef) and function.name not in OF_THEIR_OWN
+        for node in ast.walk(function)
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, GeneratorExit])
+def test_what_ends_a_program_is_no_fault_of_a_part(stop: type[BaseException]) -> None:
+    with pytest.raises(stop), containing("a part"):
+        raise stop
+    with pytest.raises(stop):
+        contained(stop(), "a part")
 
 
 def test_of_several_problems_the_highest_code_counts() -> None:

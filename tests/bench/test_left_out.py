@@ -1,17 +1,25 @@
 """Whole runs over data with broken and missing files: what is left out, and what is told of it."""
 
+import errno
+import io
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import made_adapters
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from lab import COVID_IMAGES, Lab, by_id, copied, predictions
+from lab import COVID_IMAGES, Lab, by_id, copied, numbers, predictions
+from PIL import Image
+from written_facts import write_facts
 
 from cxrbench import decoding
-from cxrbench.bench.run import forecast
-from cxrbench.errors import DataError, SpecError, gravest
+from cxrbench.bench.run import Report, forecast
+from cxrbench.data.pixels import _Source
+from cxrbench.errors import DataError, SpecError, UnreadableError, gravest
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "login page", "empty"])
@@ -211,3 +219,130 @@ def test_rehash_reads_what_size_and_time_stamps_hide(lab: Lab, tmp_path: Path) -
     os.utime(one, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     after = own.run(tmp_path, ["small_unimodal"], ["covid"], groups=["all"], rehash=True)
     assert after.cached == 0 and len(after.records) == len(before.records)
+
+
+RECIPES = {
+    "strict": {"size": 32},  # the released arithmetic, which has no result for a strip
+    "lenient": {"size": 32, "decode": "radiograph", "polarity": "header"},
+}
+
+
+@pytest.fixture
+def two(lab: Lab, tmp_path: Path) -> tuple[Lab, Path, Callable[..., Report]]:
+    """The bench with two models that differ in their recipe alone, and how to run some of them."""
+    own, folder = copied(lab, tmp_path / "data")
+    cards = {}
+    for name, recipe in RECIPES.items():
+        card = made_adapters.card(made_adapters.Sound, name=name, recipes={"reality-check": recipe})
+        cards[name] = str(write_facts(tmp_path / f"{name}.toml", card))
+
+    def run(place: str, *names: str) -> Report:
+        asked = {"models": [cards[name] for name in names], "groups": ["all"], "max_unreadable": 0.2}
+        return own.run(tmp_path / place, [], ["covid"], **asked)
+
+    return own, folder, run
+
+
+def _of(report: Report, model: str) -> list[dict[str, Any]]:
+    return sorted((numbers(r) for r in report.records if r.model.name == model), key=lambda told: told["id"])
+
+
+Two = tuple[Lab, Path, Callable[..., Report]]
+
+
+def test_what_one_recipe_refuses_is_left_out_for_its_model_alone(two: Two, tmp_path: Path) -> None:
+    """Also its copies, and on a warm store: a model's records are the same whoever is measured beside it."""
+    _, folder, run = two
+    stream = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(6000, dtype=np.uint16) // 24, (4, 1)).astype(np.uint8)).save(stream, "PNG")
+    strips = [folder / "COVID" / "images" / "COVID-1.png", folder / "Normal" / "images" / "Normal-2.png"]
+    for path in strips:
+        path.write_bytes(stream.getvalue())
+    both = run("both", *RECIPES)
+    assert both.problems == [] and set(both.unreadable) == set(strips)
+    assert all("[strict (reality-check); others read it]" in why for why in both.unreadable.values())
+    alone = {name: run(name, name) for name in RECIPES}
+    for name, report in alone.items():
+        assert _of(both, name) == _of(report, name) != []
+        for record in report.records:
+            beside = next(other for other in both.records if other.id == record.id)
+            assert (
+                predictions(tmp_path / name, record).read_bytes() == predictions(tmp_path / "both", beside).read_bytes()
+            )
+    assert alone["lenient"].unreadable == {} and set(alone["strict"].unreadable) == set(strips)
+    lost = {name: {len(record.data.left_out) for record in report.records} for name, report in alone.items()}
+    assert lost == {"strict": {2}, "lenient": {0}}
+    for order in (tuple(RECIPES), tuple(RECIPES)[::-1], ("strict",), ("lenient",)):
+        again = run("both", *order)
+        assert (again.encoded, again.cached) == (0, len(again.records))
+        assert [_of(again, name) for name in order] == [_of(both, name) for name in order]
+
+
+def test_a_bug_in_the_steps_of_one_recipe_loses_an_image_of_its_model(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, run = two
+    whole = run("whole", *RECIPES)
+    spoilt = (folder / "COVID" / "images" / "COVID-1.png").read_bytes()
+    real = _Source._official
+
+    def bug(self: Any, recipe: Any) -> Any:
+        if self._data == spoilt:
+            raise KeyError("token")
+        return real(self, recipe)
+
+    monkeypatch.setattr(_Source, "_official", bug)
+    report = run("bug", *RECIPES)
+    assert _of(report, "lenient") == _of(whole, "lenient") and len(report.unreadable) == 1
+    assert {tuple(r.data.left_out) for r in report.records if r.model.name == "strict"} == {
+        ("COVID/images/COVID-1.png",)
+    }
+
+
+@pytest.mark.parametrize("where", ["reading", "decoding"])
+@pytest.mark.parametrize("name", ["memory", "EMFILE", "ENFILE", "ENOMEM", "EIO", "ESTALE"])
+def test_what_the_machine_lacks_is_a_problem_and_no_fault_of_an_image(
+    name: str, where: str, two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, run = two
+    number = getattr(errno, name, 0)
+    short = OSError(number, os.strerror(number)) if number else MemoryError()
+    images = [folder / "COVID" / "images" / f"COVID-{n}.png" for n in (1, 2)]
+    contents = [path.read_bytes() for path in images]
+    real, made = os.open, _Source.__init__
+
+    def opened(path: Any, *arguments: Any, **named: Any) -> int:
+        if path in images:
+            raise short
+        return real(path, *arguments, **named)
+
+    def begun(self: Any, data: bytes, *arguments: Any) -> None:
+        if data in contents:
+            raise short
+        made(self, data, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((os, "open", opened) if where == "reading" else (_Source, "__init__", begun)))
+        report = run("out", "strict")
+    (problem,) = report.problems  # of two images
+    assert isinstance(problem, UnreadableError) and gravest(report.problems) == 5
+    assert set(report.unreadable) == set(images)
+    assert run("out", "strict").problems == []
+
+
+def test_what_is_stored_is_measured_whoever_else_cannot_read_the_file_now(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, run = two
+    first, image = run("out", "strict"), folder / "COVID" / "images" / "COVID-1.png"
+    real = decoding.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == image:
+            raise UnreadableError(path, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(decoding, "read_bytes", read)
+    report = run("out", "lenient", "strict")
+    assert _of(report, "strict") == _of(first, "strict") and report.cached == len(first.records)
+    assert "[lenient (reality-check); others read it]" in report.unreadable[image]

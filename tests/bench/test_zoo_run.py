@@ -21,7 +21,7 @@ from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.bench.run import Report
 from cxrbench.certificate import certificates
 from cxrbench.data.phantom.write import write
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.published import published_table
 from cxrbench.record import Record
 from cxrbench.report.view import table_view
@@ -53,7 +53,7 @@ def loaded(made: MadeModel) -> Adapter:
 def answers(adapter: Adapter, lab: Lab, task: str, images: Sequence[str], record: Record) -> NDArray[np.float32]:
     """The model's own scores (N, P) of raw files for all texts that the record says were asked."""
     files, recipe = lab.files(task), record.preprocessing.recipe
-    batch = [pixels(files[image].read_bytes(), image, [recipe])[0].array for image in images]
+    batch = [pixels_by(files[image].read_bytes(), image, recipe).array for image in images]
     (asked,) = record.prompts.asked  # type: ignore[union-attr]
     seen = adapter.encode_image(torch.from_numpy(np.stack(batch)))
     return adapter.score(seen, adapter.encode_text(list(asked))).numpy()

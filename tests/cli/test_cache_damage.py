@@ -1,15 +1,17 @@
 """`cxrbench cache` over damaged folders: each is named, none ends the listing, and `prune` removes it."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flips import IMAGES, KEY, TAPS, make_store
 from typer.testing import CliRunner
 
 from cxrbench.cli.cache import app
-from cxrbench.errors import IntegrityError
+from cxrbench.errors import IntegrityError, RunError, UnreadableError
 from cxrbench.store import Key, Store
 
 OTHER = Key(**{**{name: getattr(KEY, name) for name in KEY.__slots__}, "recipe": "b"})
@@ -83,6 +85,42 @@ def test_what_is_damaged_is_named_and_everything_else_goes_on(
 def test_a_sound_store_is_left_alone_by_prune_damaged(place: Path) -> None:
     assert told(place, "prune", "--damaged")[0] == "0 damaged shards removed\n"
     assert "25 rows" in told(place, "verify")[0]
+
+
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOMEM", "EIO", "EACCES", "EPERM", "ESTALE"])
+@pytest.mark.parametrize("file", ["ids.bin", "pooled.npy", "journal.bin", "shard.json", "its folder", "all folders"])
+def test_what_cannot_be_read_now_is_told_and_never_removed(
+    file: str, name: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the shard beside it is damaged, which is removed."""
+    own = shard(place)
+    refused = {"its folder": own.parent, "all folders": own.parent.parent}.get(file, own / file)
+    damaged = next(Store(place).folders()[OTHER.digest].glob("shard-*"))
+    (damaged / "ids.bin").write_bytes(b"")
+    before = {path: path.read_bytes() for path in own.iterdir()}
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(path: Any, *arguments: Any, **named: Any) -> Any:
+            if not isinstance(path, int) and Path(path) == refused:
+                raise OSError(getattr(errno, name), os.strerror(getattr(errno, name)))
+            return real(path, *arguments, **named)
+
+        return instead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing(os.open))
+        patch.setattr(os, "listdir", refusing(os.listdir))
+        with pytest.raises(UnreadableError):
+            Store(place).read(KEY) if file != "all folders" else Store(place).folders()
+        for words in (["verify"], ["prune", "--damaged"]):
+            done = CliRunner().invoke(app, [*words, "--cache", str(place)])
+            assert isinstance(done.exception, RunError) and str(refused) in done.stdout + str(done.exception)
+        if file != "all folders":
+            listing = CliRunner().invoke(app, ["list", "--cache", str(place)]).stdout
+            assert "cannot be read now" in listing and OTHER.digest[:16] in listing
+            assert not damaged.exists()
+    assert before == {path: path.read_bytes() for path in own.iterdir()}
+    assert len(Store(place).read(KEY)) == 24
 
 
 def test_vectors_of_one_image_that_differ_name_both_shards(place: Path) -> None:

@@ -84,6 +84,13 @@ def test_a_full_disk_under_stdout_is_told_and_counted(shell: Shell) -> None:
     assert b"cxrbench: stdout: No space left on device" in done.stderr
 
 
+@UNIX
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("streams", [">/dev/full 2>/dev/full", ">/dev/full 2>&-", ">/dev/full 2>&1"])
+def test_a_command_that_cannot_even_say_so_is_5(streams: str, shell: Shell) -> None:
+    assert shell("{cx} models " + streams).returncode == 5
+
+
 PRINTING = """
 import sys
 from cxrbench.cli import main
@@ -137,16 +144,18 @@ main.main()
         "StopIteration()",
         "AssertionError()",
         "SystemExit('some library stops')",
+        "SystemExit(0)",
+        "SystemExit()",
+        "BaseException('a panic')",
     ],
 )
 def test_a_bug_is_5_and_its_traceback_is_in_a_log(error: str, shell: Shell, tmp_path: Path) -> None:
     """1 would mean that results changed."""
     done = shell("{cx} fail", FAILING.replace("{error}", error))
     assert done.returncode == 5 and b"Traceback" not in done.stderr
-    if not error.startswith("SystemExit"):
-        (log,) = (tmp_path / "cache" / "logs").iterdir()
-        assert str(log).encode() in done.stderr
-        assert error.partition("(")[0] in log.read_text()
+    (log,) = (tmp_path / "cache" / "logs").iterdir()
+    assert str(log).encode() in done.stderr
+    assert error.partition("(")[0] in log.read_text()
 
 
 def test_ctrl_c_keeps_its_code(shell: Shell) -> None:

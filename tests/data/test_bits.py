@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from made_images import dicom, jpeg_2000, saved, stored_in, waves
 
 from cxrbench.data.images import Grey, read_radiograph
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas
 
@@ -99,7 +99,7 @@ def test_a_wrong_header_gives_the_right_picture_and_a_note(what: str) -> None:
     assert shows(grey, values), what
     assert len(grey.notes) == 1
     assert note in grey.notes[0]
-    assert any(note in told for told in pixels(data, "x", [Canvas(size=64)])[0].notes)
+    assert any(note in told for told in pixels_by(data, "x", Canvas(size=64)).notes)
 
 
 def test_an_overlay_that_the_header_names_is_taken_away() -> None:
@@ -128,9 +128,9 @@ def test_unsigned_words_that_wrap_as_signed_ones_do_are_told() -> None:
 def test_the_released_reader_keeps_a_sign_that_its_library_cannot_see_through() -> None:
     """16 of 16 bits: every version of its library wraps, so the paper's pixels do, and say so."""
     data = stored_in(TRUE * 16, 16, signed=True)
-    found = pixels(data, "x", [Canvas(size=64, polarity="header")])[0]
+    found = pixels_by(data, "x", Canvas(size=64, polarity="header"))
     wrapped = (TRUE * 16).astype(np.uint16).view(np.int16).astype(np.int64) + 32768
-    expected = pixels(stored_in(wrapped, 16, signed=False), "y", [Canvas(size=64, polarity="header")])[0]
+    expected = pixels_by(stored_in(wrapped, 16, signed=False), "y", Canvas(size=64, polarity="header"))
     np.testing.assert_array_equal(found.array, expected.array)
     assert any("its picture wraps" in note for note in found.notes)
 

@@ -31,7 +31,7 @@ from pydicom.uid import UID
 
 from cxrbench.data.header import OVERLAYS, PIXELS, TAGS
 from cxrbench.data.images import Grey, read_radiograph
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas
 
@@ -311,7 +311,7 @@ def test_floating_point_pixels_are_read_by_every_recipe(tag: str, kind: str) -> 
     np.testing.assert_array_equal(grey.values, values)
     assert grey.notes == ()
     for recipe in (Canvas(size=64, polarity="header"), Canvas(size=64, polarity="negated")):
-        found = pixels(made(values), "x", [recipe])[0].array
+        found = pixels_by(made(values), "x", recipe).array
         assert 0 <= found.min() < 0.02
         assert found.max() > 0.9
     values[3, 3] = np.nan

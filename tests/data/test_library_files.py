@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from cxrbench import facts, made
 from cxrbench.card import card_files, read_card
 from cxrbench.data import library_files, raster
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.recipe import Opening, Recipe, Steps
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -57,7 +57,7 @@ def test_what_needs_no_library_is_the_same_in_all(name: str) -> None:
 
 def made_by(card: str, name: str) -> np.ndarray:
     recipe = read_card(facts.folder("model_zoo") / f"{card}.toml").recipe("authors")
-    return pixels(FIGURES[f"file/{name}"].tobytes(), name, [recipe])[0].array
+    return pixels_by(FIGURES[f"file/{name}"].tobytes(), name, recipe).array
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_cards_recipe_starts_from_what_its_authors_open(card: str, way: str, n
     planes = [picture] if picture.ndim == 2 else [picture[..., c] for c in range(3)]
     steps = recipe.steps[1:] if way == "stretched" else recipe.steps
     plain = recipe.model_copy(update={"files": "first", "steps": steps})  # golden figures hold it to 8-bit grey
-    wanted = np.stack([pixels(saved(plane), name, [plain])[0].array[-1 if len(planes) == 1 else c]
+    wanted = np.stack([pixels_by(saved(plane), name, plain).array[-1 if len(planes) == 1 else c]
                        for c, plane in enumerate(planes)])  # fmt: skip
     np.testing.assert_array_equal(made_by(card, name)[-len(planes) :], wanted)
 
@@ -106,7 +106,7 @@ def test_the_height_is_a_squares_longer_side(card: str, side: int) -> None:
     """int(98 * (256 / 98)) is 255: the authors' square becomes 256 x 255, with one black column at the right."""
     recipe = read_card(facts.folder("model_zoo") / f"{card}.toml").recipe("authors")
     bare = recipe.model_copy(update={"mean": (0.0,), "std": (1.0,)})
-    found = pixels(saved(made.images(1, side, side)[0]), "square", [bare])[0].array[0, ::4, ::4] * 255
+    found = pixels_by(saved(made.images(1, side, side)[0]), "square", bare).array[0, ::4, ::4] * 255
     np.testing.assert_array_equal(np.rint(found), FIGURES[f"square/{side}"])
 
 

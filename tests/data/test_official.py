@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cxrbench.data.decoder_check import self_test
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas
 
@@ -39,7 +39,7 @@ def golden(path: Path) -> Iterator[tuple[str, str, bytes, Canvas, np.ndarray]]:
 def far_off(path: Path, way: str) -> tuple[int, dict[str, float]]:
     """How many entries there are, and those that differ by more than 1e-6."""
     differences = {
-        key: float(np.abs(pixels(data, name, [recipe], way)[0].array[0] - expected).max())
+        key: float(np.abs(pixels_by(data, name, recipe, way).array[0] - expected).max())
         for key, name, data, recipe, expected in golden(path)
     }
     return len(differences), {key: off for key, off in differences.items() if off > 1e-6}
@@ -82,9 +82,9 @@ def saved(picture: np.ndarray, kind: str) -> bytes:
 def test_too_oblong_for_the_released_reader(kind: str) -> None:
     data = saved(np.arange(3000 * 2, dtype=np.uint8).reshape(2, 3000), kind)
     with pytest.raises(ImageError, match=r"thin: 3000 x 2 pixels.*canvas of 224.*radiograph"):
-        pixels(data, "thin", [Canvas()])
+        pixels_by(data, "thin", Canvas())
     radiograph = Canvas(decode="radiograph", polarity="header")
-    picture = pixels(data, "thin", [radiograph])[0]
+    picture = pixels_by(data, "thin", radiograph)
     assert any("one pixel" in note for note in picture.notes)
     assert picture.array[0, 0].max() > 0
     assert picture.array[0, 1:].max() == 0
@@ -92,4 +92,4 @@ def test_too_oblong_for_the_released_reader(kind: str) -> None:
 
 def test_deep_png_goes_beyond_one() -> None:
     data = saved(np.full((40, 40), 65535, dtype=np.uint16), "PNG")
-    assert pixels(data, "white", [Canvas()])[0].array.max() == 257.0
+    assert pixels_by(data, "white", Canvas()).array.max() == 257.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxrbench.data import canvas, resize, tone
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas
 
@@ -60,7 +60,7 @@ def test_resize_at_true_sizes(rows: int, columns: int, antialias: bool) -> None:
 def test_fast_equals_reference(height: int, width: int, top: int, antialias: bool, decode: str) -> None:
     recipe = Canvas(decode=decode, polarity="header", size=96, antialias=antialias)
     data = saved(picture(height, width, top, top))
-    fast, plain = (pixels(data, "drawn", [recipe], way)[0] for way in ("fast", "reference"))
+    fast, plain = (pixels_by(data, "drawn", recipe, way) for way in ("fast", "reference"))
     np.testing.assert_allclose(fast.array, plain.array, rtol=3e-7, atol=1e-12)
     assert fast.notes == plain.notes
 
@@ -119,18 +119,18 @@ def test_result_does_not_depend_on_the_other_recipes() -> None:
     ]
     together = pixels(data, "x", recipes)
     for recipe, found in zip(recipes, together, strict=True):
-        np.testing.assert_array_equal(found.array, pixels(data, "x", [recipe])[0].array)
+        np.testing.assert_array_equal(found.array, pixels_by(data, "x", recipe).array)
 
 
 def test_radiograph_is_scaled_by_its_own_range_and_kept_in_it() -> None:
     deep = np.linspace(500, 3500, 64 * 64).reshape(64, 64).astype(np.uint16)
-    array = pixels(saved(deep), "deep", [RADIOGRAPH])[0].array
+    array = pixels_by(saved(deep), "deep", RADIOGRAPH).array
     assert array.min() == 0.0
     assert array.max() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_errors_name_the_file_once() -> None:
     with pytest.raises(ImageError) as caught:
-        pixels(b"<html>please log in</html>", "a/b.png", [Canvas()])
+        pixels_by(b"<html>please log in</html>", "a/b.png", Canvas())
     assert str(caught.value).startswith("a/b.png: is a web page")
     assert str(caught.value).count("a/b.png") == 1

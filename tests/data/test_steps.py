@@ -22,7 +22,7 @@ from cxrbench.card import card_files, read_card
 from cxrbench.data import raster, steps
 from cxrbench.data.area import area
 from cxrbench.data.grey import Grey
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
 from cxrbench.recipe import Canvas, Recipe, Steps
 
@@ -60,7 +60,7 @@ def saved(values: np.ndarray, kind: str = "PNG") -> bytes:
 
 
 def made(recipe: Recipe, picture: np.ndarray) -> np.ndarray:
-    return pixels(saved(picture), "made", [recipe])[0].array
+    return pixels_by(saved(picture), "made", recipe).array
 
 
 def drawn(height: int, width: int, seed: int = 0, top: int = 256) -> np.ndarray:
@@ -198,7 +198,7 @@ def test_min_max_starts_from_full_depth(side: int) -> None:
     expected = ((wide - wide.min()) / (wide.max() - wide.min()) * 255).astype(np.uint8)
     recipe = Steps.model_validate({"kind": "steps", "steps": [{"op": "min-max"}, *same(side)]})
     for reading in ({}, {"decode": "radiograph", "polarity": "header"}):
-        found = pixels(data, "deep", [recipe.model_copy(update=reading)])[0].array
+        found = pixels_by(data, "deep", recipe.model_copy(update=reading)).array
         np.testing.assert_array_equal(np.rint(found[0] * 255), expected)
 
 
@@ -226,7 +226,7 @@ def test_polarity_acts_before_the_steps(bits: int, photometric: str) -> None:
     values = drawn(24, 24, bits, 2**bits)
     data = dicom(values, bits, photometric=photometric)
     stored, negated, header = (
-        pixels(data, "x", [Steps.model_validate({**PLAIN, "polarity": way})])[0].array
+        pixels_by(data, "x", Steps.model_validate({**PLAIN, "polarity": way})).array
         for way in ("stored", "negated", "header")
     )
     np.testing.assert_allclose(negated, 1 - stored, atol=1.01 / 255)
@@ -240,7 +240,7 @@ def test_dicom_as_mgca_reads_it(shared: Path) -> None:
     for row, photometric in enumerate(("MONOCHROME2", "MONOCHROME1")):
         for bits in (12, 16):  # what the header says of bits is left alone
             data = dicom(stored["dicom_pixels"], bits, photometric)
-            found = pixels(data, "x", [AUTHORS["mgca"]])[0].array
+            found = pixels_by(data, "x", AUTHORS["mgca"]).array
             np.testing.assert_array_equal(found[0], stored["pixel_values_dicom"][row])
 
 
@@ -249,16 +249,16 @@ def test_over_maximum_rounds_half_to_even_and_then_negates(photometric: str) -> 
     values = np.tile(np.arange(24, dtype=np.uint16), (24, 1))
     values[0, 0] = 510  # so that 1 becomes 0.5, and 3 becomes 1.5
     plain = {**PLAIN, "polarity": "header", "dicom": "over-maximum"}
-    found = np.rint(pixels(dicom(values, 12, photometric), "x", [Steps.model_validate(plain)])[0].array[0] * 255)
+    found = np.rint(pixels_by(dicom(values, 12, photometric), "x", Steps.model_validate(plain)).array[0] * 255)
     wanted = np.array([0, 0, 1, 2, 2, 2, 3, 4])
     np.testing.assert_array_equal(found[1, :8], wanted if photometric == "MONOCHROME2" else 255 - wanted)
     with pytest.raises(ImageError, match="no stored value is above 0"):
-        pixels(dicom(values * 0, 12, photometric), "x", [Steps.model_validate(plain)])
+        pixels_by(dicom(values * 0, 12, photometric), "x", Steps.model_validate(plain))
 
 
 def test_a_deep_raster_is_white_for_the_released_reader_and_whole_for_the_other() -> None:
     deep = np.linspace(300, 60000, 24 * 24).reshape(24, 24).astype(np.uint16)
-    released = pixels(saved(deep), "deep", [Steps.model_validate(PLAIN)])[0]
+    released = pixels_by(saved(deep), "deep", Steps.model_validate(PLAIN))
     assert released.array.min() == 1
     assert any("above 255 count as white" in note for note in released.notes)
     whole = made(Steps.model_validate({**PLAIN, "decode": "radiograph", "polarity": "header"}), deep)
@@ -266,7 +266,7 @@ def test_a_deep_raster_is_white_for_the_released_reader_and_whole_for_the_other(
 
 
 def test_a_picture_of_one_value_is_black_and_noted() -> None:
-    found = pixels(saved(np.full((40, 40), 9, np.uint8)), "flat", [Steps.model_validate(STEPPED)])[0]
+    found = pixels_by(saved(np.full((40, 40), 9, np.uint8)), "flat", Steps.model_validate(STEPPED))
     assert found.array.max() == 0
     assert any("every pixel has the value 9" in note for note in found.notes)
 
@@ -277,7 +277,7 @@ def test_a_picture_of_one_value_is_black_and_noted() -> None:
 )
 def test_oblong_pictures_are_refused(recipe: str, shape: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=r"strip: \d+ x \d+ pixels .*Leave it out"):
-        pixels(saved(drawn(*shape)), "strip", [AUTHORS[recipe]])
+        pixels_by(saved(drawn(*shape)), "strip", AUTHORS[recipe])
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -301,7 +301,7 @@ def test_result_does_not_depend_on_the_other_recipes(monkeypatch: pytest.MonkeyP
     data = saved(drawn(900, 700), "JPEG")
     header = {"decode": "radiograph", "polarity": "header"}
     recipes = [*AUTHORS.values(), *(r.model_copy(update=header) for r in AUTHORS.values()), Canvas(size=64)]
-    alone = [pixels(data, "x", [recipe])[0].array for recipe in recipes]
+    alone = [pixels_by(data, "x", recipe).array for recipe in recipes]
     sizes, loaded = [], raster.loaded
     monkeypatch.setattr(raster, "loaded", lambda image: (sizes.append(image.size), loaded(image))[1])
     together = pixels(data, "x", recipes)
@@ -369,10 +369,10 @@ def test_cards_spell_these_recipes() -> None:
 
 def test_decoding_loads_no_torch() -> None:
     program = (
-        "import io, sys\nfrom PIL import Image\nfrom cxrbench.data.pixels import pixels\n"
+        "import io, sys\nfrom PIL import Image\nfrom cxrbench.data.pixels import pixels, pixels_by\n"
         "from cxrbench.recipe import Steps\n"
         f"recipe = Steps.model_validate({AUTHORS['chexzero'].model_dump(mode='json')!r})\n"
         "out = io.BytesIO()\nImage.new('L', (50, 40)).save(out, 'PNG')\n"
-        "pixels(out.getvalue(), 'x', [recipe])\nassert 'torch' not in sys.modules\n"
+        "pixels_by(out.getvalue(), 'x', recipe)\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

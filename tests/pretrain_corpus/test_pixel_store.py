@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxrbench.data.grey import refusing
-from cxrbench.data.pixels import pixels
+from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
 from cxrbench.pretrain import canvas, image_files, image_shelf, images
 from cxrbench.pretrain.canvas import recipe_key
@@ -72,7 +72,7 @@ def assert_right(found: Stored, paths: list[Path]) -> None:
 def test_bytes_are_the_recipe_within_half_a_grey_level(mode: str, suffix: str, antialias: bool) -> None:
     recipe = Canvas(size=48, antialias=antialias, mean=(0.5,), std=(0.25,))
     data = drawn(1, mode, suffix, (700, 410))
-    exact = pixels(data, "x", [recipe])[0].array[0] * 0.25 + 0.5
+    exact = pixels_by(data, "x", recipe).array[0] * 0.25 + 0.5
     found = stored_array(data, "x", recipe)
     assert found.shape == (48, 48) and found.dtype == np.uint8
     assert np.abs(found / 255.0 - exact).max() <= 0.5 / 255 + 1e-6
@@ -251,13 +251,13 @@ def test_refusals_become_durable_in_few_writes_and_all_at_the_end(
 def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = folder(tmp_path / "i", 2)
 
-    def short(data: bytes, name: str, recipes: object) -> object:
+    def short(data: bytes, name: str, recipe: object) -> object:
         with refusing(name):
             raise MemoryError
         return None
 
     with monkeypatch.context() as less:
-        less.setattr(canvas, "pixels", short)
+        less.setattr(canvas, "pixels_by", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
             stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 2

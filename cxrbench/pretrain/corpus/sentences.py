@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cxrbench.contained import PASSING
 from cxrbench.data import tables
 from cxrbench.data.presence import is_folder
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
@@ -143,9 +144,9 @@ def _answers(who: Labeller, texts: Sequence[str]) -> Sequence[frozenset[str] | N
     """What the labeller says, in lower case; raises DataError that names it for whatever its own code raises."""
     try:
         return [None if told is None else frozenset(str(name).lower() for name in told) for told in who(texts)]
-    except CxrBenchError:
+    except (CxrBenchError, *PASSING):
         raise
-    except Exception as error:
+    except BaseException as error:
         name = getattr(who, "__qualname__", type(who).__qualname__)
         raise DataError(
             f"the labeller {name} failed over {len(texts)} sentences: {type(error).__name__}: {str(error)[:200]}. Mend "
