@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench import digest
-from cxrbench.errors import CxrBenchError, IntegrityError
+from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.record import Record
@@ -60,7 +60,7 @@ def found_results(out: Path) -> Results:
             records.append(read_record(path))
         except ForeignError:
             foreign += 1
-        except IntegrityError as error:
+        except (IntegrityError, UnreadableError) as error:
             left_out[str(path.relative_to(out))] = str(error)
     return Results(tuple(records), left_out, foreign)
 

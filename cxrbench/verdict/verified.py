@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cxrbench import digest
+from cxrbench.errors import UnreadableError
 from cxrbench.record import Record
 from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
 from cxrbench.sources import code_digest
@@ -26,7 +27,7 @@ class Verified:
     def _read(self) -> set[str]:
         try:
             return {str(name) for name in read_sealed(self._file)}
-        except (FileNotFoundError, DamagedError, TypeError):
+        except (FileNotFoundError, DamagedError, UnreadableError, TypeError):
             return set()
 
     def name(self, record: Record) -> str | None:
@@ -35,7 +36,7 @@ class Verified:
         try:
             files = [place / f"{record.id}.json", place / record.predictions]
             return digest.of_lines(digest.of_bytes(read_regular(file, MOST_BYTES)) for file in files)
-        except (FileNotFoundError, DamagedError):
+        except (FileNotFoundError, DamagedError, UnreadableError):
             return None
 
     def __contains__(self, name: object) -> bool:

@@ -1,6 +1,7 @@
 """A record whose name, content, folds and predictions do not agree is shown by no verb, and named by each."""
 
 import ast
+import errno
 import json
 import os
 import re
@@ -243,3 +244,19 @@ def test_a_damaged_list_of_what_agreed_costs_time_alone(content: bytes, seen: Fi
 def test_a_cache_that_cannot_be_written_is_none(files: Files, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"a file")
     assert len(read_results(tmp_path, tmp_path / "cache").records) == 3
+
+
+def test_a_record_that_the_system_refuses_is_left_out_by_name(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refusing(path: Any, *rest: Any, **more: Any) -> int:
+        if Path(path) == files[0]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    found = read_results(tmp_path, tmp_path / "cache")
+    assert len(found.records) == 2
+    assert str(files[0]) in found.left_out[str(files[0].relative_to(tmp_path))]
