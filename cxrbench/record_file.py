@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -10,7 +12,7 @@ from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.record import Record, record_path
 from cxrbench.schema import complaints
-from cxrbench.sealed import DamagedError, json_value, read_regular, with_checksum, without_checksum
+from cxrbench.sealed import CHECKSUM, DamagedError, json_value, read_regular, with_checksum, without_checksum
 
 FORMAT = Record.model_fields["format"].default
 MOST_BYTES = 1 << 26
@@ -37,9 +39,12 @@ def read_record(path: Path) -> Record:
     """
     try:
         value = json_value(path, read_regular(path, MOST_BYTES))
-        if isinstance(value, dict) and value.get("format", FORMAT) != FORMAT:
-            raise ForeignError(path, f"is of format {value['format']!r}, and this version reads {FORMAT}")
-        record = Record.model_validate(without_checksum(path, value))
+        if isinstance(value, dict) and CHECKSUM not in value and value.get("format", FORMAT) != FORMAT:
+            raise ForeignError(path, _other_format(value))
+        content = without_checksum(path, value)  # before its word on the format is believed
+        if content.get("format", FORMAT) != FORMAT:
+            raise ForeignError(path, _other_format(content))
+        record = Record.model_validate(content)
     except FileNotFoundError as error:
         raise IntegrityError(f"{path}: there is no such file") from error
     except ValidationError as error:
@@ -50,6 +55,10 @@ def read_record(path: Path) -> Record:
         raise type(error)(path, error.reason, WAY_OUT) from error
     _check_place(path, record)
     return record
+
+
+def _other_format(content: Mapping[str, Any]) -> str:
+    return f"is of format {str(content['format'])[:40]!r}, and this version reads {FORMAT}"
 
 
 def results_of(path: Path) -> Path:

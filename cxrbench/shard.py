@@ -6,6 +6,7 @@ at any moment leaves either a whole batch or none, since readers believe the jou
 is never taken: it must be what the description says.
 """
 
+import json
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,7 +98,7 @@ class Writer:
         data = {tap: np.ascontiguousarray(taps[tap], dtype="<f4").tobytes() for tap in sorted(self._dims)}
         for tap, rows in data.items():
             self._taps[tap].write(self._count, rows)
-        checksum = _checksum([ids, *data.values(), told])
+        checksum = _checksum([_origin(self._folder, self._dims), ids, *data.values(), told])
         self._journal.write(Entry(self._count, len(images), time.time_ns(), told, checksum).packed())
         sync_file(self._journal)
         self._count += len(images)
@@ -128,6 +129,11 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _origin(folder: Path, dims: Mapping[str, int]) -> bytes:
+    """Whose batch it is: of which key, shard, taps and widths, so that files of another shard do not fit."""
+    return json.dumps([folder.parent.name, folder.name, sorted(dims.items())]).encode()
 
 
 def _checksum(parts: Iterable[bytes | memoryview]) -> int:
@@ -200,7 +206,8 @@ def _batch(folder: Path, entry: Entry, taps: Mapping[str, FloatArray], ids: byte
     """The batch of an entry, None if it is not what was written."""
     own = ids[entry.first * _ID_BYTES : entry.end * _ID_BYTES]
     rows = (taps[tap][entry.first : entry.end].data for tap in sorted(taps))
-    if len(own) != entry.rows * _ID_BYTES or _checksum([own, *rows, entry.notes]) != entry.checksum:
+    origin = _origin(folder, {tap: array.shape[1] for tap, array in taps.items()})
+    if len(own) != entry.rows * _ID_BYTES or _checksum([origin, own, *rows, entry.notes]) != entry.checksum:
         return None
     try:
         return Batch(entry.time, entry.first, tuple(_hex(own)), unpacked_notes(folder / JOURNAL, entry))

@@ -1,11 +1,13 @@
 """Embeddings survive kills, damage and company, and are read back as they were written."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,11 +167,12 @@ def shard_of(store: Store, number: int, scale: float, name: str, monkeypatch: py
     """A shard of one image, of a given name and time."""
     monkeypatch.setattr(time, "time_ns", lambda: time_ns)
     before = set(store.root.glob("??/*/shard-*"))
+    monkeypatch.setattr("cxrbench.store.uuid.uuid4", lambda: SimpleNamespace(hex=name))
     with store.writer(KEY, 1, DIMS) as writer:
         taps = {tap: scale * rows for tap, rows in vectors([number]).items()}
         writer.append([image(number)], taps, [(f"from {name}",)])
     (made,) = set(store.root.glob("??/*/shard-*")) - before
-    return made.rename(made.with_name(f"shard-{name}"))
+    return made
 
 
 @pytest.mark.parametrize(("times", "first"), [((10, 20), "b"), ((20, 10), "a"), ((10, 10), "a")])
@@ -265,3 +268,17 @@ def test_rows_in_use_hold_no_file_open_but_one_for_a_large_mapping(rows: int, he
     found = mapped_rows(path, rows, 1, rows)
     assert len(list(Path("/proc/self/fd").iterdir())) - before == (0 if sys.version_info >= (3, 13) else held)
     assert np.array_equal(found[:, 0], np.arange(rows, dtype="<f4")) and not found.flags.writeable
+
+
+def test_files_of_another_keys_shard_do_not_fit_beside_its_description(tmp_path: Path) -> None:
+    """Everything but the description, so that only the batches themselves can tell whose they are."""
+    store, other = Store(tmp_path), made_key(weights="other")
+    fill(store, [[1, 2]])
+    with store.writer(other, 2, DIMS) as writer:
+        writer.append([image(1), image(2)], vectors([3, 4]))
+    (mine,), (theirs,) = (shard_folders(store.folders()[key.digest]) for key in (KEY, other))
+    for name in ("ids.bin", "journal.bin", *(f"{tap}.npy" for tap in DIMS)):
+        shutil.copy(theirs / name, mine / name)
+    assert image(1) not in store.read(KEY)
+    assert store.read(KEY).faults
+    assert len(store.read(other)) == 2

@@ -19,7 +19,7 @@ from cxrbench.adapters.container import walk
 from cxrbench.adapters.inert import HostileNameError
 from cxrbench.adapters.pickle_names import foreign_names, start_of
 from cxrbench.adapters.stored import MOST_TENSORS, StoredTensor
-from cxrbench.errors import DataError, IntegrityError
+from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.printable import printable
 from cxrbench.sealed import require_regular_file
 
@@ -154,6 +154,8 @@ def file_format(path: Path) -> Format:
     with path.open("rb") as stream:
         head = stream.read(512)
     again = "Download it again from where the model's card says."
+    if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
+        raise SpecError(f"{path}: its path is no UTF-8, which readers of weights need: rename the folder or the file")
     if size == 0:
         raise IntegrityError(f"{path}: the file is empty. {again}")
     if head.startswith(b"version https://git-lfs"):

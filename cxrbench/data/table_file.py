@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, UnreadableError
 from cxrbench.sealed import DamagedError, opened_regular
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def opened(path: Path, strict: bool = True) -> Iterator[TextIO]:
     try:
         with opened_regular(path, _LARGEST) as plain, _text(path, cast(io.BufferedReader, plain), strict) as text:
             yield text
+    except UnreadableError as error:
+        raise DataError(f"{path}: cannot be opened: {error.reason}.") from (error.__cause__ or error)
     except DamagedError as error:
         raise DataError(f"{path}: {error.reason}. Give a label table that can be read.") from (error.__cause__ or error)
     except FileNotFoundError as error:

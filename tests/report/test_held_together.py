@@ -260,3 +260,12 @@ def test_a_record_that_the_system_refuses_is_left_out_by_name(
     found = read_results(tmp_path, tmp_path / "cache")
     assert len(found.records) == 2
     assert str(files[0]) in found.left_out[str(files[0].relative_to(tmp_path))]
+
+
+def test_a_flipped_word_on_the_format_is_damage_and_no_other_version(files: Files, tmp_path: Path) -> None:
+    text = files[0].read_text()
+    files[0].write_text(text.replace('"format": 1', '"format": 3'))
+    found = read_results(tmp_path, tmp_path / "cache")
+    assert (len(found.records), len(found.left_out), found.foreign) == (2, 1, 0)
+    _edit(files[0], lambda body: body.update(format=3), reseal=True)
+    assert read_results(tmp_path, tmp_path / "another").foreign == 1

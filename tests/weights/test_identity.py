@@ -298,3 +298,11 @@ def test_what_a_card_ignores_is_no_part_of_the_weights(tmp_path: Path) -> None:
     card = CARD.model_copy(update={"weights": facts})
     assert len({weights_identity(path, card, tmp_path / "cache").tensors for path in places}) == 1
     assert len({weights_identity(path, CARD, tmp_path / "cache").tensors for path in places}) == 3
+
+
+def test_a_path_that_is_no_utf8_is_named_as_the_cause(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mo\udcffdel"
+    folder.mkdir()
+    path = convert(file, CARD, tmp_path / "cache").file.rename(folder / "w.safetensors")
+    with pytest.raises(SpecError, match=r"no UTF-8.*rename"):
+        weights_identity(path, CARD, tmp_path / "cache")
