@@ -128,8 +128,9 @@ def verify(
 def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> None:
     """Write the tensors as safetensors, so that no pickle is read.
 
-    Verifies the published file, and writes NAME.safetensors beside it. Records and stored embeddings keep the
-    digest of the published file, which may be removed afterwards.
+    Verifies the published file, and writes NAME.safetensors beside it. Stored embeddings are keyed by the tensors,
+    which are the same; the published file may be removed afterwards. On other machines, where it was never read, what
+    the converted file says of its source is a claim, and records say so.
     """
     from cxrbench.weights.convert import convert as converted
     from cxrbench.weights.verify import verify as verified
