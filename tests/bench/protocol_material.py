@@ -24,8 +24,10 @@ import cxrbench
 from cxrbench import catalog, digest
 from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.run import Report
+from cxrbench.card import read_card
 from cxrbench.record import Record, record_path
 from cxrbench.store import Embeddings, Store
+from cxrbench.weights.content import content
 
 FloatArray = NDArray[np.float32]
 
@@ -100,9 +102,10 @@ class Found:
 
     def embeddings(self, strategy: str) -> Embeddings:
         """The stored vectors of one strategy's checkpoint."""
-        sha256 = digest.of_file(self.root / "models" / f"{card_name(strategy)}.pth")
-        store = Store(self.cache)
-        return next(store.read(key) for key, _ in store.entries() if key.weights == sha256)
+        folder, store = self.root / "models", Store(self.cache)
+        card, file = read_card(folder / f"{card_name(strategy)}.toml"), folder / f"{card_name(strategy)}.pth"
+        weights = content(file, digest.of_file(file), card, self.cache).used_digest(card)
+        return next(store.read(key) for key, _ in store.entries() if key.weights == weights)
 
     def scores(self, record: Record) -> Mapping[int, tuple[list[str], FloatArray]]:
         """By fold: image ids and scores (n, C) as the Parquet file holds them."""
