@@ -163,7 +163,7 @@ def file_format(path: Path) -> Format:
     if head.lstrip()[:1] == b"<" and b"\0" not in head[:8]:  # a safetensors file may begin so, but with zeros after
         raise IntegrityError(f"{path}: a web page, not a checkpoint (the download asked for a click). {again}")
     if head.startswith(b"PK\x03\x04") and not torch_file.is_archive(path):
-        raise IntegrityError(f"{path}: an archive without a sound end: truncated or damaged. {again}")
+        raise IntegrityError(f"{path}: an archive without its end: truncated or damaged. {again}")
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
