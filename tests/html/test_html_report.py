@@ -25,7 +25,7 @@ from cxrbench.html.work import Work
 from cxrbench.record import Record, record_path
 from cxrbench.record_file import write_record
 from cxrbench.sealed import with_checksum
-from cxrbench.verdict.integrity import found_results, read_results
+from cxrbench.verdict.integrity import Results, found_results, read_results
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "covid")
@@ -386,7 +386,7 @@ def test_twenty_models_on_seven_tasks_stay_below_three_megabytes(tmp_path: Path)
         tmp_path, models, tasks, shots=(1, 2, 4, 8, 16), prompts=("names", "description", "ensemble"), images=25
     )
     assert len(records) == 20 * 7 * 8
-    text = render(report(Work(tmp_path, 100, 2), (records, 0), None))
+    text = render(report(Work(tmp_path, 100, 2), Results(tuple(records), {}, 0), None))
     assert len(text.encode()) < 3_000_000
 
 
