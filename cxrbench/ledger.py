@@ -77,7 +77,7 @@ class Ledger:
         self.unread = ""
         lines = list[bytes]()
         try:
-            lines, _ = _lines(self._path)
+            lines = _lines(self._path)
         except DamagedError as error:
             self.unread = str(error)
         entries = [_entry(line) for line in lines]
@@ -131,7 +131,7 @@ class Ledger:
         """Keep the last line of each name, of those that other processes wrote meanwhile, too; call with the lock."""
         held = list[bytes]()
         try:
-            held, _ = _lines(self._path)
+            held = _lines(self._path)
         except DamagedError:
             if self._path.is_dir():
                 self._path.replace(self._path.with_suffix(".unread"))
@@ -144,13 +144,12 @@ class Ledger:
         self._count, self._names, self._to_mend = len(newest), set(newest), False
 
 
-def _lines(path: Path) -> tuple[list[bytes], bytes]:
-    """Whole lines without their ends, and what a kill left of a last one."""
+def _lines(path: Path) -> list[bytes]:
+    """Whole lines without their ends; a last one that a kill cut off is none."""
     try:
-        *whole, cut = read_regular(path).split(b"\n")
+        return read_regular(path).split(b"\n")[:-1]
     except FileNotFoundError:
-        return [], b""
-    return whole, cut
+        return []
 
 
 def _ends_whole(path: Path) -> bool:

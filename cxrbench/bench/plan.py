@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cxrbench.bench.cells import Cell
+from cxrbench.bench.checks import where
 from cxrbench.bench.folds import IdFold, group_labels, id_folds
 from cxrbench.bench.forward import Asked
 from cxrbench.bench.queries import own_queries, require_prototypes
@@ -59,12 +60,12 @@ class Plan:
         return self._folds[key]
 
     def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
-        task, settings, where = cell.data.task, self.variant.settings, f"{cell.data.task.name}, group {cell.group}"
-        with containing(where):
+        task, settings = cell.data.task, self.variant.settings
+        with containing(where(cell)):
             try:
                 return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
             except FewRowsError as error:
-                raise error.named(where, group_labels(task, cell.group, settings)) from error
+                raise error.named(where(cell), group_labels(task, cell.group, settings)) from error
 
     def test_part(self, cell: Cell) -> str:
         """The part that is scored: `test`, or `train` where the released commands score a model on it zero-shot."""

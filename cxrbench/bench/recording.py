@@ -33,6 +33,18 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """The images that a cell's number rests on, found once for each cell.
+
+    `left_out`: those that have no file or cannot be read by the cell's recipe, with the reason; `contents`: SHA-256 of
+    the bytes of the others.
+    """
+
+    left_out: Mapping[str, str]
+    contents: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the sweep of a plan brought, as the cells need it."""
 
@@ -42,25 +54,24 @@ class Outcome:
     started: datetime
     began: float  # time.monotonic()
 
-    def left_out(self, cell: Cell) -> dict[str, str]:
-        """Images of the cell that have no file or cannot be read by the cell's recipe, with the reason."""
-        paths, reasons, keys = cell.data.partition.paths, dict[str, str](), self.keys(cell)
+    def inputs(self, cell: Cell) -> Inputs:
+        """The cell's images as the sweep found them."""
+        paths, content, keys = cell.data.partition.paths, self.sweep.content, self.keys(cell)
+        left_out, contents = dict[str, str](), dict[str, str]()
         for image in sorted(self.plan.wanted(cell)):
-            if image not in paths or paths[image] in self.sweep.missing:
-                reasons[image] = NO_FILE
-            elif (reason := self.sweep.reason(paths[image], keys)) is not None:
-                reasons[image] = reason.replace(f"{cell.data.root}{os.sep}", "")
-        return reasons
+            path = paths.get(image)
+            if path is None or path in self.sweep.missing:
+                left_out[image] = NO_FILE
+            elif (reason := self.sweep.reason(path, keys)) is not None:
+                left_out[image] = reason.replace(f"{cell.data.root}{os.sep}", "")
+            elif path in content:
+                contents[image] = content[path]
+        return Inputs(left_out, contents)
 
-    def contents(self, cell: Cell) -> dict[str, str]:
-        """SHA-256 of the bytes of the cell's images, those left out excepted."""
-        paths, content, lost = cell.data.partition.paths, self.sweep.content, self.left_out(cell)
-        return {i: content[paths[i]] for i in sorted(self.plan.wanted(cell) - lost.keys()) if paths[i] in content}
-
-    def notes(self, cell: Cell) -> dict[str, tuple[str, ...]]:
+    def notes(self, cell: Cell, inputs: Inputs) -> dict[str, tuple[str, ...]]:
         """What the image reader remarked on the cell's images."""
         known = [self.embeddings[key] for key in self.keys(cell)]
-        found = ((i, next((k.notes(c) for k in known if k.notes(c)), ())) for i, c in self.contents(cell).items())
+        found = ((i, next((k.notes(c) for k in known if k.notes(c)), ())) for i, c in inputs.contents.items())
         return {image: notes for image, notes in found if notes}
 
     def keys(self, cell: Cell) -> list[Key]:
@@ -75,16 +86,16 @@ class Outcome:
         """What the store holds of the cell's images."""
         return Stored(self, cell)
 
-    def _engines(self, cell: Cell) -> tuple[Mapping[str, str], ...]:
-        contents = list(self.contents(cell).values())
+    def _engines(self, cell: Cell, inputs: Inputs) -> tuple[Mapping[str, str], ...]:
+        contents = list(inputs.contents.values())
         told = [engine for key in self.keys(cell) for engine in self.embeddings[key].engines(contents)]
         return tuple(engine for place, engine in enumerate(told) if engine not in told[:place])
 
-    def runtime(self, cell: Cell) -> Runtime:
+    def runtime(self, cell: Cell, inputs: Inputs) -> Runtime:
         """Where and how the cell was computed."""
         engine = self.plan.request.engine
         return Runtime(
-            engines=self._engines(cell),
+            engines=self._engines(cell, inputs),
             text_engines=tuple(cell.model.text_engines),
             started=self.started.isoformat(timespec="seconds"),
             run_seconds=round(time.monotonic() - self.began, 3),
@@ -119,23 +130,23 @@ class Stored:
         return np.concatenate([self._rows(key, SCORES, images) for key, _ in sets], axis=1)
 
 
-def cached(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> Record | None:
+def cell_id(cell: Cell, made: Plan, inputs: Inputs) -> str:
+    """The id of the cell's record, which is new as soon as anything that decides the number is another."""
+    return record_id(identity(cell, made, inputs.left_out, inputs.contents))
+
+
+def cached(cell: Cell, made: Plan, ident: str) -> Record | None:
     """The record that an equal run left, if it and its predictions are whole."""
-    ident = record_id(identity(cell, made, left_out, contents))
-    path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
     try:
-        return sound_record(path)
+        return sound_record(record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident))
     except IntegrityError:
         return None  # absent or damaged: measured again
 
 
-def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[str, str]) -> Record:
+def written(cell: Cell, outcome: Outcome, measured: Measured, inputs: Inputs, ident: str) -> Record:
     """The record of a measured cell, on disk after its predictions."""
     made = outcome.plan
-    ident, labels = (
-        record_id(identity(cell, made, left_out, outcome.contents(cell))),
-        group_labels(cell.data.task, cell.group, made.variant.settings),
-    )
+    labels = group_labels(cell.data.task, cell.group, made.variant.settings)
     partition = cell.data.partition
     parquet = as_parquet(measured.predictions, labels, {"patient": partition.patients, **partition.attributes})
     path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
@@ -150,7 +161,7 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         model=cell.model.identity(
             cell_card_digest(cell, made), cell.model.text_digest if cell.prompts is not None else None
         ),
-        data=_data_identity(cell, labels, left_out, outcome),
+        data=_data_identity(cell, labels, inputs, outcome),
         preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
         prompts=measured.prompts,
         protocol=measured.protocol,
@@ -162,24 +173,24 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, left_out: Mapping[
         predictions=path.with_suffix(".parquet").name,
         predictions_sha256=digest.of_bytes(parquet),
         code=code_identity(),
-        runtime=outcome.runtime(cell),
+        runtime=outcome.runtime(cell, inputs),
     )
     return read_record(write_record(made.request.places.out, record))  # so that a rerun returns its equal
 
 
-def _data_identity(cell: Cell, labels: Sequence[str], left_out: Mapping[str, str], outcome: Outcome) -> DataIdentity:
-    partition = cell.data.partition
+def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: Outcome) -> DataIdentity:
+    partition, left_out = cell.data.partition, inputs.left_out
     return DataIdentity(
         task=cell.data.task.name,
         split=partition.split,
         partition_digest=partition.digest,
-        contents_digest=contents_digest(outcome.contents(cell)),
+        contents_digest=contents_digest(inputs.contents),
         reference=reference(cell),
         group=cell.group,
         labels=tuple(labels),
         rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},
         missing=sum(reason == NO_FILE for reason in left_out.values()),
         left_out={image: reason for image, reason in left_out.items() if reason != NO_FILE},
-        notes=outcome.notes(cell),
+        notes=outcome.notes(cell, inputs),
         synthetic=partition.synthetic,
     )

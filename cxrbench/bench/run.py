@@ -10,7 +10,7 @@ from cxrbench.bench.desk import Desk
 from cxrbench.bench.identity import NO_FILE
 from cxrbench.bench.lay_out import lay_out
 from cxrbench.bench.plan import Plan
-from cxrbench.bench.recording import Outcome, cached
+from cxrbench.bench.recording import Inputs, Outcome, cached, cell_id
 from cxrbench.bench.request import Request
 from cxrbench.bench.settle import Clerk, Report, Say
 from cxrbench.encode import encode
@@ -104,5 +104,6 @@ def _recorded(cell: Cell, made: Plan, desk: Desk) -> bool:
         contents = {image: desk.ledger(path).known(path) for image, path in paths.items() if path is not None}
         read = {image: content for image, content in contents.items() if content is not None}
         left_out = {image: NO_FILE for image, path in paths.items() if path is None}
-        return len(read) == len(contents) and cached(cell, made, left_out, read) is not None
+        inputs = Inputs(left_out, read)
+        return len(read) == len(contents) and cached(cell, made, cell_id(cell, made, inputs)) is not None
     return False

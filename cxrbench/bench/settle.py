@@ -1,13 +1,14 @@
 """One cell from the store to its record, or to the reason why there is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrbench.bench.cells import Cell
+from cxrbench.bench.checks import where
 from cxrbench.bench.identity import NO_FILE
 from cxrbench.bench.measure import Basis, measure
-from cxrbench.bench.recording import Outcome, cached, written
+from cxrbench.bench.recording import Outcome, cached, cell_id, written
 from cxrbench.bench.requirements import files_missing
 from cxrbench.contained import contained
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
@@ -68,20 +69,22 @@ class Clerk:
             self.say(f"{cell.name}: failed: {problem}")
 
     def _settle(self, cell: Cell, outcome: Outcome) -> None:
-        made, left_out = outcome.plan, outcome.left_out(cell)
+        made, inputs = outcome.plan, outcome.inputs(cell)
         if (broken := outcome.broken(cell)) is not None:
             raise broken
         _require_there(cell, outcome)
-        _require_readable(cell, outcome, left_out)
-        known = cached(cell, made, left_out, outcome.contents(cell)) if made.request.resume else None
+        _require_readable(cell, outcome, inputs.left_out)
+        ident = cell_id(cell, made, inputs)
+        known = cached(cell, made, ident) if made.request.resume else None
         if known is not None:
             self.report.records.append(known)
             self.report.cached += 1
             self.say(f"{cell.name}: {_told(known)} (recorded before)")
             return
-        basis = Basis(made.folds(cell), made.words(cell), made.test_part(cell), set(left_out), made.variant.settings)
+        lost, settings = set(inputs.left_out), made.variant.settings
+        basis = Basis(made.folds(cell), made.words(cell), made.test_part(cell), lost, settings)
         measured = measure(cell, basis, outcome.stored(cell))
-        record = written(cell, outcome, measured, left_out)
+        record = written(cell, outcome, measured, inputs, ident)
         self.report.records.append(record)
         self.say(f"{cell.name}: {_told(record)}")
 
@@ -95,7 +98,7 @@ def _require_there(cell: Cell, outcome: Outcome) -> None:
     raise files_missing(cell.data.task.name, len(lost), lost[0], cell.data.root)
 
 
-def _require_readable(cell: Cell, outcome: Outcome, left_out: dict[str, str]) -> None:
+def _require_readable(cell: Cell, outcome: Outcome, left_out: Mapping[str, str]) -> None:
     """Raise DataError if more of the scored or the training images are unreadable than the request allows.
 
     A single one never is too many.
@@ -103,18 +106,17 @@ def _require_readable(cell: Cell, outcome: Outcome, left_out: dict[str, str]) ->
     folds, shots = outcome.plan.folds(cell), cell.shots
     scored = dict.fromkeys(image for fold in folds for image in fold.test[0])
     trained = dict.fromkeys(image for fold in folds for image in fold.train[shots][0]) if shots is not None else {}
-    where = f"{cell.data.task.name}, group {cell.group}"
     parts = ((outcome.plan.test_part(cell), scored), (f"{shots}-shot training", trained))
     for part, images in parts:
-        _require_few(where, part, list(images), left_out, outcome.plan.request.max_unreadable)
+        _require_few(where(cell), part, list(images), left_out, outcome.plan.request.max_unreadable)
 
 
-def _require_few(where: str, part: str, images: Sequence[str], left_out: dict[str, str], limit: float) -> None:
+def _require_few(place: str, part: str, images: Sequence[str], left_out: Mapping[str, str], limit: float) -> None:
     there = [image for image in images if left_out.get(image) != NO_FILE]
     lost = [image for image in there if image in left_out]
     if len(lost) > max(1, limit * len(there)):
         raise DataError(
-            f"{where}: {len(lost)} of {len(there)} {part} images cannot be read, more than --max-unreadable {limit:g} "
+            f"{place}: {len(lost)} of {len(there)} {part} images cannot be read, more than --max-unreadable {limit:g} "
             f"allows; the first: {left_out[lost[0]]}. Mend the files, or allow more (the record lists them)."
         )
 

@@ -19,7 +19,7 @@ from cxrbench.cli.options import (
     numbers,
     words,
 )
-from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.errors import CxrBenchError, DataError, SpecError, gravest
 
 if TYPE_CHECKING:
     from cxrbench.index import Partition
@@ -161,7 +161,7 @@ def verify(
             echo(str(error))
             failed.append(error)
     if failed:
-        raise typer.Exit(max(error.exit_code for error in failed))
+        raise typer.Exit(gravest(failed))
 
 
 @app.command()
