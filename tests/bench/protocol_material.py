@@ -22,6 +22,7 @@ from written_facts import write_facts
 
 import cxrbench
 from cxrbench import catalog, digest
+from cxrbench.adapters.base import adapter_class
 from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.run import Report
 from cxrbench.card import read_card
@@ -101,11 +102,13 @@ class Found:
         return [digest.of_file(self.raw / path) for path in paths]
 
     def embeddings(self, strategy: str) -> Embeddings:
-        """The stored vectors of one strategy's checkpoint."""
+        """The stored vectors of one strategy's card: UniCL's checkpoint holds CLIP's tensors."""
         folder, store = self.root / "models", Store(self.cache)
         card, file = read_card(folder / f"{card_name(strategy)}.toml"), folder / f"{card_name(strategy)}.pth"
         weights = content(file, digest.of_file(file), card, self.cache).used_digest(card)
-        return next(store.read(key) for key, _ in store.entries() if key.weights == weights)
+        own = (adapter_class(card).options_digest(card), weights)
+        (key,) = [key for key, _ in store.entries() if (key.options, key.weights) == own]
+        return store.read(key)
 
     def scores(self, record: Record) -> Mapping[int, tuple[list[str], FloatArray]]:
         """By fold: image ids and scores (n, C) as the Parquet file holds them."""
