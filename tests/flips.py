@@ -107,18 +107,30 @@ def damages(data: bytes, flips: int, cuts: int, seed: int = 0) -> Iterator[tuple
         yield f"cut to {length}", data[:length]
 
 
+def _restore(folder: Path, sound: Mapping[Path, bytes]) -> None:
+    """Undo what a reader mended, without a new time stamp on what did not change."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in sound:
+            path.unlink()
+    for path, data in sound.items():
+        if not path.is_file() or path.read_bytes() != data:
+            path.write_bytes(data)
+
+
 def campaign(kind: Kind, folder: Path, flips: int, cuts: int) -> tuple[Counter[Verdict], list[str]]:
     """How often each verdict was given, and the wrong ones in words."""
     file = kind.make(folder)
-    data, whole = file.read_bytes(), kind.read(folder)
+    whole = kind.read(folder)
     assert whole.believed and not whole.named, f"{kind.name}: a whole file is not believed: {whole.named}"
+    sound = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     counts, wrong = Counter[Verdict](), list[str]()
-    for how, damaged in damages(data, flips, cuts):
+    for how, damaged in damages(sound[file], flips, cuts):
+        _restore(folder, sound)
         file.write_bytes(damaged)
         found, why = verdict(kind, folder, file, whole)
         counts[found] += 1
         wrong += [f"{kind.name}, {how}: {found}: {why}"] if found in WRONG else []
-    file.write_bytes(data)
+    _restore(folder, sound)
     assert kind.read(folder) == whole, f"{kind.name}: the whole file is not believed any more"
     return counts, wrong
 

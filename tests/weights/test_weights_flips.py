@@ -1,13 +1,13 @@
 """Bytes of weights that changed: what is noticed when they are read, and what the identity alone tells."""
 
-import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from flips import damages
 from made_weights import make_checkpoint, small_card, small_layout
 
 from cxrbench import digest
@@ -31,26 +31,11 @@ class Outcome:
     silent: int = 0
 
 
-def damaged(path: Path, flips: int, cuts: int, seed: int = 0) -> Iterator[None]:
-    """The file with one bit turned, and cut, again and again; whole again at the end."""
-    good, rng = path.read_bytes(), random.Random(seed)
-    try:
-        for _ in range(flips):
-            data = bytearray(good)
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-            path.write_bytes(data)
-            yield
-        for _ in range(cuts):
-            path.write_bytes(good[: rng.randrange(len(good))])
-            yield
-    finally:
-        path.write_bytes(good)
-
-
 def campaign(path: Path, read: Callable[[], tuple[str, str]], flips: int, cuts: int) -> Outcome:
     """`read` gives the content's digest and the identity, or refuses."""
-    (content, identity), found = read(), Outcome()
-    for _ in damaged(path, flips, cuts):
+    (content, identity), found, good = read(), Outcome(), path.read_bytes()
+    for _, damaged in damages(good, flips, cuts):
+        path.write_bytes(damaged)
         try:
             now, who = read()
         except CxrBenchError:
@@ -59,6 +44,7 @@ def campaign(path: Path, read: Callable[[], tuple[str, str]], flips: int, cuts: 
         found.same += now == content
         found.told_by_identity += now != content and who != identity
         found.silent += now != content and who == identity
+    path.write_bytes(good)
     assert read() == (content, identity)
     return found
 

@@ -1,29 +1,17 @@
-"""Flipped bits and cut ends in every file that a pre-training writes and later reads.
+"""The kinds of files that a pre-training writes and later reads; see `flips`."""
 
-`python -m benchmarks.flips_pretrain [--flips 200] [--cuts 50] [--seed 0] [--only KIND ...]`: each damage is done to a
-sound folder, which is then read as a run reads it. What comes must be the right answer, or a refusal with the file's
-name; exit code 1 unless it is.
-"""
-
-import argparse
 import io
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from flips import Answer, Kind
 from PIL import Image
 
 from cxrbench import digest
 from cxrbench.adapters.dlilp_layout import Vocabulary
 from cxrbench.card import read_card
-from cxrbench.errors import CxrBenchError
 from cxrbench.pretrain import checkpoint, frequencies, state
 from cxrbench.pretrain.config import configured, saved
 from cxrbench.pretrain.frequencies import Counted, Frequencies, Share
@@ -35,72 +23,6 @@ from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.recipe import Canvas
 from cxrbench.schema import read_toml
 from cxrbench.sealed import check_folder, seal_folder, seal_text
-
-SLOW_S = 20
-Outcome = str  # "right", "refused", "silent", "traceback", "unnamed", "slow"
-SOUND: tuple[Outcome, ...] = ("right", "refused")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of file. `make` fills an empty folder and gives the file that is to be damaged; `read` reads the folder
-    as a user's command does, to a value that is equal for equal answers.
-    """
-
-    name: str
-    make: Callable[[Path], Path]
-    read: Callable[[Path], object]
-
-
-def campaign(kind: Kind, flips: int, cuts: int, seed: int) -> Counter[Outcome]:
-    """How often each outcome came of so many flipped bits and cut ends."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "f"
-        folder.mkdir()
-        file = kind.make(folder)
-        wanted = kind.read(folder)
-        sound = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-        found: Counter[Outcome] = Counter()
-        for damaged in damages(sound[file], flips, cuts, np.random.default_rng(seed)):
-            restore(folder, sound)
-            file.write_bytes(damaged)
-            found[outcome(kind, folder, file, wanted)] += 1
-        return found
-
-
-def damages(sound: bytes, flips: int, cuts: int, rng: np.random.Generator) -> Iterator[bytes]:
-    """The bytes with one bit flipped, and then cut at some length."""
-    for place, bit in zip(rng.integers(0, len(sound), flips), rng.integers(0, 8, flips), strict=True):
-        data = bytearray(sound)
-        data[place] ^= 1 << bit
-        yield bytes(data)
-    for length in rng.integers(0, len(sound), cuts):
-        yield sound[:length]
-
-
-def restore(folder: Path, sound: dict[Path, bytes]) -> None:
-    """Make the folder what it was, without a new time stamp on what did not change."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path not in sound:
-            path.unlink()
-    for path, data in sound.items():
-        if not path.is_file() or path.read_bytes() != data:
-            path.write_bytes(data)
-
-
-def outcome(kind: Kind, folder: Path, file: Path, wanted: object) -> Outcome:
-    """What came of reading the folder."""
-    began = time.monotonic()
-    try:
-        found = kind.read(folder)
-    except CxrBenchError as error:
-        return "refused" if file.name in str(error) else "unnamed"
-    except Exception:
-        traceback.print_exc()
-        return "traceback"
-    if time.monotonic() - began > SLOW_S:
-        return "slow"
-    return "right" if found == wanted else "silent"
 
 
 def _tensors() -> dict[str, torch.Tensor]:
@@ -286,42 +208,26 @@ def _read_size(folder: Path) -> object:
     return shelf.size, sorted(shelf.rows()), shelf.damaged()
 
 
+def _kind(name: str, make: Callable[[Path], Path], read: Callable[[Path], object]) -> Kind:
+    """A kind whose reader gives one value, equal for equal answers."""
+    return Kind(name, make, lambda folder: Answer({"value": read(folder)}))
+
+
 KINDS = (
-    Kind("state.pt", _make_state, _read_state),
-    Kind("best.pth", _make_weights, _read_weights),
-    Kind("metrics.jsonl", _make_log, _read_log),
-    Kind("config.toml", _make_config, lambda folder: configured(folder / "config.toml", {}).model_dump()),
-    Kind("frequencies.json", _make_frequencies, lambda folder: frequencies.read(folder / "frequencies.json")),
-    Kind("card.toml", _make_card, lambda folder: read_card(folder / "card.toml").model_dump()),
-    Kind(
+    _kind("state.pt", _make_state, _read_state),
+    _kind("best.pth", _make_weights, _read_weights),
+    _kind("metrics.jsonl", _make_log, _read_log),
+    _kind("config.toml", _make_config, lambda folder: configured(folder / "config.toml", {}).model_dump()),
+    _kind("frequencies.json", _make_frequencies, lambda folder: frequencies.read(folder / "frequencies.json")),
+    _kind("card.toml", _make_card, lambda folder: read_card(folder / "card.toml").model_dump()),
+    _kind(
         "pretraining_vocabulary.toml",
         _make_vocabulary,
         lambda folder: read_toml(folder / "pretraining_vocabulary.toml", Vocabulary).model_dump(),
     ),
-    Kind("text/", _make_text, _read_text),
-    Kind("pixels.u8", _shelf("pixels.u8"), _read_shelf),
-    Kind("journal.bin", _shelf("journal.bin"), _read_shelf),
-    Kind("refused.json", _shelf("refused.json"), _read_shelf),
-    Kind("size.json", _shelf("size.json"), _read_size),
+    _kind("text/", _make_text, _read_text),
+    _kind("pixels.u8", _shelf("pixels.u8"), _read_shelf),
+    _kind("journal.bin", _shelf("journal.bin"), _read_shelf),
+    _kind("refused.json", _shelf("refused.json"), _read_shelf),
+    _kind("size.json", _shelf("size.json"), _read_size),
 )
-
-
-def main() -> int:
-    """Run the campaign and print a line a kind."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flips", type=int, default=200)
-    parser.add_argument("--cuts", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=[kind.name for kind in KINDS])
-    told = parser.parse_args()
-    wrong = 0
-    for kind in (kind for kind in KINDS if kind.name in told.only):
-        found = campaign(kind, told.flips, told.cuts, told.seed)
-        wrong += sum(count for name, count in found.items() if name not in SOUND)
-        sys.stdout.write(f"{kind.name:28} {dict(sorted(found.items()))}\n")
-        sys.stdout.flush()
-    return int(wrong > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
