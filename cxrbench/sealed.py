@@ -81,10 +81,7 @@ def opened_regular(path: Path, most: int | None = MOST_BYTES) -> Iterator[Binary
     try:
         with reading(path):
             about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise DamagedError(path, f"is {_kind(about.st_mode)}, not a file")
-        if most is not None and about.st_size > most:
-            raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
+        _require_regular(path, about, most)
         with io.BufferedReader(_Named(handle, path)) as file:
             yield file
     finally:
@@ -119,12 +116,15 @@ def read_regular(path: Path, most: int = MOST_BYTES) -> bytes:
         return file.read()
 
 
-def require_regular_file(path: Path, most: int = MOST_BYTES) -> None:
+def require_regular_file(path: Path, most: int | None = MOST_BYTES) -> None:
     """Raise DamagedError for a folder, a pipe, a device or a file of more than `most` bytes; nothing is opened."""
-    about = path.stat()
+    _require_regular(path, path.stat(), most)
+
+
+def _require_regular(path: Path, about: os.stat_result, most: int | None) -> None:
     if not stat.S_ISREG(about.st_mode):
         raise DamagedError(path, f"is {_kind(about.st_mode)}, not a file")
-    if about.st_size > most:
+    if most is not None and about.st_size > most:
         raise DamagedError(path, f"has {about.st_size:,} bytes, more than such a file ever has ({most:,})")
 
 

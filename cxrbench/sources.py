@@ -76,6 +76,7 @@ def statement_digest(source: str | bytes) -> str:
     return digest.of_json(_plain(ast.parse(source)))
 
 
+@cache
 def _code_of(name: str) -> str:
     path = _file(name)
     if path is None:
@@ -112,17 +113,17 @@ def _file(name: str) -> Path | None:
     return None
 
 
-def _imported(name: str) -> Iterator[str]:
+@cache
+def _imported(name: str) -> tuple[str, ...]:
     """Modules of the same topmost package, or of cxrbench, that a module imports."""
     path = _file(name)
     if path is None or path.suffix != ".py":
-        return
+        return ()
     tops = {name.partition(".")[0], "cxrbench"}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in _run(_tree(path)):
-        for target in _targets(node, package):
-            if target.partition(".")[0] in tops and _file(target) is not None:  # else a name within a module
-                yield target
+    targets = (target for node in _run(_tree(path)) for target in _targets(node, package))
+    own = (target for target in targets if target.partition(".")[0] in tops)
+    return tuple(target for target in own if _file(target) is not None)  # else a name within a module
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:

@@ -144,7 +144,7 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     IntegrityError for a damaged converted file, and for a file that is there in several parts.
     """
     if given is not None and given.exists() and not given.is_dir():
-        require_regular_file(given, given.stat().st_size)
+        require_regular_file(given, None)
         return preferred(given)
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]

@@ -8,11 +8,18 @@ _CONNECT, _ANSWER = 5.0, 8.0  # seconds
 _PATIENCE = 12.0  # seconds for all addresses of a name together
 
 
+def offline() -> bool:
+    """Whether the environment forbids the network (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def require_hub(name: str, way_out: str) -> None:
     """Raise DataError with `way_out` at once if the hub does not answer, or HF_HUB_OFFLINE forbids to ask."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if offline():
         raise DataError(f"{name}: HF_HUB_OFFLINE forbids the network. {way_out}")
     fault = _fault(constants.ENDPOINT)
     if fault is not None:

@@ -116,10 +116,11 @@ class Reader(pickle._Unpickler):
             raise pickle.UnpicklingError(f"a {type(what).__name__} is called")
         self._counted.spend(len(arguments))
         self._counted.spend(sum(len(one) for one in arguments if isinstance(one, list | tuple)))
-        self._tensors += what.name in _TENSORS
+        build = _BUILT.get(what.name)
+        self._tensors += build is _tensor
         if self._tensors > MOST_TENSORS:
             raise pickle.UnpicklingError(f"more than {MOST_TENSORS:,} tensors, which no network here has")
-        self.append(_BUILT[what.name](*arguments) if what.name in _BUILT else what)
+        self.append(what if build is None else build(*arguments))
 
     def _call_with_keywords(self) -> None:
         """NEWOBJ_EX: as `_call`, the keywords dropped."""
@@ -218,12 +219,12 @@ def _tensor(
 
 def _negative(more: tuple[object, ...]) -> bool:
     """Whether the last argument of a tensor says that it is minus what its storage holds, as a lazy view may be."""
-    told = more[0] if more else None
-    if len(more) > 1 or not isinstance(told, dict | None) or not set(told or {}) <= {"neg", "conj"}:
+    told = {} if not more or more[0] is None else more[0]
+    if len(more) > 1 or not isinstance(told, dict) or not set(told) <= {"neg", "conj"}:
         raise pickle.UnpicklingError("a tensor with properties that are not known here")
-    if not all(type(value) is bool for value in (told or {}).values()) or (told or {}).get("conj", False):
+    if not all(type(value) is bool for value in told.values()) or told.get("conj", False):
         raise pickle.UnpicklingError("a tensor stored as its conjugate")
-    return bool((told or {}).get("neg", False))
+    return bool(told.get("neg", False))
 
 
 def _parameter(data: object, *_: object) -> object:
@@ -237,4 +238,3 @@ _BUILT: Mapping[str, Callable[..., object]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
 }
-_TENSORS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}

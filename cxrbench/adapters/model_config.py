@@ -7,7 +7,7 @@ from typing import Any
 
 from cxrbench.adapters.checkpoint import Checkpoint
 from cxrbench.adapters.settings_check import network_settings
-from cxrbench.adapters.text_loading import json_table
+from cxrbench.adapters.text_loading import json_table, settings_table
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError, SpecError
 
@@ -64,7 +64,7 @@ def require_agreement(
 def beside_weights(checkpoint: Checkpoint, file: str) -> dict[str, Any] | None:
     """The configuration in the folder of the weights, if there is one; raises IntegrityError if it is no table."""
     path = checkpoint.path.with_name(file)
-    return network_settings(str(path), json_table(path)) if path.is_file() else None
+    return settings_table(path) if path.is_file() else None
 
 
 def _place(card: ModelCard, source: Published) -> Path:

@@ -14,8 +14,7 @@ from cxrbench.adapters.fit import in_single_precision, require_finite
 from cxrbench.adapters.hub import require_hub
 from cxrbench.adapters.layers import layer_count
 from cxrbench.adapters.nets import frozen
-from cxrbench.adapters.settings_check import network_settings
-from cxrbench.adapters.text_loading import json_table, load_tokenizer, refusing, require_files
+from cxrbench.adapters.text_loading import load_tokenizer, refusing, require_files, settings_table
 from cxrbench.adapters.text_names import FILES, PATTERNS, deciding
 from cxrbench.card import TextEncoder
 from cxrbench.errors import DataError, IntegrityError, SpecError
@@ -145,7 +144,7 @@ def bert_config(tensors: Mapping[str, Tensor], files: TextFiles | None) -> Any:
     if files is None:
         return BertConfig(**sizes)
     path = files.folder / "config.json"
-    told = {**network_settings(str(path), json_table(path)), "model_type": "bert"}  # whatever it is called
+    told = {**settings_table(path), "model_type": "bert"}  # whatever it is called
     with refusing(path, "configuration of a BERT"):
         config = BertConfig.from_dict(told)
     for name, size in sizes.items():

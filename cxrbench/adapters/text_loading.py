@@ -13,7 +13,6 @@ from cxrbench.printable import printable
 from cxrbench.sealed import DamagedError, json_value, read_regular, require_regular_file
 
 _MOST_BYTES = 1 << 27  # of one file beside the weights; the largest tokenizer.json has some 35 MB
-_ANY = 1 << 62
 _READ = (".json", ".txt", ".model", ".jinja", ".bpe", ".py")  # what libraries look for in such a folder
 _WAY_OUT = "Fetch the text encoder's files again from where the model's card says."
 
@@ -29,7 +28,7 @@ def load_tokenizer(
 
     require_text_folder(folder)
     if (folder / "config.json").exists():  # libraries look into it for the tokenizer's kind
-        network_settings(str(folder / "config.json"), json_table(folder / "config.json"))
+        settings_table(folder / "config.json")
     with refusing(folder, "tokenizer"):
         return getattr(transformers, kind).from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **settings
@@ -61,7 +60,7 @@ def require_files(folder: Path, more: Collection[str] = ()) -> None:
     """
     for path in _opened(folder, more):
         try:
-            require_regular_file(path, _MOST_BYTES if decides(path.name) or path.name in more else _ANY)
+            require_regular_file(path, _MOST_BYTES if decides(path.name) or path.name in more else None)
         except DamagedError as error:
             raise IntegrityError(f"{error}. {_WAY_OUT}") from error
 
@@ -88,6 +87,11 @@ def _unusable(place: Path | str, what: str, error: BaseException) -> IntegrityEr
     lines = str(error).strip().splitlines()
     reason = printable(lines[0])[:200] if lines else "no reason given"
     return IntegrityError(f"{place}: no {what} can be made of this ({type(error).__name__}: {reason}). {_WAY_OUT}")
+
+
+def settings_table(path: Path) -> dict[str, Any]:
+    """What of a published configuration may reach a library; raises as `json_table` and `network_settings` do."""
+    return network_settings(str(path), json_table(path))
 
 
 def json_table(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def keep(made: Plan, needs: Callable[[Cell], object]) -> None:
 
 
 def require_zero_shot(made: Plan, data: TaskData, model: BenchModel) -> None:
-    """A model that no zero-shot cell was laid out for is told of, with the reason."""
+    """Name a model for which no zero-shot cell was laid out, with the reason."""
     there = any(c.model is model and c.data is data and c.protocol == "zero-shot" for c in made.cells)
     if "zero-shot" in made.request.protocols and not there and _has_group(made, data.task):
         none = model.card.zero_shot is None
@@ -42,7 +42,7 @@ def _has_group(made: Plan, task: TaskSpec) -> bool:
 
 
 def require_group(made: Plan, task: TaskSpec) -> None:
-    """A task that has none of the groups asked for, where another task has, is told of."""
+    """Name a task that has none of the groups asked for, where another task has them."""
     if not _has_group(made, task):
         made.skipped[task.name] = f"it has none of the groups {', '.join(made.request.groups)}"
 

@@ -1,8 +1,9 @@
 """Which bytes the images of a split hold here, and how they differ from those of a manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cxrbench import digest
@@ -34,35 +35,58 @@ def contents(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: 
     lost: dict[str, str] = {}
     if not unknown:
         return Contents(found)
-    progress.start(len(unknown), "the file reader")
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            for (image, path), read in zip(unknown.items(), pool.map(_read, unknown.values()), strict=True):
-                if read.at is not None and read.content:
-                    ledger.add([(path, read.at, read.content)])
-                if read.content:
-                    found[image] = read.content
-                else:
-                    lost[image] = read.reason
-                progress.advance()
-    finally:
-        progress.stop()
+    for image, read in read_each(unknown, ledger, workers, progress, "the file reader"):
+        if read.failed is None:
+            found[image] = read.content
+        else:
+            lost[image] = str(read.failed)
     return Contents(found, lost, len(unknown))
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class Read:
+    """A file that was read: SHA-256 of its bytes, "" where there were none; `failed`: why it is of no use."""
+
     at: Stamp | None
-    content: str = ""
-    reason: str = ""
+    content: str
+    failed: ImageError | None = None
 
 
-def _read(path: Path) -> _Read:
-    at = stamp(path)
+def read_each(
+    paths: Mapping[str, Path],
+    ledger: Ledger,
+    workers: int,
+    progress: Progress,
+    what: str,
+    use: Callable[[bytes, str], object] | None = None,
+) -> Iterator[tuple[str, Read]]:
+    """Every file read once, by image, in order; hashes go into the ledger, and `what` into the progress.
+
+    `use` is given the bytes and the file's name, and may raise ImageError.
+    """
+    progress.start(len(paths), what)
     try:
-        return _Read(at, digest.of_bytes(read_bytes(path)))
+        with ThreadPoolExecutor(workers) as pool:
+            reads = pool.map(partial(_read, use=use), paths.values())
+            for (image, path), read in zip(paths.items(), reads, strict=True):
+                if read.at is not None and read.content:
+                    ledger.add([(path, read.at, read.content)])
+                yield image, read
+                progress.advance()
+    finally:
+        progress.stop()
+
+
+def _read(path: Path, use: Callable[[bytes, str], object] | None) -> Read:
+    at, content = stamp(path), ""
+    try:
+        data = read_bytes(path)
+        content = digest.of_bytes(data)
+        if use is not None:
+            use(data, path.name)
     except ImageError as error:
-        return _Read(at, reason=str(error))
+        return Read(at, content, error)
+    return Read(at, content)
 
 
 def content_differences(expected: Mapping[str, str], here: Mapping[str, str]) -> list[str]:

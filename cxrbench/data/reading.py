@@ -1,16 +1,13 @@
 """Every image of a split read once, so that what cannot be read is known before a long run."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from cxrbench import digest
-from cxrbench.data.images import read_bytes
+from cxrbench.data.contents import Read, read_each
 from cxrbench.data.pixels import pixels_by
-from cxrbench.errors import ImageError, MissingImageError
-from cxrbench.ledger import Ledger, Stamp, stamp
+from cxrbench.errors import MissingImageError
+from cxrbench.ledger import Ledger
 from cxrbench.progress import Progress
 from cxrbench.recipe import Recipe
 
@@ -35,41 +32,17 @@ class Reading:
 
 def read_all(paths: Mapping[str, Path], recipe: Recipe, ledger: Ledger, workers: int, progress: Progress) -> Reading:
     """Read every file as a run with this recipe would, whatever the ledger knows of it; hashes go into the ledger."""
-    progress.start(len(paths), "the image reader")
     made = Reading()
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            for (image, path), found in zip(
-                paths.items(), pool.map(partial(_read, recipe=recipe), paths.values()), strict=True
-            ):
-                _note(made, image, found)
-                if found.at is not None and found.content:
-                    ledger.add([(path, found.at, found.content)])
-                progress.advance()
-    finally:
-        progress.stop()
+
+    def decode(data: bytes, name: str) -> None:
+        pixels_by(data, name, recipe)
+
+    for image, read in read_each(paths, ledger, workers, progress, "the image reader", decode):
+        _note(made, image, read)
     return made
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    at: Stamp | None
-    content: str
-    failed: ImageError | None = None
-
-
-def _read(path: Path, recipe: Recipe) -> _Read:
-    at, content = stamp(path), ""
-    try:
-        data = read_bytes(path)
-        content = digest.of_bytes(data)
-        pixels_by(data, path.name, recipe)
-    except ImageError as error:
-        return _Read(at, content, error)
-    return _Read(at, content)
-
-
-def _note(made: Reading, image: str, found: _Read) -> None:
+def _note(made: Reading, image: str, found: Read) -> None:
     if found.content:
         made.contents[image] = found.content
     if isinstance(found.failed, MissingImageError):

@@ -39,12 +39,12 @@ def pixel_code() -> str:
 def decoders() -> str:
     """The libraries that decode, with their versions: another release may round otherwise, or read more files."""
     within = ((name, features.version(name)) for name in _WITHIN_PILLOW if features.check(name))
-    readers = ((name, _version(name)) for name in _READERS)
-    found = [("pillow", _version("pillow")), *within, *readers]
-    return ", ".join(f"{name} {version}" for name, version in found if version)
+    found = [("pillow", version("pillow")), *within, *((name, version(name)) for name in _READERS)]
+    return ", ".join(f"{name} {told}" for name, told in found if told)
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """A library's version, "" where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

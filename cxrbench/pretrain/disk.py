@@ -1,4 +1,4 @@
-"""What a disk refuses, said with the file's name and a way out, and bytes that outlive a loss of power."""
+"""What a disk refuses, said with the file's name and a way out."""
 
 import errno
 from collections.abc import Iterator

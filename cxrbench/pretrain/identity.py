@@ -8,11 +8,10 @@ most as another machine does. It is kept step by step, said when a run goes on, 
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from importlib import metadata
 
 import torch
 
-from cxrbench.pretrain.canvas import pixel_code
+from cxrbench.pretrain.canvas import pixel_code, version
 from cxrbench.sources import code_digest
 
 _LIBRARIES = ("torch", "numpy", "lightning-fabric", "torchvision", "timm", "transformers", "tokenizers")
@@ -77,7 +76,7 @@ def training_code() -> str:
 
 def surroundings(ranks: int, device: torch.device) -> Surroundings:
     """Those of one of `ranks` processes that computes on `device`."""
-    found = [f"{name} {version}" for name in _LIBRARIES if (version := _version(name))]
+    found = [f"{name} {told}" for name in _LIBRARIES if (told := version(name))]
     libraries = ", ".join([f"python {platform.python_version()}", *found])
     return Surroundings(training_code(), pixel_code(), libraries, f"{ranks} x {_device(device)}")
 
@@ -95,10 +94,3 @@ def _device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     return device.type
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""

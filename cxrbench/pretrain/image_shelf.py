@@ -70,7 +70,9 @@ class Shelf:
 
     def held(self) -> Held:
         """Every whole batch. Of a content that is there twice the later row counts, and of a row the later content."""
-        here = [entry for entry in self._entries() if entry.end <= self._length()]
+        written = list(self._entries())
+        length = self._length() if written else 0  # taken after the journal: it covers every entry that was read
+        here = [entry for entry in written if entry.end <= length]
         rows = max((entry.end for entry in here), default=0)
         contents, checksums = np.zeros(rows, "V32"), np.zeros(rows, np.uint32)
         known = np.zeros(rows, bool)

@@ -228,11 +228,12 @@ class Loop:
         position.finished = position.epoch >= config.schedule.epochs or position.waited >= config.schedule.patience
         if self.processes.first:
             self.log.write([row])
-            self.kept.add(LAST, exported(self.engine))
+            weights = exported(self.engine)
+            self.kept.add(LAST, weights)
             if better:
-                self.kept.add(BEST, exported(self.engine))
+                self.kept.add(BEST, weights)
             if position.epoch % config.saving.every_epochs == 0:
-                write_tensors(self.folder / f"epoch_{position.epoch:03d}.pth", exported(self.engine))
+                write_tensors(self.folder / f"epoch_{position.epoch:03d}.pth", weights)
         self._save()
         if self.processes.first:
             self.kept.settle()

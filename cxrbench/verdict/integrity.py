@@ -12,7 +12,7 @@ from cxrbench import digest
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
-from cxrbench.record import Record
+from cxrbench.record import Record, record_path
 from cxrbench.record_file import WAY_OUT, ForeignError, read_record, results_of
 from cxrbench.sealed import DamagedError
 from cxrbench.verdict.predictions import ScoredCell, read_cell
@@ -75,7 +75,7 @@ def sound_record(path: Path) -> Record:
 
 def place_of(record: Record) -> str:
     """Where a record lies below its results folder."""
-    return f"records/{record.data.task}/{record.model.name}/{record.id}.json"
+    return record_path(Path(), record.data.task, record.model.name, record.id).as_posix()
 
 
 def faults(out: Path, record: Record) -> tuple[str, ...]:

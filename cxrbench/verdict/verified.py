@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cxrbench import digest
 from cxrbench.errors import UnreadableError
-from cxrbench.record import Record
+from cxrbench.record import Record, record_path
 from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
 from cxrbench.sources import code_digest
 
@@ -32,9 +32,9 @@ class Verified:
 
     def name(self, record: Record) -> str | None:
         """The digest of a record's two files as they lie there; None where one of them cannot be read."""
-        place = self._out / "records" / record.data.task / record.model.name
+        place = record_path(self._out, record.data.task, record.model.name, record.id)
         try:
-            files = [place / f"{record.id}.json", place / record.predictions]
+            files = [place, place.with_name(record.predictions)]
             return digest.of_lines(digest.of_bytes(read_regular(file, MOST_BYTES)) for file in files)
         except (FileNotFoundError, DamagedError, UnreadableError):
             return None

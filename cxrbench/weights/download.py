@@ -63,25 +63,17 @@ class _Download:
                 try:
                     self._attempt(session)
                     break
-                except requests.ConnectionError as error:
-                    if not self._answered:  # no network, or no such server: trying again is no help
-                        raise DataError(self._told_cut(error)) from error
-                    fruitless = self._fruitless(before, fruitless, error)
                 except (_CutError, requests.RequestException) as error:
-                    fruitless = self._fruitless(before, fruitless, error)
+                    fruitless = 0 if self._have() > before else fruitless + 1
+                    unreachable = isinstance(error, requests.ConnectionError) and not self._answered
+                    if unreachable or fruitless == _FRUITLESS:  # no network, or no such server: again is no help
+                        raise DataError(self._told_cut(error)) from error
+                    time.sleep(_WAIT * 2**fruitless)
         with self._part.open("rb+") as file:
             sync_file(file)
         self._part.replace(self._target)
         self._note.unlink(missing_ok=True)
         sync_folder(self._target.parent)
-
-    def _fruitless(self, before: int, count: int, error: Exception) -> int:
-        """How many attempts in a row brought nothing, after a pause; raises DataError where they are too many."""
-        count = 0 if self._have() > before else count + 1
-        if count == _FRUITLESS:
-            raise DataError(self._told_cut(error)) from error
-        time.sleep(_WAIT * 2**count)
-        return count
 
     def _have(self) -> int:
         return self._part.stat().st_size if self._part.is_file() else 0

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from cxrbench.adapters.base import find_weights
-from cxrbench.adapters.hub import require_hub
+from cxrbench.adapters.hub import offline, require_hub
 from cxrbench.adapters.text import TextFiles, fetched_text_files
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, SpecError
@@ -67,13 +67,6 @@ def fetch_text(card: ModelCard, folder: Path | None) -> TextFiles | None:
     Raises DataError that says what to fetch and where to put it.
     """
     return None if card.text_encoder is None else fetched_text_files(card.text_encoder, folder)
-
-
-def offline() -> bool:
-    """Whether the environment forbids the network (HF_HUB_OFFLINE)."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
 
 
 def by_hand(card: ModelCard, target: Path) -> str:

@@ -140,8 +140,8 @@ def _is_proven(path: Path, told: Origin, found: Content, card: ModelCard, cache:
     Raises IntegrityError where it holds others: then the header lies.
     """
     source = path.with_name(told.file)
-    published = content(source, told.sha256, card, cache) if source.is_file() else None
-    published = published or known_content(told.sha256, card, cache)
+    beside = source.is_file()
+    published = content(source, told.sha256, card, cache) if beside else known_content(told.sha256, card, cache)
     if published is None:
         return False
     if published.tensors != found.tensors:

@@ -72,11 +72,15 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """The folder in which images were found, and each id's path relative to it; `survey` is None if none was made."""
+    """The folder in which images were found, and each id's path relative to it; `survey` is None if none was made.
+
+    `kept`: a listing out of the cache was believed on the way.
+    """
 
     home: Path
     paths: Mapping[str, str]
     survey: Survey | None
+    kept: bool = False
 
 
 def met(wanted: Sequence[str], disk: Disk) -> Met:
@@ -86,7 +90,7 @@ def met(wanted: Sequence[str], disk: Disk) -> Met:
     and whether it is surveyed, changes no path. Whatever a kept listing has not is looked for by a walk.
     """
     found = _met(wanted, disk)
-    if len(found.paths) < len(wanted) and disk.cache is not None and not disk.survey:
+    if found.kept and len(found.paths) < len(wanted):
         return _met(wanted, replace(disk, survey=True, listed=None))
     return found
 
@@ -96,12 +100,14 @@ def _met(wanted: Sequence[str], disk: Disk) -> Met:
         placed = _placed(wanted, home, disk.layout)
         if wanted and len(placed) == len(wanted):
             return Met(home, placed, _surveyed(home, disk) if disk.survey else None)
+    kept = False
     for home in disk.homes:
         survey = _surveyed(home, disk)
+        kept |= survey.listed.kept
         paths = _joined(wanted, survey.found.files, disk.layout) | _placed(wanted, home, disk.layout)
         if paths:
             break
-    return Met(home, paths, survey)
+    return Met(home, paths, survey, kept)
 
 
 def _surveyed(home: Path, disk: Disk) -> Survey:
