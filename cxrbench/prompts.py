@@ -78,6 +78,15 @@ class PromptSet(Facts):
         return bool(self.negatives) or self.negative_template is not None
 
     @property
+    def phrases(self) -> tuple[str, ...]:
+        """Every text that a prompt may be made of: names, prompts, terms to combine and templates."""
+        combined = [part for term in self.terms.values() for slot in (term.names, *term.slots) for part in slot]
+        listed = [text for side in (self.classes, self.negatives) for prompts in side.values() for text in prompts]
+        named = [*self.classes, *self.aliases, *self.aliases.values(), *self.terms, *self.negatives]
+        templates = [text for text in (self.template, self.negative_template) if text is not None]
+        return (*named, *listed, *combined, *templates)
+
+    @property
     def digest(self) -> str:
         """Hex SHA-256 over everything that decides a prompt; title, source, tasks and `released` do not enter."""
         return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "tasks", "released"}))

@@ -9,7 +9,7 @@ from cxrbench import catalog
 from cxrbench.bench.wording import require_task, wording
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.evaluate.prompts import plain_combinations
-from cxrbench.prompts import read_prompts
+from cxrbench.prompts import PromptSet, Terms, read_prompts
 
 CLASSES = sorted({label for name in catalog.task_files() for label in catalog.load_task(name).groups["all"]})
 
@@ -193,3 +193,20 @@ def test_the_tasks_of_a_set_decide_no_prompt() -> None:
 def test_a_class_that_the_authors_did_not_put_into_words_is_no_class_of_the_set() -> None:
     with pytest.raises(NotApplicableError, match="'biovil_toolbox' has no prompts for class 'COVID'"):
         wording(catalog.load_prompts("biovil_toolbox"), ["Normal", "COVID"], SETTINGS, None)
+
+
+def test_phrases_are_what_prompts_are_made_of_and_nothing_that_is_said_about_the_set() -> None:
+    written = PromptSet(
+        name="own",
+        title="a title",
+        source="a source",
+        template="an image of {class}",
+        unlisted="template",
+        classes={"Edema": ("fluid", "edema")},
+        aliases={"Oedema": "Edema"},
+        terms={"Mass": Terms(names=("mass",), slots=(("large", "small"), ("in the lung",)))},
+        negative_template="no {class}",
+        released={"Edema": "0" * 64},
+    )
+    expected = {"Edema", "fluid", "edema", "Oedema", "Mass", "mass", "large", "small", "in the lung"}
+    assert set(written.phrases) == {*expected, "an image of {class}", "no {class}"}

@@ -121,5 +121,5 @@ def words_read(mimic: Path) -> list[str]:
     return [
         *tables.read_table(table, ("sentences",))["sentences"].tolist(),
         *(told.template.format(name) for name in (*classes, told.unlabelled)),
-        *(path.read_text(encoding="utf-8") for path in catalog.prompt_files().values()),
+        *(phrase for name in catalog.prompt_files() for phrase in catalog.load_prompts(name).phrases),
     ]

@@ -32,8 +32,10 @@ class Shown:
         return found[0] if found else None
 
     def skill(self, model: str, task: str, group: str) -> float:
-        """How far zero-shot balanced accuracy is on its way from chance (0) to perfect (1)."""
+        """How far zero-shot macro AUROC is on its way from chance (0) to perfect (1).
+
+        Balanced accuracy would not do: of two classes it also counts how similar a prompt is to every image.
+        """
         record = self.one(model, task, group, "zero-shot")
         assert record is not None
-        chance = 1 / len(record.data.labels)
-        return (float(record.summary["balanced_accuracy"]["mean"]) - chance) / (1 - chance)
+        return 2 * float(record.summary["macro_auroc"]["mean"]) - 1

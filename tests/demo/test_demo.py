@@ -74,7 +74,7 @@ def test_encoders_beat_chance_on_every_base_task(task: str, group: str, model: s
     assert record is not None
     found = cell_interval(read_cell(shown.folders.results, record), "macro_auroc")
     low = found.estimate if found.low is None else found.low  # perfect: nothing to resample
-    assert low is not None and found.estimate is not None and found.estimate > 0.5 and low > 0.45
+    assert low is not None and low > 0.5
 
 
 @pytest.mark.slow
