@@ -15,6 +15,8 @@ from cxrbench.settings import Settings
 
 Protocol = Literal["zero-shot", "linear-probe"]
 
+STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
+
 
 class ModelIdentity(Facts):
     """Which weights in which code.
@@ -178,6 +180,11 @@ class Record(Facts):
     predictions_sha256: str
     code: CodeIdentity
     runtime: Runtime
+
+    @property
+    def statement(self) -> str:
+        """Hex SHA-256 of all that the record states, which its predictions hold too: where it ran does not enter."""
+        return digest.of_json(self.model_dump(mode="json", exclude={"runtime", "predictions_sha256"}))
 
     @property
     def synthetic(self) -> bool:

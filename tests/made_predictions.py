@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from made_records import made_record
 
 from cxrbench import digest
 from cxrbench.bench.predictions import FoldScores, as_parquet
+from cxrbench.bench.recording import write_cell
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
-from cxrbench.record import Record, record_path
+from cxrbench.record import STATEMENT, Record, record_path
 from cxrbench.record_file import write_record
 
 LABELS = ("Normal", "Pneumonia")
@@ -38,7 +40,7 @@ def written(
     `about` among the changes says what is known of images: attribute to image to value.
     """
     labels = tuple(changes.get("data__labels", LABELS))
-    parquet = as_parquet(folds, labels, {"patient": patients or {}, **changes.pop("about", {})})
+    known = {"patient": patients or {}, **changes.pop("about", {})}
     told: list[dict[str, Any]] = [
         {
             "fold": fold.fold,
@@ -49,16 +51,27 @@ def written(
         for fold in folds
     ]
     summary = {name: mean_and_spread([fold["metrics"][name] for fold in told]) for name in SUMMARISED}
-    ident = digest.of_json([model, digest.of_bytes(parquet), repr(sorted(changes.items()))])[:16]
+    content = digest.of_bytes(as_parquet(folds, labels, known, ""))
+    ident = digest.of_json([model, content, repr(sorted(changes.items()))])[:16]
     record = made_record(
         model__name=model,
         folds=told,
         id=ident,
         predictions=f"{ident}.parquet",
-        predictions_sha256=digest.of_bytes(parquet),
         **{"summary": summary, "data__partition_digest": digest.of_lines(folds[0].ids), **changes},
     )
-    path = write_record(out, record)
-    assert path == record_path(out, record.data.task, model, ident)
-    path.with_suffix(".parquet").write_bytes(parquet)
-    return record
+    return write_cell(out, record, folds, known)
+
+
+def restated(out: Path, record: Record, **changes: Any) -> Record:
+    """The record on disk with other fields, as if it had been measured so, its predictions telling of them too."""
+    path = record_path(out, record.data.task, record.model.name, record.id)
+    table = pq.read_table(path.with_name(record.predictions))
+    for file in (path, path.with_name(record.predictions)):
+        file.unlink()
+    changed = record.model_copy(update=changes)
+    place = record_path(out, changed.data.task, changed.model.name, changed.id).with_name(changed.predictions)
+    pq.write_table(table.replace_schema_metadata({STATEMENT: changed.statement}), place)
+    whole = changed.model_copy(update={"predictions_sha256": digest.of_file(place)})
+    write_record(out, whole)
+    return whole

@@ -10,10 +10,9 @@ from made_records import made_record
 
 from cxrbench import digest
 from cxrbench.bench.predictions import FoldScores, as_parquet
-from cxrbench.durable import write_atomically
+from cxrbench.bench.recording import write_cell
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.record import Record, record_path
-from cxrbench.record_file import write_record
+from cxrbench.record import Record
 
 CLASSES = ("Normal", "Pneumonia")
 METRICS = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
@@ -43,22 +42,16 @@ def write_result(
     ]
     summary = {name: _spread([m[name] for m in metrics]) for name in METRICS}
     labels = changes.get("data__labels", CLASSES)
-    content = as_parquet(told, labels, {"patient": patients or {}})
-    ident = digest.of_json(
-        [changes.get("id", ""), sorted((k, str(v)) for k, v in changes.items()), digest.of_bytes(content)]
-    )[:16]
+    known = {"patient": patients or {}}
+    content = digest.of_bytes(as_parquet(told, labels, known, ""))
+    ident = digest.of_json([changes.get("id", ""), sorted((k, str(v)) for k, v in changes.items()), content])[:16]
     own = {
         "id": ident,
         "folds": results,
         "summary": summary,
         "predictions": f"{ident}.parquet",
-        "predictions_sha256": digest.of_bytes(content),
     }
-    record = made_record(**{**changes, **own})
-    path = record_path(out, record.data.task, record.model.name, record.id)
-    write_atomically(path.with_suffix(".parquet"), content)
-    write_record(out, record)
-    return record
+    return write_cell(out, made_record(**{**changes, **own}), told, known)
 
 
 def _spread(values: list[float]) -> dict[str, float | int]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.record import STATEMENT
+
 ABOUT = ("patient", "sex", "age", "view")  # of an image, where the label tables tell
 
 
@@ -21,11 +23,13 @@ class FoldScores:
     scores: NDArray[np.floating[Any]]
 
 
-def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str], known: Mapping[str, Mapping[str, str]]) -> bytes:
+def as_parquet(
+    folds: Sequence[FoldScores], classes: Sequence[str], known: Mapping[str, Mapping[str, str]], statement: str
+) -> bytes:
     """Columns fold, image, label, those of `ABOUT`, then one score column a class, named after it; rows in fold order.
 
-    `known` says what is known of images, by column and image id; the rest is null. The bytes depend on the values
-    alone: no time stamp enters.
+    `known` says what is known of images, by column and image id; the rest is null. `statement` is the record's, so that
+    the predictions say whose they are. The bytes depend on all of this alone: no time stamp enters.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -40,5 +44,5 @@ def as_parquet(folds: Sequence[FoldScores], classes: Sequence[str], known: Mappi
     scores = np.concatenate([fold.scores for fold in folds])
     columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
     out = io.BytesIO()
-    pq.write_table(pa.table(columns), out, compression="zstd")
+    pq.write_table(pa.table(columns, metadata={STATEMENT: statement}), out, compression="zstd")
     return out.getvalue()

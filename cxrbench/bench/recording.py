@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from cxrbench.bench.forward import SCORES
 from cxrbench.bench.identity import NO_FILE, cell_card_digest, contents_digest, identity, reference
 from cxrbench.bench.measure import Measured
 from cxrbench.bench.plan import Plan
-from cxrbench.bench.predictions import as_parquet
+from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.bench.published_cells import published_cells
 from cxrbench.bench.wording import Wording
 from cxrbench.durable import write_atomically
@@ -148,9 +149,6 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, inputs: Inputs, id
     made = outcome.plan
     labels = group_labels(cell.data.task, cell.group, made.variant.settings)
     partition = cell.data.partition
-    parquet = as_parquet(measured.predictions, labels, {"patient": partition.patients, **partition.attributes})
-    path = record_path(made.request.places.out, cell.data.task.name, cell.model.card.name, ident)
-    write_atomically(path.with_suffix(".parquet"), parquet)
     record = Record(
         id=ident,
         variant=made.variant.name,
@@ -170,12 +168,27 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, inputs: Inputs, id
         generalised=measured.generalised,
         single_prompts=measured.single_prompts,
         published=published_cells(cell),
-        predictions=path.with_suffix(".parquet").name,
-        predictions_sha256=digest.of_bytes(parquet),
+        predictions=f"{ident}.parquet",
+        predictions_sha256="",
         code=code_identity(),
         runtime=outcome.runtime(cell, inputs),
     )
-    return read_record(write_record(made.request.places.out, record))  # so that a rerun returns its equal
+    known = {"patient": partition.patients, **partition.attributes}
+    return write_cell(made.request.places.out, record, measured.predictions, known)
+
+
+def write_cell(
+    out: Path, record: Record, folds: Sequence[FoldScores], known: Mapping[str, Mapping[str, str]]
+) -> Record:
+    """A record with its predictions on disk, each holding the digest of the other; returns it as it is read back.
+
+    `predictions_sha256` is filled in here. `known`: see `as_parquet`.
+    """
+    parquet = as_parquet(folds, record.data.labels, known, record.statement)
+    path = record_path(out, record.data.task, record.model.name, record.id)
+    write_atomically(path.with_name(record.predictions), parquet)
+    whole = record.model_copy(update={"predictions_sha256": digest.of_bytes(parquet)})
+    return read_record(write_record(out, whole))  # so that a rerun returns its equal
 
 
 def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: Outcome) -> DataIdentity:

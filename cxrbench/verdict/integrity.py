@@ -1,6 +1,7 @@
 """What every reader of records calls: a record is believed as far as its name, checksum and predictions agree.
 
-An editor can make the checksum fit again, but not the numbers: they are computed anew from the predictions.
+An editor can make the checksum fit again, but not the numbers, which are computed anew from the predictions, nor what
+else the record states, whose digest they hold.
 """
 
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ def checked_cell(out: Path, record: Record) -> tuple[ScoredCell | None, tuple[st
     """The record with its predictions, None where they cannot be read, and its `faults`."""
     try:
         cell = read_cell(out, record)
-        return cell, tuple(_differences(cell))
+        return cell, tuple(_differences(cell)) or tuple(_other_statement(cell))
     except (CxrBenchError, ValueError) as error:
         return None, (str(error),)
 
@@ -107,6 +108,11 @@ def _differences(cell: ScoredCell) -> Iterator[str]:
         yield f"the {part} of {name} is not that of the folds"
     if wrong := _unlike(record.generalised or {}, _joint(cell)):
         yield f"the predictions give another {', '.join(wrong)} in the joint label space"
+
+
+def _other_statement(cell: ScoredCell) -> Iterator[str]:
+    if cell.statement != cell.record.statement:
+        yield "it states something else than when its predictions were written, of its model, data, protocol or prompts"
 
 
 def _unlike(told: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from cxrbench import digest
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
 from cxrbench.index import IntArray
-from cxrbench.record import Record, record_path
+from cxrbench.record import STATEMENT, Record, record_path
 from cxrbench.sealed import read_regular
 
 ABOUT = ("sex", "age", "view")
@@ -24,6 +24,7 @@ class ScoredCell:
     `units` name the patients, where those of all rows are known, or else the images; `images` all test images. Both are
     sorted, and their numbers are those in `folds` and in `image` (per fold, (n,)). `about` says of every image in
     `images` its sex (F, M), age (whole years) and view (AP, PA), None where the label tables do not tell.
+    `statement` is what their record stated when the predictions were written.
     """
 
     record: Record
@@ -33,6 +34,7 @@ class ScoredCell:
     images: tuple[str, ...]
     image: tuple[IntArray, ...]
     about: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    statement: str = ""
 
 
 def read_cell(out: Path, record: Record) -> ScoredCell:
@@ -83,6 +85,7 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
         images,
         tuple(image[rows] for rows in places),
         {name: _of_images(table[name].to_pylist(), image) for name in ABOUT if name in table.column_names},
+        (table.schema.metadata or {}).get(STATEMENT, b"").decode("ascii", "replace"),
     )
 
 

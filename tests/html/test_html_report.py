@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 import html5lib
 import pytest
 from made_board import write_board
+from made_predictions import restated
 from typer.testing import CliRunner
 
 from cxrbench import catalog
@@ -22,8 +23,7 @@ from cxrbench.html.chapters import nameless
 from cxrbench.html.page import report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
-from cxrbench.record import Record, record_path
-from cxrbench.record_file import write_record
+from cxrbench.record import Record
 from cxrbench.sealed import with_checksum
 from cxrbench.verdict.integrity import Results, found_results, read_results
 
@@ -342,11 +342,8 @@ def test_every_table_of_models_bears_the_dagger(tmp_path: Path) -> None:
 
 def test_a_hostile_record_id_stays_inside_its_quotes(tmp_path: Path) -> None:
     (record,) = write_board(tmp_path, ("clip_cm",), ("rsna",), shots=(16,), prompts=())
-    path = record_path(tmp_path, "rsna", "clip_cm", record.id)
     hostile = "x onclick=alert(1) y"
-    write_record(tmp_path, record.model_copy(update={"id": hostile, "predictions": f"{hostile}.parquet"}))
-    path.with_suffix(".parquet").rename(path.with_name(f"{hostile}.parquet"))
-    path.unlink()
+    restated(tmp_path, record, id=hostile, predictions=f"{hostile}.parquet")
     root = parsed(page(tmp_path))
     assert not [part for part in root.iter() if any(name.startswith("on") for name in part.attrib)]
     assert f"r{hostile}" in {part.get("id") for part in root.iter("div")}

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_predictions import scored_fold, written
+from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench import catalog
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
 from cxrbench.published import published_table
-from cxrbench.record_file import write_record
 from cxrbench.report.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
 from cxrbench.verdict.cell import cell_number
 from cxrbench.verdict.integrity import read_results
@@ -108,7 +107,7 @@ def test_an_average_leaves_out_no_flawed_task(tmp_path: Path) -> None:
         for record in (r for r in read_results(tmp_path, tmp_path).records if r.protocol.shots == shots):
             if (record.model.name, record.data.task) == ("gloria", "rsna"):
                 flawed = record.data.model_copy(update={"missing": 3})
-                write_record(tmp_path, record.model_copy(update={"data": flawed}))
+                restated(tmp_path, record, data=flawed)
     found = drawn(tmp_path)
     assert all(p.interval is not None for p in curve(found, "gloria", "rsna").points)
     assert all(p.interval is None for p in curve(found, "gloria", None).points)

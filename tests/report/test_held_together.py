@@ -58,6 +58,21 @@ def _all_folds(body: dict[str, Any]) -> None:
     body["summary"]["balanced_accuracy"]["std"] = 0.0
 
 
+def _states(**values: Any) -> Callable[[Files], None]:
+    """Another value of a field, by dotted name, that the numbers do not hang on, with its checksum."""
+
+    def change(body: dict[str, Any]) -> None:
+        for name, value in values.items():
+            *path, last = name.split("__")
+            place = body
+            for part in path:
+                place = place[part]
+            assert place[last] != value
+            place[last] = value
+
+    return lambda files: _edit(files[0], change, reseal=True)
+
+
 def _one_fold(body: dict[str, Any]) -> None:
     body["folds"] = body["folds"][:1]
 
@@ -105,6 +120,15 @@ SPOILT: dict[str, Callable[[Files], None]] = {
     "one fold alone, with its checksum": lambda files: _edit(files[0], _one_fold, reseal=True),
     "a metric less, with its checksum": lambda files: _edit(files[0], _fewer_metrics, reseal=True),
     "another model's name": lambda files: _edit(files[0], lambda b: b["model"].update(name="kad"), reseal=True),
+    "other shots": _states(protocol__shots=1),
+    "another group": _states(data__group="base"),
+    "another variant": _states(variant="as-meant", variant_digest="0" * 64),
+    "a setting": _states(**{"settings__lp.features": "raw"}),
+    "other weights": _states(model__weights_sha256="0" * 64),
+    "complete where images were missing": _states(data__missing=3),
+    "measured where made": _states(model__synthetic=True),
+    "a printed number": _states(published=[{"table": 4, "row": "a", "column": "b", "value": "99.9"}]),
+    "other code": _states(code__version="9.9"),
     "no checksum": lambda files: _edit(files[0], lambda body: body.pop(CHECKSUM), reseal=False),
     "another model's folder": _moved,
     "another id's name": _renamed,
