@@ -14,6 +14,7 @@ from cxrbench.sealed import DamagedError, json_value, read_regular, require_regu
 
 _MOST_BYTES = 1 << 27  # of one file beside the weights; the largest tokenizer.json has some 35 MB
 _READ = (".json", ".txt", ".model", ".jinja", ".bpe", ".py")  # what libraries look for in such a folder
+_STRANGE = "\U0001fac1"  # a sign that no vocabulary of medicine has
 _WAY_OUT = "Fetch the text encoder's files again from where the model's card says."
 
 
@@ -30,9 +31,11 @@ def load_tokenizer(
     if (folder / "config.json").exists():  # libraries look into it for the tokenizer's kind
         settings_table(folder / "config.json")
     with refusing(folder, "tokenizer"):
-        return getattr(transformers, kind).from_pretrained(
+        loaded = getattr(transformers, kind).from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **settings
         )
+        loaded(_STRANGE)  # a vocabulary without a token for what it does not know fails here, not at some prompt
+        return loaded
 
 
 def require_text_folder(folder: Path) -> None:

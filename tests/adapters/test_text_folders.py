@@ -15,7 +15,7 @@ from cxrbench.adapters.settings_check import network_settings
 from cxrbench.adapters.text import BertText, TextFiles, text_files
 from cxrbench.card import TextEncoder
 from cxrbench.demo.words import write_text_encoder
-from cxrbench.errors import CxrBenchError, SpecError
+from cxrbench.errors import CxrBenchError, IntegrityError, SpecError
 
 WORDS = ["there is edema in the lung", "no finding"]
 FACTS = TextEncoder.model_validate({"hub": "text", "revision_reason": "a local folder", "max_tokens": 16})
@@ -87,6 +87,16 @@ def device(name: str) -> Callable[[Path], None]:
     return change
 
 
+def without(token: str) -> Callable[[Path], None]:
+    """Another token in its place, so that those after it keep their numbers."""
+
+    def change(folder: Path) -> None:
+        path = folder / "vocab.txt"
+        path.write_text(path.read_text().replace(token, "[ELSE]"))
+
+    return change
+
+
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 BROKEN: dict[str, Callable[[Path], None]] = {
     "config cut": cut("config.json"),
@@ -150,6 +160,16 @@ def test_a_broken_folder_is_refused_by_name_or_not_needed(
         assert len(str(error)) < 1000
     else:
         assert torch.equal(found, wanted), "what broke this file was taken in silence"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary_without_a_token_for_the_unknown_is_refused_before_it_meets_any(
+    kind: type[BertText], sound: TENSORS, tmp_path: Path
+) -> None:
+    folder = write_text_encoder(WORDS, tmp_path / "text")
+    without("[UNK]")(folder)
+    with pytest.raises(IntegrityError, match=r"no tokenizer can be made of this .*UNK"):
+        encode(kind, folder, sound)
 
 
 CODE = "open('{proof}', 'w').write('run')\nclass Evil: pass\n"
