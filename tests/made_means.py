@@ -1,103 +1,71 @@
-"""Cells of several tasks drawn from known laws, without files: for means over tasks whose true value is known."""
+"""Cells drawn from known laws, without files: what the statistics read from records and predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from made_records import made_record
-from made_scores import Law, Wards, recalls, two_normals
 from numpy.typing import NDArray
 
-from cxrbench.evaluate.statistics.counts import Metric
+from cxrbench.evaluate.statistics.shares import METRICS, Metric
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
 from cxrbench.record import Record
 from cxrbench.verdict.average import Mean, Weighted
+from cxrbench.verdict.cell import measurement
 from cxrbench.verdict.predictions import ScoredCell
 
-DrawMean = Callable[[np.random.Generator, int], Mean]
-
-
-@dataclass(frozen=True)
-class MeanLaw:
-    """A way of drawing the cells of a mean, and its true value.
-
-    The number tells the records and units of a draw from those of others: equal ones would be resampled alike.
-    """
-
-    draw: DrawMean
-    truth: float
-    metric: Metric
+Kind = Literal["probe", "zero-shot"]
+ZERO_SHOT = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}
 
 
 @cache
-def _record(task: str) -> Record:
-    return made_record(data__task=task)
+def record_of(task: str, folds: int, kind: Kind = "probe", draws: int = 0) -> Record:
+    """A record with so many folds, of which each has its own training images, or prompts, unless `draws` says fewer.
+
+    Its own metrics are not those of any predictions.
+    """
+    draws = draws or folds
+    fold = {"test_rows": 1, "test_digest": "d" * 64, "metrics": dict.fromkeys(METRICS, 0.5)}
+    told = [{**fold, "fold": k, "train": [f"training image {k % draws}"]} for k in range(folds)]
+    if kind == "probe":
+        return made_record(data__task=task, folds=told)
+    words = [{"Normal": (f"normal {k}",), "Pneumonia": (f"pneumonia {k}",)} for k in range(draws)]
+    prompts: dict[str, Any] = {"set": "names", "digest": "1" * 64, "source": "prompts", "drawn": words}
+    told = [{**one, "train": []} for one in told]
+    return made_record(data__task=task, folds=told, protocol=ZERO_SHOT, prompts=prompts)
+
+
+@cache
+def _image_names(task: str, images: int) -> tuple[str, ...]:
+    return tuple(f"{task}{number:06}" for number in range(images))
 
 
 def cell_of(
-    task: str, folds: Sequence[ScoredRows], names: Mapping[int, str] | None = None, number: int = 0
+    task: str,
+    folds: Sequence[ScoredRows],
+    names: Mapping[int, str] | None = None,
+    *,
+    kind: Kind = "probe",
+    draws: int = 0,
+    over: UnitKind | None = None,
 ) -> ScoredCell:
     """A cell of a task from its rows; `names` of its patients by their number, where they are known."""
-    used = np.unique(np.concatenate([fold.unit for fold in folds]))
-    own = [f"{task}{number:04}{place:06}" if names is None else names[int(place)] for place in used]
-    order = np.argsort(own)
+    used = np.flatnonzero(np.bincount(np.concatenate([fold.unit for fold in folds])))
+    own = _image_names(task, len(used)) if names is None else tuple(names[int(place)] for place in used)
+    order = np.arange(len(used)) if names is None else np.argsort(own)
     place: NDArray[np.int64] = np.empty(int(used.max()) + 1, dtype=np.int64)
     place[used[order]] = np.arange(len(used))
     moved = tuple(replace(fold, unit=place[fold.unit]) for fold in folds)
-    over: UnitKind = "image" if names is None else "patient"
-    units = tuple(own[k] for k in order)
-    record = _record(task).model_copy(update={"id": f"{task}-{number}"})
-    return ScoredCell(record, moved, over, units, units, tuple(fold.unit for fold in moved))
+    units = own if names is None else tuple(own[k] for k in order)
+    labels = tuple(f"class {number}" for number in range(folds[0].scores.shape[1]))
+    record = record_of(task, len(folds), kind, draws)
+    record = record.model_copy(update={"data": record.data.model_copy(update={"labels": labels})})
+    known: UnitKind = over or ("image" if names is None else "patient")
+    return ScoredCell(record, moved, known, units, units, tuple(fold.unit for fold in moved))
 
 
-def mean_of(cells: Sequence[ScoredCell]) -> Mean:
+def mean_of(cells: Sequence[ScoredCell], metric: Metric, *, these_draws: bool = False) -> Mean:
     """The unweighted mean."""
-    return [Weighted(cell, 1 / len(cells)) for cell in cells]
-
-
-def apart(metric: Metric, laws: Mapping[str, Law]) -> MeanLaw:
-    """Tasks without a common image, each by its own law."""
-
-    def draw(rng: np.random.Generator, number: int) -> Mean:
-        return mean_of([cell_of(task, law.draw(rng), None, number) for task, law in laws.items()])
-
-    return MeanLaw(draw, float(np.mean([law.truth for law in laws.values()])), metric)
-
-
-def shared(metric: Metric, wards: Wards, tasks: Sequence[str], *, named: bool = True) -> MeanLaw:
-    """Tasks that show the same patients, each image in one of them; `named`: records tell who the patients are."""
-
-    def draw(rng: np.random.Generator, number: int) -> Mean:
-        (whole,) = wards.draw(rng)
-        task = rng.integers(0, len(tasks), len(whole.labels))
-        cells = []
-        for place, name in enumerate(tasks):
-            rows = task == place
-            folds = [ScoredRows(whole.unit[rows], whole.labels[rows], whole.scores[rows])]
-            names = {int(unit): f"{number:04}{unit:08}" for unit in whole.unit} if named else None
-            cells.append(cell_of(name, folds, names, number))
-        return mean_of(cells)
-
-    return MeanLaw(draw, wards.law(metric).truth, metric)
-
-
-INDEPENDENT: Mapping[str, Callable[[], MeanLaw]] = {
-    "balanced accuracy, three tasks": lambda: apart(
-        "balanced_accuracy",
-        {
-            "chexpert5x200": recalls(40, np.array([0.5, 0.3, 0.6, 0.4, 0.7])),
-            "rsna": recalls(300, np.array([0.8, 0.7])),
-            "vindr": recalls(20, np.array([0.5, 0.2, 0.3])),
-        },
-    ),
-    "AUROC, three tasks": lambda: apart(
-        "macro_auroc",
-        {
-            "chexpert5x200": two_normals(40, 160, 0.75),
-            "rsna": two_normals(100, 100, 0.9),
-            "vindr": two_normals(25, 60, 0.8),
-        },
-    ),
-}
-FROM_ONE = Wards(150, 2)
+    return [Weighted(measurement(cell, metric, these_draws=these_draws), 1 / len(cells)) for cell in cells]

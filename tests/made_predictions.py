@@ -44,6 +44,7 @@ def written(
     told: list[dict[str, Any]] = [
         {
             "fold": fold.fold,
+            "train": [f"training image {fold.fold}"],
             "test_rows": len(fold.ids),
             "test_digest": digest.of_lines(fold.ids),
             "metrics": asdict(fold_metrics(fold.scores, fold.labels)),

@@ -37,7 +37,13 @@ def write_result(
     told = scores() if folds is None else folds
     metrics = [asdict(fold_metrics(fold.scores, fold.labels)) for fold in told]
     results = [
-        {"fold": f.fold, "test_rows": len(f.ids), "test_digest": digest.of_lines(f.ids), "metrics": m}
+        {
+            "fold": f.fold,
+            "train": [f"training image {f.fold}"],
+            "test_rows": len(f.ids),
+            "test_digest": digest.of_lines(f.ids),
+            "metrics": m,
+        }
         for f, m in zip(told, metrics, strict=True)
     ]
     summary = {name: _spread([m[name] for m in metrics]) for name in METRICS}

@@ -1,15 +1,17 @@
 """Predictions drawn from known laws, so that the true value of a metric is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from cxrbench.evaluate.metrics import fold_metrics
+from cxrbench.evaluate.metrics import fold_metrics, one_vs_rest_auroc
 from cxrbench.evaluate.statistics.units import ScoredRows
 
+Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator], list[ScoredRows]]
 
 
@@ -21,17 +23,19 @@ class Law:
     truth: float
 
 
-def recalls(per_class: int, chances: NDArray[np.float64]) -> Law:
+def recalls(sizes: Sequence[int], chances: Sequence[float]) -> Law:
     """One fold of independent images, class c right with its chance: balanced accuracy is their mean."""
-    labels = np.repeat(np.arange(len(chances)), per_class)
+    labels, likely = np.repeat(np.arange(len(sizes)), sizes), np.asarray(chances)
 
     def draw(rng: np.random.Generator) -> list[ScoredRows]:
-        right = rng.random(len(labels)) < chances[labels]
-        elsewhere = (labels + rng.integers(1, len(chances), len(labels))) % len(chances)
-        scores = np.eye(len(chances))[np.where(right, labels, elsewhere)]
-        return [ScoredRows(np.arange(len(labels)), labels, scores)]
+        return [judged(labels, rng.random(len(labels)) < likely[labels], len(sizes))]
 
-    return Law(draw, float(chances.mean()))
+    return Law(draw, float(likely.mean()))
+
+
+def judged(labels: NDArray[np.int64], right: NDArray[np.bool_], classes: int) -> ScoredRows:
+    """A fold whose images are given their own class where they are right, else the next."""
+    return ScoredRows(np.arange(len(labels)), labels, np.eye(classes)[np.where(right, labels, (labels + 1) % classes)])
 
 
 def two_normals(positive: int, negative: int, area: float) -> Law:
@@ -43,6 +47,143 @@ def two_normals(positive: int, negative: int, area: float) -> Law:
         return [ScoredRows(np.arange(len(labels)), labels, np.stack([-scores, scores], axis=1))]
 
     return Law(draw, area)
+
+
+def many_normals(sizes: Sequence[int], area: float) -> Law:
+    """One fold of independent images of many classes, the score of its own class higher: each has this area."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    gain = norm.ppf(area) * np.sqrt(2) * np.eye(len(sizes))[labels]
+
+    def draw(rng: np.random.Generator) -> list[ScoredRows]:
+        return [ScoredRows(np.arange(len(labels)), labels, rng.normal(size=gain.shape) + gain)]
+
+    return Law(draw, area)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probes of normal features by the nearest mean: each fold is fitted to `shots` drawn images of each class.
+
+    Class means lie at `gain` on axes of their own, features have deviation 1 around them. `sizes` counts the test
+    patients of each class, with `images` each whose features are correlated by `alike`. With a `pool` each fold tests
+    other images, `sizes` of the pool's of each class, and is fitted to some of the rest. Of two encoders of the same
+    images `common` of the variance is the same.
+    """
+
+    sizes: tuple[int, ...]
+    shots: float
+    dims: int = 16
+    gain: float = 1.5
+    folds: int = 5
+    pool: int = 0
+    images: int = 1
+    alike: float = 0.0
+    common: float = 0.5
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of all images."""
+        counts = [self.pool] * len(self.sizes) if self.pool else [n * self.images for n in self.sizes]
+        return np.repeat(np.arange(len(self.sizes)), counts)
+
+    def means(self, gain: float) -> Array:
+        """Of the classes (C, D)."""
+        return gain * np.eye(len(self.sizes), self.dims)
+
+    def draw(self, rng: np.random.Generator, gains: Sequence[float] = ()) -> list[tuple[list[ScoredRows], Array]]:
+        """For each gain an encoder's folds over the same images, and its probes (F, C, D); one as the law says."""
+        labels = self.labels
+        alone, gains = len(gains) < 2, gains or (self.gain,)
+        shape = (self.folds, len(self.sizes), self.dims)
+        images, fits = self._noise(rng, len(labels)), rng.normal(size=shape)
+        parts = [self._parts(rng) for _ in range(self.folds)] if self.pool else []
+        found = []
+        for gain in gains:
+            own, fitted = images, fits
+            if not alone:
+                own = self._mixed(images, self._noise(rng, len(labels)))
+                fitted = self._mixed(fits, rng.normal(size=shape))
+            features = self.means(gain)[labels] + own
+            probes = self.means(gain) + fitted / np.sqrt(self.shots)
+            if self.pool:
+                probes = np.stack([features[train].mean(axis=1) for train, _ in parts])
+            rows = [test for _, test in parts] or [np.arange(len(labels))] * self.folds
+            unit = np.arange(len(labels)) // self.images
+            folds = [
+                ScoredRows(unit[test], labels[test], scores(features[test], probe))
+                for test, probe in zip(rows, probes, strict=True)
+            ]
+            found.append((folds, probes))
+        return found
+
+    def _mixed(self, shared: Array, own: Array) -> Array:
+        return np.sqrt(self.common) * shared + np.sqrt(1 - self.common) * own
+
+    def _noise(self, rng: np.random.Generator, rows: int) -> Array:
+        alone = rng.normal(size=(rows, self.dims))
+        if not self.alike:
+            return alone
+        patient = rng.normal(size=(rows // self.images, self.dims)).repeat(self.images, axis=0)
+        return np.sqrt(self.alike) * patient + np.sqrt(1 - self.alike) * alone
+
+    def _parts(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The training rows (C, K) and test rows (n,) of a fold drawn from the pool."""
+        order = [rng.permutation(self.pool) + c * self.pool for c in range(len(self.sizes))]
+        test = np.concatenate([own[:n] for own, n in zip(order, self.sizes, strict=True)])
+        train = np.stack([own[n : n + int(self.shots)] for own, n in zip(order, self.sizes, strict=True)])
+        return train, test
+
+    def worth(self, metric: str, probes: Array, rng: np.random.Generator, rows: int = 0, gain: float = 0) -> Array:
+        """What a metric of each probe (F, C, D) is on other images: of two classes exactly, else on so many rows."""
+        means = self.means(gain or self.gain)
+        if len(self.sizes) == 2 and metric in ("balanced_accuracy", "macro_auroc"):
+            return _exact(metric, probes, means)
+        times = max(1, round(rows / sum(self.sizes)))
+        labels = np.repeat(np.arange(len(self.sizes)), [n * times for n in self.sizes])
+        if metric == "balanced_accuracy":
+            labels = np.repeat(np.arange(len(self.sizes)), max(1, round(rows / len(self.sizes))))
+        features = means[labels] + rng.normal(size=(len(labels), self.dims))
+        return np.array([_worth(metric, scores(features, probe), labels) for probe in probes])
+
+    @lru_cache  # noqa: B019 (laws are few)
+    def truth(self, metric: str, gain: float = 0) -> float:
+        """The mean over draws of the probe and of the images; exact to some thousandths of its interval's width."""
+        rng, gain = np.random.default_rng(5), gain or self.gain
+        many, rows = (200_000, 0) if len(self.sizes) == 2 else (2_000, 1_000)
+        if metric not in ("balanced_accuracy", "macro_auroc"):
+            many, rows = 300, 20_000  # what is no mean over images is not the same on few
+        found = []
+        for _ in range(many if rows else 1):
+            probes = rng.normal(size=(1 if rows else many, len(self.sizes), self.dims)) / np.sqrt(self.shots)
+            found.append(self.worth(metric, probes + self.means(gain), rng, rows, gain).mean())
+        return float(np.mean(found))
+
+
+def _worth(metric: str, given: Array, labels: NDArray[np.int64]) -> float:
+    if metric == "balanced_accuracy":
+        right = given.argmax(axis=1) == labels
+        return float((np.bincount(labels, right) / np.bincount(labels)).mean())
+    if metric == "macro_auroc":
+        return float(one_vs_rest_auroc(given, labels).mean())
+    return float(getattr(fold_metrics(given, labels), metric))
+
+
+def scores(features: Array, probe: Array) -> Array:
+    """Log-probabilities (N, C), or of two classes log-odds, of features (N, D) by means (C, D) of normal laws."""
+    raw = features @ probe.T - (probe**2).sum(axis=1) / 2
+    if len(probe) == 2:
+        return raw - raw[:, ::-1]  # which orders images and classes alike
+    return np.asarray(raw - np.logaddexp.reduce(raw, axis=1, keepdims=True))
+
+
+def _exact(metric: str, probes: Array, means: Array) -> Array:
+    way = probes[:, 1] - probes[:, 0]
+    length = np.sqrt((way**2).sum(axis=1))
+    if metric == "macro_auroc":
+        return np.asarray(norm.cdf(way @ (means[1] - means[0]) / (np.sqrt(2) * length)))
+    middle = ((probes[:, 1] ** 2).sum(axis=1) - (probes[:, 0] ** 2).sum(axis=1)) / 2
+    high, low = (way @ means[1] - middle) / length, (way @ means[0] - middle) / length
+    return np.asarray((norm.cdf(high) + norm.cdf(-low)) / 2)
 
 
 @dataclass(frozen=True)
@@ -72,7 +213,7 @@ class Wards:
         rng: np.random.Generator,
         patient: NDArray[np.int64],
         labels: NDArray[np.int64],
-        image: NDArray[np.float64],
+        image: Array,
     ) -> ScoredRows:
         rows = np.sort(rng.permutation(len(labels))[: round(self.share * len(labels))])
         noise = 0.7 * rng.normal(size=(len(rows), self.classes)) if self.folds > 1 else 0

@@ -14,7 +14,7 @@ from cxrbench.verdict.integrity import read_results
 MODELS = {"clip_cm": 0.3, "unicl_cm": 1.4, "dlilp_cm": 1.5}
 
 
-def made_table(out: Path, number: int, resamples: int = 400) -> TableView:
+def made_table(out: Path, number: int) -> TableView:
     """The table with three models measured on all its columns but one cell."""
     table = published_table(number)
     protocol = {row.protocol for row in table.rows if row.model in MODELS}
@@ -25,7 +25,7 @@ def made_table(out: Path, number: int, resamples: int = 400) -> TableView:
                     _written(out, model, place, how, column.task, column.group, column.prompts or "ensemble")
     records = [r for r in read_results(out, out).records if r.variant == "paper-code"]
     view = table_view(table, records, "paper-code", synthetic=False)
-    return with_intervals(view, table, records, out, resamples)
+    return with_intervals(view, table, records, out)
 
 
 def _written(out: Path, model: str, place: int, how: str, task: str, group: str, prompts: str) -> Record:

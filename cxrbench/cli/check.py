@@ -40,6 +40,15 @@ def check(
             "[default: 0.0001]",
         ),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            "--margin",
+            min=0,
+            help="Within how many points of a printed number one from other images or draws agrees with it. "
+            "[default: 5]",
+        ),
+    ] = None,
     form: Annotated[
         Literal["table", "markdown", "junit", "json"], typer.Option("--format", "-f", help="Output format.")
     ] = "table",
@@ -50,8 +59,8 @@ def check(
 ) -> None:
     """Say whether a number moved.
 
-    Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved, 4
-    if a record is not what its predictions say.
+    Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved or
+    differs from the printed one, 4 if a record is not what its predictions say.
     """
     from cxrbench.regression.render import render, write
 
@@ -62,7 +71,7 @@ def check(
         return
     known = _baseline(place, needed=baseline is not None or against == "baseline") if against != "paper" else None
     nothing = damaged and not records and known is None
-    findings = [*damaged, *([] if nothing else _findings(out, records, known, paper=against != "baseline"))]
+    findings = [*damaged, *([] if nothing else _findings(out, records, known, margin, paper=against != "baseline"))]
     for path in report or ():
         write(path, findings, partial=partial)
     echo(render(findings, form, partial=partial), nl=False)
@@ -92,8 +101,12 @@ def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
     return None
 
 
-def _findings(out: Path, records: "list[Record]", known: "Baseline | None", *, paper: bool) -> "list[Finding]":
-    from cxrbench.regression.verdicts import against_baseline, against_paper, against_predictions
+def _findings(
+    out: Path, records: "list[Record]", known: "Baseline | None", margin: float | None, *, paper: bool
+) -> "list[Finding]":
+    from cxrbench.regression.measurements import MARGIN
+    from cxrbench.regression.paper import against_paper
+    from cxrbench.regression.verdicts import against_baseline, against_predictions
 
     if not records and (known is None or not known.cells):
         raise DataError(f"{out}: there are no records to check. `cxrbench run` writes them; --out says where they are.")
@@ -101,7 +114,9 @@ def _findings(out: Path, records: "list[Record]", known: "Baseline | None", *, p
     unsound = {found.record for found in broken}
     sound = [record for record in records if record.id not in unsound]
     kept = against_baseline(known, sound) if known is not None else []
-    return [*broken, *kept, *(against_paper(out, sound) if paper else ())]
+    if not paper:
+        return [*broken, *kept]
+    return [*broken, *kept, *against_paper(out, sound, margin=MARGIN if margin is None else margin)]
 
 
 def _update(

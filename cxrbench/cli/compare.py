@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Choices, Out, VariantName, recorded_variant, results
+from cxrbench.cli.options import Choices, Out, TheseDraws, VariantName, recorded_variant, results
 from cxrbench.errors import NotApplicableError, SpecError
 
 
@@ -35,6 +35,7 @@ def compare(
     ] = "balanced_accuracy",
     variant: VariantName = "paper-code",
     choice: Choices = None,
+    these_draws: TheseDraws = False,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Compare records of made images or weights instead of measured ones.")
     ] = False,
@@ -52,8 +53,9 @@ def compare(
 ) -> None:
     """Compare models on the same images.
 
-    Paired intervals and tests for two, ranks for more. Everything is computed from the records and predictions
-    below --out; no model runs.
+    Paired intervals and tests for two, places and ranks for more. They speak of other test images and, where several
+    were drawn, of other training images or prompts: what is better is better under other draws too. Everything is
+    computed from the records and predictions below --out; no model runs.
     """
     from cxrbench.verdict.compare import Comparison
     from cxrbench.verdict.compare import compare as compared
@@ -70,7 +72,8 @@ def compare(
     found, refused = list[Comparison | Leaderboard](), list[NotApplicableError]()
     for selected in select(records, asked):
         try:
-            found.append((compared if len(selected.models) == 2 else leaderboard)(out, selected, metric))
+            how = compared if len(selected.models) == 2 else leaderboard
+            found.append(how(out, selected, metric, these_draws=these_draws))
         except NotApplicableError as error:
             refused.append(error)
     if not found:

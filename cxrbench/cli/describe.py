@@ -1,6 +1,7 @@
 """Facts as a person reads them; `cxrbench info --json` gives every key instead."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrbench.card import ModelCard, UnavailableModel
@@ -12,15 +13,20 @@ if TYPE_CHECKING:
     from cxrbench.record import Record
 
 
-def described(facts: "Facts | Record") -> str:
-    """The lines of a model, task, variant or record; prompt sets stand as they are in their files."""
+def described(facts: "Facts | Record", path: Path) -> str:
+    """The lines of a model, task, variant or record; prompt sets stand as they are in their files.
+
+    A record's predictions lie beside its file, `path`.
+    """
     from cxrbench.record import Record
 
     match facts:
         case Record():
+            from cxrbench.record_file import results_of
             from cxrbench.report.detail import detail
+            from cxrbench.verdict.predictions import read_cell
 
-            return detail(facts).rstrip("\n")
+            return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
         case ModelCard():
             return "\n".join(_card(facts))
         case UnavailableModel():

@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Choices, Models, Out, Synthetic, Tasks, VariantName, recorded_variant, results, words
+from cxrbench.cli.options import (
+    Choices,
+    Models,
+    Out,
+    Synthetic,
+    Tasks,
+    TheseDraws,
+    VariantName,
+    recorded_variant,
+    results,
+    words,
+)
 from cxrbench.errors import SpecError
 
 
@@ -23,12 +34,14 @@ def figure(
     ] = False,
     variant: VariantName = "paper-code",
     choice: Choices = None,
+    these_draws: TheseDraws = False,
     synthetic: Synthetic = False,
     out: Out = Path("results"),
 ) -> None:
     """Draw the few-shot curves (Figure 3) of what was measured.
 
-    From records and predictions, with 95 % intervals and what the paper prints beside.
+    From records and predictions, with 95 % intervals for other test images and training images, and what the paper
+    prints beside.
     """
     from cxrbench.report.few_shot import few_shot
     from cxrbench.report.figures import write_few_shot
@@ -42,7 +55,7 @@ def figure(
     made = recorded_variant(variant, choice, records)
     models, tasks = words(model) or ("all",), words(task) or ("all",)
     asked = Asked(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
-    found = few_shot(out, records, asked, allow_missing=allow_missing)
+    found = few_shot(out, records, asked, allow_missing=allow_missing, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:
         echo(f"note: {note}", err=True)

@@ -70,7 +70,7 @@ def info(
             echo()
         setting = _setting(name)
         if as_json or setting is None:
-            echo(facts.model_dump_json(indent=1) if as_json else described(facts))
+            echo(facts.model_dump_json(indent=1) if as_json else described(facts, Path(name)))
         else:
             echo("\n".join(_setting_lines(name, setting)))
 

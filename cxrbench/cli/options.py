@@ -71,6 +71,10 @@ PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set
 Synthetic = Annotated[
     bool, typer.Option("--synthetic", help="Take records of made images or weights instead of measured ones.")
 ]
+TheseDraws = Annotated[
+    bool,
+    typer.Option("--these-draws", help="Narrow intervals: other test images alone, training and prompts as they are."),
+]
 SheetFormat = Annotated[Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")]
 
 

@@ -1,10 +1,11 @@
 """`cxrbench prompts`: how much of a zero-shot number is wording."""
 
 from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.options import TheseDraws
 
 
 @about_cells("model", "task", "group", protocol="zero-shot", group=None)
-def prompts(cells: Cells) -> None:
+def prompts(cells: Cells, these_draws: TheseDraws = False) -> None:
     """Show how zero-shot numbers spread over prompts.
 
     Over prompt sets and over single prompts; `cxrbench run --prompts all` measures more of them.
@@ -12,5 +13,5 @@ def prompts(cells: Cells) -> None:
     from cxrbench.report.sheets import prompt_sheets
     from cxrbench.verdict.prompt_spread import prompt_spreads
 
-    found = prompt_spreads(cells.out, cells.measured.records)
+    found = prompt_spreads(cells.out, cells.measured.records, these_draws=these_draws)
     cells.show(tuple(found), lambda: prompt_sheets(found, synthetic=cells.synthetic))

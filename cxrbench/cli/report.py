@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Out, tell_left_out
+from cxrbench.cli.options import Out, TheseDraws, tell_left_out
 
 
 def report(
@@ -15,9 +15,7 @@ def report(
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Findings of `cxrbench audit --report FILE.json`, to be shown.")
     ] = None,
-    resamples: Annotated[
-        int, typer.Option("--resamples", min=100, help="Resamples of intervals and tests; fewer are quicker.")
-    ] = 10_000,
+    these_draws: TheseDraws = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Write everything measured into one HTML file.
@@ -34,7 +32,7 @@ def report(
     from cxrbench.verdict.integrity import found_results
 
     audited = None if audit is None else read_findings(audit)
-    work = Work(out, resamples, workers or cpu.cores())
+    work = Work(out, workers or cpu.cores(), these_draws)
     found = found_results(out)
     tell_left_out(out, found)
     page = made(work, found, audited)

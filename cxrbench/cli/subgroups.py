@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.options import TheseDraws
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def subgroups(
         Literal["sex", "age", "view"] | None,
         typer.Option("--by", help="What divides the images. [default: each that is known]"),
     ] = None,
+    these_draws: TheseDraws = False,
 ) -> None:
     """Show measured cells by sex, age band and view (AP, PA).
 
@@ -35,7 +37,7 @@ def subgroups(
     found: list[tuple[Record, Subgroups]] = []
     unknown: dict[str, dict[str, None]] = {}
     for record in records:
-        known = _of(cells.out, record, wanted)
+        known = _of(cells.out, record, wanted, these_draws=these_draws)
         found += [(record, groups) for groups in known.values()]
         for attribute in (attribute for attribute in wanted if attribute not in known):
             unknown.setdefault(attribute, {})[record.data.task] = None
@@ -49,10 +51,11 @@ def subgroups(
     cells.show(data, lambda: [subgroup_sheet(name(r), g, synthetic=r.synthetic) for r, g in found], absent)
 
 
-def _of(out: Path, record: "Record", wanted: "tuple[By, ...]") -> "dict[By, Subgroups]":
+def _of(out: Path, record: "Record", wanted: "tuple[By, ...]", *, these_draws: bool) -> "dict[By, Subgroups]":
     """The groups of a record by each attribute that its images are known by."""
     from cxrbench.verdict.predictions import read_cell
     from cxrbench.verdict.subgroups import subgroups as grouped
 
     cell = read_cell(out, record)
-    return {attribute: grouped(cell, attribute) for attribute in wanted if any(cell.about.get(attribute, ()))}
+    known = [attribute for attribute in wanted if any(cell.about.get(attribute, ()))]
+    return {attribute: grouped(cell, attribute, these_draws=these_draws) for attribute in known}

@@ -13,6 +13,7 @@ from cxrbench.cli.options import (
     Choices,
     DataRoot,
     Out,
+    TheseDraws,
     VariantName,
     chosen_variant,
     data_places,
@@ -78,6 +79,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
             bool,
             typer.Option("--intervals/--no-intervals", help="Intervals and standings from predictions, or neither."),
         ] = True,
+        these_draws: TheseDraws = False,
         out: Out = Path("results"),
     ) -> None:
         from cxrbench.published import published_table
@@ -93,7 +95,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         if intervals and records:
             from cxrbench.report.certainty import with_intervals
 
-            view = with_intervals(view, printed, records, out)
+            view = with_intervals(view, printed, records, out, these_draws=these_draws)
         echo(render(view, form), nl=False)
 
     table.__doc__ = (

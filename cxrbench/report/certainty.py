@@ -1,29 +1,29 @@
 """How certain a table's measured cells are: intervals, spread over folds, and which are as good as the best."""
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, too_few, too_rare
-from cxrbench.evaluate.statistics.paired import holm
+from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.paired import not_worse
+from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.published import Average, PublishedTable
 from cxrbench.record import Record
 from cxrbench.report.view import Cell, Standing, TableView, ViewRow
-from cxrbench.verdict.average import Mean, Weighted, kinds, mean_interval, mean_p, why_not_means
-from cxrbench.verdict.cell import cell_interval, spread
-from cxrbench.verdict.compare import ALPHA
-from cxrbench.verdict.drawn import drawn
+from cxrbench.verdict.average import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
+from cxrbench.verdict.cell import Measurement, measurement, spread
 from cxrbench.verdict.kinship import taken_as_independent
-from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.predictions import read_cell
 
 METRIC: Metric = "balanced_accuracy"  # what Tables 2 to 4 show
 
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """Where rows of one column stand, by place, and the reasons against comparing others with the best."""
+    """Where rows of one column stand, by place, and of rows that cannot be compared with the best the reasons why."""
 
     standing: Mapping[int, Standing]
     refused: Mapping[int, tuple[str, ...]]
@@ -31,11 +31,10 @@ class Standings:
 
 @dataclass(frozen=True, slots=True)
 class _Material:
-    """Predictions by record, the shares of each average, and how often to draw."""
+    """Measurements by record, and the shares of each average."""
 
-    cells: Mapping[str, ScoredCell]
+    cells: Mapping[str, Measurement]
     shares: Mapping[str, Mapping[str, Fraction]]
-    resamples: int
 
     def mean(self, row: ViewRow, column: str) -> Mean:
         """The sound cells behind a cell or an average; empty when one of them is missing or flawed."""
@@ -51,16 +50,16 @@ class _Material:
 
 
 def with_intervals(
-    view: TableView, table: PublishedTable, records: Iterable[Record], out: Path, resamples: int = RESAMPLES
+    view: TableView, table: PublishedTable, records: Iterable[Record], out: Path, *, these_draws: bool = False
 ) -> TableView:
     """The view with intervals and standings of every measured cell and average, from the predictions below `out`.
 
-    The best of a column and section, and what it is not significantly better than (paired, Holm over the column's
-    comparisons, 5 %), is marked where two rows can be compared; flawed cells, averages over them and negative controls
-    take no part. Raises DataError and IntegrityError for predictions that are gone or changed.
+    Of the rows of a column and section that can be compared, those that may be the best are marked: see `not_worse`.
+    Flawed cells, averages over them and negative controls take no part. Raises DataError and IntegrityError for
+    predictions that are gone or changed.
     """
-    cells = _read(view, {record.id: record for record in records}, out)
-    material = _Material(cells, shares(table.averages), resamples)
+    cells = _read(view, {record.id: record for record in records}, out, these_draws=these_draws)
+    material = _Material(cells, shares(table.averages))
     rows = [_with_intervals(row, material) for row in view.rows]
     means = [mean for row in view.rows for name in material.shares if (mean := material.mean(row, name))]
     kin = dict.fromkeys(note for mean in means for note in taken_as_independent(kinds(mean)))
@@ -68,7 +67,7 @@ def with_intervals(
     for section in dict.fromkeys(row.section for row in rows):
         places = [place for place, row in enumerate(rows) if row.section == section and not row.control]
         for name, title in view.columns:
-            found = standings({place: material.mean(rows[place], name) for place in places}, resamples)
+            found = standings({place: material.mean(rows[place], name) for place in places})
             for place, standing in found.standing.items():
                 rows[place] = _changed(rows[place], name, standing=standing)
             for place, reasons in found.refused.items():
@@ -88,57 +87,43 @@ def shares(averages: Sequence[Average]) -> dict[str, dict[str, Fraction]]:
     return found
 
 
-def standings(means: Mapping[int, Mean], resamples: int = RESAMPLES) -> Standings:
-    """The best of several cells or averages, and which of the others its difference from is not significant at 5 %.
+def standings(means: Mapping[int, Mean]) -> Standings:
+    """The best of several cells or averages, and which of the others are not shown to be worse than another.
 
     `means` by place; an empty one takes no part. Nothing stands anywhere when no two can be compared.
     """
-    values = {place: _estimate(mean) for place, mean in means.items() if mean}
+    every = {place: mean_estimate(mean).value for place, mean in means.items() if mean}
+    values = {place: value for place, value in every.items() if not math.isnan(value)}
     if len(values) < 2:
         return Standings({}, {})
     best = max(values, key=lambda place: values[place])
-    others = [place for place in values if place != best]
-    refused = {place: reasons for place in others if (reasons := why_not_means(means[best], means[place]))}
-    if reasons := _untestable(means[best], resamples):
-        refused |= {place: reasons for place in others if place not in refused}
-    compared = [place for place in others if place not in refused]
-    adjusted = holm([mean_p(means[best], means[place], resamples) for place in compared])
-    found: dict[int, Standing] = {
-        place: "worse" if p < ALPHA and values[place] < values[best] else "not worse"
-        for place, p in zip(compared, adjusted, strict=True)
+    refused = {p: why for p in values if p != best and (why := why_not_means(means[best], means[p]))}
+    compared = [place for place in values if place not in refused]
+    if len(compared) < 2:
+        return Standings({}, refused)
+    pairs: dict[tuple[int, int], Estimate] = {
+        (one, two): mean_difference(means[one], means[two])
+        for one, two in itertools.combinations(compared, 2)
+        if not why_not_means(means[one], means[two])
     }
-    return Standings({best: "best", **found} if found else {}, refused)
+    kept = not_worse(pairs, compared)
+    found: dict[int, Standing] = {place: "not worse" if place in kept else "worse" for place in compared}
+    return Standings({**found, best: "best"}, refused)
 
 
-def _untestable(mean: Mean, resamples: int) -> tuple[str, ...]:
-    """Why no test can be made of a mean, as for one cell: a class too rare to be resampled."""
-    cells = [part.cell for part in mean]
-    poor = [f"{c.record.data.task}: {reason}" for c in cells if (reason := too_few(c.folds, c.over))]
-    if poor:
-        return tuple(poor)
-    found = zip(cells, drawn(cells, METRIC, resamples), strict=True)
-    return tuple(f"{c.record.data.task}: {reason}" for c, values in found if (reason := too_rare(values.drawn)))
-
-
-def _estimate(mean: Mean) -> float:
-    folds = [[float(fold.metrics[METRIC]) for fold in part.cell.record.folds] for part in mean]
-    return sum(part.weight * sum(own) / len(own) for part, own in zip(mean, folds, strict=True))
-
-
-def _read(view: TableView, known: Mapping[str, Record], out: Path) -> dict[str, ScoredCell]:
-    """Predictions of the shown records."""
+def _read(view: TableView, known: Mapping[str, Record], out: Path, *, these_draws: bool) -> dict[str, Measurement]:
+    """What was measured in the shown records."""
     shown = {cell.record for row in view.rows for cell in row.cells.values() if cell.record is not None}
-    return {name: read_cell(out, known[name]) for name in sorted(shown)}
+    return {name: measurement(read_cell(out, known[name]), METRIC, these_draws=these_draws) for name in sorted(shown)}
 
 
 def _with_intervals(row: ViewRow, material: _Material) -> ViewRow:
     for name, cell in row.cells.items():
         own = material.cells.get(cell.record or "")
         if own is not None:
-            found = cell_interval(own, METRIC, material.resamples)
-            row = _changed(row, name, interval=found, spread=spread(own, METRIC))
+            row = _changed(row, name, interval=own.interval, spread=spread(own.cell, METRIC))
         elif name in material.shares and (mean := material.mean(row, name)):
-            row = _changed(row, name, interval=mean_interval(mean, METRIC, material.resamples))
+            row = _changed(row, name, interval=mean_interval(mean))
     return row
 
 

@@ -3,14 +3,33 @@
 from collections.abc import Iterator
 
 from cxrbench.comparable import why_not
+from cxrbench.evaluate.statistics.uncertainty import Interval, covering
 from cxrbench.record import Record
+from cxrbench.verdict.cell import cell_interval, harmonic_interval
+from cxrbench.verdict.predictions import ScoredCell
+from cxrbench.verdict.render import interval_text
 
 _JOINT = ("base", "new", "harmonic_mean")
 
 
-def detail(record: Record) -> str:
-    """The record in lines; metrics are rendered as its variant rounds them (setting `metrics.rounding`)."""
-    return "\n".join([*_identity(record), *_folds(record), *_published(record)]) + "\n"
+def detail(record: Record, cell: ScoredCell) -> str:
+    """The record in lines with intervals from its predictions, the cell.
+
+    Metrics are rendered as its variant rounds them (setting `metrics.rounding`).
+    """
+    return "\n".join([*_identity(record), *_intervals(cell), *_folds(record), *_published(record)]) + "\n"
+
+
+def _intervals(cell: ScoredCell) -> Iterator[str]:
+    told: dict[str, Interval | None] = {
+        "balanced accuracy": cell_interval(cell, "balanced_accuracy"),
+        "macro AUROC": cell_interval(cell, "macro_auroc"),
+        "harmonic mean of base and new classes": harmonic_interval(cell),
+    }
+    known = [(name, found) for name, found in told.items() if found is not None]
+    yield f"95 % intervals in percent: {covering([(cell.record.data.task, found) for _, found in known])}"
+    yield from (f"  {name} {interval_text(found)}" for name, found in known)
+    yield from (f"  {reason}" for reason in dict.fromkeys(found.reason for _, found in known if found.reason))
 
 
 def _identity(record: Record) -> Iterator[str]:

@@ -8,18 +8,17 @@ from pathlib import Path
 from cxrbench import catalog
 from cxrbench.comparable import flaws
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES
+from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, published_table
 from cxrbench.record import Record
 from cxrbench.report.view import pretrained_on
 from cxrbench.settings import choosing
 from cxrbench.verdict.average import Weighted, kinds, mean_interval
-from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.cell import Measurement, measurement, spread
 from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.measured import measured
-from cxrbench.verdict.predictions import ScoredCell, read_cell
+from cxrbench.verdict.predictions import read_cell
 from cxrbench.verdict.selection import Asked
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -37,7 +36,7 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One number of shots: the interval over test units, the spread over folds (None for an average), and the paper's.
+    """One number of shots: the interval, the spread over folds (None for an average), and the paper's.
 
     Without a record, or for an average without all its cells, `interval` is None: a gap.
     """
@@ -74,11 +73,11 @@ class FewShot:
     notes: tuple[str, ...]
 
 
-Cells = Mapping[tuple[str, str, int], ScoredCell]  # by model, task and shots
+Cells = Mapping[tuple[str, str, int], Measurement]  # by model, task and shots
 
 
 def few_shot(
-    out: Path, records: Iterable[Record], asked: Asked, *, allow_missing: bool = False, resamples: int = RESAMPLES
+    out: Path, records: Iterable[Record], asked: Asked, *, allow_missing: bool = False, these_draws: bool = False
 ) -> FewShot:
     """The curves of linear probes on all classes, from the records of the models and tasks asked for.
 
@@ -89,13 +88,13 @@ def few_shot(
     chosen = [record for record in found.records if record.protocol.shots in SHOTS]
     models = tuple(sorted({record.model.name for record in found.records}))
     tasks = tuple(dict.fromkeys(record.data.task for record in found.records))
-    cells = {_place(record): read_cell(out, record) for record in chosen}
+    cells = {_place(r): measurement(read_cell(out, r), _METRIC, these_draws=these_draws) for r in chosen}
     absent = [place for place in _places(models, tasks) if place not in cells]
     if absent and not allow_missing:
         raise DataError(_missing(absent, asked))
-    curves = [_curve(model, task, cells, found.records, resamples) for task in tasks for model in models]
+    curves = [_curve(model, task, cells, found.records) for task in tasks for model in models]
     if len(tasks) > 1:
-        curves += [_average(model, tasks, cells, resamples) for model in models]
+        curves += [_average(model, tasks, cells) for model in models]
     gaps = [
         f"no record: {model}, {', '.join(of)}, K = {', '.join(map(str, shots))}"
         for model, of, shots in _together(absent)
@@ -141,7 +140,7 @@ def _missing(absent: Sequence[tuple[str, str, int]], asked: Asked) -> str:
     )
 
 
-def _curve(model: str, task: str, cells: Cells, records: Sequence[Record], resamples: int) -> Curve:
+def _curve(model: str, task: str, cells: Cells, records: Sequence[Record]) -> Curve:
     own = next((r for r in records if (r.model.name, r.data.task) == (model, task)), None)
     points = []
     for shots in SHOTS:
@@ -150,21 +149,20 @@ def _curve(model: str, task: str, cells: Cells, records: Sequence[Record], resam
         if cell is None:
             points.append(Point(shots, None, printed=paper))
             continue
-        number = cell_number(cell, _METRIC, resamples)
-        points.append(Point(shots, number.interval, number.spread, number.record, paper))
+        points.append(Point(shots, cell.interval, spread(cell.cell, _METRIC), cell.cell.record.id, paper))
     return Curve(model, task, pretrained_on(model, own, task), tuple(points))
 
 
-def _average(model: str, tasks: Sequence[str], cells: Cells, resamples: int) -> Curve:
+def _average(model: str, tasks: Sequence[str], cells: Cells) -> Curve:
     """The curve of the mean over tasks; a gap where a task is missing or its number is flawed."""
-    made = any(cell.record.synthetic for cell in cells.values())
+    made = any(cell.cell.record.synthetic for cell in cells.values())
     points = []
     for shots in SHOTS:
         own = [cells.get((model, task, shots)) for task in tasks]
-        sound = [cell for cell in own if cell is not None and not flaws(cell.record)]
+        sound = [cell for cell in own if cell is not None and not flaws(cell.cell.record)]
         paper = () if made else printed(model, tasks, shots)
         mean = [Weighted(cell, 1 / len(tasks)) for cell in sound]
-        interval = mean_interval(mean, _METRIC, resamples) if len(sound) == len(tasks) else None
+        interval = mean_interval(mean) if len(sound) == len(tasks) else None
         points.append(Point(shots, interval, printed=paper))
     return Curve(model, None, False, tuple(points))
 

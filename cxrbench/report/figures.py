@@ -6,6 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from cxrbench.evaluate.statistics.uncertainty import covering
 from cxrbench.report.few_shot import SHOTS, Curve, FewShot
 from cxrbench.report.frequency import FrequencyView
 from cxrbench.verdict.calibrated import Calibrated
@@ -55,7 +56,10 @@ def write_few_shot(found: FewShot, paths: Sequence[Path]) -> None:
         axes.set_title(task or f"average of {len(found.tasks)} tasks", fontsize="medium")
         _shot_axis(axes)
     made = _MADE if found.synthetic else ""
-    figure.suptitle(f"{made}linear probes, variant {found.variant}; bars: 95 % intervals over test units", fontsize=10)
+    known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task and p.interval is not None]
+    figure.suptitle(
+        f"{made}linear probes, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10
+    )
     _legend(figure, found, styles)
     for path in paths:
         write_figure(figure, path)

@@ -7,9 +7,8 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.evaluate.statistics.interval import RESAMPLES
+from cxrbench.evaluate.statistics.paired import PERMUTATIONS, seeded
 from cxrbench.record import Record
-from cxrbench.verdict.drawn import seeded
 
 FloatArray = NDArray[np.float64]
 
@@ -90,6 +89,6 @@ def _correlation(points: Sequence[ClassPoint], record: str) -> tuple[float | Non
         return (own * ranks).sum(axis=axis) / np.sqrt((own**2).sum(axis=axis) * (ranks**2).sum())
 
     rng = seeded(record, "frequency")
-    how = {"permutation_type": "pairings", "vectorized": True, "n_resamples": RESAMPLES - 1}
+    how = {"permutation_type": "pairings", "vectorized": True, "n_resamples": PERMUTATIONS - 1}
     done = permutation_test((recalls,), spearman, rng=rng, **how)
     return float(done.statistic), float(done.pvalue), ""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval, covering, covers_short
 from cxrbench.published import MISSING
 from cxrbench.report.view import PRETRAINED, Cell, TableView, ViewRow
 
@@ -34,7 +34,7 @@ def as_latex(view: TableView) -> str:
     r"""A `table*` for \input, with its notes below; it needs the packages booktabs and textcomp alone.
 
     Each row has a line of measured numbers with their intervals below, and what the paper prints in small type. Bold is
-    the best of a column and section, and what is not significantly worse. Rows without a record keep the printed line.
+    what may be the best of a column and section. Rows without a record keep the printed line.
     """
     columns = len(view.columns)
     lines = [
@@ -79,11 +79,16 @@ def _row(view: TableView, row: ViewRow) -> Iterator[str]:
         yield _line(name, [_measured(cell) for cell in cells])
         name = ""
         if any(cell.interval is not None for cell in cells):
-            yield _line(name, [_ends(cell.interval) for cell in cells])
+            yield _line(_covers(cells), [_ends(cell.interval) for cell in cells])
     if any(cell.published != MISSING for cell in cells):
         yield _line(name or r"\quad{\scriptsize as printed}", [_printed(cell) for cell in cells])
     elif name:
         yield _line(name, [escaped(MISSING) for _ in cells])
+
+
+def _covers(cells: Sequence[Cell]) -> str:
+    told = covers_short(one for cell in cells if cell.interval is not None for one in cell.interval.covers)
+    return rf"\quad{{\scriptsize {escaped(f'95 %, {told}')}}}"
 
 
 def _line(name: str, values: Sequence[str]) -> str:
@@ -115,11 +120,13 @@ def _notes(view: TableView) -> Iterator[str]:
     told = [f"Settings: {view.variant}. Small type without brackets: as printed."]
     if any(cell.standing for cell in cells):
         told.append(
-            "Bold: best of the column and what is not significantly worse (paired, Holm over the column's comparisons, "
-            "5 %)."
+            "Bold: may be the best of the column, not shown to be worse than another row (paired, 5 % over a row's "
+            "comparisons)."
         )
     if any(cell.interval is not None for cell in cells):
-        told.append("Brackets: 95 % intervals over test images or patients, training rows as drawn.")
+        titles = dict(view.columns)
+        known = [(titles[n], c.interval) for row in view.rows for n, c in row.cells.items() if c.interval and c.record]
+        told.append(f"Brackets: 95 % intervals: {covering(known)}; averages speak of these tasks.")
     if any(cell.seen for cell in cells):
         told.append(f"† {PRETRAINED.capitalize()}.")
     if any(cell.flaws for cell in cells):

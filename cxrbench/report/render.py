@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval, covering, covers_short
 from cxrbench.published import MISSING
 from cxrbench.report.latex import as_latex
 from cxrbench.report.view import PRETRAINED, Cell, TableView, ViewRow
@@ -67,11 +67,15 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
         lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
-        lines.append(("95 % interval", [ends(cell.interval) for cell in cells]))
+        lines.append((f"95 %, {_covers(cells)}", [ends(cell.interval) for cell in cells]))
         lines.append(("std over folds", [_std(cell.spread) for cell in cells]))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
+
+
+def _covers(cells: Sequence[Cell]) -> str:
+    return covers_short(one for cell in cells if cell.interval is not None for one in cell.interval.covers)
 
 
 def _marks(cell: Cell) -> str:
@@ -100,18 +104,19 @@ def _footnotes(view: TableView) -> list[str]:
 def notes(view: TableView) -> list[str]:
     """What a reader of the table must know: its variant, its marks, its intervals, then the view's own notes."""
     cells = [cell for row in view.rows for cell in row.cells.values()]
+    titles = dict(view.columns)
+    known = [(titles[n], c.interval) for row in view.rows for n, c in row.cells.items() if c.interval and c.record]
     told = [f"variant: {view.variant}"]
     if any(cell.flaws for cell in cells):
         told.append("* not comparable, see below")
     if any(cell.seen for cell in cells):
         told.append(f"{SEEN} {PRETRAINED}")
+    told += [f"95 % intervals: {covering(known)}; averages speak of these tasks"] if known else []
     return [*told, *_uncertainty(cells), *view.notes]
 
 
 def _uncertainty(cells: Sequence[Cell]) -> Iterator[str]:
-    """What intervals and spreads are, and what to beware of in them."""
-    if any(cell.interval is not None for cell in cells):
-        yield "95 % intervals are over test images or patients, with training rows and tasks as they are"
+    """What spreads are, and what to beware of in intervals."""
     spreads = {cell.spread.relation for cell in cells if cell.spread is not None and cell.spread.folds > 1}
     if spreads:
         yield f"the std over folds ({', '.join(sorted(spreads))}) is no standard error"
@@ -147,6 +152,7 @@ def _certainty(cell: Cell) -> dict[str, str | None]:
     interval, spread = cell.interval, cell.spread
     bounds = (None, None) if interval is None else (interval.low, interval.high)
     return {
+        "covers": None if interval is None else interval.words,
         "low": None if bounds[0] is None else repr(bounds[0]),
         "high": None if bounds[1] is None else repr(bounds[1]),
         "units": None if interval is None else f"{interval.units} {interval.over}s",

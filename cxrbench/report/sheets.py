@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cxrbench.evaluate.statistics.uncertainty import covering
 from cxrbench.published import MISSING
 from cxrbench.report.frequency import FrequencyView
 from cxrbench.verdict.calibrated import Calibrated
@@ -43,8 +44,16 @@ def subgroup_sheet(name: str, found: Subgroups, *, synthetic: bool) -> Sheet:
     units = f"{found.over}s"
     rows = [_group_row(group, units, found.gaps) for group in found.groups]
     unknown = f"{found.unknown} of {found.images} test images are in no group: their {found.by} is not known"
+    told = [("", one) for one in (group.interval for group in found.groups) if one is not None]
+    covers = [f"brackets are 95 % intervals: {covering(told)}"] if told else []
     beware = [f"{g.name}: {g.interval.reason}" for g in found.groups if g.interval is not None and g.interval.reason]
-    notes = (RULE, "differences are uncorrected for their number", *([unknown] if found.unknown else []), *beware)
+    notes = (
+        RULE,
+        *covers,
+        "differences are uncorrected for their number",
+        *([unknown] if found.unknown else []),
+        *beware,
+    )
     head = (found.by, "images", "patients" if found.over == "patient" else "units", "classes", "recall", "difference")
     return Sheet(f"{MADE if synthetic else ''}{name}, by {found.by}: mean recall in percent", head, rows, notes)
 
@@ -87,9 +96,9 @@ def prompt_sheets(found: Sequence[PromptSpread], *, synthetic: bool) -> list[She
     ]
     numbers = ("n", "mean", "std", "least", "greatest")
     undefined = sum(one.singles.undefined for p in found for one in p.sets if one.singles is not None)
-    notes = [
-        "std is over the wordings measured (ddof 0), no standard error; brackets are 95 % intervals over test units"
-    ]
+    known = [(_task(p.task, p.group), one.interval) for p in found for one in p.sets if one.interval is not None]
+    notes = ["std is over the wordings measured (ddof 0), no standard error"]
+    notes += [f"brackets are 95 % intervals: {covering(known)}"] if known else []
     notes += [f"{undefined} single prompts have no number: a class has no image in a fold"] if undefined else []
     if any(one.singles is None for p in found for one in p.sets):
         notes.append("a dash under single prompts: the set has one prompt a class, or the record is older than them")

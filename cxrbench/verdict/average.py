@@ -1,6 +1,5 @@
-"""The mean over cells of several tasks: its interval, and whether two models' means differ."""
+"""The mean over cells of several tasks: its interval, and the difference of two models' means."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,27 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.freedom import area_shares, freedom
-from cxrbench.evaluate.statistics.interval import (
-    RANGES,
-    RESAMPLES,
-    Resampled,
-    Values,
-    around,
-    difference_range,
-    few_of_area,
-    still,
-    without_ends,
-)
-from cxrbench.evaluate.statistics.paired import Pair, contributions, swap_p
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, rarest_class, shared_strata, strata
-from cxrbench.index import IntArray
-from cxrbench.verdict.drawn import Asked, draw_name, swaps
-from cxrbench.verdict.drawn import together as drawn_together
+from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
+from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, difference_bounds, interval, wider
+from cxrbench.evaluate.statistics.shares import Shares, within
+from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
+from cxrbench.evaluate.statistics.units import UnitKind, shared_strata
+from cxrbench.verdict.cell import Measurement, cautions
 from cxrbench.verdict.kinship import namespace
-from cxrbench.verdict.predictions import ScoredCell
 from cxrbench.verdict.selection import why_not_paired
 
 FloatArray = NDArray[np.float64]
@@ -36,100 +21,93 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A cell and its share of the mean; the shares of a mean sum to 1, those of a difference of two to 0."""
+    """A measured cell and its share of the mean; the shares of a mean sum to 1."""
 
-    cell: ScoredCell
+    measured: Measurement
     weight: float
 
     @property
     def task(self) -> str:
         """The task whose images it scores."""
-        return self.cell.record.data.task
+        return self.measured.cell.record.data.task
 
 
 Mean = Sequence[Weighted]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What tasks of the same patients add to a mean: to its estimate, and to its value on each resample (B,).
+def mean_interval(mean: Mean) -> Interval:
+    """The interval of a mean over these tasks: other test and training images of each, and no other tasks.
 
-    `shares` (U,) are what each unit adds to the error of an AUROC, by `stratum` (U,); empty for other metrics. `poor`
-    are tasks with a class of one unit, for which nothing is drawn; `still` says why no choice of images moves it.
+    A patient of several tasks counts as one where they name it alike (see `kinship`); other tasks are taken as
+    independent. The same for the same records.
     """
-
-    estimate: float
-    values: FloatArray
-    over: UnitKind
-    units: int
-    stratum: IntArray
-    shares: FloatArray
-    poor: tuple[str, ...]
-    still: str
+    told = "; ".join(f"{part.task}: {why}" for part in mean if (why := cautions(part.measured.cell)))
+    return interval(mean_estimate(mean), over_of(mean), units_of(mean), covers_of(mean), told)
 
 
-def mean_interval(mean: Mean, metric: Metric, resamples: int = RESAMPLES) -> Interval:
-    """The interval of a mean, by the law of a single cell's.
-
-    A patient of several tasks is drawn in all of them at once where they name it alike (see `kinship`); other tasks are
-    drawn apart, as if their images were independent. The same for the same records. No interval where a class of a cell
-    has one unit; the reason says so.
-    """
-    return _interval(mean, metric, RANGES[metric], resamples)
+def mean_estimate(mean: Mean) -> Estimate:
+    """The mean with its variance."""
+    return _summed([(part, part.measured.shares) for part in mean], BOUNDS[mean[0].measured.metric])
 
 
-def difference_interval(a: Mean, b: Mean, metric: Metric, resamples: int = RESAMPLES) -> Interval:
-    """The same of the difference of two means, A minus B, both on the same resamples.
+def mean_difference(a: Mean, b: Mean) -> Estimate:
+    """The difference of two means, A minus B, over the same images and draws.
 
     Raises NotApplicableError with the reasons for means that are not over the same images.
     """
-    _require_pair(a, b)
-    less = [replace(part, weight=-part.weight) for part in b]
-    return _interval([*a, *less], metric, difference_range(metric), resamples)
-
-
-def _interval(mean: Mean, metric: Metric, bounds: tuple[float, float], resamples: int) -> Interval:
-    return _around([mean_parts([own], metric, resamples)[0] for own in together(mean)], metric, bounds)
-
-
-def mean_of(found: Sequence[Part], metric: Metric) -> Interval:
-    """The interval of a mean from all its parts."""
-    return _around(found, metric, RANGES[metric])
-
-
-def _around(found: Sequence[Part], metric: Metric, bounds: tuple[float, float]) -> Interval:
-    value, units = sum(part.estimate for part in found), sum(part.units for part in found)
-    over: UnitKind = "patient" if all(part.over == "patient" for part in found) else "image"
-    if poor := [task for part in found for task in part.poor]:
-        return without_ends(value, over, units, f"a class has one test image or patient in {', '.join(poor)}")
-    known = _freedom(found) if metric == "macro_auroc" else math.inf
-    values = np.sum([part.values for part in found], axis=0)
-    same = found[0].still if all(part.still for part in found) else ""
-    given = around(value, Resampled(values, over, units, known, same), bounds)
-    return replace(given, reason=given.reason or few_of_area(known, over))
-
-
-def _freedom(found: Sequence[Part]) -> float:
-    """Of the whole sum: strata of different draws stay apart."""
-    first = np.cumsum([0, *(int(part.stratum.max()) + 1 for part in found[:-1])])
-    moved = [np.where(part.stratum < 0, -1, part.stratum + start) for part, start in zip(found, first, strict=True)]
-    return freedom(np.concatenate([part.shares for part in found]), np.concatenate(moved))
-
-
-def mean_p(a: Mean, b: Mean, draws: int = RESAMPLES) -> float:
-    """Two-sided p that two means of balanced accuracy are equal: outcomes exchanged unit by unit, as for one cell.
-
-    Raises NotApplicableError with the reasons for means that are not over the same images.
-    """
-    _require_pair(a, b)
-    added = [_contributions(*pair) for pair in zip(together(a), together(b), strict=True)]
-    rng = swaps((part.cell.record.id for part in (*a, *b)), "balanced_accuracy")
-    return swap_p(np.concatenate(added), rng, draws)
-
-
-def _require_pair(a: Mean, b: Mean) -> None:
     if reasons := why_not_means(a, b):
         raise NotApplicableError(f"these means cannot be compared: {'; '.join(reasons)}")
+    pairs = [
+        (replace(one, measured=_of_both(one, two)), one.measured.shares.minus(two.measured.shares))
+        for one, two in zip(a, b, strict=True)
+    ]
+    return _summed(pairs, difference_bounds(a[0].measured.metric))
+
+
+def _of_both(one: Weighted, two: Weighted) -> Measurement:
+    """The first cell, speaking of what a difference of both speaks of."""
+    return replace(one.measured, covers=wider(one.measured.covers, two.measured.covers))
+
+
+def _summed(parts: Sequence[tuple[Weighted, Shares]], bounds: tuple[float, float]) -> Estimate:
+    groups: dict[str, list[tuple[Weighted, Shares]]] = {}
+    over = kinds([part for part, _ in parts])
+    for part, own in parts:
+        groups.setdefault(namespace(part.task, over[part.task]), []).append((part, own))
+    units = tuple(component for own in groups.values() for component in _units(own))
+    draws = tuple(
+        replace(component, variance=part.weight**2 * component.variance)
+        for part, own in parts
+        if part.measured.covers in DRAWN
+        for component in over_draws(own.values.tolist())
+    )
+    whole = sum(part.weight for part, _ in parts)
+    value = sum(part.weight * own.value for part, own in parts)
+    shift = sum(part.weight * own.shift for part, own in parts)
+    return Estimate(value, value + shift, units, draws, (whole * bounds[0], whole * bounds[1]))
+
+
+def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
+    """What cells of the same units add to the variance of a mean: units once, floors cell by cell."""
+    found = [
+        replace(component, variance=part.weight**2 * component.variance)
+        for part, own in parts
+        for component in own.floors
+    ]
+    if len(parts) == 1:
+        ((part, own),) = parts
+        return [*within(part.weight * own.each, own.stratum), *found]
+    parts = sorted(parts, key=lambda one: len(one[1].each))  # the smaller test set needs its strata most
+    names = [part.measured.cell.units for part, _ in parts]
+    number = {name: place for place, name in enumerate(sorted(set().union(*names)))}
+    each, strata = np.zeros(len(number)), []
+    for (part, own), named in zip(parts, names, strict=True):
+        place = np.array([number[name] for name in named])
+        each[place] += part.weight * own.each
+        moved = np.full(len(number), -1, dtype=np.int64)
+        moved[place] = own.stratum
+        strata.append(moved)
+    return [*within(each, shared_strata(strata, len(number))), *found]
 
 
 def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:
@@ -141,103 +119,28 @@ def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:
     return tuple(
         f"{one.task}: {reason}" if mark else reason
         for one, two in pairs
-        for reason in why_not_paired(one.cell, two.cell)
+        for reason in why_not_paired(one.measured.cell, two.measured.cell)
     )
 
 
 def kinds(mean: Mean) -> dict[str, UnitKind]:
-    """What is drawn of each task: patients where those of all its cells are known."""
+    """What is counted of each task: patients where those of all its cells are known."""
     found: dict[str, UnitKind] = {}
     for part in mean:
-        found[part.task] = "image" if found.get(part.task) == "image" else part.cell.over
+        found[part.task] = "image" if found.get(part.task) == "image" else part.measured.cell.over
     return found
 
 
-def together(mean: Mean) -> list[list[Weighted]]:
-    """The cells of one task, and of tasks that name a patient alike, as they are drawn."""
-    over, found = kinds(mean), dict[str, list[Weighted]]()
-    for part in mean:
-        found.setdefault(namespace(part.task, over[part.task]), []).append(part)
-    return list(found.values())
+def over_of(mean: Mean) -> UnitKind:
+    """Patients where those of all tasks are known."""
+    return "patient" if all(part.measured.cell.over == "patient" for part in mean) else "image"
 
 
-def mean_parts(means: Sequence[Mean], metric: Metric, resamples: int = RESAMPLES) -> list[Part]:
-    """What the cells of each mean add to it; those of one mean are of the same patients, as `together` puts them.
-
-    Means over the same units are drawn together, each with the same values as alone.
-    """
-    joint = [_joint(mean) for mean in means]
-    counted = [[statistic(metric, folds, len(own.stratum)) for folds in own.folds] for own in joint]
-    asked = [Asked(own.name, own.stratum, found) for own, found in zip(joint, counted, strict=True)]
-    drawn = zip(joint, counted, drawn_together(asked, resamples), strict=True)
-    return [own.part(metric, [one.estimate for one in found], values) for own, found, values in drawn]
+def units_of(mean: Mean) -> int:
+    """The units of all tasks; those of two tasks count in both."""
+    return sum(part.measured.units for part in mean)
 
 
-def part_of(alone: Weighted, metric: Metric, known: Values) -> Part:
-    """The same of a cell whose patients no other task of the mean shows, from its values on its own resamples."""
-    own = _joint([alone])
-    return own.part(metric, [known.estimate], known.drawn[np.newaxis])
-
-
-@dataclass(frozen=True, slots=True)
-class _Joint:
-    """Cells of the same patients with their units numbered alike; `name` is that of their resamples, if any."""
-
-    name: str
-    folds: Sequence[Sequence[ScoredRows]]
-    weights: FloatArray
-    over: UnitKind
-    stratum: IntArray
-    poor: tuple[str, ...]
-
-    def part(self, metric: Metric, estimates: Sequence[float], values: FloatArray) -> Part:
-        """What they add to a mean, from the metric of each (S,), as it is and on resamples (S, B)."""
-        n_units = len(self.stratum)
-        area = metric == "macro_auroc" and not self.poor
-        shares = self.weights @ [area_shares(folds, n_units) for folds in self.folds] if area else np.empty(0)
-        same = [still(metric, folds) for folds in self.folds]
-        units = int((self.stratum >= 0).sum())
-        return Part(
-            float(self.weights @ estimates),
-            self.weights @ values,
-            self.over,
-            units,
-            self.stratum,
-            shares,
-            self.poor,
-            same[0] if all(same) else "",
-        )
-
-
-def _joint(mean: Mean) -> _Joint:
-    """A unit of several cells is drawn in its stratum of that with the rarest class, which needs its strata most."""
-    over: UnitKind = "patient" if all(part.cell.over == "patient" for part in mean) else "image"
-    mean = sorted(mean, key=lambda part: rarest_class(part.cell.folds)[1])
-    poor = dict.fromkeys(part.task for part in mean if rarest_class(part.cell.folds)[1] < 2)
-    folds, units = _renumbered([part.cell for part in mean], over)
-    stratum = shared_strata([strata(own) for own in folds], len(units))
-    name = "" if poor else draw_name(namespace(mean[0].task, over), units, stratum)
-    return _Joint(name, folds, np.array([part.weight for part in mean]), over, stratum, tuple(poor))
-
-
-def _contributions(a: Mean, b: Mean) -> FloatArray:
-    """What each unit of a task adds to the difference of two means."""
-    total: dict[str, float] = {}
-    for one, two in zip(a, b, strict=True):
-        added = one.weight * contributions("balanced_accuracy", Pair(one.cell.folds, two.cell.folds, one.cell.over))
-        for unit, value in zip(one.cell.units, added, strict=True):
-            total[unit] = total.get(unit, 0.0) + value
-    return np.array(list(total.values()))
-
-
-def _renumbered(cells: Sequence[ScoredCell], over: UnitKind) -> tuple[list[tuple[ScoredRows, ...]], list[str]]:
-    """The folds of each cell with units numbered alike in all of them, and the names of these units."""
-    names = [cell.units if over == "patient" else cell.images for cell in cells]
-    units = sorted(set().union(*names))
-    number = {name: place for place, name in enumerate(units)}
-    folds = []
-    for cell, own in zip(cells, names, strict=True):
-        new = np.array([number[name] for name in own])
-        unit = [fold.unit for fold in cell.folds] if over == "patient" else cell.image
-        folds.append(tuple(ScoredRows(new[u], f.labels, f.scores) for u, f in zip(unit, cell.folds, strict=True)))
-    return folds, units
+def covers_of(mean: Mean) -> tuple[Covers, ...]:
+    """What the intervals of its parts speak of, each once."""
+    return tuple(dict.fromkeys(part.measured.covers for part in mean))

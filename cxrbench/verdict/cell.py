@@ -1,43 +1,149 @@
 """One cell: intervals of its metrics, spread over its folds, calibration of its probabilities."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
-from cxrbench.evaluate.statistics.counts import METRICS, Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, fold_spread, interval_of
-from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
-from cxrbench.verdict.drawn import drawn
+from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.interval import (
+    BOUNDS,
+    difference_bounds,
+    estimate,
+    fold_spread,
+    interval,
+    sparse,
+    still,
+    wider,
+)
+from cxrbench.evaluate.statistics.shares import Metric, Shares, hits, shares
+from cxrbench.evaluate.statistics.uncertainty import Covers, FoldSpread, Interval
+from cxrbench.evaluate.statistics.units import ScoredRows, class_units
+from cxrbench.record import Record
 from cxrbench.verdict.predictions import ScoredCell
+
+FEW_OF_A_KIND = 5  # right, or wrong, rows of a class in a fold, below which F1 and kappa spread too little
 
 
 @dataclass(frozen=True, slots=True)
 class CellNumber:
-    """One metric of a record, by its id: the interval over test units and the spread over folds."""
+    """One metric of a record, by its id: the interval and the spread over folds."""
 
     record: str
     interval: Interval
     spread: FoldSpread
 
 
-def cell_numbers(
-    cell: ScoredCell, metrics: Sequence[Metric] = METRICS, resamples: int = RESAMPLES
-) -> dict[Metric, CellNumber]:
-    """Some metrics of a cell; the same for the same record, whatever else is computed."""
-    return {metric: cell_number(cell, metric, resamples) for metric in metrics}
+def covered(record: Record, *, these_draws: bool = False) -> Covers:
+    """What an interval of a record's numbers speaks of beside other test images.
+
+    Training draws differ where the folds of a probe were fitted to different images; prompt draws where folds were
+    scored by different words. `these_draws` asks for the narrow interval: other test images alone.
+    """
+    if record.protocol.protocol == "linear-probe":
+        drawn = len({fold.train for fold in record.folds}) > 1
+        return ("these draws" if these_draws else "draws") if drawn else "one draw"
+    told = record.prompts
+    if told is None or told.source == "prototypes":
+        return "images"
+    drawn = any(words != told.drawn[0] for words in told.drawn[1:])
+    return ("these prompts" if these_draws else "prompt draws") if drawn else "one wording"
 
 
-def cell_number(cell: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> CellNumber:
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A cell with the shares of one of its metrics, from which its intervals and differences are worked out."""
+
+    cell: ScoredCell
+    metric: Metric
+    shares: Shares
+    covers: Covers
+
+    @property
+    def units(self) -> int:
+        """How many test patients or images it has."""
+        return int((self.shares.stratum >= 0).sum())
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number with its variance."""
+        return estimate(self.shares, BOUNDS[self.metric], self.covers)
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval; none where no choice of images moves the number."""
+        why, found = still(self.cell.folds), self.estimate
+        told = why or "; ".join(filter(None, (cautions(self.cell), self._near())))
+        return interval(found.fixed() if why else found, self.cell.over, self.units, (self.covers,), told)
+
+    def _near(self) -> str:
+        """A warning of a metric without floors where a class is nearly all right or wrong; empty for others."""
+        if self.shares.counted is not None or self.metric == "macro_auroc":
+            return ""
+        folds = self.cell.folds
+        right = sum(np.bincount(f.labels[f.predictions == f.labels], minlength=f.scores.shape[1]) for f in folds)
+        rows = sum(np.bincount(f.labels, minlength=f.scores.shape[1]) for f in folds)
+        near = bool(np.any(np.minimum(right, rows - right) < FEW_OF_A_KIND * len(folds)))
+        name = self.metric.replace("_", " ").replace("f1", "F1")
+        return (
+            f"a class is nearly all right or all wrong, which {name} makes no allowance for: too short" if near else ""
+        )
+
+    def minus(self, other: "Measurement") -> Estimate:
+        """The paired difference from another model's measurement of the same images, fold by fold.
+
+        It speaks of what `wider` says. Raises DataError for one of other images.
+        """
+        covers = wider(self.covers, other.covers)
+        return estimate(self.shares.minus(other.shares), difference_bounds(self.metric), covers)
+
+
+def measurement(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Measurement:
+    """A metric of a cell. Raises DataError for folds that do not fit together."""
+    return Measurement(cell, metric, shares(metric, cell.folds), covered(cell.record, these_draws=these_draws))
+
+
+def cautions(cell: ScoredCell) -> str:
+    """What to beware of in any number of the cell; empty where there is nothing."""
+    units = class_units(cell.folds).tolist()
+    return sparse(dict(zip(cell.record.data.labels, units, strict=True)), cell.over)
+
+
+def cell_number(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> CellNumber:
     """One metric of a cell with what surrounds it."""
-    return CellNumber(cell.record.id, cell_interval(cell, metric, resamples), spread(cell, metric))
+    return CellNumber(cell.record.id, cell_interval(cell, metric, these_draws=these_draws), spread(cell, metric))
 
 
-def cell_interval(cell: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Interval:
-    """The 95 % interval of one metric over test units."""
-    return interval_of(metric, cell.folds, cell.over, drawn([cell], metric, resamples)[0])
+def cell_interval(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Interval:
+    """The 95 % interval of one metric."""
+    return measurement(cell, metric, these_draws=these_draws).interval
+
+
+def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interval | None:
+    """The interval of the harmonic mean of base and new classes' balanced accuracy; None for a record without one.
+
+    To first order it is a mean of recalls, each class weighing as the harmonic mean changes with it at the means over
+    folds (delta method).
+    """
+    told, labels = cell.record.generalised, cell.record.data.labels
+    if told is None or told["harmonic_mean"] is None:
+        return None
+    new, both = np.isin(labels, list(told["new_classes"])), told["base"] + told["new"]
+    slopes = [2 * (other / both) ** 2 if both else 0.0 for other in (told["new"], told["base"])]
+    weights = np.where(new, slopes[1] / max(1, new.sum()), slopes[0] / max(1, (~new).sum()))
+
+    def worth(fold: ScoredRows) -> NDArray[np.float64]:
+        return weights / np.bincount(fold.labels, minlength=len(labels))
+
+    covers = covered(cell.record, these_draws=these_draws)
+    found = estimate(hits(cell.folds, worth), (0, 1), covers)
+    moved = replace(found, value=told["harmonic_mean"], centre=found.centre - found.value + told["harmonic_mean"])
+    units = len(np.unique(np.concatenate([fold.unit for fold in cell.folds])))
+    if why := still(cell.folds):
+        moved = moved.fixed()
+    return interval(moved, cell.over, units, (covers,), why or cautions(cell))
 
 
 def spread(cell: ScoredCell, metric: Metric) -> FoldSpread:

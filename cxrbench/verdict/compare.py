@@ -1,35 +1,27 @@
 """Two models, task by task on the same images: is one better, and could these test sets show it?"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Values
-from cxrbench.evaluate.statistics.paired import (
-    Difference,
-    Pair,
-    difference_of,
-    holm,
-    holm_of_given,
-    sign_flip_p,
-    tested,
-)
+from cxrbench.evaluate.statistics.estimate import ALPHA
+from cxrbench.evaluate.statistics.interval import DRAWN, interval, wider
+from cxrbench.evaluate.statistics.paired import McNemar, holm_of_given, mcnemar, seeded, sign_flip_p
+from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
-from cxrbench.verdict.average import Weighted, difference_interval, kinds
-from cxrbench.verdict.cell import CellNumber, cell_number
-from cxrbench.verdict.drawn import drawn, seeded, swaps
+from cxrbench.verdict.average import Weighted, kinds, mean_difference, over_of, units_of
+from cxrbench.verdict.cell import CellNumber, Measurement, measurement, spread
 from cxrbench.verdict.kinship import taken_as_independent
 from cxrbench.verdict.predictions import ScoredCell, read_cell
 from cxrbench.verdict.selection import Selected, Setting, why_not_paired
 
-ALPHA = 0.05
 UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
-DrawnCell = tuple[ScoredCell, Values]  # a cell and its metric on the resamples of its test set
+WEIGHTS = "these weights are compared, not their methods: another training run may differ"
 Verdict = Literal["a", "b", "undecided"]
 
 
@@ -37,30 +29,33 @@ Verdict = Literal["a", "b", "undecided"]
 class TaskDifference:
     """One task: both models' numbers and their paired difference, A minus B.
 
-    `p_holm` and `mcnemar_holm` are adjusted over the tasks of the setting, `p_holm` over those that have a p, and None
-    for others; `verdict` is by `p_holm` at 5 %.
+    `p` is below 0.05 exactly where the interval leaves 0 out, None where nothing spreads; `p_holm` is adjusted over the
+    tasks of the setting that have one. `resolvable` is the smallest true difference that would be found with 80 %
+    power in the first step of that correction. `mcnemar` is there where no draws are spoken of.
     """
 
     task: str
     a: CellNumber
     b: CellNumber
-    difference: Difference
+    difference: Interval
+    p: float | None
     p_holm: float | None
-    mcnemar_holm: float
+    resolvable: float | None
+    mcnemar: McNemar | None
 
     @property
     def verdict(self) -> Verdict:
-        """Which model is better on this task after correction, if any."""
-        if self.p_holm is None or self.p_holm >= ALPHA or not self.difference.interval.estimate:
+        """Which model is better on this task after correction at 5 %, if any."""
+        if self.p_holm is None or self.p_holm >= ALPHA or not self.difference.estimate:
             return "undecided"
-        return "a" if self.difference.interval.estimate > 0 else "b"
+        return "a" if self.difference.estimate > 0 else "b"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Two models in one setting; `refused` maps tasks that cannot be compared to the reasons.
 
-    `mean` is the unweighted mean of the differences over tasks, with its interval over test units of these tasks.
+    `mean` is the unweighted mean of the differences over tasks and `mean_p` its p: they speak of these tasks.
     `sign_flip` asks whether it would hold on other tasks: one p from as many values as there are tasks, None for one.
     """
 
@@ -72,33 +67,37 @@ class Comparison:
     b: str
     tasks: tuple[TaskDifference, ...]
     mean: Interval
+    mean_p: float | None
     sign_flip: float | None
     refused: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
 
-def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESAMPLES) -> Comparison:
+Pair = tuple[Measurement, Measurement]
+
+
+def compare(out: Path, selected: Selected, metric: Metric, *, these_draws: bool = False) -> Comparison:
     """The comparison of the two models of a setting from their predictions below the results folder.
 
-    Raises NotApplicableError with the reasons where no task can be compared, DataError and IntegrityError for
-    predictions that are gone or changed.
+    It speaks of other test images and other draws, or with `these_draws` of other test images alone. Raises
+    NotApplicableError with the reasons where no task can be compared, DataError and IntegrityError for predictions that
+    are gone or changed.
     """
-    pairs, refused = paired_cells(out, selected)
-    first = pairs[0][0].record
-    found = [cells_difference(*pair, metric, resamples) for pair in pairs]
-    defined = [d.interval.estimate is not None for d in found]
-    refused |= {a.record.data.task: (UNDEFINED,) for (a, _), good in zip(pairs, defined, strict=True) if not good}
-    if not any(defined):
+    cells, refused = paired_cells(out, selected)
+    pairs = list[Pair]()
+    for a, b in cells:
+        pair = measurement(a, metric, these_draws=these_draws), measurement(b, metric, these_draws=these_draws)
+        if np.isnan(pair[0].shares.value - pair[1].shares.value):
+            refused[a.record.data.task] = (UNDEFINED,)
+        else:
+            pairs.append(pair)
+    if not pairs:
         raise NotApplicableError(f"no task has this {metric.replace('_', ' ')}: {', '.join(refused)}: {UNDEFINED}")
-    pairs, found = list(compress(pairs, defined)), list(compress(found, defined))
-    adjusted = holm_of_given([d.p for d in found]), holm([d.mcnemar.p for d in found])
-    tasks = [
-        TaskDifference(
-            a.record.data.task, cell_number(a, metric, resamples), cell_number(b, metric, resamples), d, p, p_mcnemar
-        )
-        for (a, b), d, p, p_mcnemar in zip(pairs, found, *adjusted, strict=True)
-    ]
-    means = [[Weighted(pair[side], 1 / len(pairs)) for pair in pairs] for side in (0, 1)]
+    first, tasks = pairs[0][0].cell.record, [task_difference(pair, len(pairs)) for pair in pairs]
+    adjusted = holm_of_given([task.p for task in tasks])
+    one, two = ([Weighted(pair[side], 1 / len(pairs)) for pair in pairs] for side in (0, 1))
+    mean = mean_difference(one, two)
+    covers = tuple(dict.fromkeys(wider(a.covers, b.covers) for a, b in pairs))
     return Comparison(
         selected.setting,
         first.variant,
@@ -106,12 +105,42 @@ def compare(out: Path, selected: Selected, metric: Metric, resamples: int = RESA
         metric,
         selected.models[0],
         selected.models[1],
-        tuple(tasks),
-        difference_interval(means[0], means[1], metric, resamples),
-        _over_tasks(found, pairs, metric),
+        tuple(replace(task, p_holm=p) for task, p in zip(tasks, adjusted, strict=True)),
+        interval(mean, over_of(one), units_of(one), covers),
+        mean.p(),
+        _over_tasks(tasks, pairs, metric),
         refused,
-        (*selected.notes, *_notes(pairs), *taken_as_independent(kinds(means[0]))),
+        (*selected.notes, *_notes([(a.cell, b.cell) for a, b in pairs]), *taken_as_independent(kinds(one))),
     )
+
+
+def task_difference(pair: Pair, tests: int = 1) -> TaskDifference:
+    """One task, not yet corrected; `tests` is over how many it will be. The same for the same records."""
+    (a, b), found = pair, pair[0].minus(pair[1])
+    one, two = (CellNumber(own.cell.record.id, own.interval, spread(own.cell, own.metric)) for own in pair)
+    covers = wider(a.covers, b.covers)
+    alike = _alike(a, b)
+    return TaskDifference(
+        a.cell.record.data.task,
+        one,
+        two,
+        interval(found.fixed() if alike else found, a.cell.over, a.units, (covers,), alike),
+        1.0 if alike else found.p(),
+        None,
+        None if alike else found.resolvable(tests),
+        None if covers in DRAWN else mcnemar(a.cell.folds, b.cell.folds),
+    )
+
+
+def _alike(a: Measurement, b: Measurement) -> str:
+    """Why no choice of images or draws moves a difference; empty where one could."""
+    folds = zip(a.cell.folds, b.cell.folds, strict=False)
+    same = len(a.cell.folds) == len(b.cell.folds) and all(
+        np.array_equal(one.scores, two.scores)
+        or (a.metric != "macro_auroc" and np.array_equal(one.predictions, two.predictions))
+        for one, two in folds
+    )
+    return "both models judge every image alike" if same else ""
 
 
 def paired_cells(
@@ -139,29 +168,12 @@ def paired_cells(
     return pairs, refused
 
 
-def cells_difference(a: ScoredCell, b: ScoredCell, metric: Metric, resamples: int = RESAMPLES) -> Difference:
-    """The paired difference of two cells that can be paired; the same for the same records, in either order."""
-    one, two = drawn([a, b], metric, resamples)
-    rng = swaps((a.record.id, b.record.id), metric)
-    return difference_of(metric, Pair(a.folds, b.folds, a.over), (one, two), rng, resamples)
-
-
-def drawn_difference(
-    metric: Metric, a: DrawnCell, b: DrawnCell, resamples: int = RESAMPLES
-) -> tuple[Interval, float | None]:
-    """The interval and the p of the same, from values on the resamples of their test set."""
-    rng = swaps((a[0].record.id, b[0].record.id), metric)
-    return tested(metric, Pair(a[0].folds, b[0].folds, a[0].over), (a[1], b[1]), rng, resamples)
-
-
-def _over_tasks(
-    found: Sequence[Difference], pairs: Sequence[tuple[ScoredCell, ScoredCell]], metric: Metric
-) -> float | None:
-    estimates = [d.interval.estimate for d in found if d.interval.estimate is not None]
+def _over_tasks(tasks: Sequence[TaskDifference], pairs: Sequence[Pair], metric: Metric) -> float | None:
+    estimates = [task.difference.estimate for task in tasks if task.difference.estimate is not None]
     if len(estimates) < 2:
         return None
-    ids = [cell.record.id for pair in pairs for cell in pair]
-    return sign_flip_p(estimates, seeded("sign flips over tasks", metric, *ids))
+    words = ["sign flips over tasks", metric, *(one.cell.record.id for pair in pairs for one in pair)]
+    return sign_flip_p(estimates, seeded(*words))
 
 
 def _control(record: Record) -> str:

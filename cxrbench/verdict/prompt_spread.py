@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean, pstdev
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import RESAMPLES
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.record import Record
 from cxrbench.verdict.cell import cell_interval
@@ -33,7 +32,7 @@ class Spread:
 class SetNumber:
     """One prompt set: balanced accuracy with all its prompts (None where a fold has none), and with one a class.
 
-    `interval` is over test units, None where the predictions are gone; `singles` None where no class has a choice.
+    `interval` is None where the predictions are gone; `singles` None where no class has a choice.
     """
 
     prompts: str
@@ -54,7 +53,7 @@ class PromptSpread:
     over_sets: Spread | None
 
 
-def prompt_spreads(out: Path, records: Sequence[Record], resamples: int = RESAMPLES) -> list[PromptSpread]:
+def prompt_spreads(out: Path, records: Sequence[Record], *, these_draws: bool = False) -> list[PromptSpread]:
     """By model, task and group in the order of the records; probes and class vectors of a model's own take no part.
 
     Raises DataError where no record was scored by prompts, IntegrityError for predictions that changed.
@@ -67,7 +66,7 @@ def prompt_spreads(out: Path, records: Sequence[Record], resamples: int = RESAMP
     found = []
     order = list(dict.fromkeys(map(_place, worded)))
     for (model, task, group), own in groupby(sorted(worded, key=lambda r: order.index(_place(r))), key=_place):
-        sets = sorted((_number(out, record, resamples) for record in own), key=_best_first)
+        sets = sorted((_number(out, record, these_draws=these_draws) for record in own), key=_best_first)
         found.append(PromptSpread(model, task, group, tuple(sets), spread_of([one.value for one in sets])))
     return found
 
@@ -88,11 +87,11 @@ def _best_first(found: SetNumber) -> tuple[bool, float, str]:
     return found.value is None, -(found.value or 0.0), found.prompts
 
 
-def _number(out: Path, record: Record, resamples: int) -> SetNumber:
+def _number(out: Path, record: Record, *, these_draws: bool) -> SetNumber:
     assert record.prompts is not None
     values = [fold.metrics["balanced_accuracy"] for fold in record.folds]
     try:
-        interval = cell_interval(read_cell(out, record), "balanced_accuracy", resamples)
+        interval = cell_interval(read_cell(out, record), "balanced_accuracy", these_draws=these_draws)
     except DataError:
         interval = None
     value = None if None in values else fmean(values)

@@ -215,7 +215,9 @@ def _other_images(a: ScoredCell, b: ScoredCell) -> Iterator[str]:
         yield f"other test images: {one} only of {a.record.model.name}, {two} only of {b.record.model.name}"
         return
     tests = [[fold.test_digest for fold in cell.record.folds] for cell in (a, b)]
-    if len(tests[0]) == len(tests[1]) and tests[0] != tests[1]:
+    if len(tests[0]) != len(tests[1]) and min(map(len, tests)) > 1:
+        yield f"other numbers of folds: {len(tests[0])} and {len(tests[1])}"
+    elif len(tests[0]) == len(tests[1]) and tests[0] != tests[1]:
         yield "their folds test other images"
     if a.record.data.contents_digest != b.record.data.contents_digest:
         yield "the image files had other bytes"

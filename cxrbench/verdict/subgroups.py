@@ -1,22 +1,19 @@
 """A cell by sex, age or view of its images: the number in each group, and how far groups lie apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import RESAMPLES, Resampled, around
-from cxrbench.evaluate.statistics.resample import Statistic
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata, strata
+from cxrbench.evaluate.statistics.interval import estimate, interval, sparse
+from cxrbench.evaluate.statistics.shares import Shares, hits
+from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata
 from cxrbench.index import IntArray
-from cxrbench.verdict.drawn import Asked, draw_name, together
-from cxrbench.verdict.kinship import namespace
+from cxrbench.verdict.cell import covered
 from cxrbench.verdict.predictions import ScoredCell
 
 By = Literal["sex", "age", "view"]
@@ -28,8 +25,6 @@ RULE = (
     f"a group's number is the mean recall over the classes with at least {FEWEST_OF_CLASS} test patients or images of "
     f"it in every fold; with fewer than {FEWEST} in all, or no such class, there is no number"
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +87,9 @@ class _Group:
         return [int(c) for c in np.flatnonzero(self.fewest >= FEWEST_OF_CLASS)]
 
 
-def subgroups(cell: ScoredCell, by: By, resamples: int = RESAMPLES) -> Subgroups:
+def subgroups(cell: ScoredCell, by: By, *, these_draws: bool = False) -> Subgroups:
     """The groups of a cell by one attribute, with their counts. Raises DataError where no image has the attribute."""
-    return subgroups_of([cell], by, resamples)[0]
-
-
-def subgroups_of(cells: Sequence[ScoredCell], by: By, resamples: int = RESAMPLES) -> list[Subgroups]:
-    """The same of many cells: those of one test set are drawn together, each with the same numbers as alone."""
-    divided = [_divided(cell, by) for cell in cells]
-    found, asked = zip(*divided, strict=True) if divided else ((), ())
-    drawn = iter(together(list(chain(*asked)), resamples))
-    return [
-        _with_intervals(own, list(islice(drawn, len(draws))), draws) for own, draws in zip(found, asked, strict=True)
-    ]
-
-
-def _with_intervals(found: Subgroups, values: Sequence[FloatArray], draws: Sequence[Asked]) -> Subgroups:
-    """Groups and gaps with the intervals of what was asked for them, in that order, where a reason says no more."""
-    left = iter(zip(draws, values, strict=True))
-    groups = [
-        own if own.reason else replace(own, interval=_number(found.over, *next(left), own.units))
-        for own in found.groups
-    ]
-    gaps = [own if own.reason else replace(own, interval=_number(found.over, *next(left))) for own in found.gaps]
-    return replace(found, groups=tuple(groups), gaps=tuple(gaps))
-
-
-def _number(over: UnitKind, draw: Asked, values: FloatArray, units: int | None = None) -> Interval:
-    """The interval of one statistic over so many units, or of the first minus the second over all that are drawn."""
-    estimates = [one.estimate for one in draw.statistics]
-    if units is not None:
-        return around(estimates[0], Resampled(values[0], over, units), (0, 1))
-    units = int((draw.stratum >= 0).sum())
-    return around(estimates[0] - estimates[1], Resampled(values[0] - values[1], over, units), (-1, 1))
-
-
-def _divided(cell: ScoredCell, by: By) -> tuple[Subgroups, list[Asked]]:
-    """Groups and gaps without intervals, and what is to be drawn for those that have a number."""
-    values = cell.about.get(by, ())
+    values, covers = cell.about.get(by, ()), covered(cell.record, these_draws=these_draws)
     if not any(value is not None for value in values):
         record = cell.record
         raise DataError(
@@ -140,19 +100,17 @@ def _divided(cell: ScoredCell, by: By) -> tuple[Subgroups, list[Asked]]:
     tested = np.unique(np.concatenate(cell.image))
     order = [name for name, _ in BANDS] if by == "age" else sorted(set(names.tolist()) - {""})
     groups = [group for name in order if (group := _rows(cell, name, names == name)).images]
-    told = [_subgroup(cell, group) for group in groups]
-    gaps = _gaps(cell, [group for group, (own, _) in zip(groups, told, strict=True) if not own.reason])
-    draws = [draw for _, draw in [*told, *gaps] if draw is not None]
-    found = Subgroups(
+    told = [_subgroup(cell, group, covers) for group in groups]
+    numbered = [group for group, own in zip(groups, told, strict=True) if not own.reason]
+    return Subgroups(
         cell.record.id,
         by,
         cell.over,
         len(tested),
         int((names[tested] == "").sum()),
-        tuple(own for own, _ in told),
-        tuple(own for own, _ in gaps),
+        tuple(told),
+        tuple(_gaps(cell, numbered, covers)),
     )
-    return found, draws
 
 
 def _group(by: By, value: str | None) -> str | None:
@@ -176,12 +134,15 @@ def _rows(cell: ScoredCell, name: str, chosen: NDArray[np.bool_]) -> _Group:
     )
 
 
-def _subgroup(cell: ScoredCell, group: _Group) -> tuple[Subgroup, Asked | None]:
+def _subgroup(cell: ScoredCell, group: _Group, covers: Covers) -> Subgroup:
     labels, kept = cell.record.data.labels, group.classes
     left_out = {label: int(n) for c, (label, n) in enumerate(zip(labels, group.fewest, strict=True)) if c not in kept}
     told, reason = tuple(labels[c] for c in kept), _too_small(cell, [group], kept)
-    found = Subgroup(group.name, group.images, group.units, told, left_out, None, reason)
-    return found, None if reason else _asked(cell, [group], kept)
+    number = None
+    if not reason:
+        found = estimate(_recalls(group, kept), (0, 1), covers)
+        number = interval(found, cell.over, group.units, (covers,), _few(cell, [group], kept))
+    return Subgroup(group.name, group.images, group.units, told, left_out, number, reason)
 
 
 def _too_small(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
@@ -199,44 +160,48 @@ def _only(group: _Group, kept: Sequence[int]) -> list[ScoredRows]:
     return [ScoredRows(f.unit[m], f.labels[m], f.scores[m]) for f, m in zip(folds, masks, strict=True)]
 
 
-def _asked(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> Asked:
-    """The mean recall of each group over the kept classes, on the same resamples."""
-    rows = [_only(group, kept) for group in groups]
-    stratum = shared_strata([strata(own) for own in rows], len(cell.units))
-    space = namespace(cell.record.data.task, cell.over)
-    return Asked(draw_name(space, cell.units, stratum), stratum, [_recalls(own, kept, len(stratum)) for own in rows])
+def _few(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
+    """The warning of kept classes that one of the groups has few units of."""
+    fewest = np.min([group.fewest for group in groups], axis=0)
+    return sparse({cell.record.data.labels[c]: int(fewest[c]) for c in kept}, cell.over)
 
 
-def _recalls(folds: Sequence[ScoredRows], kept: Sequence[int], n_units: int) -> Statistic:
-    """Mean over folds of the mean recall over the kept classes; a row may be given any class of the task."""
-    counts, units = [], []
-    for number, fold in enumerate(folds):
-        place, right = np.searchsorted(kept, fold.labels) + 2 * len(kept) * number, fold.predictions == fold.labels
-        counts += [place[right], place + len(kept)]
-        units += [fold.unit[right], fold.unit]
-    where = np.concatenate(counts), np.concatenate(units)
-    shape = 2 * len(kept) * len(folds), n_units
+def _recalls(group: _Group, kept: Sequence[int]) -> Shares:
+    """The mean recall over the kept classes, as a mean over folds; a row may be given any class of the task."""
 
-    def of(counts: FloatArray) -> FloatArray:
-        hits, rows = counts.reshape(len(folds), 2, len(kept), -1).swapaxes(0, 1)
-        shares = np.divide(hits, rows, out=np.full(hits.shape, np.nan, dtype=hits.dtype), where=rows > 0)
-        return shares.mean(axis=(0, 1))
+    def worth(fold: ScoredRows) -> NDArray[np.float64]:
+        counts = np.bincount(fold.labels, minlength=fold.scores.shape[1])
+        found = np.zeros(len(counts))
+        found[kept] = 1 / (len(kept) * counts[kept])
+        return found
 
-    return Statistic(sparse.csr_array((np.ones(len(where[0]), dtype=np.int64), where), shape=shape), of)
+    return hits(_only(group, kept), worth)
 
 
-def _gaps(cell: ScoredCell, numbered: Sequence[_Group]) -> list[tuple[Gap, Asked | None]]:
+def _gaps(cell: ScoredCell, numbered: Sequence[_Group], covers: Covers) -> list[Gap]:
     """Every group with a number against the largest one."""
     if len(numbered) < 2:
         return []
     reference = max(numbered, key=lambda group: group.units)
-    return [_gap(cell, group, reference) for group in numbered if group is not reference]
+    return [_gap(cell, group, reference, covers) for group in numbered if group is not reference]
 
 
-def _gap(cell: ScoredCell, group: _Group, reference: _Group) -> tuple[Gap, Asked | None]:
+def _gap(cell: ScoredCell, group: _Group, reference: _Group, covers: Covers) -> Gap:
     kept = sorted(set(group.classes) & set(reference.classes))
     told = tuple(cell.record.data.labels[c] for c in kept)
     reason = _too_small(cell, [group, reference], kept)
     if reason:
-        return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}"), None
-    return Gap(group.name, reference.name, told, None), _asked(cell, [group, reference], kept)
+        return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}")
+    apart = _apart(_recalls(group, kept), _recalls(reference, kept), len(cell.units))
+    units, few = group.units + reference.units, _few(cell, [group, reference], kept)
+    number = interval(estimate(apart, (-1, 1), covers), cell.over, units, (covers,), few)
+    return Gap(group.name, reference.name, told, number)
+
+
+def _apart(one: Shares, two: Shares, n_units: int) -> Shares:
+    """The difference of numbers over other rows, of which a unit may have some in both."""
+    each = [np.pad(own.each, (0, n_units - len(own.each))) for own in (one, two)]
+    stratum = shared_strata([one.stratum, two.stratum], n_units)
+    return Shares(
+        one.values - two.values, each[0] - each[1], stratum, (*one.floors, *two.floors), one.shift - two.shift
+    )

@@ -18,7 +18,7 @@ from cxrbench.report import certainty
 from cxrbench.report.certainty import shares, with_intervals
 from cxrbench.report.view import TableView, ViewRow, table_view
 from cxrbench.verdict.average import Weighted
-from cxrbench.verdict.cell import cell_number
+from cxrbench.verdict.cell import Measurement, cell_number, measurement
 from cxrbench.verdict.integrity import read_results
 from cxrbench.verdict.predictions import read_cell
 
@@ -41,7 +41,7 @@ def results(out: Path, models: tuple[str, ...] = ("unimodal_cm", "dlilp_cm")) ->
 def viewed(out: Path, table: PublishedTable | None = None) -> TableView:
     records, printed = read_results(out, out).records, table or published_table(4)
     view = table_view(printed, records, "paper-code", synthetic=False)
-    return with_intervals(view, printed, records, out, 500)
+    return with_intervals(view, printed, records, out)
 
 
 def row(view: TableView, model: str) -> ViewRow:
@@ -55,7 +55,7 @@ def cli(out: Path, *words: str) -> Result:
 def test_every_measured_cell_has_the_interval_of_its_record(tmp_path: Path) -> None:
     record = results(tmp_path)[3]
     cell = row(viewed(tmp_path), "unimodal_cm").cells["rsna"]
-    number = cell_number(read_cell(tmp_path, record), "balanced_accuracy", 500)
+    number = cell_number(read_cell(tmp_path, record), "balanced_accuracy")
     assert (cell.record, cell.interval, cell.spread) == (record.id, number.interval, number.spread)
     assert cell.measured is not None and number.interval.estimate is not None
     assert float(cell.measured) == pytest.approx(100 * number.interval.estimate, abs=0.06)
@@ -143,10 +143,15 @@ def test_the_dagger_stands_where_the_record_says_that_the_source_was_seen(tmp_pa
 def test_the_terminal_names_interval_and_spread_and_leaves_them_out_when_asked(tmp_path: Path) -> None:
     results(tmp_path)
     shown = cli(tmp_path).stdout
-    for told in ("95 % interval", "std over folds", "†", "std over folds (one test set) is no standard error"):
+    for told in (
+        "95 %, other test and training images",
+        "std over folds",
+        "†",
+        "std over folds (one test set) is no standard error",
+    ):
         assert told in shown
     bare = cli(tmp_path, "--no-intervals").stdout
-    assert "95 % interval" not in bare and "std over folds" not in bare
+    assert "95 %" not in bare and "std over folds" not in bare
     assert "†" in bare and "difference" in bare
 
 
@@ -183,26 +188,42 @@ def test_shares_sum_to_one_however_averages_nest(sizes: list[int]) -> None:
     assert not any(name.startswith("avg") for parts in shares(specs).values() for name in parts)
 
 
-@pytest.mark.parametrize(("ps", "expected"), [((0.03, 0.04), "not worse"), ((0.02, 0.04), "worse")])
-def test_holm_is_over_the_comparisons_of_the_column(
-    ps: tuple[float, float], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """0.03 and 0.04 become 0.06 and 0.06, 0.02 and 0.04 become 0.04 and 0.04."""
-    cells = [read_cell(tmp_path, probe(tmp_path, model, "rsna")) for model in ("unimodal_cm", "dlilp_cm", "clip_cm")]
-    told = iter(ps)
-    monkeypatch.setattr(certainty, "mean_p", lambda *_: next(told))
-    found = certainty.standings({place: [Weighted(cell, 1.0)] for place, cell in enumerate(cells)}).standing
-    assert sorted(found.values()) == sorted(["best", expected, expected])
+def test_the_narrow_intervals_are_shorter_and_named(tmp_path: Path) -> None:
+    results(tmp_path)
+    wide, narrow = cli(tmp_path).stdout, cli(tmp_path, "--these-draws").stdout
+    assert "other test images and training images" in wide and "these training draws only" not in wide
+    assert (
+        "95 %, other test images, these training images" in narrow
+        and "other test images, these training images only" in narrow
+    )
+    records, printed = read_results(tmp_path, tmp_path).records, published_table(4)
+    view = table_view(printed, records, "paper-code", synthetic=False)
+    for model in ("unimodal_cm", "dlilp_cm"):
+        long = row(with_intervals(view, printed, records, tmp_path), model).cells["avg"].interval
+        short = row(with_intervals(view, printed, records, tmp_path, these_draws=True), model).cells["avg"].interval
+        assert long is not None and short is not None and long.error is not None and short.error is not None
+        assert long.error > short.error and long.estimate == short.estimate
 
 
-def test_no_row_stands_where_compare_would_refuse_the_test(tmp_path: Path) -> None:
+def measured_of(out: Path, model: str, fold: FoldScores) -> Measurement:
+    return measurement(read_cell(out, written(out, model, [fold], data__task="rsna")), "balanced_accuracy")
+
+
+def test_a_class_of_one_image_is_named_and_tells_little(tmp_path: Path) -> None:
     rows = [scored_fold(skill, 3, images=40, noise=place) for place, skill in enumerate((3.0, 0.1))]
     short = [FoldScores(0, f.ids[39:], f.labels[39:], f.scores[39:]) for f in rows]  # one image of the first class
-    cells = [
-        read_cell(tmp_path, written(tmp_path, model, [fold], data__task="rsna"))
-        for model, fold in zip(("unimodal_cm", "clip_cm"), short, strict=True)
+    pair = [measured_of(tmp_path, name, fold) for name, fold in zip(("unimodal_cm", "clip_cm"), short, strict=True)]
+    found = certainty.standings({place: [Weighted(one, 1.0)] for place, one in enumerate(pair)})
+    assert sorted(found.standing.values()) == ["best", "not worse"] and not found.refused
+    assert pair[0].interval.reason == "few test images: Normal 1. Their scores are hardly known"
+
+
+def test_a_row_that_cannot_be_compared_stands_nowhere(tmp_path: Path) -> None:
+    folds = [scored_fold(skill, 3, images=40) for skill in (1.2, 1.0, 1.0)]
+    other = FoldScores(0, tuple(f"other{name}" for name in folds[2].ids), folds[2].labels, folds[2].scores)
+    three = [
+        measured_of(tmp_path, name, fold)
+        for name, fold in zip(("unimodal_cm", "clip_cm", "kad"), (*folds[:2], other), strict=True)
     ]
-    found = certainty.standings({place: [Weighted(cell, 1.0)] for place, cell in enumerate(cells)})
-    assert not found.standing
-    ((reason,),) = found.refused.values()
-    assert reason.startswith("rsna: class 0 has 1 image")
+    found = certainty.standings({place: [Weighted(one, 1.0)] for place, one in enumerate(three)})
+    assert set(found.standing) == {0, 1} and any("other test images" in told for told in found.refused[2])

@@ -36,7 +36,7 @@ def results(out: Path, without: tuple[str, str, int] | None = None, **changes: o
 
 def drawn(out: Path, **how: bool) -> FewShot:
     asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
-    return few_shot(out, read_results(out, out).records, asked, resamples=300, **how)
+    return few_shot(out, read_results(out, out).records, asked, **how)
 
 
 def curve(found: FewShot, model: str, task: str | None) -> Curve:
@@ -56,7 +56,7 @@ def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Pat
     for point in curve(found, "gloria", "covid").points:
         record = records[point.record or ""]
         assert record.protocol.shots == point.shots
-        assert cell_number(read_cell(tmp_path, record), "balanced_accuracy", 300).interval == point.interval
+        assert cell_number(read_cell(tmp_path, record), "balanced_accuracy").interval == point.interval
     for place, point in enumerate(curve(found, "gloria", None).points):
         own = [curve(found, "gloria", task).points[place].interval.estimate for task in TASKS]  # type: ignore[union-attr]
         assert point.interval is not None
@@ -78,7 +78,7 @@ def test_what_the_paper_prints_stands_beside(tmp_path: Path) -> None:
 def test_made_numbers_stand_beside_nothing_printed(without: tuple[str, str, int] | None, tmp_path: Path) -> None:
     results(tmp_path, without, model__synthetic=True)
     asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
-    found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked, allow_missing=True, resamples=300)
+    found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked, allow_missing=True)
     assert found.synthetic and not any(p.printed for c in found.curves for p in c.points)
 
 

@@ -146,7 +146,7 @@ VERBS = {
     "calibration": ["calibration", "-f", "json"],
     "audit": ["audit", "-t", "covid", "-f", "json"],
     "figure": ["figure", "3", "--allow-missing", "--to", "f.svg"],
-    "report": ["report", "--to", "r.html", "--resamples", "100"],
+    "report": ["report", "--to", "r.html"],
 }
 
 

@@ -41,9 +41,7 @@ def test_a_negative_control_is_never_bold(tmp_path: Path) -> None:
         folds = [scored_fold(9.0, place, number=k, noise=900 + k, images=30) for k in range(2)]
         written(tmp_path, "blank", folds, data__task=column.task, data__group=column.group, model__control=True)
     records = read_results(tmp_path, tmp_path).records
-    view = with_intervals(
-        table_view(printed, records, "paper-code", synthetic=False), printed, records, tmp_path, resamples=400
-    )
+    view = with_intervals(table_view(printed, records, "paper-code", synthetic=False), printed, records, tmp_path)
     text = as_latex(view)
     models, _, controls = text.partition(r"\emph{negative controls, which must do badly}")
     assert "blank & " in controls and "blank" not in models

@@ -16,7 +16,7 @@ from cxrbench.bench.predictions import FoldScores
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
 from cxrbench.record import Record, record_path
-from cxrbench.verdict.cell import cell_calibration, cell_numbers
+from cxrbench.verdict.cell import cell_calibration
 from cxrbench.verdict.compare import Comparison, compare
 from cxrbench.verdict.figure import write_diagram
 from cxrbench.verdict.integrity import read_results
@@ -25,13 +25,12 @@ from cxrbench.verdict.predictions import read_cell
 from cxrbench.verdict.render import render
 from cxrbench.verdict.selection import Asked, every_setting, select, why_not_paired
 
-RESAMPLES = 500
 TASKS = ("rsna", "siim", "covid")
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.2}
 
 
 def folds(skill: float, seed: int, **how: Any) -> list[FoldScores]:
-    return [scored_fold(skill, seed, number=k, noise=int(10 * skill) + k, **how) for k in range(2)]
+    return [scored_fold(skill, seed, number=k, noise=int(10 * skill) + k, **how) for k in range(5)]
 
 
 def results(out: Path, models: Sequence[str] = ("good", "fair"), **changes: Any) -> list[Record]:
@@ -48,12 +47,12 @@ def asked(*models: str, **how: Any) -> Asked:
 
 def compared(out: Path, *models: str, **how: Any) -> Comparison:
     (selected,) = select(read_results(out, out).records, asked(*models, **how))
-    return compare(out, selected, "balanced_accuracy", RESAMPLES)
+    return compare(out, selected, "balanced_accuracy")
 
 
 def board(out: Path, *models: str, **how: Any) -> Leaderboard:
     (selected,) = select(read_results(out, out).records, asked(*models, **how))
-    return leaderboard(out, selected, "balanced_accuracy", RESAMPLES)
+    return leaderboard(out, selected, "balanced_accuracy")
 
 
 def cli(*words: str) -> Result:
@@ -71,11 +70,11 @@ def test_two_models_are_told_apart_on_every_task(tmp_path: Path) -> None:
     for task in found.tasks:
         a, b = (next(r for r in records if r.data.task == task.task and r.model.name == m) for m in ("good", "fair"))
         assert task.a.interval.estimate == pytest.approx(mean(a))
-        assert task.difference.interval.estimate == pytest.approx(mean(a) - mean(b))
-        assert task.difference.interval.low > 0  # type: ignore[operator]
-        assert (task.verdict, task.a.spread.relation, task.a.spread.folds) == ("a", "one test set", 2)
-        assert task.p_holm >= task.difference.p
-    assert found.mean.estimate == pytest.approx(np.mean([t.difference.interval.estimate for t in found.tasks]))
+        assert task.difference.estimate == pytest.approx(mean(a) - mean(b))
+        assert task.difference.low > 0  # type: ignore[operator]
+        assert (task.verdict, task.a.spread.relation, task.a.spread.folds) == ("a", "one test set", 5)
+        assert task.p is not None and task.p_holm is not None and task.p_holm >= task.p
+    assert found.mean.estimate == pytest.approx(np.mean([t.difference.estimate for t in found.tasks]))
     assert found.sign_flip == 2 / 2**3
     assert compared(tmp_path, "fair", "good").tasks[0].verdict == "b"
 
@@ -84,9 +83,6 @@ def test_equal_records_give_equal_figures(tmp_path: Path) -> None:
     results(tmp_path)
     one, two = (cli("good", "fair", "--out", str(tmp_path), "--json").stdout for _ in range(2))
     assert one == two
-    both = read_results(tmp_path, tmp_path).records[0]
-    alone, among = (cell_numbers(read_cell(tmp_path, both), m, RESAMPLES) for m in (["kappa"], ["accuracy", "kappa"]))  # type: ignore[arg-type]
-    assert alone["kappa"] == among["kappa"]
 
 
 def test_patients_are_the_units_where_all_are_known(tmp_path: Path) -> None:
@@ -94,7 +90,7 @@ def test_patients_are_the_units_where_all_are_known(tmp_path: Path) -> None:
     patients = {image: f"patient{i // 3}" for i, image in enumerate(scored[0][0].ids)}
     records = [written(tmp_path, m, f, patients) for m, f in zip(("good", "fair"), scored, strict=True)]
     (task,) = compared(tmp_path, "good", "fair").tasks
-    assert (task.difference.interval.over, task.difference.interval.units) == ("patient", 40)
+    assert (task.difference.over, task.difference.units) == ("patient", 40)
     some = dict(list(patients.items())[1:])
     cell = read_cell(tmp_path, written(tmp_path, "poor", folds(0.2, 1), some))
     assert (cell.over, len(cell.units)) == ("image", 120)
@@ -248,19 +244,23 @@ def test_three_models_are_ranked(tmp_path: Path) -> None:
     assert found.models == ("good", "fair", "poor")
     assert found.ranks.ranks.tolist() == [1, 2, 3]
     assert found.values[0][0].estimate > found.values[0][1].estimate > found.values[0][2].estimate  # type: ignore[operator]
-    assert len(found.neighbours) == 6
-    assert {(p.better, p.worse) for p in found.neighbours} == {("good", "fair"), ("fair", "poor")}
-    assert found.untold == sum(p.p_holm >= 0.05 for p in found.neighbours) / 6
-    assert (found.rank_intervals[:, 0] <= found.ranks.ranks).all()
+    assert (found.told_apart, found.compared) == (9, 9)
+    assert found.places.of == {"good": (1, 1), "fair": (2, 2), "poor": (3, 3)}
+    assert (found.best, found.best_mean) == ((("good",),) * 3, ("good",))
+    assert [mean.estimate for mean in found.means] == [
+        pytest.approx(np.mean([row[place].estimate for row in found.values])) for place in range(3)
+    ]
 
 
 def test_twins_cannot_be_told_apart(tmp_path: Path) -> None:
     for seed, task in enumerate(TASKS):
         for twin in range(3):
-            rows = [scored_fold(1.5, seed, number=0, noise=twin)]
+            rows = [scored_fold(1.5, seed, number=0, noise=twin + 1)]
             written(tmp_path, f"twin{twin}", rows, data__task=task)
     found = board(tmp_path, "twin*")
-    assert found.untold == 1
+    assert (found.told_apart, found.compared) == (0, 9)
+    assert found.places.of == dict.fromkeys(("twin0", "twin1", "twin2"), (1, 3))
+    assert found.best_mean == found.models
     assert found.ranks.nemenyi.min() > 0.05
 
 
@@ -295,20 +295,20 @@ def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) ->
         written(tmp_path, model, [rows, lone], data__task="vindr")
     for metric in ("balanced_accuracy", "macro_auroc"):
         (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
-        found = compare(tmp_path, selected, metric, RESAMPLES)  # type: ignore[arg-type]
+        found = compare(tmp_path, selected, metric)  # type: ignore[arg-type]
         assert "a class has no test image in a fold" in found.refused["vindr"][0]
         assert "vindr" not in [task.task for task in found.tasks]
         assert found.mean.estimate is not None
     (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair", tasks=("vindr",)))
     with pytest.raises(NotApplicableError, match="no task has this balanced accuracy"):
-        compare(tmp_path, selected, "balanced_accuracy", RESAMPLES)
+        compare(tmp_path, selected, "balanced_accuracy")
 
 
 def test_several_settings_say_that_p_are_not_corrected_over_them(tmp_path: Path) -> None:
     results(tmp_path)
     results(tmp_path, protocol__shots=1)
     chosen = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
-    found = [compare(tmp_path, selected, "balanced_accuracy", 50) for selected in chosen]
+    found = [compare(tmp_path, selected, "balanced_accuracy") for selected in chosen]
     assert "not over the 2 settings" in render(found, "terminal")
     assert "not over the" not in render(found[:1], "terminal")
 
@@ -316,8 +316,8 @@ def test_several_settings_say_that_p_are_not_corrected_over_them(tmp_path: Path)
 def test_the_verdict_is_by_the_corrected_p(tmp_path: Path) -> None:
     results(tmp_path)
     task = compared(tmp_path, "good", "fair").tasks[0]
-    assert task.difference.p < 0.05
-    assert [replace(task, p_holm=p).verdict for p in (0.049, 0.05)] == ["a", "undecided"]
+    assert task.p is not None and task.p < 0.05
+    assert [replace(task, p_holm=p).verdict for p in (0.049, 0.05, None)] == ["a", "undecided", "undecided"]
 
 
 def test_figures_of_nothing_to_draw_are_refused(tmp_path: Path) -> None:
@@ -333,9 +333,8 @@ def test_the_table_says_what_its_brackets_and_deviations_are(tmp_path: Path) -> 
     results(tmp_path)
     text = cli("good", "fair", "--out", str(tmp_path)).stdout
     assert "120 images" in text
-    assert "95 % intervals over test units, training rows as drawn" in text
     assert "std over folds, no standard error" in text
-    assert "(2 and 2 folds, one test set)" in text
+    assert "(5 and 5 folds, one test set)" in text
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro_auroc", "macro_f1", "kappa"])
@@ -348,7 +347,7 @@ def test_every_metric_is_compared(metric: str, tmp_path: Path) -> None:
 
 def test_calibration_takes_scores_as_the_protocol_says(tmp_path: Path) -> None:
     probe = read_cell(tmp_path, written(tmp_path, "good", folds(3.0, 1)))
-    assert len(cell_calibration(probe)) == 2
+    assert len(cell_calibration(probe)) == 5
     logits = [FoldScores(f.fold, f.ids, f.labels, np.log(f.scores) + 3) for f in folds(3.0, 1)]
     words = read_cell(tmp_path, written(tmp_path, "good", logits, **zero_shot("names", "1")))
     assert cell_calibration(words)[0].brier == pytest.approx(cell_calibration(probe)[0].brier)
@@ -387,28 +386,46 @@ def test_its_help_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-@pytest.mark.parametrize(("p_holm", "apart"), [(None, False), (0.05, False), (0.049, True)])
-def test_neighbours_without_a_p_are_not_told_apart(p_holm: float | None, apart: bool, tmp_path: Path) -> None:
-    results(tmp_path, tuple(SKILL))
-    pair = board(tmp_path, "all").neighbours[0]
-    assert replace(pair, p_holm=p_holm).told_apart is apart
-
-
-def test_a_task_without_an_interval_has_a_dash_for_its_p_and_no_verdict(tmp_path: Path) -> None:
-    """One image of a class: no interval, no test; Holm is over the other tasks, and the mean has no interval."""
+def test_one_image_of_a_class_leaves_its_task_open_and_is_named(tmp_path: Path) -> None:
+    """Holm is over all tasks, and the mean is as unsure as that one."""
     results(tmp_path)
-    rare = folds(3.0, 1)[0], folds(0.2, 1)[0]
-    for model, rows in zip(("good", "fair"), rare, strict=True):
-        few = FoldScores(0, rows.ids[:61], rows.labels[:61], rows.scores[:61])
-        written(tmp_path, model, [few], data__task="vindr")
+    before = compared(tmp_path, "good", "fair").mean
+    for model, skill in (("good", 3.0), ("fair", 0.2)):
+        few = [FoldScores(0, f.ids[:61], f.labels[:61], f.scores[:61]) for f in folds(skill, 1)[:1]]
+        written(tmp_path, model, few, data__task="vindr")
     found = compared(tmp_path, "good", "fair")
-    told = {task.task: task for task in found.tasks}
-    assert (told["vindr"].p_holm, told["vindr"].verdict) == (None, "undecided")
-    assert told["rsna"].p_holm is not None and told["rsna"].p_holm <= 3 * (told["rsna"].difference.p or 0) + 1e-12
-    assert found.mean.low is None and "in vindr" in found.mean.reason
-    row = next(line for line in render([found], "terminal").splitlines() if line.startswith("vindr"))
-    assert row.split()[-1] == "–" and " –  " in row
-    assert json.loads(render([found], "json"))[0]["tasks"][2]["p_holm"] is None
+    vindr = next(task for task in found.tasks if task.task == "vindr")
+    assert vindr.verdict == "undecided" and vindr.p is not None
+    assert vindr.a.interval.reason.startswith("few test images: Pneumonia 1.")
+    assert found.mean.low is not None and before.low is not None
+    assert (found.mean.high or 0) - found.mean.low > 2 * ((before.high or 0) - before.low)
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
+def test_p_goes_with_the_interval_beside_it_for_tasks_and_their_mean(metric: Any, tmp_path: Path) -> None:
+    for seed, task in enumerate(TASKS):
+        for model, skill in (("good", 1.1 + 0.4 * seed), ("fair", 1.0)):
+            written(tmp_path, model, folds(skill, seed, images=100), data__task=task)
+    (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
+    for these_draws in (False, True):
+        found = compare(tmp_path, selected, metric, these_draws=these_draws)
+        for interval, p in ((found.mean, found.mean_p), *((task.difference, task.p) for task in found.tasks)):
+            assert interval.low is not None and interval.high is not None and p is not None
+            assert (p < 0.05) == (not interval.low <= 0 <= interval.high)
+
+
+def test_the_narrow_comparison_says_so_and_is_narrower(tmp_path: Path) -> None:
+    results(tmp_path)
+    (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
+    wide, narrow = (compare(tmp_path, selected, "balanced_accuracy", these_draws=these) for these in (False, True))
+    assert (wide.mean.words, narrow.mean.words) == (
+        "other test images and training images",
+        "other test images, these training images only",
+    )
+    for one, two in zip(wide.tasks, narrow.tasks, strict=True):
+        assert one.difference.error > two.difference.error  # type: ignore[operator]
+        assert (one.mcnemar, two.mcnemar is None) == (None, False)
+        assert one.a.interval.words == one.difference.words != two.difference.words
 
 
 def test_what_a_mean_takes_as_independent_stands_beside_it(tmp_path: Path) -> None:
@@ -422,9 +439,9 @@ def test_what_a_mean_takes_as_independent_stands_beside_it(tmp_path: Path) -> No
 def test_the_order_of_two_models_moves_no_p(tmp_path: Path) -> None:
     results(tmp_path)
     there, back = compared(tmp_path, "good", "fair"), compared(tmp_path, "fair", "good")
-    assert [task.difference.p for task in there.tasks] == [task.difference.p for task in back.tasks]
-    board = [task.p_holm for task in there.tasks]
-    assert board == [task.p_holm for task in back.tasks]
+    assert [task.p for task in there.tasks] == pytest.approx([task.p for task in back.tasks])
+    assert [task.p_holm for task in there.tasks] == pytest.approx([task.p_holm for task in back.tasks])
+    assert there.mean_p == pytest.approx(back.mean_p)
 
 
 def test_prototypes_are_shown_where_no_prompts_of_their_group_are(tmp_path: Path) -> None:

@@ -1,16 +1,27 @@
-"""Intervals rest on the metrics of the records, and on resamples that are what they are said to be."""
+"""Intervals beside independent formulas, and how they behave where there is little to know."""
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_means import cell_of
+from made_scores import Wards, judged, recalls, two_normals
+from scipy.integrate import quad
+from scipy.special import stdtrit
+from scipy.stats import multivariate_normal, norm, t
+from statsmodels.stats.proportion import proportion_confint
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.evaluate.statistics.counts import METRICS, Metric, statistic
-from cxrbench.evaluate.statistics.interval import Resampled, around, fold_spread, interval, relation
-from cxrbench.evaluate.statistics.resample import replicates
+from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
+from cxrbench.evaluate.statistics.interval import BOUNDS, estimate, fold_spread, relation, sparse
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares, within
+from cxrbench.evaluate.statistics.uncertainty import Interval, covers_words
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
+from cxrbench.verdict.cell import cell_interval, covered
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -25,134 +36,290 @@ def one_fold(seed: int, n: int, classes: int, decimals: int = 1) -> ScoredRows:
     return ScoredRows(np.arange(len(labels)), labels, scores.round(decimals))
 
 
+def of(metric: Metric, *folds: ScoredRows) -> Estimate:
+    """The estimate that speaks of these draws."""
+    return estimate(shares(metric, folds), BOUNDS[metric], "these draws")
+
+
+def some_right(sizes: tuple[int, ...], right: tuple[int, ...]) -> ScoredRows:
+    """So many of each class are right."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    hit = np.concatenate([np.arange(n) < own for n, own in zip(sizes, right, strict=True)])
+    return judged(labels, hit, len(sizes))
+
+
+def interval(*folds: ScoredRows, metric: Metric = "balanced_accuracy", draws: int = 0) -> Interval:
+    return cell_interval(cell_of("rsna", folds, draws=draws), metric)
+
+
 @given(seed=st.integers(0, 10**6), n=st.integers(0, 40), classes=st.integers(2, 5))
 @settings(max_examples=40, deadline=None)
-def test_estimates_are_the_metrics_of_the_record(seed: int, n: int, classes: int) -> None:
+def test_values_are_the_metrics_of_the_record(seed: int, n: int, classes: int) -> None:
     folds = [one_fold(seed + k, n, classes) for k in range(2)]
     told = [fold_metrics(fold.scores, fold.labels) for fold in folds]
     for metric in METRICS:
-        expected = np.mean([getattr(values, metric) for values in told])
-        assert statistic(metric, folds, n + 2 * classes).estimate == pytest.approx(expected, abs=1e-12)
+        assert shares(metric, folds).values == pytest.approx([getattr(values, metric) for values in told], abs=1e-12)
 
 
-@given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS))
-@settings(max_examples=40, deadline=None)
-def test_weights_are_repeated_rows(seed: int, metric: Metric) -> None:
-    """A unit of weight 2 counts as if its rows stood there twice, in every metric, ties included."""
-    fold = one_fold(seed, 20, 3)
-    times = rng(seed).integers(1, 4, len(fold.labels))
-    rows = np.repeat(np.arange(len(times)), times)
-    found = statistic(metric, [fold], len(times))
-    value = found.of(found.matrix.astype(float) @ times[:, None])[0]
-    expected = getattr(fold_metrics(fold.scores[rows], fold.labels[rows]), metric)
-    assert value == pytest.approx(expected, abs=1e-12)
+def test_the_error_of_balanced_accuracy_is_the_textbooks() -> None:
+    """By hand: sqrt(0.7 x 0.3 / 39 + 0.65 x 0.35 / 199) / 2."""
+    found = of("balanced_accuracy", some_right((40, 200), (28, 130)))
+    assert (found.value, found.centre) == (pytest.approx(0.675), found.value)
+    assert found.error == pytest.approx(math.sqrt(0.7 * 0.3 / 39 + 0.65 * 0.35 / 199) / 2, rel=1e-12)
 
 
-def test_every_resample_keeps_the_weight_of_every_class() -> None:
-    """Two images of one class, all wrong, and 200 of the other, all right: no resample may give another accuracy."""
-    labels = np.repeat([0, 1], [2, 200])
-    fold = ScoredRows(np.arange(202), labels, np.eye(2)[np.ones(202, dtype=int)])
-    found = replicates([statistic("accuracy", [fold], 202)], strata([fold]), 200, rng())[0]
-    assert found == pytest.approx(np.full(200, 200 / 202), abs=1e-6)
+def test_degrees_of_freedom_are_satterthwaites() -> None:
+    parts = 0.7 * 0.3 / 39 / 4, 0.65 * 0.35 / 199 / 4
+    found = of("balanced_accuracy", some_right((40, 200), (28, 130)))
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 39 + parts[1] ** 2 / 199)
+    assert found.reach(0.025) == pytest.approx(found.error * stdtrit(freedom, 0.975))
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_replicates_agree_with_a_plain_bootstrap(metric: Metric) -> None:
-    fold = one_fold(3, 150, 3)
-    stratum, draw = strata([fold]), rng(1)
-    found = replicates([statistic(metric, [fold], len(stratum))], stratum, 4000, rng(2))[0]
-    plain = []
-    for _ in range(800):
-        chosen = [draw.choice(np.flatnonzero(stratum == c), (stratum == c).sum() - 1) for c in range(3)]
-        rows = np.concatenate(chosen)
-        plain.append(getattr(fold_metrics(fold.scores[rows], fold.labels[rows]), metric))
-    assert found.mean() == pytest.approx(np.mean(plain), abs=0.005)
-    assert found.std() == pytest.approx(np.std(plain), rel=0.1)
+def integrated(far: float, large: tuple[float, int], small: tuple[float, int]) -> float:
+    """The probability that two parts, each a standard error with its degrees of freedom, exceed `far` together."""
+    (error, freedom), (other, few) = large, small
+    return float(quad(lambda x: t.pdf(x, few) * t.sf((far - other * x) / error, freedom), -np.inf, np.inf)[0])
 
 
-def test_standard_error_of_balanced_accuracy_is_the_textbook_one() -> None:
-    labels = np.repeat([0, 1], [40, 200])
-    right = np.concatenate([np.arange(40) < 28, np.arange(200) < 180])
-    fold = ScoredRows(np.arange(240), labels, np.eye(2)[np.where(right, labels, 1 - labels)])
-    found = interval("balanced_accuracy", [fold], "image", rng(), 20_000)
-    assert found.estimate == pytest.approx(0.8)
-    assert found.error == pytest.approx(np.sqrt(0.7 * 0.3 / 39 + 0.9 * 0.1 / 199) / 2, rel=0.02)
-    assert found.units == 240
-    # by hand: logit(0.8) -+ 1.96 x 0.0382 / 0.16, and back
-    assert (found.low, found.high) == pytest.approx((0.7147, 0.8647), abs=0.002)
+@pytest.mark.parametrize(("units", "draws"), [(0.014, 0.017), (0.017, 0.001), (0.001, 0.017)])
+def test_units_and_draws_go_by_their_own_t(units: float, draws: float) -> None:
+    """By numerical integration, in the far tails that Holm asks for too."""
+    found = Estimate(0.1, 0.1, (Component(units**2, 400),), (Component(draws**2, 4),), (-1, 1))
+    small, large = sorted([(units, 400), (draws, 4)])
+    for far in (0.0, 0.02, 0.05):
+        assert found.beyond(far) == pytest.approx(integrated(far, large, small), rel=1e-6)
+    for tail in (0.025, 0.0005):
+        assert found.beyond(found.reach(tail)) == pytest.approx(tail)
+    assert found.fixed().reach(0.025) == 0
 
 
-def test_standard_error_of_auroc_agrees_with_delong() -> None:
-    """DeLong's variance from placements, an independent way to the same number."""
+def test_the_interval_is_wilsons() -> None:
+    """Accuracy of independent images, of which the spread is that of n - 1 trials; the normal law."""
+    found = replace(of("accuracy", some_right((200, 200), (170, 150))), units=(Component(0.8 * 0.2 / 400, math.inf),))
+    assert found.ends() == pytest.approx(proportion_confint(320, 400, method="wilson"), abs=1e-9)
+
+
+def test_few_degrees_of_freedom_make_it_longer_as_students_t_does() -> None:
+    few, many = (Estimate(0.0, 0.0, (Component(1e-6, df),), bounds=(-1, 1)) for df in (3, math.inf))
+    (low, high), (_, wide) = many.ends() or (0, 0), few.ends() or (0, 0)
+    assert low == -high
+    assert wide / high == pytest.approx(stdtrit(3, 0.975) / stdtrit(1e9, 0.975), rel=1e-4)
+
+
+@pytest.mark.parametrize("ties", [0, 1])
+def test_the_error_of_auroc_is_delongs(ties: int) -> None:
+    """From all pairs of images, of every class against the rest."""
     draw = rng(4)
-    one, rest = draw.normal(1, 1, 80), draw.normal(0, 1, 120)
-    above = (one[:, None] > rest) + 0.5 * (one[:, None] == rest)
-    expected = np.sqrt(above.mean(axis=1).var(ddof=1) / 80 + above.mean(axis=0).var(ddof=1) / 120)
-    scores = np.concatenate([rest, one])
-    fold = ScoredRows(np.arange(200), np.repeat([0, 1], [120, 80]), np.stack([-scores, scores], axis=1))
-    found = interval("macro_auroc", [fold], "image", rng(), 10_000)
-    assert found.estimate == pytest.approx(above.mean())
-    assert found.error == pytest.approx(expected, rel=0.03)
+    labels = draw.integers(0, 3, 150)
+    scores = (draw.normal(size=(150, 3)) + np.eye(3)[labels]).round(1 if ties else 8)
+    share, areas = np.zeros(150), []
+    for c in range(3):
+        own = labels == c
+        above = (scores[own, c][:, None] > scores[~own, c]) + 0.5 * (scores[own, c][:, None] == scores[~own, c])
+        areas.append(above.mean())
+        share[own] += (above.mean(axis=1) - above.mean()) / own.sum() / 3
+        share[~own] += (above.mean(axis=0) - above.mean()) / (~own).sum() / 3
+    expected = sum(share[labels == c].var(ddof=1) * (labels == c).sum() for c in range(3))
+    found = shares("macro_auroc", [ScoredRows(np.arange(150), labels, scores)])
+    assert found.value == pytest.approx(np.mean(areas), abs=1e-12)
+    assert sum(part.variance for part in within(found.each, found.stratum)) == pytest.approx(expected, rel=1e-9)
 
 
-def test_folds_of_one_test_set_do_not_shrink_the_interval() -> None:
-    """Five equal folds are one: a unit is drawn in all of them at once."""
-    fold = one_fold(8, 200, 2)
-    one, five = (interval("balanced_accuracy", [fold] * k, "image", rng(9), 8000) for k in (1, 5))
-    assert (five.low, five.high) == pytest.approx((one.low, one.high), rel=1e-6)
-    assert five.error == pytest.approx(one.error, rel=1e-6)
+@pytest.mark.parametrize("metric", ["macro_f1", "kappa", "macro_auroc", "balanced_accuracy", "accuracy"])
+def test_shares_are_what_leaving_a_unit_out_changes(metric: Metric) -> None:
+    """Patients with images of several classes: the variance is the jackknife's to a few percent."""
+    (fold,) = Wards(150, 3).draw(rng(3))
+    own = shares(metric, [fold])
+    without = []
+    for unit in range(150):
+        rows = fold.unit != unit
+        without.append(getattr(fold_metrics(fold.scores[rows], fold.labels[rows]), metric))
+    jackknife = -(np.array(without) - np.mean(without)) * 149 / 150
+    assert np.corrcoef(jackknife, own.each)[0, 1] > 0.99
+    spread = sum(jackknife[own.stratum == k].var(ddof=1) * (own.stratum == k).sum() for k in range(3))
+    assert sum(part.variance for part in within(own.each, own.stratum)) == pytest.approx(spread, rel=0.06)
 
 
-def test_an_interval_depends_on_its_generator_alone() -> None:
-    fold = one_fold(8, 200, 3)
-    assert interval("kappa", [fold], "image", rng(1)) == interval("kappa", [fold], "image", rng(1))
-    assert interval("kappa", [fold], "image", rng(1)) != interval("kappa", [fold], "image", rng(2))
+def test_the_error_over_patients_is_a_bootstraps() -> None:
+    """Patients drawn within the class of most of their images, each with all its images in all folds."""
+    folds = Wards(200, 3, folds=3, share=0.5).draw(rng(3))
+    stratum, draw, values = strata(folds), rng(5), []
+    places = [[np.flatnonzero(fold.unit == u) for u in range(len(stratum))] for fold in folds]
+    members = [np.flatnonzero(stratum == k) for k in range(3)]
+    for _ in range(1500):
+        chosen = np.concatenate([draw.choice(own, len(own)) for own in members])
+        rows = [np.concatenate([of_fold[u] for u in chosen]) for of_fold in places]
+        drawn = zip(folds, rows, strict=True)
+        values.append(np.mean([fold_metrics(f.scores[r], f.labels[r]).balanced_accuracy for f, r in drawn]))
+    assert of("balanced_accuracy", *folds).error == pytest.approx(np.std(values), rel=0.07)
 
 
-def test_what_cannot_have_an_interval_says_why() -> None:
-    perfect = ScoredRows(np.arange(40), np.repeat([0, 1], 20), np.eye(2)[np.repeat([0, 1], 20)])
-    found = interval("balanced_accuracy", [perfect], "image", rng())
-    assert (found.estimate, found.low, found.high) == (1.0, None, None)
-    assert "more images are needed" in found.reason
-    lonely = ScoredRows(np.arange(21), np.repeat([0, 1], [20, 1]), np.eye(2)[np.repeat([0, 1], [20, 1])])
-    assert "class 1 has 1 patient in a fold" in interval("accuracy", [lonely], "patient", rng()).reason
+def test_a_sparse_class_has_the_floor_of_agresti_and_caffo() -> None:
+    """Two images, both right: one right and one wrong are put to them, p = 3/4 of four, p (1 - p) / (n + 3)."""
+    found = of("balanced_accuracy", some_right((200, 2), (160, 2)))
+    dense, rare = 0.8 * 0.2 / 199 / 4, 0.75 * 0.25 / 5 / 4
+    assert found.variance == pytest.approx(dense + rare, rel=1e-9)
+    assert found.value == pytest.approx(0.9)
+    assert found.centre == pytest.approx((0.8 + 0.75) / 2)
+
+
+def test_a_sparse_area_has_the_floor_of_hanley_and_mcneil_for_normal_scores() -> None:
+    """All right: one image more on either side, at chance. That two of a side stand right is a bivariate normal's."""
+    a = (4 * 5 * 1.0 + (4 + 5 + 1) / 2) / (5 * 6)
+    both = multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]]).cdf([norm.ppf(a)] * 2)
+    expected = (a * (1 - a) + (4 + 5) * (both - a**2)) / (5 * 6)
+    found = of("macro_auroc", some_right((4, 5), (4, 5)))
+    assert (found.value, found.centre) == (1.0, pytest.approx(a))
+    assert found.variance == pytest.approx(2 * expected / 4, rel=1e-6)
+
+
+def test_images_of_a_patient_widen_an_area_only_as_far_as_they_agree() -> None:
+    """Each image twice is no more than once; two images of a patient that have nothing in common are two patients."""
+    (fold,) = two_normals(60, 60, 0.8).draw(rng(1))
+    twice = ScoredRows(fold.unit.repeat(2), fold.labels.repeat(2), fold.scores.repeat(2, axis=0))
+    assert of("macro_auroc", twice).error == pytest.approx(of("macro_auroc", fold).error, rel=0.03)
+    paired = ScoredRows(fold.unit // 2, fold.labels, fold.scores)
+    assert of("macro_auroc", paired).error == pytest.approx(of("macro_auroc", fold).error, rel=0.1)
+
+
+def test_the_floor_of_a_difference_puts_half_a_unit_to_either_model() -> None:
+    """Both models are right on all four images of a class; of 200 others each knows some that the other does not."""
+    labels = np.repeat([0, 1], [200, 4])
+    a, b = (
+        judged(labels, (np.arange(204) >= low) & ((np.arange(204) < high) | (labels == 1)), 2)
+        for low, high in ((0, 150), (30, 170))
+    )
+    found = estimate(shares("balanced_accuracy", [a]).minus(shares("balanced_accuracy", [b])), (-1, 1), "images")
+    dense, rare = (0.25 - 0.05**2) / 199 / 4, 6 / 7 * 1 / 6**2 / 4
+    assert found.variance == pytest.approx(dense + rare, rel=1e-9)
+    assert (found.value, found.centre) == (pytest.approx(0.025), pytest.approx(0.025))
+
+
+def test_all_right_leaves_a_lower_bound() -> None:
+    for metric in ("balanced_accuracy", "macro_auroc"):
+        few, many = (interval(some_right((n, n), (n, n)), metric=metric, draws=1) for n in (15, 1000))
+        assert few.estimate == 1.0
+        assert few.high == pytest.approx(1.0)
+        assert few.low is not None and many.low is not None
+        assert 0.8 < few.low < 0.95 < many.low < 1
+
+
+def test_one_image_of_a_class_has_an_interval_and_a_warning() -> None:
+    labels = np.repeat([0, 1], [20, 1])
+    found = interval(ScoredRows(np.arange(21), labels, rng(2).normal(size=(21, 2)) + np.eye(2)[labels]), draws=1)
+    assert found.low is not None and found.high is not None and found.high - found.low > 0.4
+    assert found.reason.startswith("few test images: class 1 1.")
+
+
+def test_the_warning_names_the_rarest_classes_first() -> None:
+    told = "few test images: d 2, b 9. Their scores are hardly known"
+    assert sparse({"a": 12, "b": 9, "c": 300, "d": 2}, "image") == told
+    assert sparse({"a": 12, "b": 10}, "image") == ""
+
+
+def test_a_class_that_is_absent_leaves_no_number() -> None:
     absent = ScoredRows(np.arange(20), np.zeros(20, dtype=int), np.eye(2)[np.zeros(20, dtype=int)])
-    found = interval("balanced_accuracy", [absent], "image", rng())
-    assert (found.estimate, found.low) == (None, None)
+    for metric in ("balanced_accuracy", "macro_auroc", "macro_f1"):
+        found = interval(absent, metric=metric)
+        assert (found.estimate, found.low, found.error) == (None, None, None)
+        assert found.reason
 
 
-def test_scores_that_know_nothing_of_the_image_need_no_more_images() -> None:
-    """As of the control `class_prior`: more images would give the same number again."""
+def test_scores_that_know_nothing_of_the_image_have_no_interval() -> None:
     labels = np.repeat([0, 1], [30, 50])
     constant = ScoredRows(np.arange(80), labels, np.tile([0.4, 0.6], (80, 1)))
     for metric in METRICS:
-        found = interval(metric, [constant, constant], "image", rng())
-        assert found.low is None and "more images" not in found.reason
+        found = interval(constant, constant, metric=metric)
+        assert (found.low, found.high) == (None, None)
         assert "all images have the same scores, and others would change nothing" in found.reason
-    one_class = ScoredRows(np.arange(80), labels, np.stack([np.zeros(80), rng().random(80) + 0.1], axis=1))
-    assert "all images are given the same class" in interval("kappa", [one_class], "image", rng()).reason
-    assert interval("macro_auroc", [one_class], "image", rng()).low is not None
-    ranked = ScoredRows(np.arange(80), labels, np.stack([np.zeros(80), labels + 0.5], axis=1))  # but none is wrong yet
-    assert "more images are needed" in interval("macro_auroc", [ranked], "image", rng()).reason
-    alike = ScoredRows(np.arange(80), labels, np.eye(2)[1 - labels])  # every image wrong, each in its own way
-    assert "more images are needed" in interval("balanced_accuracy", [alike], "image", rng()).reason
 
 
-def test_the_rounding_of_sums_is_no_error() -> None:
-    values = 0.625 + 1e-9 * rng().normal(size=500)
-    assert around(0.625, Resampled(values, "image", 80), (0, 1)).low is None
-    assert around(0.625, Resampled(0.625 + 1e-4 * rng().normal(size=500), "image", 80), (0, 1)).low is not None
+def test_draws_add_their_variance_over_their_number() -> None:
+    """By hand: the spread of 0.80, 0.84, 0.88 is 0.0016, and of their mean a third."""
+    (part,) = over_draws([0.80, 0.84, 0.88])
+    assert (part.variance, part.freedom) == (pytest.approx(0.0016 / 3), 2)
+    assert over_draws([0.8]) == over_draws([0.8, math.nan]) == ()
+    folds = [some_right((50, 50), (k, 40)) for k in (35, 40, 45)]
+    narrow, wide = (cell_interval(cell_of("rsna", folds), "balanced_accuracy", these_draws=t) for t in (True, False))
+    assert narrow.error is not None and wide.error is not None
+    assert wide.error**2 - narrow.error**2 == pytest.approx(0.05**2 / 3)
 
 
-def test_an_interval_from_a_handful_of_errors_warns() -> None:
-    labels = np.repeat([0, 1], 50)
-    fold = ScoredRows(np.arange(100), labels, np.eye(2)[np.where(np.arange(100) < 3, 1 - labels, labels)])
-    found = interval("accuracy", [fold], "image", rng())
-    assert found.low is not None
-    assert found.reason == "only 3 images are wrong: the interval is likely too short"
+def test_folds_that_are_alike_count_as_one() -> None:
+    fold = one_fold(8, 200, 2)
+    for metric in METRICS:
+        one, five = interval(fold, metric=metric), interval(*[fold] * 5, metric=metric, draws=1)
+        assert (five.low, five.high) == pytest.approx((one.low, one.high), rel=1e-9)
 
 
-def test_a_patient_is_drawn_in_the_class_of_most_images() -> None:
+@given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS))
+@settings(max_examples=25, deadline=None)
+def test_no_order_matters(seed: int, metric: Metric) -> None:
+    """Of folds, of images, and of the numbers that units have."""
+    folds = Wards(30, 3, folds=2).draw(rng(seed))
+    draw = rng(seed + 1)
+    number = draw.permutation(30)
+    orders = [draw.permutation(len(fold.labels)) for fold in folds]
+    turned = [
+        ScoredRows(number[f.unit[o]], f.labels[o], f.scores[o]) for f, o in zip(folds[::-1], orders[::-1], strict=True)
+    ]
+    one, two = of(metric, *folds), of(metric, *turned)
+    assert (one.value, one.variance, one.reach(0.01)) == pytest.approx(
+        (two.value, two.variance, two.reach(0.01)), rel=1e-9
+    )
+
+
+@given(
+    value=st.floats(0, 1),
+    parts=st.lists(st.tuples(st.floats(1e-8, 0.05), st.integers(1, 400)), min_size=1, max_size=4),
+    draws=st.lists(st.tuples(st.floats(1e-8, 0.05), st.integers(1, 4)), max_size=2),
+    metric=st.sampled_from(METRICS),
+)
+def test_an_interval_lies_in_its_bounds_and_around_its_number(
+    value: float, parts: list[tuple[float, int]], draws: list[tuple[float, int]], metric: Metric
+) -> None:
+    low, high = BOUNDS[metric]
+    number = low + value * (high - low)
+    centre = min(high - 1e-3, max(low + 1e-3, number))
+    units, drawn = (tuple(Component(v, f) for v, f in own) for own in (parts, draws))
+    ends = Estimate(number, centre, units, drawn, (low, high)).ends()
+    assert ends is not None
+    assert low <= ends[0] <= number + 1e-12 and number - 1e-12 <= ends[1] <= high
+
+
+def test_more_images_and_a_lower_level_make_it_shorter() -> None:
+    few, many = of("kappa", one_fold(1, 60, 3)), of("kappa", one_fold(1, 6000, 3))
+    assert many.error < few.error / 5
+    (low, high), (lower, higher) = few.ends(0.8) or (0, 0), few.ends() or (0, 0)
+    assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(
+    ("kind", "folds", "draws", "these", "words"),
+    [
+        ("probe", 2, 2, False, "other test images and training images"),
+        ("probe", 2, 2, True, "other test images, these training images only"),
+        ("probe", 2, 1, False, "other test images, these training images only"),
+        ("zero-shot", 2, 2, False, "other test images and prompts"),
+        ("zero-shot", 2, 2, True, "other test images, these prompts only"),
+        ("zero-shot", 2, 1, False, "other test images, these prompts only"),
+    ],
+)
+def test_what_an_interval_covers_follows_from_the_record(
+    kind: str, folds: int, draws: int, these: bool, words: str
+) -> None:
+    cell = cell_of("rsna", [one_fold(1, 40, 2)] * folds, kind=kind, draws=draws)  # type: ignore[arg-type]
+    assert cell_interval(cell, "accuracy", these_draws=these).words == words
+    assert covers_words((covered(cell.record, these_draws=these),), "patient") == words.replace(
+        "test images", "test patients"
+    )
+
+
+def test_what_a_mean_covers_is_told_of_each_kind() -> None:
+    assert covers_words(("draws", "images"), "image") == "other test images and training images or other test images"
+
+
+def test_a_patient_is_of_the_class_of_most_images() -> None:
     unit = np.array([0, 0, 0, 1, 2, 2, 3, 4, 6])
     labels = np.array([1, 1, 0, 0, 0, 0, 1, 2, 1])
     fold = ScoredRows(unit, labels, np.eye(3)[labels])
@@ -182,4 +349,12 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="number the 3 rows"):
         ScoredRows(np.arange(2), np.array([0, 1, 0]), np.eye(2)[[0, 1, 0]])
     with pytest.raises(DataError, match="same classes"):
-        interval("accuracy", [one_fold(1, 9, 2), one_fold(1, 9, 3)], "image", rng())
+        shares("accuracy", [one_fold(1, 9, 2), one_fold(1, 9, 3)])
+
+
+def test_laws_of_the_tests_have_the_truth_they_state() -> None:
+    """Simulated with many images, so that what is held against them can be believed."""
+    many = recalls((40_000, 40_000), (0.8, 0.6)).draw(rng(1))
+    assert of("balanced_accuracy", *many).value == pytest.approx(0.7, abs=0.006)
+    area = two_normals(5_000, 5_000, 0.9).draw(rng(1))
+    assert of("macro_auroc", *area).value == pytest.approx(0.9, abs=0.01)

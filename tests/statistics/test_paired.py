@@ -1,46 +1,52 @@
-"""Paired tests beside the libraries' own, on the same inputs."""
+"""Paired differences and their tests: by hand, beside the libraries' own, and in agreement with their intervals."""
 
 import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_scores import pair_under_null
-from scipy.stats import permutation_test
+from made_means import cell_of
+from made_scores import Probes, judged, pair_under_null, two_normals
 from statsmodels.stats import contingency_tables, multitest, power
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.counts import Metric, statistic
-from cxrbench.evaluate.statistics.interval import interval
-from cxrbench.evaluate.statistics.paired import (
-    Pair,
-    contributions,
-    difference,
-    holm,
-    holm_of_given,
-    mcnemar,
-    resolvable,
-    sign_flip_p,
-    swap_p,
-)
+from cxrbench.evaluate.statistics.estimate import Component, Estimate
+from cxrbench.evaluate.statistics.paired import holm, holm_of_given, mcnemar, not_worse, sign_flip_p
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares
 from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.verdict.cell import measurement
+from cxrbench.verdict.compare import TaskDifference, task_difference
+
+Folds = Sequence[ScoredRows]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def pair(seed: int, patients: int = 60, images: int = 1) -> Pair:
-    return Pair(*pair_under_null(patients, images, rng(seed)), "patient")
+def null(seed: int, patients: int = 60, images: int = 1) -> tuple[Folds, Folds]:
+    return pair_under_null(patients, images, rng(seed))
+
+
+def compared(a: Folds, b: Folds, metric: Metric = "balanced_accuracy", *, draws: int = 1) -> TaskDifference:
+    one, two = (measurement(cell_of("rsna", folds, draws=min(draws, len(folds))), metric) for folds in (a, b))
+    return task_difference((one, two))
+
+
+def minus(a: Folds, b: Folds, metric: Metric = "balanced_accuracy", *, draws: int = 1) -> Estimate:
+    one, two = (measurement(cell_of("rsna", folds, draws=min(draws, len(folds))), metric) for folds in (a, b))
+    return one.minus(two)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_mcnemar_agrees_with_statsmodels(seed: int) -> None:
-    both = pair(seed)
-    right = [fold.predictions == fold.labels for fold in (both.a[0], both.b[0])]
+    a, b = null(seed)
+    right = [fold.predictions == fold.labels for fold in (a[0], b[0])]
     table = [[int((one & two).sum()) for two in (right[1], ~right[1])] for one in (right[0], ~right[0])]
-    found = mcnemar(both)
+    found = mcnemar(a, b)
     assert (found.only_a, found.only_b) == (table[0][1], table[1][0])
     assert found.p == pytest.approx(contingency_tables.mcnemar(table, exact=True).pvalue, rel=1e-12)
 
@@ -49,7 +55,7 @@ def test_mcnemar_counts_a_patient_once() -> None:
     labels, unit = np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])
     a = ScoredRows(unit, labels, np.eye(2)[[0, 0, 0, 1]])  # right on two of patient 0, and on patient 1
     b = ScoredRows(unit, labels, np.eye(2)[[0, 1, 0, 1]])  # right on one of patient 0, and on patient 1
-    found = mcnemar(Pair([a], [b], "patient"))
+    found = mcnemar([a], [b])
     assert (found.only_a, found.only_b, found.p) == (1, 0, 1.0)
 
 
@@ -58,36 +64,14 @@ def test_mcnemar_does_not_ask_how_an_image_is_spread_over_folds() -> None:
     labels = np.array([0, 0, 1, 1])
     whole = ScoredRows(np.arange(4), labels, np.eye(2)[[0, 1, 1, 1]])
     parts = [ScoredRows(whole.unit[k::2], labels[k::2], whole.scores[k::2]) for k in range(2)]
-    found = mcnemar(Pair([whole], parts, "image"))
+    found = mcnemar([whole], parts)
     assert (found.only_a, found.only_b) == (0, 0)
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "accuracy"])
-def test_contributions_sum_to_the_difference(metric: str) -> None:
-    both = pair(3, 40, 3)
-    values = [statistic(metric, folds, 40).estimate for folds in (both.a, both.b)]  # type: ignore[arg-type]
-    assert contributions(metric, both).sum() == pytest.approx(values[0] - values[1])  # type: ignore[arg-type]
-
-
-@given(values=st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=9))
-@settings(max_examples=20, deadline=None)
-def test_swap_p_agrees_with_all_signs(values: list[float]) -> None:
-    signs = np.array(list(itertools.product([-1, 1], repeat=len(values))))
-    exact = (np.abs(signs @ values) >= abs(sum(values)) - 1e-9).mean()
-    assert swap_p(np.array(values), rng(), 20_000) == pytest.approx(exact, abs=0.015)
-
-
-def test_the_data_are_counted_in_so_no_p_is_0() -> None:
-    assert swap_p(np.ones(200), rng(), 99) == pytest.approx(1 / 100)
-
-
-def test_swap_p_agrees_with_scipy() -> None:
-    found = contributions("balanced_accuracy", pair(4))
-    both = found, np.zeros_like(found)
-    theirs = permutation_test(
-        both, lambda a, b: (a - b).sum(), permutation_type="samples", n_resamples=9999, rng=rng(1)
-    )
-    assert swap_p(found, rng(2)) == pytest.approx(theirs.pvalue, abs=0.02)
+def test_mcnemar_is_there_where_no_draws_are_spoken_of() -> None:
+    folds = [null(1)[0][0]] * 2
+    assert compared(folds, folds).mcnemar is not None
+    assert compared(folds, folds, draws=2).mcnemar is None
 
 
 def test_sign_flips_over_tasks_are_all_enumerated() -> None:
@@ -105,66 +89,137 @@ def test_holm_is_statsmodels_and_the_worked_example() -> None:
     assert holm([]) == []
 
 
-def test_the_resolvable_difference_has_the_power_that_statsmodels_gives() -> None:
-    smallest = resolvable(0.02)
-    assert smallest is not None
-    theirs = power.normal_power(smallest / 0.02, nobs=1, alpha=0.05, alternative="two-sided")
-    assert theirs == pytest.approx(0.80, abs=1e-3)
-    assert resolvable(None) is None
-    assert resolvable(0.0) is None
-
-
-def test_equal_models_differ_by_nothing() -> None:
-    a = pair(5).a
-    found = difference("balanced_accuracy", Pair(a, a, "image"), rng(), 500)
-    assert (found.interval.estimate, found.p, found.mcnemar.p, found.resolvable) == (0, 1, 1, None)
-    assert found.interval.reason == "every resample gives 0: both models judge every image alike"
-
-
-def rare_pair(more: int) -> Pair:
-    """Patients with two images of class 0 each; `more` of them have one of class 1 too, so none is drawn as class 1."""
-    unit = np.concatenate([np.repeat(np.arange(40), 2), np.arange(more)])
-    labels = np.repeat([0, 1], [80, more])
-    return Pair(
-        *([ScoredRows(unit, labels, rng(seed).normal(size=(80 + more, 2)) + np.eye(2)[labels])] for seed in (1, 2)),
-        "patient",
-    )
-
-
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
-@pytest.mark.parametrize(("more", "reason"), [(1, "class 1 has 1 patient"), (2, "a class was absent from")])
-def test_where_an_interval_is_refused_there_is_no_p_either(more: int, reason: str, metric: Metric) -> None:
-    found = difference(metric, rare_pair(more), rng(), 2000)
-    assert (found.interval.low, found.p, found.resolvable) == (None, None, None)
-    assert found.interval.estimate is not None and reason in found.interval.reason
-    assert 0 < found.mcnemar.p <= 1  # it asks about units, not classes
-
-
-def test_a_class_that_hardly_ever_is_absent_leaves_the_test() -> None:
-    found = difference("balanced_accuracy", rare_pair(8), rng(), 2000)
-    assert found.p is not None and found.interval.low is not None
-
-
 def test_holm_is_over_the_tests_that_could_be_done() -> None:
     assert holm_of_given([0.01, None, 0.04]) == [pytest.approx(0.02), None, pytest.approx(0.04)]
     assert holm_of_given([None]) == [None]
 
 
-def test_two_models_that_never_look_say_so() -> None:
+def test_the_error_of_a_difference_is_that_of_image_by_image_differences() -> None:
+    """By hand: in each class the spread of (A right) - (B right), over n - 1."""
+    (a,), (b,) = null(7, 300)
+    right = [(fold.predictions == fold.labels).astype(float) for fold in (a, b)]
+    each = [(right[0] - right[1])[a.labels == c] for c in range(3)]
+    found = minus([a], [b])
+    assert found.value == pytest.approx(np.mean([d.mean() for d in each]))
+    assert found.error == pytest.approx(math.sqrt(sum(d.var(ddof=1) / len(d) for d in each)) / 3, rel=1e-9)
+
+
+def test_the_error_of_a_difference_of_areas_is_delongs() -> None:
+    """From the placements of both models' scores, image by image."""
+    draw, labels = rng(2), np.repeat([0, 1], [120, 80])
+    both = [draw.normal(size=200) + gain * labels for gain in (1.0, 0.6)]
+    placed = []
+    for s in both:
+        above = s[labels == 1][:, None] > s[labels == 0]
+        placed.append((above.mean(axis=1), above.mean(axis=0)))
+    expected = sum((one - two).var(ddof=1) / len(one) for one, two in zip(*placed, strict=True))
+    a, b = ([ScoredRows(np.arange(200), labels, np.stack([-s, s], axis=1))] for s in both)
+    found = minus(a, b, "macro_auroc")
+    assert found.value == pytest.approx(placed[0][0].mean() - placed[1][0].mean())
+    assert found.variance == pytest.approx(expected, rel=1e-9)
+
+
+def test_draws_of_a_pair_are_differences_fold_by_fold() -> None:
+    """Both models gain 0.1 from one draw to the next: their difference does not move."""
+    labels = np.repeat([0, 1], 50)
+
+    def folds(first: int) -> Folds:
+        return [judged(labels, np.arange(100) % 50 < first + 5 * k, 2) for k in range(3)]
+
+    a, b = folds(30), folds(25)
+    assert minus(a, b, draws=3).variance == pytest.approx(minus(a, b).variance)
+    assert minus(a, b[::-1], draws=3).variance == pytest.approx(minus(a, b[::-1]).variance + 0.2**2 / 3)
+
+
+@given(
+    value=st.floats(-0.9, 0.9),
+    variance=st.floats(1e-9, 0.2),
+    freedom=st.one_of(st.floats(1, 500), st.just(math.inf)),
+    drawn=st.sampled_from([0.0, 0.5, 1.0]),
+    reach=st.sampled_from([1.0, 2.0]),
+)
+@settings(max_examples=300)
+def test_p_is_below_5_percent_exactly_where_the_interval_leaves_0_out(
+    value: float, variance: float, freedom: float, drawn: float, reach: float
+) -> None:
+    draws = (Component(drawn * variance, 4),) if drawn else ()
+    found = Estimate(value, value, (Component(variance, freedom),), draws, (-reach, reach))
+    ends, p = found.ends(), found.p()
+    assert ends is not None and p is not None
+    if abs(p - 0.05) > 1e-6:
+        assert (p < 0.05) == (not ends[0] <= 0 <= ends[1])
+
+
+@given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS), draws=st.sampled_from([1, 3]))
+@settings(max_examples=25, deadline=None)
+def test_p_agrees_with_the_interval_of_simulated_models_and_the_order_of_two_turns_the_sign(
+    seed: int, metric: Metric, draws: int
+) -> None:
+    law = Probes((12, 30, 5), 3, folds=draws, gain=1.0)
+    (a, _), (b, _) = law.draw(rng(seed), (1.0, 2.0))
+    one, two = compared(a, b, metric, draws=draws), compared(b, a, metric, draws=draws)
+    assert one.difference.low is not None and one.difference.high is not None and one.p is not None
+    if abs(one.p - 0.05) > 1e-6:
+        assert (one.p < 0.05) == (not one.difference.low <= 0 <= one.difference.high)
+    assert one.difference.estimate == pytest.approx(-(two.difference.estimate or 0), abs=1e-12)
+    assert (one.difference.low, one.difference.high) == pytest.approx(
+        (-(two.difference.high or 0), -(two.difference.low or 0)), abs=1e-12
+    )
+    assert (one.p, one.resolvable) == (pytest.approx(two.p), pytest.approx(two.resolvable))
+
+
+def test_the_smallest_difference_that_can_be_shown_is_statsmodels() -> None:
+    """80 % power at 5 %; with a correction over ten tests at 0.5 %."""
+    found = Estimate(0.0, 0.0, (Component(0.02**2, math.inf),), bounds=(-1, 1))
+    for tests in (1, 10):
+        smallest = found.resolvable(tests)
+        assert smallest is not None
+        theirs = power.normal_power(smallest / 0.02, nobs=1, alpha=0.05 / tests, alternative="two-sided")
+        assert theirs == pytest.approx(0.80, abs=1e-3)
+    assert Estimate(0.0, 0.0, ()).resolvable() is None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_model_does_not_differ_from_itself(metric: Metric) -> None:
+    a, _ = null(5)
+    found = compared(a, a, metric)
+    assert (found.difference.estimate, found.difference.low, found.p, found.resolvable) == (0, None, 1, None)
+    assert found.difference.reason == "both models judge every image alike"
+    assert found.verdict == "undecided"
+
+
+def test_predictions_alike_from_other_scores_differ_in_their_areas_alone() -> None:
+    (a,), _ = null(5)
+    b = ScoredRows(a.unit, a.labels, a.scores + 1.5 * np.eye(3)[a.predictions])
+    assert compared([a], [b], "kappa").p == 1
+    assert compared([a], [b], "macro_auroc").difference.low is not None
+
+
+def test_two_models_that_are_always_right_and_always_wrong_are_told_apart() -> None:
     labels = np.repeat([0, 1], 30)
-    a, b = ([ScoredRows(np.arange(60), labels, np.tile(row, (60, 1)))] for row in ([0.4, 0.6], [0.7, 0.3]))
-    found = difference("balanced_accuracy", Pair(a, b, "image"), rng(), 500)
-    assert found.interval.reason.endswith("all images have the same scores, and others would change nothing")
-    assert found.p == 1
+    a, b = ([judged(labels, np.full(60, right), 2)] for right in (True, False))
+    found = compared(a, b)
+    assert found.difference.estimate == 1
+    assert found.difference.low is not None and 0.8 < found.difference.low < 1
+    assert found.p is not None and found.p < 1e-6
 
 
-def test_a_difference_without_any_error_has_no_p_from_it() -> None:
-    """One model ranks all images rightly, the other gives all the same score: no resample differs from 0.5."""
+def test_one_image_of_a_class_leaves_the_question_open() -> None:
+    labels = np.repeat([0, 1], [40, 1])
+    a, b = ([judged(labels, np.append(np.arange(40) < 30, right), 2)] for right in (True, False))
+    found = compared(a, b)
+    assert found.difference.estimate == 0.5
+    assert found.p is not None and found.p > 0.05
+
+
+def test_a_difference_without_any_error_has_no_p() -> None:
+    """One model ranks all images rightly, the other gives all the same score: no placement spreads."""
     labels = np.repeat([0, 1], 30)
     a, b = ([ScoredRows(np.arange(60), labels, scores)] for scores in (np.eye(2)[labels], np.full((60, 2), 0.5)))
-    found = difference("macro_auroc", Pair(a, b, "image"), rng(), 500)
-    assert (found.interval.estimate, found.interval.low, found.p) == (0.5, None, None)
-    assert difference("macro_auroc", Pair(b, b, "image"), rng(), 500).p == 1
+    found = compared(a, b, "macro_auroc")
+    assert (found.difference.estimate, found.difference.low, found.p) == (0.5, None, None)
+    assert found.difference.reason
+    assert compared(b, b, "macro_auroc").p == 1
 
 
 def test_differences_of_kappa_reach_as_far_as_they_can() -> None:
@@ -172,27 +227,76 @@ def test_differences_of_kappa_reach_as_far_as_they_can() -> None:
     labels = np.repeat([0, 1], 40)
     right, wrong = np.eye(2)[labels], np.eye(2)[np.where(np.arange(80) % 8 == 0, labels, 1 - labels)]
     a, b = ([ScoredRows(np.arange(80), labels, scores)] for scores in (right, wrong))
-    found = difference("kappa", Pair(a, b, "image"), rng(), 2000).interval
+    found = compared(a, b, "kappa").difference
     assert found.estimate == pytest.approx(1.75)
     assert 1 < found.low < found.estimate < found.high < 2  # type: ignore[operator]
 
 
-def test_a_difference_turns_its_sign_with_the_order() -> None:
-    both = pair(6)
-    one, two = (difference("macro_auroc", p, rng(1), 2000) for p in (both, Pair(both.b, both.a, "patient")))
-    assert one.interval.estimate == pytest.approx(-two.interval.estimate)  # type: ignore[operator]
-    assert one.interval.low == pytest.approx(-two.interval.high)  # type: ignore[operator]
-    assert (one.p, one.test) == (pytest.approx(two.p), "bootstrap")
-
-
 def test_pairing_narrows_the_interval() -> None:
     """Two models that miss the same images differ by less than their own intervals suggest."""
-    both = pair(7, 200)
-    found = difference("balanced_accuracy", both, rng(), 4000).interval
-    alone = [interval("balanced_accuracy", folds, "patient", rng(), 4000) for folds in (both.a, both.b)]
-    assert found.error < 0.9 * np.hypot(*(one.error for one in alone))  # type: ignore[operator]
+    a, b = null(7, 200)
+    found = compared(a, b)
+    assert found.difference.error < 0.9 * np.hypot(found.a.interval.error, found.b.interval.error)  # type: ignore[operator]
 
 
 def test_models_of_other_units_are_refused() -> None:
     with pytest.raises(DataError, match="cannot be paired"):
-        difference("accuracy", Pair(pair(1).a, pair(1, 50).b, "image"), rng())
+        compared(null(1)[0], null(1, 50)[1])
+
+
+def test_folds_that_cannot_be_paired_are_refused_and_one_number_stands_against_each() -> None:
+    fold = two_normals(60, 60, 0.8).draw(rng(1))[0]
+    others = [ScoredRows(fold.unit, fold.labels, fold.scores + k * rng(k).normal(size=(120, 2))) for k in (1, 2, 3)]
+    with pytest.raises(DataError, match="one model has 2 folds, the other 3"):
+        minus([fold] * 2, others)
+    found, alone = minus([fold], others, draws=3), measurement(cell_of("rsna", others), "balanced_accuracy").estimate
+    assert found.value == pytest.approx(measurement(cell_of("rsna", [fold]), "accuracy").estimate.value - alone.value)
+    ((ours,), (theirs,)) = found.draws, alone.draws
+    assert (ours.variance, ours.freedom) == (pytest.approx(theirs.variance), 2)
+
+
+def difference(value: float, error: float = 0.02) -> Estimate:
+    return Estimate(value, value, (Component(error**2, math.inf),), bounds=(-1, 1))
+
+
+def test_who_may_be_best_by_hand() -> None:
+    """a is far above c. b is 1.9 errors below a: one-sided 2.9 %, more than 5 % over two others."""
+    found = {("a", "b"): difference(0.038), ("a", "c"): difference(0.2), ("b", "c"): difference(0.162)}
+    assert not_worse(found, ["a", "b", "c"]) == {"a", "b"}
+    assert not_worse({("a", "b"): difference(0.038)}, ["a", "b"]) == {"a"}
+    assert not_worse({("a", "b"): Estimate(0.0, 0.0, ())}, ["a", "b"]) == {"a", "b"}
+    assert not_worse({}, ["a"]) == {"a"}
+
+
+@given(st.lists(st.floats(-0.3, 0.3), min_size=2, max_size=6, unique=True))
+def test_the_highest_may_always_be_the_best_and_no_order_matters(values: list[float]) -> None:
+    names = [f"m{k}" for k in range(len(values))]
+    found = {(a, b): difference(values[int(a[1:])] - values[int(b[1:])]) for a, b in itertools.combinations(names, 2)}
+    kept = not_worse(found, names)
+    assert names[int(np.argmax(values))] in kept
+    turned = {(b, a): one.scaled(-1) for (a, b), one in reversed(found.items())}
+    assert not_worse(turned, names[::-1]) == kept
+
+
+def test_a_rare_class_makes_no_difference_of_areas() -> None:
+    """Two equally good models and one or two images of a class: what is shown at 5 % is at most that, far tails too."""
+    for rare in (1, 2):
+        labels, found = np.repeat([0, 1], [200, rare]), []
+        for number in range(200):
+            draw = np.random.default_rng([rare, number])
+            shared = draw.normal(size=len(labels))
+            scores = [labels + shared + draw.normal(size=len(labels)) for _ in range(2)]
+            a, b = ([ScoredRows(np.arange(len(labels)), labels, np.stack([-s, s], axis=1))] for s in scores)
+            found.append(minus(a, b, "macro_auroc").p() or 0.0)
+        assert np.mean(np.array(found) < 0.05) <= 0.08
+        assert np.mean(np.array(found) < 0.001) <= 0.01
+
+
+def test_equal_recalls_give_equal_numbers_whichever_images_are_wrong() -> None:
+    labels = np.repeat([0, 1], [300, 57])
+    numbers = set()
+    for number in range(20):
+        wrong = np.concatenate([rng(number).permutation(300)[:75], 300 + rng(number).permutation(57)[:14]])
+        right = ~np.isin(np.arange(357), wrong)
+        numbers.add(shares("balanced_accuracy", [judged(labels, right, 2)]).value)
+    assert len(numbers) == 1

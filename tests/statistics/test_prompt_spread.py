@@ -36,7 +36,7 @@ def value(record: Record) -> float:
 
 def test_sets_are_ordered_and_spread_by_hand(tmp_path: Path) -> None:
     records = [worded(tmp_path, name, skill) for name, skill in (("a", 0.5), ("b", 2.0), ("c", 1.0))]
-    (found,) = prompt_spreads(tmp_path, records, 300)
+    (found,) = prompt_spreads(tmp_path, records)
     values = sorted(map(value, records))
     assert [one.prompts for one in found.sets] == ["b", "c", "a"]
     assert found.over_sets == Spread(3, fmean(values), pstdev(values), values[0], values[-1])
@@ -45,7 +45,7 @@ def test_sets_are_ordered_and_spread_by_hand(tmp_path: Path) -> None:
 
 def test_single_prompts_stand_beside_their_set(tmp_path: Path) -> None:
     worded(tmp_path, "a", 1.0, (0.5, 0.7, None, 0.6))
-    (found,) = prompt_spreads(tmp_path, read_results(tmp_path, tmp_path).records, 300)
+    (found,) = prompt_spreads(tmp_path, read_results(tmp_path, tmp_path).records)
     singles = found.sets[0].singles
     assert singles is not None
     assert (singles.n, singles.undefined, singles.low, singles.high) == (3, 1, 0.5, 0.7)
@@ -58,16 +58,16 @@ def test_single_prompts_stand_beside_their_set(tmp_path: Path) -> None:
 
 def test_class_vectors_of_its_own_are_no_wording(tmp_path: Path) -> None:
     records = [worded(tmp_path, "a", 1.0), worded(tmp_path, "prototypes", 2.0)]
-    (found,) = prompt_spreads(tmp_path, records, 300)
+    (found,) = prompt_spreads(tmp_path, records)
     assert [one.prompts for one in found.sets] == ["a"]
     with pytest.raises(DataError, match="--prompts all"):
-        prompt_spreads(tmp_path, records[1:], 300)
+        prompt_spreads(tmp_path, records[1:])
 
 
 def test_without_predictions_the_number_stays_and_has_no_interval(tmp_path: Path) -> None:
     record = worded(tmp_path, "a", 1.0)
     record_path(tmp_path, "rsna", "clip_cm", record.id).with_suffix(".parquet").unlink()
-    (found,) = prompt_spreads(tmp_path, [record], 300)
+    (found,) = prompt_spreads(tmp_path, [record])
     assert (found.sets[0].value, found.sets[0].interval) == (pytest.approx(value(record)), None)
 
 

@@ -128,5 +128,5 @@ def test_no_number_is_shown_without_its_count(tmp_path: Path) -> None:
 
 def test_equal_records_give_equal_groups(tmp_path: Path) -> None:
     cell = made(tmp_path, {"sex": SEX})
-    one, two = subgroups(cell, "sex", 300), subgroups(cell, "sex", 300)
+    one, two = subgroups(cell, "sex"), subgroups(cell, "sex")
     assert isinstance(one, Subgroups) and one == two

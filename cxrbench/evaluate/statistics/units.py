@@ -1,4 +1,4 @@
-"""What is drawn anew: patients where they are known, else images, each with all its rows in all folds."""
+"""What could be others: patients where they are known, else images, each with all its rows in all folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,10 +44,10 @@ def check_same_classes(folds: Sequence[ScoredRows]) -> None:
 
 
 def strata(folds: Sequence[ScoredRows]) -> IntArray:
-    """The stratum (U,) that each unit is drawn in: the class that most of its rows carry, the first of equal ones.
+    """The stratum (U,) of each unit: the class that most of its rows carry, the first of equal ones.
 
-    A stratum of one unit could only be drawn as it is; such units join the largest stratum. A unit without a row has
-    stratum -1 and is never drawn. Raises DataError for folds that do not fit.
+    A stratum of one unit shows no spread; such units join the largest stratum. A unit without a row has stratum -1.
+    Raises DataError for folds that do not fit.
     """
     check_same_classes(folds)
     unit, labels = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("unit", "labels"))
@@ -62,8 +62,8 @@ def strata(folds: Sequence[ScoredRows]) -> IntArray:
 def shared_strata(parts: Sequence[IntArray], n_units: int) -> IntArray:
     """One stratum (n_units,) for each unit from those (up to n_units,) of several sets of rows, -1 where in none.
 
-    Strata of different parts stay apart; a unit of two parts is drawn with the first. One left alone in its stratum
-    joins the largest.
+    Strata of different parts stay apart; a unit of two parts belongs to the first. One left alone in its stratum joins
+    the largest.
     """
     stratum = np.full(n_units, -1, dtype=np.int64)
     first = 0
@@ -78,10 +78,10 @@ def shared_strata(parts: Sequence[IntArray], n_units: int) -> IntArray:
     return stratum
 
 
-def rarest_class(folds: Sequence[ScoredRows]) -> tuple[int, int]:
-    """The class that fewest units carry in any one fold, and how many do: below two no interval can be drawn."""
+def class_units(folds: Sequence[ScoredRows]) -> IntArray:
+    """How many units (C,) carry each class in the fold that has fewest of them."""
     check_same_classes(folds)
     n_classes = folds[0].scores.shape[1]
-    pairs = [np.unique(fold.unit * n_classes + fold.labels) % n_classes for fold in folds]
-    counts = np.array([np.bincount(own, minlength=n_classes) for own in pairs]).min(axis=0)
-    return int(counts.argmin()), int(counts.min())
+    pairs = [np.bincount(fold.unit * n_classes + fold.labels) > 0 for fold in folds]
+    padded = [np.pad(found, (0, -len(found) % n_classes)).reshape(-1, n_classes) for found in pairs]
+    return np.array([found.sum(axis=0) for found in padded]).min(axis=0)

@@ -1,0 +1,264 @@
+"""What each patient or image adds to the error of a number: to first order, every metric is a sum of such shares."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import DataError
+from cxrbench.evaluate.statistics.estimate import Component
+from cxrbench.evaluate.statistics.units import ScoredRows, strata
+from cxrbench.index import IntArray
+
+FloatArray = NDArray[np.float64]
+Metric = Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+FEW = 10  # units of a class, below which what it adds to a number is hardly known
+Worth = Callable[[ScoredRows], FloatArray]  # of a fold: what a right row of each class (C,) adds to its number
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A number's value in each fold (F,), the shares (U,) of units in strata (U,), and what sparse classes add.
+
+    Values are NaN in a fold where the number is not defined. `shift` is how far the number moves with one right and one
+    wrong unit more in the classes that have a floor. `counted` is there for numbers that are weighted counts of right
+    rows: the floors of their differences come from it.
+    """
+
+    values: FloatArray
+    each: FloatArray
+    stratum: IntArray
+    floors: tuple[Component, ...] = ()
+    shift: float = 0.0
+    counted: "Counted | None" = None
+
+    @property
+    def value(self) -> float:
+        """The mean over folds, NaN where one of them has no value."""
+        return float(self.values.mean())
+
+    @property
+    def spread(self) -> tuple[Component, ...]:
+        """The parts of the variance over units."""
+        return (*within(self.each, self.stratum), *self.floors)
+
+    def minus(self, other: "Shares") -> "Shares":
+        """The same of the difference from another model's number over the same units, classes and rows.
+
+        Raises DataError where these are others. Of two numbers that are no counts, both bring their floors of classes
+        with fewer than `FEW` units.
+        """
+        if not np.array_equal(self.stratum, other.stratum):
+            raise DataError("the two models score other units, or units of other classes: they cannot be paired")
+        values = _paired(self.values, other.values)
+        if self.counted is None or other.counted is None:
+            floors = (floor for floor in (*self.floors, *other.floors) if floor.freedom <= FEW)
+            return Shares(values, self.each - other.each, self.stratum, tuple(floors))
+        right = self.counted.right - other.counted.right
+        return _of_counts(Counted(right, self.counted.rows), values, self.stratum, symmetric=True)
+
+
+def _paired(one: FloatArray, two: FloatArray) -> FloatArray:
+    """Differences fold by fold; a single number stands against each of the others."""
+    if len(one) != len(two) and min(len(one), len(two)) > 1:
+        raise DataError(f"one model has {len(one)} folds, the other {len(two)}: their draws cannot be paired")
+    return one - two
+
+
+def within(shares: FloatArray, stratum: IntArray) -> tuple[Component, ...]:
+    """What each stratum (U,) adds to the variance of the sum of all shares (U,); units of stratum -1 have none."""
+    own = stratum >= 0
+    number, share = stratum[own], shares[own]
+    sizes = np.bincount(number)
+    means = np.bincount(number, share) / np.maximum(sizes, 1)
+    squares = np.bincount(number, (share - means[number]) ** 2)
+    known = sizes > 1
+    variances = squares[known] * sizes[known] / (sizes[known] - 1)
+    return tuple(Component(float(v), int(n) - 1) for v, n in zip(variances, sizes[known], strict=True))
+
+
+def shares(metric: Metric, folds: Sequence[ScoredRows]) -> Shares:
+    """The shares of a metric's mean over folds. Raises DataError for folds that do not fit together."""
+    if metric == "macro_auroc":
+        return _areas(folds)
+    if metric in WORTH:
+        return hits(folds, WORTH[metric])
+    return _agreement(folds, _f1 if metric == "macro_f1" else _kappa)
+
+
+def hits(folds: Sequence[ScoredRows], worth: Worth) -> Shares:
+    """The same of a number that is a weighted count of right rows, such as a mean of recalls."""
+    stratum, n_classes = strata(folds), folds[0].scores.shape[1]
+    size = len(stratum) * n_classes
+    right, rows, values = np.zeros(size), np.zeros(size), []
+    for fold in folds:
+        each = worth(fold)
+        place, own = fold.unit * n_classes + fold.labels, each[fold.labels] / len(folds)
+        hit = fold.predictions == fold.labels
+        rows += np.bincount(place, own, size)
+        right += np.bincount(place[hit], own[hit], size)
+        found = np.bincount(fold.labels[hit], minlength=n_classes)  # by class, so that equal recalls give equal numbers
+        values.append(float(each @ found) if np.isfinite(each).all() else np.nan)
+    counted = Counted(right.reshape(-1, n_classes), rows.reshape(-1, n_classes))
+    return _of_counts(counted, np.array(values), stratum, symmetric=False)
+
+
+def balanced(fold: ScoredRows) -> FloatArray:
+    """The worth of a right row in balanced accuracy; infinite for a class without a row."""
+    n_classes = fold.scores.shape[1]
+    with np.errstate(divide="ignore"):
+        return 1 / (n_classes * np.bincount(fold.labels, minlength=n_classes))
+
+
+def _plain(fold: ScoredRows) -> FloatArray:
+    return np.full(fold.scores.shape[1], 1 / len(fold.labels))
+
+
+WORTH: dict[Metric, Worth] = {"balanced_accuracy": balanced, "accuracy": _plain}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the right rows, and all rows, of each unit in each class are worth (U, C), summed over folds."""
+
+    right: FloatArray
+    rows: FloatArray
+
+
+def _of_counts(counted: Counted, values: FloatArray, stratum: IntArray, *, symmetric: bool) -> Shares:
+    """Shares with each class centred at its own mean; `symmetric` for a difference."""
+    met = counted.rows.any(axis=0)
+    right, rows = counted.right[:, met], counted.rows[:, met]
+    total, units = rows.sum(axis=0), (rows > 0).sum(axis=0)
+    mean = right.sum(axis=0) / total
+    each = right - mean * rows
+    own = (each**2).sum(axis=0) * units / np.maximum(units - 1, 1) * (units > 1)
+    floor, centre = _floor(right / total, rows / total, units, symmetric=symmetric)
+    extra = np.maximum(total**2 * floor - own, 0)
+    floors = tuple(Component(float(v), int(n) + 1) for v, n in zip(extra, units, strict=True) if v > 0)
+    shift = float((total * (centre - mean))[extra > 0].sum())
+    return Shares(values, each.sum(axis=1), stratum, floors, shift, counted)
+
+
+def _floor(right: FloatArray, rows: FloatArray, units: IntArray, *, symmetric: bool) -> tuple[FloatArray, FloatArray]:
+    """The variance of each class's mean with one right and one wrong unit more, and this mean (C,).
+
+    Of a difference (`symmetric`) these are half a unit for either model and one for none. Source: Agresti and Caffo
+    2000; Agresti and Min 2005.
+    """
+    more, mean = units + 2, right.sum(axis=0)
+    centre = units * mean / more if symmetric else (units * mean + 1) / more
+    old = (units / more) ** 2 * ((right - centre * rows) ** 2).sum(axis=0)
+    new = (1 + 2 * centre**2 if symmetric else (1 - centre) ** 2 + centre**2) / more**2
+    return more / (more + 1) * (old + new), centre
+
+
+def _areas(folds: Sequence[ScoredRows]) -> Shares:
+    """Macro AUROC, one class against the rest. Source: DeLong 1988, Obuchowski 1997; floors: Hanley and McNeil 1982,
+    for normal scores.
+    """
+    stratum = strata(folds)
+    n_units, n_classes = len(stratum), folds[0].scores.shape[1]
+    each, values = np.zeros(n_units), np.zeros(len(folds))
+    floors, shift = list[Component](), 0.0
+    for number in range(n_classes):
+        own = [fold.labels == number for fold in folds]
+        areas, rows = zip(*(_of_class(f.scores[:, number], o) for f, o in zip(folds, own, strict=True)), strict=True)
+        alone: FloatArray = np.array([np.bincount(f.unit, row, n_units) for f, row in zip(folds, rows, strict=True)])
+        mean: FloatArray = alone.mean(axis=0)
+        area = float(np.mean(areas))
+        values += np.array(areas) / n_classes
+        each += mean / n_classes
+        found = _variance(mean, stratum)
+        one, rest = (min(_met(f.unit[side(o)]) for f, o in zip(folds, own, strict=True)) for side in _SIDES)
+        if min(one, rest) < FEW:  # whose units do not show how far their rows agree: each counts as one row
+            counts, single = (one, rest), [_variance(row, stratum) for row in alone]
+        else:
+            counts = (min(int(o.sum()) for o in own), min(int((~o).sum()) for o in own))
+            single = [_variance(row, fold.labels) for fold, row in zip(folds, rows, strict=True)]
+        floor, centre = _area_floor(area, *counts)
+        floor *= found / float(np.mean(single)) if any(single) else 1.0  # rows of a unit agree as far as they do
+        if floor > found:
+            floors.append(Component((floor - found) / n_classes**2, min(one, rest) + 1))
+            shift += (centre - area) / n_classes
+    return Shares(values, each, stratum, tuple(floors), shift)
+
+
+_SIDES: tuple[Callable[[NDArray[np.bool_]], NDArray[np.bool_]], ...] = (lambda own: own, np.logical_not)
+
+
+def _met(units: IntArray) -> int:
+    return int(np.count_nonzero(np.bincount(units)))
+
+
+def _variance(shares: FloatArray, stratum: IntArray) -> float:
+    return sum(part.variance for part in within(shares, stratum))
+
+
+def _area_floor(area: float, one: int, rest: int) -> tuple[float, float]:
+    """The variance of an area with one unit more on either side, at chance, and that area; of normal scores.
+
+    The law of exponential scores, which Hanley and McNeil put here, is half as large again for a rare class.
+    """
+    from scipy.special import ndtri, owens_t
+
+    centre = (one * rest * area + (one + rest + 1) / 2) / ((one + 1) * (rest + 1))
+    both = centre - 2 * float(owens_t(ndtri(centre), 1 / math.sqrt(3)))  # that two of one side stand right of one
+    shared = both - centre**2
+    return (centre * (1 - centre) + (one + rest) * shared) / ((one + 1) * (rest + 1)), centre
+
+
+def _of_class(raw: NDArray[Any], own: NDArray[np.bool_]) -> tuple[float, FloatArray]:
+    """The area of one class against the rest, and what each row (n,) adds to its error; NaN where either is absent."""
+    if own.all() or not own.any():
+        return np.nan, np.full(len(own), np.nan)
+    scores = raw.astype(np.float64)
+    one, rest = np.sort(scores[own]), np.sort(scores[~own])
+    below = (np.searchsorted(rest, scores[own], "left") + np.searchsorted(rest, scores[own], "right")) / 2
+    above = len(one) - (np.searchsorted(one, scores[~own], "left") + np.searchsorted(one, scores[~own], "right")) / 2
+    area = below.mean() / len(rest)
+    rows = np.empty(len(own))
+    rows[own] = (below / len(rest) - area) / len(one)
+    rows[~own] = (above / len(one) - area) / len(rest)
+    return float(area), rows
+
+
+def _agreement(folds: Sequence[ScoredRows], of: Callable[..., tuple[float, FloatArray]]) -> Shares:
+    """A metric of the confusion matrix, by its gradient."""
+    stratum = strata(folds)
+    each, values = np.zeros(len(stratum)), []
+    for fold in folds:
+        n_classes, found = fold.scores.shape[1], fold.predictions
+        truths, predicted = (np.bincount(labels, minlength=n_classes) for labels in (fold.labels, found))
+        right = np.bincount(fold.labels[found == fold.labels], minlength=n_classes)
+        value, rows = of(fold.labels, found, right, truths, predicted)
+        values.append(value)
+        each += np.bincount(fold.unit, rows, len(stratum)) / len(folds)
+    return Shares(np.array(values), each, stratum)
+
+
+def _f1(
+    labels: IntArray, found: IntArray, right: IntArray, truths: IntArray, predicted: IntArray
+) -> tuple[float, FloatArray]:
+    if not truths.all():
+        return np.nan, np.full(len(labels), np.nan)
+    both = truths + predicted
+    up, down = 2 / both, -2 * right / both**2
+    rows = (labels == found) * up[labels] + down[labels] + down[found]
+    return float((2 * right / both).mean()), rows / len(truths)
+
+
+def _kappa(
+    labels: IntArray, found: IntArray, right: IntArray, truths: IntArray, predicted: IntArray
+) -> tuple[float, FloatArray]:
+    n = len(labels)
+    agreed, chance = right.sum() / n, (truths * predicted).sum() / n**2
+    if chance == 1:
+        return np.nan, np.full(n, np.nan)
+    by_chance = (predicted[labels] + truths[found]) / n**2 - 2 * chance / n
+    rows = ((labels == found) - agreed) / n / (1 - chance) - by_chance * (1 - agreed) / (1 - chance) ** 2
+    return float((agreed - chance) / (1 - chance)), rows
