@@ -75,7 +75,7 @@ class SplitSpec(Facts):
 
     `decides` names the documented differences between released code and paper that this choice settles; `complete` is
     false where the expected totals of a full download do not apply; `reference_of` says on which files the reference
-    parts were computed.
+    parts were computed, and `doubt` why the rows of the paper may yet be others, empty where they are known.
     """
 
     title: str
@@ -84,6 +84,7 @@ class SplitSpec(Facts):
     decides: tuple[str, ...] = ()
     complete: bool = True
     reference_of: str = ""
+    doubt: str = ""
     reference: Mapping[str, Reference] = Field(default_factory=dict)
 
     def parameters(self, kind: type[FactsT]) -> FactsT:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.html.chapters import Chapter
 from cxrbench.html.work import Work
 from cxrbench.published import MISSING, PublishedTable, published_table
-from cxrbench.regression.verdicts import TABLES, Finding, against_paper
+from cxrbench.regression.paper import TABLES, Known, against_paper
+from cxrbench.regression.verdicts import Finding
 from cxrbench.report.view import Cell, TableView, ViewRow, table_view
 
 
@@ -15,11 +15,12 @@ from cxrbench.report.view import Cell, TableView, ViewRow, table_view
 class PaperCell:
     """A cell of a table; `verdict` is None where nothing is printed or nothing measured.
 
-    `reasons` are numbers of the table's list of reasons, from 1.
+    `how` says in a few words what the verdict rests on. `reasons` are numbers of the table's list of reasons, from 1.
     """
 
     cell: Cell
     verdict: str | None
+    how: str
     reasons: tuple[int, ...]
 
 
@@ -53,12 +54,12 @@ class PaperTable:
         return list(found.items())
 
 
-def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Interval]) -> list[PaperTable]:
+def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Known]) -> list[PaperTable]:
     """Tables 2 to 4 with the chapter's records; tables of which it measures no cell are left out.
 
-    `known` are intervals of records, by id; others are computed from their predictions.
+    What is `known` of records is by id; of others it is computed from their predictions.
     """
-    findings = {found.cell: found for found in against_paper(work.out, chapter.all, work.resamples, known)}
+    findings = {found.cell: found for found in against_paper(work.out, chapter.all, known)}
     found = []
     for number in TABLES:
         table = published_table(number)
@@ -81,6 +82,15 @@ def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Findi
 
 def _cell(cell: Cell, told: Finding | None, reasons: dict[str, int]) -> PaperCell:
     if told is None or told.verdict == "missing" or cell.measured is None:
-        return PaperCell(cell, None, ())
+        return PaperCell(cell, None, "", ())
     why: Sequence[str] = told.reasons if told.verdict == "not comparable" else ()
-    return PaperCell(cell, told.verdict, tuple(reasons.setdefault(reason, len(reasons) + 1) for reason in why))
+    numbers = tuple(reasons.setdefault(reason, len(reasons) + 1) for reason in why)
+    return PaperCell(cell, told.verdict, _how(told), numbers)
+
+
+def _how(told: Finding) -> str:
+    """What a verdict rests on: arithmetic alone, or the 90 % interval of a difference and the margin."""
+    if told.between is None:
+        return f"as repeated, to {told.tolerance:.2f} points" if told.kind == "exact reproduction" else ""
+    low, high = told.between
+    return f"by {low:+.1f} to {high:+.1f}, margin {told.tolerance:g}"

@@ -2,17 +2,23 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
-from cxrbench.regression.verdicts import Finding, failed
+from cxrbench.regression.verdicts import Against, Finding, Verdict, failed
 
 Format = Literal["table", "markdown", "junit", "json"]
 BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".xml": "junit", ".json": "json"}
+SOUND: frozenset[Verdict] = frozenset({"match", "agrees"})
+QUIET: Mapping[Against, frozenset[Verdict]] = {
+    "baseline": SOUND,
+    "paper": SOUND | {"not comparable", "cannot tell"},
+    "predictions": SOUND,
+}
 HEAD = ("against", "cell", "verdict", "expected", "found", "moved", "tolerance", "why")
 
 
@@ -36,18 +42,24 @@ def write(path: Path, findings: Sequence[Finding], *, partial: bool) -> None:
 
 def summary(findings: Sequence[Finding], *, partial: bool) -> str:
     """One line: whether the check passes, and how many cells have which verdict against what."""
-    counts = Counter((found.against, found.verdict) for found in findings)
+    counts = Counter((found.against, _verdict(found)) for found in findings)
     told = ", ".join(f"{against} {verdict} {count}" for (against, verdict), count in sorted(counts.items()))
     bad = len(failed(findings, partial=partial))
     return f"check {'failed in ' + str(bad) + ' cells' if bad else 'passed'}: {told or 'nothing to check'}"
+
+
+def _verdict(found: Finding) -> str:
+    """The verdict, and of an agreement with the paper what it means."""
+    if found.verdict != "agrees":
+        return found.verdict
+    return "agrees as a repeat" if found.kind == "exact reproduction" else f"agrees within {found.tolerance:g} points"
 
 
 def _is_told(found: Finding, form: Format) -> bool:
     """Printed cells that nobody measured are counted only; Markdown leaves out what stayed as it was."""
     if found.against == "paper" and found.verdict == "missing":
         return False
-    quiet = {"match", "not comparable"} if found.against == "paper" else {"match"}
-    return form != "markdown" or found.verdict not in quiet
+    return form != "markdown" or found.verdict not in QUIET[found.against]
 
 
 def _grid(findings: Sequence[Finding], style: str) -> str:
@@ -57,7 +69,7 @@ def _grid(findings: Sequence[Finding], style: str) -> str:
         (
             found.against,
             found.cell,
-            found.verdict,
+            _verdict(found),
             _number(found.expected),
             _number(found.found),
             _number(found.moved, sign=True),
@@ -91,7 +103,7 @@ def as_junit(findings: Sequence[Finding], *, partial: bool) -> str:
             if found in bad:
                 kind = Error if found.verdict == "broken" else Failure
                 case.result = [kind(f"{message}; {'; '.join(found.reasons)}", found.verdict)]
-            elif found.verdict != "match":
+            elif found.verdict not in SOUND:
                 case.result = [Skipped("; ".join((found.verdict, *found.reasons)))]
             suite.add_testcase(case)
         xml.add_testsuite(suite)

@@ -1,34 +1,31 @@
-"""A verdict for every cell: against the baseline, against the paper, and against the cell's own predictions."""
+"""A verdict for every cell: what a finding is, and those against the baseline and the cell's own predictions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.comparable import why_not
-from cxrbench.evaluate.statistics.interval import RESAMPLES
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.published import MISSING, Column, Row, published_table
 from cxrbench.record import Record
 from cxrbench.regression.baseline import Baseline, BaselineCell
 from cxrbench.regression.cell import Key, by_cell, digests_of, key_of, newest, value_of
 from cxrbench.regression.staleness import Staleness, staleness
-from cxrbench.report.view import shown_value
-from cxrbench.verdict.cell import cell_interval
 from cxrbench.verdict.integrity import faults
-from cxrbench.verdict.predictions import read_cell
 
 Against = Literal["baseline", "paper", "predictions"]
-Verdict = Literal["match", "differs", "not comparable", "missing", "new", "stale", "renamed", "broken"]
-
-TABLES = (2, 3, 4)
-HALF_PRINTED = Decimal("0.005")  # percent: what rounding to two decimals hides
+Verdict = Literal[
+    "match", "agrees", "differs", "cannot tell", "not comparable", "missing", "new", "stale", "renamed", "broken"
+]
+Kind = Literal["exact reproduction", "two measurements"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One cell's verdict. Values are balanced accuracies in percent, None where there is none; `reasons` in words."""
+    """One cell's verdict. Values are balanced accuracies in percent, None where there is none; `reasons` in words.
+
+    `kind`, `p` and `between` belong to printed numbers: how they are compared, and of two measurements the p of their
+    difference after Holm's correction and its 90 % interval in points. `tolerance` is there too the width within which
+    two numbers agree: that of arithmetic, or of two measurements the margin.
+    """
 
     against: Against
     cell: str
@@ -38,11 +35,19 @@ class Finding:
     tolerance: float | None = None
     reasons: tuple[str, ...] = ()
     record: str | None = None
+    kind: Kind | None = None
+    p: float | None = None
+    between: tuple[float, float] | None = None
 
     @property
     def moved(self) -> float | None:
         """Found minus expected, in points."""
         return None if self.expected is None or self.found is None else self.found - self.expected
+
+
+def percent(value: float | None) -> float | None:
+    """A share as findings have it; None stays None."""
+    return None if value is None else 100 * value
 
 
 def against_predictions(out: Path, records: Iterable[Record]) -> list[Finding]:
@@ -65,14 +70,14 @@ def against_baseline(baseline: Baseline, records: Sequence[Record]) -> list[Find
 
 
 def _new(record: Record) -> Finding:
-    return Finding("baseline", key_of(record).text, "new", found=_percent(value_of(record)), record=record.id)
+    return Finding("baseline", key_of(record).text, "new", found=percent(value_of(record)), record=record.id)
 
 
 def _kept(
     entry: BaselineCell, own: Sequence[Record], records: Sequence[Record], newcomers: Sequence[Record]
 ) -> Finding:
     """The verdict on one cell of the baseline; `own` are its records, `newcomers` those of cells it does not name."""
-    name, expected = entry.text, _percent(entry.value)
+    name, expected = entry.text, percent(entry.value)
     state = staleness(entry, ((record.model.name, record.data.task) for record in records))
     if state.changed:
         return Finding("baseline", name, "stale", expected, reasons=state.changed)
@@ -82,7 +87,7 @@ def _kept(
     other = newest(own)
     if other is not None:
         reasons = _unlike(entry, other)
-        return Finding("baseline", name, "not comparable", expected, _percent(value_of(other)), None, reasons, other.id)
+        return Finding("baseline", name, "not comparable", expected, percent(value_of(other)), None, reasons, other.id)
     return _absent(entry, state, newcomers)
 
 
@@ -94,8 +99,8 @@ def _compared(entry: BaselineCell, record: Record) -> Finding:
         "baseline",
         entry.text,
         "match" if same else "differs",
-        _percent(entry.value),
-        _percent(value),
+        percent(entry.value),
+        percent(value),
         100 * width,
         reasons,
         record.id,
@@ -121,10 +126,10 @@ def _unlike(entry: BaselineCell, record: Record) -> tuple[str, ...]:
 def _absent(entry: BaselineCell, state: Staleness, newcomers: Sequence[Record]) -> Finding:
     """No record bears the cell's name: it has another name now, is of no installed name, or was not run."""
     found = next((record for record in newcomers if _is_renamed(entry, record)), None)
-    name, expected = entry.text, _percent(entry.value)
+    name, expected = entry.text, percent(entry.value)
     if found is not None:
         reason = f"the same weights, split, preprocessing and prompts are recorded as {key_of(found).text}"
-        return Finding("baseline", name, "renamed", expected, _percent(value_of(found)), None, (reason,), found.id)
+        return Finding("baseline", name, "renamed", expected, percent(value_of(found)), None, (reason,), found.id)
     if state.unknown and state.hints:
         reason = f"{' and '.join(state.unknown)}; did you mean {' or '.join(state.hints)}?"
         return Finding("baseline", name, "renamed", expected, reasons=(reason,))
@@ -140,67 +145,6 @@ def _is_renamed(entry: BaselineCell, record: Record) -> bool:
         getattr(entry, name) == getattr(other, name) for name in Key.model_fields if name not in ("model", "task")
     )
     return same and digests_of(record) == entry.digests
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Where predictions lie, how often they are drawn anew for an interval, and intervals that are known by record."""
-
-    out: Path
-    resamples: int
-    known: Mapping[str, Interval]
-
-    def interval(self, record: Record) -> Interval:
-        """The interval of a record's balanced accuracy."""
-        if record.id in self.known:
-            return self.known[record.id]
-        return cell_interval(read_cell(self.out, record), "balanced_accuracy", self.resamples)
-
-
-def against_paper(
-    out: Path, records: Sequence[Record], resamples: int = RESAMPLES, known: Mapping[str, Interval] | None = None
-) -> list[Finding]:
-    """One finding for each cell that the paper prints, in its order; `known` intervals are not computed again."""
-    found, drawn = [], Drawn(out, resamples, known or {})
-    for number in TABLES:
-        table = published_table(number)
-        for row in table.rows:
-            for column in table.columns:
-                if row.cells[column.id] != MISSING:
-                    name = f"Table {number}, {f'{row.section} {row.name}'.strip()}, {column.title}"
-                    found.append(_printed(drawn, name, row, column, records))
-    return found
-
-
-def _printed(drawn: Drawn, name: str, row: Row, column: Column, records: Sequence[Record]) -> Finding:
-    printed = Decimal(row.cells[column.id])
-    fitting = [record for record in records if record.measures(row, column)]
-    best = newest([record for record in fitting if not why_not(record)]) or newest(fitting)
-    if best is None:
-        return Finding("paper", name, "missing", float(printed), reasons=("no record",))
-    shown, reasons = shown_value(best), why_not(best)
-    if reasons or shown is None:
-        told = reasons or ("a class has no test image in a fold",)
-        value = None if shown is None else float(shown)
-        return Finding("paper", name, "not comparable", float(printed), value, None, told, best.id)
-    return _judged(drawn, name, best, printed, shown)
-
-
-def _judged(drawn: Drawn, name: str, record: Record, printed: Decimal, shown: Decimal) -> Finding:
-    """Match where the printed number lies within the interval over test items, or is the measured one."""
-    item = drawn.interval(record)
-    values = (float(printed), float(shown))
-    if item.low is None or item.high is None:
-        same, width, told = printed == shown, None, f"no interval: {item.reason}"
-    else:
-        same = Decimal(100 * item.low) - HALF_PRINTED <= printed <= Decimal(100 * item.high) + HALF_PRINTED
-        width = 100 * (item.high - item.low) / 2
-        told = f"95 % interval over {item.units} {item.over}s: {100 * item.low:.2f} to {100 * item.high:.2f}"
-    return Finding("paper", name, "match" if same else "differs", *values, width, (told,), record.id)
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 FAILS: Mapping[Against, frozenset[Verdict]] = {

@@ -344,6 +344,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "decides": (task("splits.one.decides", ["D1"]), NOTHING),
         "complete": (task("splits.one.complete", False), NOTHING),
         "reference_of": (task("splits.one.reference_of", "a file"), NOTHING),
+        "doubt": (task("splits.one.doubt", "another table"), NOTHING),
         "reference": (reference(), RECORDS),
     },
     PromptSet: {
