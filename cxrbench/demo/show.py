@@ -25,7 +25,6 @@ from cxrbench.verdict.integrity import read_results
 VARIANT = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest
 FEWER_SHOTS = (1, 4)  # on all classes, for curves
-RESAMPLES = 1000  # of the report's intervals: wider by chance by about 2 %, and seconds sooner
 
 
 def demo(out: Path, progress: Progress, say: Say) -> Report:
@@ -45,7 +44,7 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     shares = {name: one.share for name, one in read(runs["clip"] / FREQUENCIES).all.of_images.items()}
     say("\n" + sheets(records, shares))
     say(f"made images and weights: these numbers say nothing about any real model. Records: {folders.results}/records")
-    size = write_html(folders.report, html_report(Work(folders.results, RESAMPLES), found, None))
+    size = write_html(folders.report, html_report(Work(folders.results), found, None))
     say(
         f"report: {folders.report} ({size / 1e6:.1f} MB), all of it as one page with intervals; open it in a browser, "
         f"no network is needed: {folders.report.resolve().as_uri()}"

@@ -1,17 +1,20 @@
-"""The leaderboard of a setting: models, their numbers on each task, and ranks where they can be given."""
+"""The leaderboard of a setting: models, their numbers on each task, and their places where they can be given."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from cxrbench.errors import DataError, NotApplicableError
+from cxrbench.evaluate.statistics.estimate import total
+from cxrbench.evaluate.statistics.interval import interval
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.html.cells import CellPage
-from cxrbench.verdict.average import Part, mean_of
+from cxrbench.html.shares import METRIC, Added, Part
+from cxrbench.html.show import about, spoken
 from cxrbench.verdict.kinship import taken_as_independent
-from cxrbench.verdict.leaderboard import Leaderboard, Refused, TaskRow, board_of
+from cxrbench.verdict.leaderboard import Leaderboard, board_of
 from cxrbench.verdict.selection import Selected, Setting
 from cxrbench.verdict.subgroups import Subgroups
 
@@ -20,15 +23,21 @@ from cxrbench.verdict.subgroups import Subgroups
 class Line:
     """One model of a board, by its pages of each task.
 
-    `mean` is over all tasks of the board, None for a single task, and where a task is missing or has a caution. `rank`
-    is the average rank with its interval, None for a model that is not ranked.
+    `mean` is over all tasks of the board, None for a single task, and where a task is missing or has a caution. `place`
+    is from which to which place its mean may stand, None for a model that is not ranked.
     """
 
     model: str
     title: str
     pages: Mapping[str, CellPage]
     mean: Interval | None
-    rank: tuple[float, float, float] | None
+    place: tuple[int, int] | None
+
+    def interval(self, task: str | None = None) -> Interval | None:
+        """That of a task, or of the mean over tasks; None where it has none."""
+        if task is None:
+            return self.mean
+        return self.pages[task].interval if task in self.pages else None
 
     @property
     def control(self) -> bool:
@@ -50,7 +59,7 @@ class Line:
 class Board:
     """The models of one setting, the best first, negative controls last.
 
-    `unranked` says why there are no ranks, where there are none.
+    `unranked` says why there are no places, where there are none.
     """
 
     setting: Setting
@@ -68,6 +77,34 @@ class Board:
         low, high = math.floor(10 * min(ends, default=0)), math.ceil(10 * max(ends, default=1))
         return 10 * low, 10 * max(high, low + 1)
 
+    def covers(self, task: str | None = None) -> str:
+        """What most intervals of a task, or of the means, speak of and what to beware of: stands in the column's head.
+
+        Of equally many the first; empty where there is no interval.
+        """
+        told = [about(one) for line in self.lines if (one := line.interval(task)) is not None and one.low is not None]
+        return max(told, key=told.count, default="")
+
+    def best(self, task: str | None = None) -> tuple[str, ...]:
+        """The ranked models that may be the best of a task, or of the means; empty where that is not known."""
+        if self.ranking is None:
+            return ()
+        if task is None:
+            return self.ranking.best_mean
+        return dict(zip(self.ranking.tasks, self.ranking.best, strict=True)).get(task, ())
+
+    def standings(self) -> list[tuple[Line, float, list[Line]]]:
+        """The ranked models with their average rank over tasks and those that each is shown to be better than."""
+        if self.ranking is None:
+            return []
+        lines = {line.model: line for line in self.lines}
+        ranks = dict(zip(self.ranking.models, self.ranking.ranks.ranks.tolist(), strict=True))
+        apart = self.ranking.places.apart
+        return [
+            (lines[model], rank, [lines[worse] for worse in ranks if (model, worse) in apart])
+            for model, rank in ranks.items()
+        ]
+
     def attributes(self) -> list[tuple[str, str, list[tuple[Line, Subgroups]]]]:
         """Task, attribute, and the models with their subgroups, for every attribute that is known."""
         found: dict[tuple[str, str], list[tuple[Line, Subgroups]]] = {}
@@ -84,6 +121,12 @@ class Board:
             if not self.numbered(lines):
                 found.setdefault(task, []).append(by)
         return list(found.items())
+
+    @staticmethod
+    def grouped(lines: Sequence[tuple[Line, Subgroups]]) -> str:
+        """What the intervals of subgroups speak of."""
+        groups = (group for _, found in lines for group in found.groups)
+        return spoken((group.name, group.interval) for group in groups if group.interval is not None)
 
     @staticmethod
     def numbered(lines: Sequence[tuple[Line, Subgroups]]) -> bool:
@@ -114,23 +157,12 @@ class Board:
         return 1 / len(self.labels(task))
 
 
-@dataclass(frozen=True, slots=True)
-class BoardAsked:
-    """A setting to make the board of, with all pages, its rows by task, and the parts of each model's mean by task."""
-
-    selected: Selected
-    pages: Mapping[str, CellPage]
-    rows: Mapping[str, TaskRow | Refused]
-    parts: Mapping[str, Mapping[str, Part]]
-
-
-def board(asked: BoardAsked) -> Board:
-    """The board of a setting."""
-    selected = asked.selected
-    ranking, unranked = _ranking(asked)
-    lines = sorted(_lines(asked, ranking), key=_best_first)
+def board(selected: Selected, pages: Mapping[str, CellPage], added: Sequence[Added]) -> Board:
+    """The board of a setting from all pages and what its tasks add."""
+    ranking, unranked = _ranking(selected, added)
+    lines = sorted(_lines(selected, pages, added, ranking), key=_best_first(ranking))
     refused = {} if ranking is None else ranking.refused
-    unranked_tasks = (f"{task} is in no rank: {'; '.join(reasons)}" for task, reasons in refused.items())
+    unranked_tasks = (f"{task} is in no place and no test: {'; '.join(why)}" for task, why in refused.items())
     notes = (*selected.notes, *unranked_tasks, *_kin(lines))
     return Board(selected.setting, tuple(selected.records), tuple(lines), ranking, unranked, notes)
 
@@ -143,36 +175,39 @@ def _kin(lines: Sequence[Line]) -> tuple[str, ...]:
     return taken_as_independent(over)
 
 
-def _lines(asked: BoardAsked, ranking: Leaderboard | None) -> list[Line]:
-    records, found = asked.selected.records, []
-    for model in asked.selected.models:
-        own = {task: asked.pages[row[model].id] for task, row in records.items() if model in row}
+def _lines(
+    selected: Selected, pages: Mapping[str, CellPage], added: Sequence[Added], ranking: Leaderboard | None
+) -> list[Line]:
+    found, places = [], {} if ranking is None else ranking.places.of
+    for model in selected.models:
+        own = {task: pages[row[model].id] for task, row in selected.records.items() if model in row}
         if own:
             title = next(iter(own.values())).record.model.title
-            mean = _mean(own, asked.parts.get(model, {})) if len(own) == len(records) else None
-            found.append(Line(model, title, own, mean, _rank(model, ranking)))
+            whole = len(own) == len(selected.records)
+            mean = _mean(own, [one.parts[model] for one in added]) if whole else None
+            found.append(Line(model, title, own, mean, places.get(model)))
     return found
 
 
-def _mean(own: Mapping[str, CellPage], parts: Mapping[str, Part]) -> Interval | None:
+def _mean(own: Mapping[str, CellPage], parts: Sequence[Part]) -> Interval | None:
     if len(own) < 2 or any(page.cautions or page.interval.estimate is None for page in own.values()):
         return None
-    return mean_of([parts[task] for task in own if task in parts], "balanced_accuracy")
+    found = total(part.estimate for part in parts).scaled(1 / len(own))
+    over: UnitKind = "patient" if all(part.over == "patient" for part in parts) else "image"
+    covers = tuple(dict.fromkeys(one for part in parts for one in part.covers))
+    return interval(found, over, sum(part.units for part in parts), covers)
 
 
-def _rank(model: str, ranking: Leaderboard | None) -> tuple[float, float, float] | None:
-    if ranking is None or model not in ranking.models:
-        return None
-    place = ranking.models.index(model)
-    low, high = ranking.rank_intervals[place].tolist()
-    return float(ranking.ranks.ranks[place]), low, high
+def _best_first(ranking: Leaderboard | None) -> Callable[[Line], tuple[bool, int, bool, float, str]]:
+    """The ranked models in their order, then the others by mean, those without after them; controls last."""
+    order = () if ranking is None else ranking.models
 
+    def key(line: Line) -> tuple[bool, int, bool, float, str]:
+        mean = None if line.mean is None else line.mean.estimate
+        place = order.index(line.model) if line.model in order else len(order)
+        return line.control, place, mean is None, -(mean or 0.0), line.model
 
-def _best_first(line: Line) -> tuple[bool, bool, float, bool, float, str]:
-    """By average rank, then by mean; models without either after them, by name; negative controls last."""
-    rank = float("inf") if line.rank is None else line.rank[0]
-    mean = None if line.mean is None else line.mean.estimate
-    return line.control, line.rank is None, rank, mean is None, -(mean or 0.0), line.model
+    return key
 
 
 def ranked(selected: Selected) -> tuple[str, ...]:
@@ -183,12 +218,13 @@ def ranked(selected: Selected) -> tuple[str, ...]:
     return tuple(whole if len(whole) > 2 else sorted(measured))
 
 
-def _ranking(asked: BoardAsked) -> tuple[Leaderboard | None, str]:
-    models = ranked(asked.selected)
+def _ranking(selected: Selected, added: Iterable[Added]) -> tuple[Leaderboard | None, str]:
+    models = ranked(selected)
     if len(models) < 3:
         return None, f"they need three models, negative controls apart; measured: {len(models)}"
-    rows = {task: asked.rows[task] for task in asked.selected.records}
+    rows = [row for one in added for row in one.rows]
+    refused = {task: reasons for one in added for task, reasons in one.refused.items()}
     try:
-        return board_of(replace(asked.selected, models=models), rows, "balanced_accuracy"), ""
+        return board_of(replace(selected, models=models), rows, refused, METRIC), ""
     except (NotApplicableError, DataError) as error:
         return None, str(error)

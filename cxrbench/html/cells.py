@@ -1,20 +1,28 @@
 """One cell as the report opens it: its number and what surrounds it, per class, in confusion, and where it is from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import get_args
 
 from cxrbench.comparable import flaws
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
-from cxrbench.evaluate.statistics.interval import area_interval
+from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.html.command import command, own_files
 from cxrbench.record import Record
-from cxrbench.verdict.cell import cell_calibration, pooled_calibration, spread
+from cxrbench.verdict.cell import (
+    Measurement,
+    cell_calibration,
+    cell_interval,
+    covered,
+    harmonic_interval,
+    pooled_calibration,
+    spread,
+)
 from cxrbench.verdict.predictions import ScoredCell
-from cxrbench.verdict.subgroups import By, Subgroups
+from cxrbench.verdict.subgroups import By, Subgroups, subgroups
 
 ATTRIBUTES: tuple[By, ...] = get_args(By)
 
@@ -34,15 +42,19 @@ class ClassLine:
 class CellPage:
     """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
 
-    `interval` is of balanced accuracy, `area` of macro AUROC. `calibration` is one a fold; there is none where
-    `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for the attributes
-    that are known of an image. `cautions` say what keeps the number from being the one asked for.
+    `interval` is of balanced accuracy, and `estimate` the same number with its error, which other draws are part of
+    whatever the interval speaks of; `area` is of macro AUROC, `harmonic` of the harmonic mean of base and new classes
+    where a record has both. `calibration` is one a fold; there is none where `uncalibrated` says why. On pages in
+    detail there are `pooled`, that of all rows, and `subgroups` for the attributes that are known of an image.
+    `cautions` say what keeps the number from being the one asked for.
     """
 
     record: Record
     marked: bool
     interval: Interval
+    estimate: Estimate
     area: Interval
+    harmonic: Interval | None
     spread: FoldSpread
     classes: tuple[ClassLine, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -82,15 +94,16 @@ class CellPage:
 
 @dataclass(frozen=True, slots=True)
 class CellAsked:
-    """How to make a page: `marked` by the dagger, in `detail` with the pooled calibration, and with these subgroups."""
+    """How to make a page: `marked` by the dagger, in `detail` with more, with intervals for `these_draws` alone."""
 
     marked: bool
     detail: bool
-    subgroups: tuple[Subgroups, ...]
+    these_draws: bool
 
 
-def cell_page(cell: ScoredCell, interval: Interval, asked: CellAsked) -> CellPage:
-    """The page of a sound record with the interval of its balanced accuracy."""
+def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
+    """The page of a sound record, whose balanced accuracy was measured."""
+    cell, narrow = measured.cell, asked.these_draws
     record = cell.record
     judged, pooled, why_not = tuple[Calibration, ...](), None, ""
     try:
@@ -100,19 +113,27 @@ def cell_page(cell: ScoredCell, interval: Interval, asked: CellAsked) -> CellPag
     return CellPage(
         record=record,
         marked=asked.marked,
-        interval=interval,
-        area=area_interval(cell.folds, cell.over, record.summary.get("macro_auroc", {}).get("mean")),
+        interval=measured.interval,
+        estimate=replace(measured, covers=covered(record)).estimate,
+        area=cell_interval(cell, "macro_auroc", these_draws=narrow),
+        harmonic=harmonic_interval(cell, these_draws=narrow),
         spread=spread(cell, "balanced_accuracy"),
         classes=_classes(record),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
         uncalibrated=why_not,
-        subgroups=asked.subgroups,
+        subgroups=_subgroups(cell, these_draws=narrow) if asked.detail else (),
         command=command(record),
         own_files=own_files(record),
         cautions=flaws(record),
     )
+
+
+def _subgroups(cell: ScoredCell, *, these_draws: bool) -> tuple[Subgroups, ...]:
+    """Subgroups by every attribute that is known of an image."""
+    known = [by for by in ATTRIBUTES if any(value is not None for value in cell.about.get(by, ()))]
+    return tuple(subgroups(cell, by, these_draws=these_draws) for by in known)
 
 
 def _classes(record: Record) -> tuple[ClassLine, ...]:

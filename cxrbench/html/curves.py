@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.html.boards import Board, Line
+from cxrbench.html.show import spoken
 
 COLOURED = 6  # models that eyes tell apart, by colour and by marker
 WIDTH, HEIGHT = 300, 190  # of a panel's view box, as all sizes here
@@ -44,9 +45,13 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One task, or the mean over tasks where `task` is None; `ticks` (y, percent), `shots` (x, K): its axes."""
+    """One task, or the mean over tasks where `task` is None; `ticks` (y, percent), `shots` (x, K): its axes.
+
+    `covers` is what its intervals speak of, by shots where these differ.
+    """
 
     task: str | None
+    covers: str
     curves: tuple[Curve, ...]
     ticks: tuple[tuple[float, int], ...]
     shots: tuple[tuple[float, int], ...]
@@ -106,7 +111,8 @@ def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str])
         points = tuple(_point(shots, one, axes, number) for shots, one in known.get(model, {}).items())
         if points:
             curves.append(Curve(model, title, model in marked, number, points))
-    return Panel(task, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
+    covers = spoken((f"K = {p.shots}", p.interval) for curve in curves for p in curve.points)
+    return Panel(task, covers, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
 
 
 def _interval(line: Line, task: str | None) -> Interval | None:

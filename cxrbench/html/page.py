@@ -9,20 +9,20 @@ from cxrbench.audit import contamination
 from cxrbench.audit.finding import Finding, counted
 from cxrbench.audit.wordings import unequal_prompts
 from cxrbench.errors import DataError
-from cxrbench.html.boards import Board, BoardAsked, board, ranked
+from cxrbench.html.boards import Board, board, ranked
 from cxrbench.html.cells import CellPage
 from cxrbench.html.chapters import Chapter, chapters, marked, nameless, sound
 from cxrbench.html.curves import Figure, figures
 from cxrbench.html.paper import PaperTable, paper_tables
 from cxrbench.html.shares import Computed, computed, shares
+from cxrbench.html.show import spoken
 from cxrbench.html.wordings import WordingLine, wordings
 from cxrbench.html.work import Work
 from cxrbench.record import Record
+from cxrbench.report.view import ViewRow
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.average import Part
 from cxrbench.verdict.integrity import Results
-from cxrbench.verdict.leaderboard import Refused, TaskRow
-from cxrbench.verdict.selection import Selected, in_order
+from cxrbench.verdict.selection import in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,17 @@ class ChapterPages:
         return any(one.singles is not None for found in self.wordings for one in found.lines)
 
     @property
+    def spoken(self) -> str:
+        """What the intervals of prompt sets speak of, by task where these differ."""
+        pages = (one.page for found in self.wordings for one in found.lines)
+        return spoken((page.record.data.task, page.interval) for page in pages)
+
+    def covered(self, table: PaperTable, rows: Sequence[ViewRow]) -> str:
+        """What the intervals of a section of a table speak of, by column where these differ."""
+        cells = ((title, row.cells[column].record) for column, title in table.view.columns for row in rows)
+        return spoken((title, page.interval) for title, ident in cells if (page := self.pages.get(ident or "")))
+
+    @property
     def models(self) -> int:
         """How many models it has, negative controls apart."""
         return len(self.titles.keys() - self.controls)
@@ -115,6 +126,7 @@ class Report:
     """A results folder; it leaves out `unsound` records (by id or place, with the reasons) and `foreign` files.
 
     It also leaves out `shuffled`, which are fitted to shuffled labels under the name of a model that is no control.
+    `these_draws` tells that its intervals speak of other test images alone.
     """
 
     chapters: tuple[ChapterPages, ...]
@@ -124,7 +136,7 @@ class Report:
     unsound: Mapping[str, tuple[str, ...]]
     shuffled: int
     foreign: int
-    resamples: int
+    these_draws: bool
 
     def title(self, task: str | None) -> str:
         """The task's title, or its name where this installation does not have it; without a task, that of the mean."""
@@ -159,7 +171,7 @@ def report(work: Work, found: Results, audited: Sequence[Finding] | None) -> Rep
         unsound=unsound,
         shuffled=len(records) - len(real),
         foreign=foreign,
-        resamples=work.resamples,
+        these_draws=work.these_draws,
     )
 
 
@@ -201,25 +213,21 @@ def _computed(work: Work, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]
 def _pages(work: Work, chapter: Chapter, found: Sequence[Computed]) -> ChapterPages:
     known = {ident: page for one in found for ident, page in one.pages.items()}
     pages = {ident: known[ident] for ident in chapter.records}
-    boards = tuple(board(_asked(selected, pages, found)) for selected in chapter.settings)
+    boards = tuple(
+        board(selected, pages, [one.added[selected.setting] for one in found if selected.setting in one.added])
+        for selected in chapter.settings
+    )
     return ChapterPages(
         chapter=chapter,
         pages=pages,
         boards=boards,
         first=max(boards, key=_weight),
-        tables=tuple(paper_tables(work, chapter, {ident: page.interval for ident, page in pages.items()})),
+        tables=tuple(
+            paper_tables(work, chapter, {name: (own.estimate, own.interval.over) for name, own in pages.items()})
+        ),
         figures=tuple(figures(boards)),
         wordings=tuple(wordings(pages.values())),
     )
-
-
-def _asked(selected: Selected, pages: Mapping[str, CellPage], found: Sequence[Computed]) -> BoardAsked:
-    rows, parts = dict[str, TaskRow | Refused](), dict[str, dict[str, Part]]()
-    for one in found:
-        rows |= one.rows.get(selected.setting, {})
-        for model, own in one.parts.get(selected.setting, {}).items():
-            parts.setdefault(model, {}).update(own)
-    return BoardAsked(selected, pages, rows, parts)
 
 
 def _weight(found: Board) -> tuple[bool, bool, int, int]:

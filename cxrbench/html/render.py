@@ -10,6 +10,7 @@ from cxrbench.durable import write_atomically
 from cxrbench.html import curves, show
 from cxrbench.html.identities import HEADS, identities
 from cxrbench.html.page import Report
+from cxrbench.verdict.compare import WEIGHTS
 from cxrbench.verdict.subgroups import RULE
 
 SECTIONS = (
@@ -52,6 +53,7 @@ def render(report: Report) -> str:
         panel=curves,
         sections=SECTIONS,
         rule=RULE,
+        weights=WEIGHTS,
     )
     before, rest = text.split(style, 1)
     body, after = rest.rsplit(script, 1)

@@ -6,36 +6,34 @@ from itertools import chain
 from pathlib import Path
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.counts import Metric
-from cxrbench.evaluate.statistics.interval import Values, interval_of
-from cxrbench.html.cells import ATTRIBUTES, CellAsked, CellPage, cell_page
+from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.statistics.uncertainty import Covers
+from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.html.cells import CellAsked, CellPage, cell_page
 from cxrbench.html.chapters import Chapter, nameless
 from cxrbench.html.work import Work
 from cxrbench.record import Record, record_path
-from cxrbench.verdict.average import Mean, Part, Weighted, mean_parts, part_of, together
-from cxrbench.verdict.drawn import drawn
+from cxrbench.verdict.average import Mean, Weighted, covers_of, mean_estimate, over_of, units_of
+from cxrbench.verdict.cell import Measurement, measurement
 from cxrbench.verdict.integrity import checked_cell
 from cxrbench.verdict.kinship import namespace
-from cxrbench.verdict.leaderboard import Refused, TaskRow, task_row
-from cxrbench.verdict.predictions import ScoredCell
+from cxrbench.verdict.leaderboard import Refused, TaskRow, task_row, why_not_row
 from cxrbench.verdict.selection import Selected, Setting, prompt_set
-from cxrbench.verdict.subgroups import By, Subgroups, subgroups_of
 
 METRIC: Metric = "balanced_accuracy"
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
-AT_ONCE = 20  # cells whose subgroups are drawn together: a dozen values of each resample for every one
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """Settings on tasks that may show the same patients, with the models that each one's board ranks: none below three.
 
-    `weights` is what a task counts in the mean of each setting; `marked` and `detail` are ids of records.
+    `marked` and `detail` are ids of records.
     """
 
     settings: tuple[Selected, ...]
     ranked: tuple[tuple[str, ...], ...]
-    weights: tuple[float, ...]
     marked: frozenset[str]
     detail: frozenset[str]
 
@@ -46,21 +44,40 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Computed:
-    """Pages by record; of every setting the rows of its board by task, and the parts of each model's mean by task.
+class Part:
+    """What a model's numbers on some tasks add to a sum over tasks, and what this speaks of."""
 
-    A part of several tasks stands under the first of them. Where `faults` names records whose predictions do not hold,
-    nothing else was computed.
+    estimate: Estimate
+    over: UnitKind
+    units: int
+    covers: tuple[Covers, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What some tasks add to a board: rows of the ranked models, tasks that are in no ranking, and parts by model.
+
+    Parts are there for the models that were measured on all of these tasks.
+    """
+
+    rows: tuple[TaskRow, ...]
+    refused: Mapping[str, Refused]
+    parts: Mapping[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Pages by record, and what is added to the board of each setting.
+
+    Where `faults` names records whose predictions do not hold, nothing else was computed.
     """
 
     faults: Mapping[str, tuple[str, ...]]
     pages: Mapping[str, CellPage]
-    rows: Mapping[Setting, Mapping[str, TaskRow | Refused]]
-    parts: Mapping[Setting, Mapping[str, Mapping[str, Part]]]
+    added: Mapping[Setting, Added]
 
 
-Cells = Mapping[str, ScoredCell]  # by record
-Drawn = Mapping[str, Values]
+Measured = Mapping[str, Measurement]  # by record
 
 
 def shares(
@@ -77,10 +94,8 @@ def shares(
     for tasks in kin.values():
         own = [replace(s, records={t: row for t, row in s.records.items() if t in tasks}) for s in chapter.settings]
         for some in _bounded(work.out, [setting for setting in own if setting.records]):
-            whole = {s.setting: len(s.records) for s in chapter.settings}
-            weights = tuple(1 / whole[setting.setting] for setting in some)
             models = tuple(ranked.get(setting.setting, ()) for setting in some)
-            found.append(Share(tuple(some), models, weights, marked, detail))
+            found.append(Share(tuple(some), models, marked, detail))
     return found
 
 
@@ -107,65 +122,50 @@ def computed(work: Work, share: Share) -> Computed:
     """Everything of a share, each file read once; only what is wrong where a record is not what its predictions say."""
     read = {ident: checked_cell(work.out, record) for ident, record in share.records.items()}
     if faults := {ident: nameless(work, told) for ident, (_, told) in read.items() if told}:
-        return Computed(faults, {}, {}, {})
-    cells = {ident: cell for ident, (cell, _) in read.items() if cell is not None}
-    values = dict(zip(cells, drawn(list(cells.values()), METRIC, work.resamples), strict=True))
-    groups = _subgroups({ident: cell for ident, cell in cells.items() if ident in share.detail}, work.resamples)
-    pages = {}
-    for ident, cell in cells.items():
-        asked = CellAsked(ident in share.marked, ident in share.detail, tuple(groups.get(ident, ())))
-        pages[ident] = cell_page(cell, interval_of(METRIC, cell.folds, cell.over, values[ident]), asked)
-    rows, parts = {}, {}
-    for setting, models, weight in zip(share.settings, share.ranked, share.weights, strict=True):
-        ranks = len(models) > 2
-        rows[setting.setting] = _rows(work, replace(setting, models=models), cells, values) if ranks else {}
-        parts[setting.setting] = _parts(work, _whole(setting, weight, cells), values)
-    return Computed({}, pages, rows, parts)
+        return Computed(faults, {}, {})
+    measured = {
+        ident: measurement(cell, METRIC, these_draws=work.these_draws)
+        for ident, (cell, _) in read.items()
+        if cell is not None
+    }
+    pages = {
+        ident: cell_page(found, CellAsked(ident in share.marked, ident in share.detail, work.these_draws))
+        for ident, found in measured.items()
+    }
+    boards = zip(share.settings, share.ranked, strict=True)
+    return Computed({}, pages, {own.setting: _added(own, models, measured) for own, models in boards})
 
 
-def _subgroups(cells: Cells, resamples: int) -> dict[str, list[Subgroups]]:
-    """Subgroups of each cell by every attribute that is known of an image."""
-    found: dict[str, list[Subgroups]] = {}
-    for by in ATTRIBUTES:
-        known = [cell for cell in cells.values() if _known(cell, by)]
-        for start in range(0, len(known), AT_ONCE):
-            some = known[start : start + AT_ONCE]
-            for cell, own in zip(some, subgroups_of(some, by, resamples), strict=True):
-                found.setdefault(cell.record.id, []).append(own)
-    return found
+def _added(setting: Selected, ranked: tuple[str, ...], measured: Measured) -> Added:
+    """What the tasks of a setting add to its board."""
+    found = {
+        task: {model: measured[record.id] for model, record in row.items()} for task, row in setting.records.items()
+    }
+    whole = [model for model in setting.models if all(model in row for row in found.values())]
+    parts = {model: _part([Weighted(row[model], 1.0) for row in found.values()]) for model in whole}
+    rows, refused = _rows(replace(setting, models=ranked), found) if len(ranked) > 2 else ((), {})
+    return Added(rows, refused, parts)
 
 
-def _known(cell: ScoredCell, by: By) -> bool:
-    return any(value is not None for value in cell.about.get(by, ()))
+def _part(tasks: Mean) -> Part:
+    return Part(mean_estimate(tasks), over_of(tasks), units_of(tasks), covers_of(tasks))
 
 
-def _rows(work: Work, selected: Selected, cells: Cells, values: Drawn) -> dict[str, TaskRow | Refused]:
-    """The tasks of a board of the models that are ranked."""
-    found = dict[str, TaskRow | Refused]()
-    for task, row in selected.records.items():
-        own = {model: (cells[r.id], values[r.id]) for model, r in row.items() if model in selected.models}
+def _rows(
+    selected: Selected, found: Mapping[str, Mapping[str, Measurement]]
+) -> tuple[tuple[TaskRow, ...], dict[str, Refused]]:
+    """The rows of the tasks on which all ranked models can be paired, by shared patients, and why others have none."""
+    groups: dict[str, dict[str, Mapping[str, Measurement]]] = {}
+    refused: dict[str, Refused] = {}
+    for task, row in found.items():
+        if reasons := why_not_row(selected, row):
+            refused[task] = reasons
+        else:
+            groups.setdefault(namespace(task, row[selected.models[0]].cell.over), {})[task] = row
+    rows = list[TaskRow]()
+    for group in groups.values():
         try:
-            found[task] = task_row(selected, own, METRIC, work.resamples)
+            rows.append(task_row(selected, group))
         except DataError as error:
-            found[task] = (str(error),)
-    return found
-
-
-def _whole(setting: Selected, weight: float, cells: Cells) -> dict[str, Mean]:
-    """What these tasks add to the mean of each model that was measured on all of them."""
-    rows = setting.records.values()
-    models = [model for model in setting.models if all(model in row for row in rows)]
-    return {model: [Weighted(cells[row[model].id], weight) for row in rows] for model in models}
-
-
-def _parts(work: Work, means: Mapping[str, Mean], values: Drawn) -> dict[str, dict[str, Part]]:
-    """The parts of each model's mean, by their first task."""
-    found: dict[str, dict[str, Part]] = {model: {} for model in means}
-    apart = [(model, own) for model, mean in means.items() for own in together(mean)]
-    for model, own in apart:
-        if len(own) == 1:
-            found[model][own[0].task] = part_of(own[0], METRIC, values[own[0].cell.record.id])
-    joint = [(model, own) for model, own in apart if len(own) > 1]
-    for (model, own), part in zip(joint, mean_parts([own for _, own in joint], METRIC, work.resamples), strict=True):
-        found[model][own[0].task] = part
-    return found
+            refused |= dict.fromkeys(group, (str(error),))
+    return tuple(rows), refused

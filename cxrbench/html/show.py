@@ -1,10 +1,10 @@
 """How values look on the page; numbers are rounded here and nowhere before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.uncertainty import Interval, covering
 from cxrbench.verdict.selection import Setting
 
 DASH = "–"
@@ -33,6 +33,28 @@ def ends(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return ""
     return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def about(interval: Interval) -> str:
+    """What an interval speaks of, and what to beware of in it."""
+    return spoken([("", interval)])
+
+
+def spoken(intervals: Iterable[tuple[str, Interval]]) -> str:
+    """What named intervals speak of and what to beware of, by their names where these differ; none says nothing."""
+    told = [(name, interval) for name, interval in intervals if interval.low is not None]
+    every, reasons = dict.fromkeys(name for name, _ in told), dict[str, dict[str, None]]()
+    for name, interval in told:
+        if interval.reason:
+            reasons.setdefault(interval.reason, {})[name] = None
+    warned = (why if names == every else f"{why} ({', '.join(names)})" for why, names in reasons.items())
+    return "; ".join(filter(None, [covering(told), *warned]))
+
+
+def place(found: tuple[int, int]) -> str:
+    """From which to which place, one number where these are the same."""
+    low, high = found
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def p_value(value: float | None) -> str:
@@ -97,5 +119,22 @@ def settled(settings: Mapping[str, Any]) -> str:
 
 FILTERS = {
     f.__name__: f
-    for f in (percent, plain, signed, ends, p_value, moment, short, words, classes, placed, heat, strip, settled)
+    for f in (
+        percent,
+        plain,
+        signed,
+        ends,
+        about,
+        spoken,
+        place,
+        p_value,
+        moment,
+        short,
+        words,
+        classes,
+        placed,
+        heat,
+        strip,
+        settled,
+    )
 }

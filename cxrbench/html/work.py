@@ -15,11 +15,11 @@ WORTH = 150  # cells that take as long as the start of another process
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where predictions lie, how often they are drawn anew, and by how many processes."""
+    """Where predictions lie, by how many processes, and whether intervals speak of other test images alone."""
 
     out: Path
-    resamples: int
     workers: int = 1
+    these_draws: bool = False
 
     def each(self, do: Callable[[Job], Done], jobs: Iterable[Job], weight: int = 1) -> list[Done]:
         """What `do` makes of every job, in their order; a job counts as `weight` cells. Both must be picklable."""

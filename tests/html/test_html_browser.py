@@ -23,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_board(out, MODELS, ("rsna", "covid", "siim"))
     write_board(out, ("medclip",), ("rsna",), shots=(16,), prompts=(), data__synthetic=True)
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write(path, report(Work(out, 100), found_results(out), None))
+    write(path, report(Work(out), found_results(out), None))
     return path.as_uri()
 
 

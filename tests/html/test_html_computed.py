@@ -5,19 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-import numpy as np
 import pytest
 from made_board import write_board
 
 from cxrbench import catalog
-from cxrbench.evaluate.statistics.counts import Metric
+from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.html import shares
 from cxrbench.html.page import Report, report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
 from cxrbench.verdict import predictions
 from cxrbench.verdict.average import Weighted, mean_interval
-from cxrbench.verdict.cell import cell_interval
+from cxrbench.verdict.cell import cell_interval, measurement
 from cxrbench.verdict.integrity import found_results, read_results
 from cxrbench.verdict.leaderboard import leaderboard
 from cxrbench.verdict.predictions import read_cell
@@ -25,7 +25,6 @@ from cxrbench.verdict.subgroups import subgroups
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 KIN = ("rsna", "nih_lt", "siim")  # the first two name their patients alike
-RESAMPLES = 300
 METRIC: Metric = "balanced_accuracy"
 
 
@@ -48,7 +47,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(out: Path) -> Report:
-    return report(Work(out, RESAMPLES), found_results(out), None)
+    return report(Work(out), found_results(out), None)
 
 
 def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None:
@@ -56,28 +55,74 @@ def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None
     assert len(pages) == len(MODELS) * len(KIN) * 2
     for page in pages.values():
         cell = read_cell(out, page.record)
-        assert page.interval == cell_interval(cell, METRIC, RESAMPLES)
+        assert page.interval == cell_interval(cell, METRIC)
+        assert page.area == cell_interval(cell, "macro_auroc")
         assert page.interval.over == "patient"
         if page.record.protocol.shots == 16:
-            assert list(page.subgroups) == [subgroups(cell, by, RESAMPLES) for by in ("sex", "age")]
+            assert list(page.subgroups) == [subgroups(cell, by) for by in ("sex", "age")]
 
 
 def test_every_board_is_that_of_compare(out: Path, made: Report) -> None:
     for board, selected in zip(made.chapters[0].boards, made.chapters[0].chapter.settings, strict=True):
-        expected = leaderboard(out, replace(selected, models=MODELS), METRIC, RESAMPLES)
-        assert board.ranking is not None
-        assert board.ranking.models == expected.models
-        assert board.ranking.values == expected.values
-        assert board.ranking.neighbours == expected.neighbours
-        np.testing.assert_array_equal(board.ranking.rank_intervals, expected.rank_intervals)
+        expected = leaderboard(out, replace(selected, models=MODELS), METRIC)
+        found = board.ranking
+        assert found is not None
+        assert found.models == expected.models == tuple(line.model for line in board.lines)
+        assert found.values == expected.values
+        assert found.best == expected.best
+        assert found.best_mean == expected.best_mean == board.best()
+        assert (found.told_apart, found.compared) == (expected.told_apart, expected.compared)
+        assert {line.model: line.place for line in board.lines} == expected.places.of
+        assert set(found.places.apart) == set(expected.places.apart)
+        assert found.refused == expected.refused == {}
 
 
-def test_every_mean_is_that_of_the_tables_with_shared_patients_drawn_once(out: Path, made: Report) -> None:
+def close(one: Interval | None, other: Interval | None) -> bool:
+    """Whether two intervals are the same but for rounding."""
+    assert one is not None and other is not None
+    numbers = [(i.estimate, i.low, i.high, i.error) for i in (one, other)]
+    return numbers[0] == pytest.approx(numbers[1], abs=1e-9) and replace(
+        one, estimate=0, low=0, high=0, error=0
+    ) == replace(other, estimate=0, low=0, high=0, error=0)
+
+
+def test_every_mean_is_that_of_the_tables_and_of_the_ranking_with_shared_patients_counted_once(
+    out: Path, made: Report
+) -> None:
     for board in made.chapters[0].boards:
+        assert board.ranking is not None
+        means = dict(zip(board.ranking.models, board.ranking.means, strict=True))
         for line in board.lines:
-            cells = [read_cell(out, page.record) for page in line.pages.values()]
-            expected = mean_interval([Weighted(cell, 1 / len(cells)) for cell in cells], METRIC, RESAMPLES)
-            assert line.mean == expected
+            cells = [measurement(read_cell(out, page.record), METRIC) for page in line.pages.values()]
+            assert close(line.mean, mean_interval([Weighted(cell, 1 / len(cells)) for cell in cells]))
+            assert close(line.mean, means[line.model])
+
+
+def test_these_draws_ask_for_the_narrow_interval_everywhere(out: Path, made: Report) -> None:
+    narrow = report(Work(out, these_draws=True), found_results(out), None)
+    assert narrow.these_draws and not made.these_draws
+    for board, wide in zip(narrow.chapters[0].boards, made.chapters[0].boards, strict=True):
+        for line in board.lines:
+            before = next(one for one in wide.lines if one.model == line.model)
+            pairs = [(line.mean, before.mean), *((line.interval(task), before.interval(task)) for task in board.tasks)]
+            for one, other in pairs:
+                assert one is not None and other is not None
+                assert one.covers == ("these draws",) and other.covers == ("draws",)
+                assert one.error is not None and other.error is not None and one.error < other.error
+    for page in narrow.chapters[0].pages.values():
+        cell = read_cell(out, page.record)
+        assert page.interval == cell_interval(cell, METRIC, these_draws=True)
+        assert page.area == cell_interval(cell, "macro_auroc", these_draws=True)
+        for found in page.subgroups:
+            assert found == subgroups(cell, found.by, these_draws=True)
+
+
+def test_a_standing_names_those_that_a_model_is_told_apart_from(made: Report) -> None:
+    for board in made.chapters[0].boards:
+        assert board.ranking is not None
+        told = {(line.model, worse.model) for line, _, below in board.standings() for worse in below}
+        assert told == set(board.ranking.places.apart)
+        assert [line.model for line, _, _ in board.standings()] == list(board.ranking.models)
 
 
 def test_each_file_is_read_once(out: Path) -> None:
@@ -89,7 +134,7 @@ def test_each_file_is_read_once(out: Path) -> None:
         return before(record, content)
 
     with patch.object(predictions, "_scored", counted):
-        report(Work(out, 100), found_results(out), None)
+        report(Work(out), found_results(out), None)
     assert sorted(read) == sorted(record.id for record in read_results(out, out).records)
 
 
@@ -97,13 +142,13 @@ def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
     out: Path, made: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "MOST_BYTES", 1)
-    assert render(report(Work(out, RESAMPLES), found_results(out), None)) == render(made)
+    assert render(report(Work(out), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrbench.html.work.WORTH", 1)
-    assert render(report(Work(out, RESAMPLES, workers=2), found_results(out), None)) == render(made)
+    assert render(report(Work(out, workers=2), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
@@ -121,7 +166,7 @@ def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_
         own = [name for name, task in tasks.items() if group in task.groups]
         cells += len(write_board(tmp_path, models, own, group=group, **how, **known))
     assert cells == 20 * (7 * 8 + 2 * 2 * 2)
-    text = render(report(Work(tmp_path, 100, 2), found_results(tmp_path), None))
+    text = render(report(Work(tmp_path, 2), found_results(tmp_path), None))
     assert "By sex" in text and "base classes" in text
     size = len(text.encode())
     assert size < 3_000_000, size
