@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
-from benchmarks import against_official, decode, folds, forward, overhead, pretrain, probe_solver, resampling, zoo
+from benchmarks import against_official, decode, folds, forward, intervals, overhead, pretrain, probe_solver, zoo
 from benchmarks.material import Material, prepared
 from benchmarks.rounds import Row, Target
 
 FULL, QUICK = 5, 3  # rounds
-WITHOUT_MATERIAL = {"probe", "zoo", "bootstrap", "report"}  # measurements that need no images
+WITHOUT_MATERIAL = {"probe", "zoo", "intervals", "report"}  # measurements that need no images
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "pydicom")
 
 
@@ -45,8 +45,8 @@ def measurements(material: Material, rounds: int) -> Mapping[str, Callable[[], I
         "official": lambda: against_official.rows(material, rounds),
         "zoo": lambda: zoo.rows(rounds),
         "pretrain": lambda: pretrain.rows(material, rounds),
-        "bootstrap": lambda: resampling.bootstrap_rows(rounds),
-        "report": lambda: resampling.report_rows(rounds),
+        "intervals": lambda: intervals.interval_rows(rounds),
+        "report": lambda: intervals.report_rows(rounds),
     }
 
 

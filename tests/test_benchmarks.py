@@ -93,26 +93,33 @@ def test_the_yardstick_reads_pixels_as_the_harness_does(rounds: ModuleType, tmp_
     np.testing.assert_array_equal(released.pixels(path), wanted)
 
 
-def test_the_loop_over_scikit_learn_weighs_as_ours_draws() -> None:
-    """Both arms give one value on one resample: of images, and of patients who have images of several classes."""
-    from cxrbench.evaluate.statistics.counts import statistic
-    from cxrbench.evaluate.statistics.resample import replicates
-    from cxrbench.evaluate.statistics.units import ScoredRows, strata
+def test_the_bootstrap_that_intervals_are_timed_against_has_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of images, and of patients who have images of several classes."""
+    from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
+    from cxrbench.evaluate.statistics.shares import shares
+    from cxrbench.evaluate.statistics.units import ScoredRows
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT))
-        arms = importlib.import_module("benchmarks.resampling")
+    monkeypatch.syspath_prepend(str(ROOT))
+    arms = importlib.import_module("benchmarks.intervals")
     draw = np.random.default_rng(0)
-    labels = draw.integers(0, 3, 90)
-    scores = draw.normal(size=(90, 3)) + np.eye(3)[labels]
-    for units in (np.arange(90), draw.permutation(90) // 3):
+    labels = draw.integers(0, 3, 180)
+    scores = draw.normal(size=(180, 3)) + np.eye(3)[labels]
+    for units in (np.arange(180), draw.permutation(180) // 2):
         fold = ScoredRows(units, labels, scores)
-        weights = arms._weights([fold], 6, seed=2)
-        for metric, close in arms.CLOSE.items():
-            one = statistic(metric, [fold], len(weights))
-            ours = replicates([one], strata([fold]), 6, np.random.default_rng(2))[0]
-            theirs = [arms._scorer(metric)(fold, row[fold.unit]) for row in weights.T]
-            np.testing.assert_allclose(ours, theirs, atol=close)
+        for metric in arms.LOOPED:
+            theirs = np.std(arms.resamples(arms._scorer(metric), [fold], 300))
+            assert estimate(shares(metric, [fold]), BOUNDS[metric], "images").error == pytest.approx(theirs, rel=0.15)
+
+
+def test_tables_of_coverage_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    coverage = importlib.import_module("benchmarks.coverage")
+    some = {name: coverage.SPARSE_LAWS[name] for name in ("200 + 5, recalls 0.8", "AUROC 0.80, 15 + 285")}
+    monkeypatch.setattr(coverage, "SPARSE_LAWS", some)
+    one, two = (list(coverage.sparse(20)) for _ in range(2))
+    assert one == two
+    assert [len(row) for row in one] == [5, 5, 5]
+    assert [row[3] for row in one[1:]] == ["1.000", "0.000"]
 
 
 @pytest.mark.slow
