@@ -28,13 +28,13 @@ from cxrbench.evaluate.statistics.ranks import places
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.records.integrity import read_results
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.selection import Asked, select
 from cxrbench.verdict.average import Weighted, mean_interval
 from cxrbench.verdict.cell import Measurement, covered, measurement
 from cxrbench.verdict.compare import compare
-from cxrbench.verdict.integrity import read_results
 from cxrbench.verdict.leaderboard import leaderboard
-from cxrbench.verdict.predictions import ScoredCell
-from cxrbench.verdict.selection import Asked, select
 
 sys.path.insert(0, str(ROOT / "tests"))
 from made_means import cell_of
@@ -397,7 +397,7 @@ def _through_files(
     rng: np.random.Generator,
     found: Mapping[str, list[bool]],
 ) -> None:
-    from cxrbench.bench.predictions import FoldScores
+    from cxrbench.records.predictions import FoldScores
 
     ids = tuple(f"image{number:05}" for number in range(len(law.labels)))
     for task in ("siim", "vindr"):

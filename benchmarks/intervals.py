@@ -111,7 +111,7 @@ def whole_report(out: str) -> dict[str, Any]:
     from cxrbench.html.page import report
     from cxrbench.html.render import render
     from cxrbench.html.work import Work
-    from cxrbench.verdict.integrity import found_results
+    from cxrbench.records.integrity import found_results
 
     def whole(some: slice) -> int:
         found = found_results(Path(out))
@@ -129,8 +129,8 @@ def sampled_cells(out: str) -> dict[str, Any]:
     `apart` is by how much its values differ from ours.
     """
     from cxrbench.evaluate.statistics.shares import shares
-    from cxrbench.verdict.integrity import read_results
-    from cxrbench.verdict.predictions import read_cell
+    from cxrbench.records.integrity import read_results
+    from cxrbench.records.predictions import read_cell
 
     records = sorted(
         read_results(Path(out), Path(out) / "cache").records, key=lambda record: (record.data.task, record.id)

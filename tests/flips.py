@@ -25,11 +25,11 @@ from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.index import Partition, Table
 from cxrbench.memo import Kept, Memo
+from cxrbench.records.integrity import place_of, read_results
+from cxrbench.records.predictions import read_cell
 from cxrbench.regression.baseline import Tolerance, entry, read_baseline, write_baseline
 from cxrbench.sealed import DamagedError
 from cxrbench.store import Key, Store, read_key
-from cxrbench.verdict.integrity import place_of, read_results
-from cxrbench.verdict.predictions import read_cell
 
 Verdict = Literal["same", "made again", "refused", "silent", "nameless", "traceback", "hang"]
 WRONG: frozenset[Verdict] = frozenset({"silent", "nameless", "traceback", "hang"})

@@ -8,7 +8,7 @@ from made_predictions import scored_fold, written
 
 from cxrbench import catalog
 from cxrbench.card import ModelCard
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 

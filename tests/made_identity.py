@@ -25,7 +25,7 @@ from cxrbench.catalog import load_variant
 from cxrbench.index import Partition, Table
 from cxrbench.memo import Kept
 from cxrbench.prompts import PromptSet
-from cxrbench.record import record_id
+from cxrbench.records.record import record_id
 from cxrbench.settings import Settings, Variant, checked_settings
 from cxrbench.task import TaskSpec
 

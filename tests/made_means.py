@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cxrbench.evaluate.statistics.shares import METRICS, Metric
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
-from cxrbench.record import Record
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
 from cxrbench.verdict.average import Mean, Weighted
 from cxrbench.verdict.cell import measurement
-from cxrbench.verdict.predictions import ScoredCell
 
 Kind = Literal["probe", "zero-shot"]
 ZERO_SHOT = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}

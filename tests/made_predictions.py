@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 from made_records import made_record
 
 from cxrbench import digest
-from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.bench.recording import write_cell
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
-from cxrbench.record import STATEMENT, Record, record_path
-from cxrbench.record_file import write_record
+from cxrbench.records.files import write_record
+from cxrbench.records.predictions import FoldScores, as_parquet
+from cxrbench.records.record import STATEMENT, Record, record_path
 
 LABELS = ("Normal", "Pneumonia")
 

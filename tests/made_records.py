@@ -7,7 +7,7 @@ from cxrbench import catalog
 from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
 from cxrbench.recipe import Canvas
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.settings import checked_settings
 
 

@@ -11,7 +11,7 @@ from cxrbench.card import ModelCard
 from cxrbench.data.sources.base import Labelled, load_partition, source
 from cxrbench.errors import CxrBenchError, DataError
 from cxrbench.index import Partition
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.settings import Variant
 from cxrbench.task import TaskSpec
 

@@ -1,27 +1,13 @@
 """Models that saw a task's source in pre-training, and classes that the source alone tells apart."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from cxrbench.audit.finding import Finding
 from cxrbench.card import ModelCard
-from cxrbench.task import Origin, TaskSpec
-
-
-def sources_seen(card_letters: Iterable[str], task: TaskSpec) -> tuple[Origin, ...]:
-    """The origins of a task's images that are among a card's pre-training data, those of the same institution too."""
-    letters = set(card_letters)
-    return tuple(origin for origin in task.origins if letters & set(origin.letters))
-
-
-def contaminated(card_letters: Iterable[str], task: TaskSpec) -> bool:
-    """Whether images of the task's own collection were pre-trained on: the mark † of a table.
-
-    `card_letters` is `ModelCard.pretraining`. Whether a model's authors took the test images out is not asked: where
-    they say so, few can be checked. The same institution alone does not count.
-    """
-    return any(origin.shares == "images" for origin in sources_seen(card_letters, task))
+from cxrbench.records.contamination import contaminated, sources_seen
+from cxrbench.task import TaskSpec
 
 
 def pretrained_on_source(task: TaskSpec, cards: Sequence[ModelCard]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from cxrbench.audit.finding import Finding
 from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.pretrain.corpus.overlap import Verdict
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.schema import Facts, complaints
 from cxrbench.task import TaskSpec
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from cxrbench import digest
 from cxrbench.audit.finding import Finding
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 
 
 def unequal_prompts(records: Iterable[Record]) -> Iterator[Finding]:

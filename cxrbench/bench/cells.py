@@ -12,7 +12,7 @@ from cxrbench.card_facts import recipe_for
 from cxrbench.index import Partition
 from cxrbench.prompts import PromptSet
 from cxrbench.recipe import Recipe
-from cxrbench.record import Protocol
+from cxrbench.records.record import Protocol
 from cxrbench.settings import Variant
 from cxrbench.task import TaskSpec
 

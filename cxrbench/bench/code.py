@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cxrbench import digest, facts
-from cxrbench.record import CodeIdentity
+from cxrbench.records.record import CodeIdentity
 
 _RECORDED = (
     "torch",

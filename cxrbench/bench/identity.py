@@ -8,17 +8,17 @@ from cxrbench import digest
 from cxrbench.bench.cells import Cell
 from cxrbench.bench.folds import IdFold, group_labels
 from cxrbench.bench.plan import Plan
-from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.published_cells import published_cells
 from cxrbench.card_facts import card_digest
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.evaluate.linear_probe import solver_version
+from cxrbench.records.predictions import ABOUT
 from cxrbench.sources import code_digest
 
 NO_FILE = "no file"
 
 # Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
-ENTERING_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models", "cxrbench.record"})
+ENTERING_BY_CONTENT = frozenset({"cxrbench.bench.cells", "cxrbench.bench.models", "cxrbench.records.record"})
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:

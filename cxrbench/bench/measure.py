@@ -11,7 +11,6 @@ from cxrbench import digest
 from cxrbench.bench.cells import Cell
 from cxrbench.bench.checks import finite, finite_scale, refuse_short, require_shots, short_classes, where
 from cxrbench.bench.folds import IdFold, group_labels
-from cxrbench.bench.predictions import FoldScores
 from cxrbench.bench.scoring import Readings, prompt_scores
 from cxrbench.bench.singles import single_prompts
 from cxrbench.bench.wording import Wording
@@ -20,7 +19,8 @@ from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.evaluate.zero_shot import scores
-from cxrbench.record import FoldResult, PromptIdentity, ProtocolIdentity
+from cxrbench.records.predictions import FoldScores
+from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.settings import Settings
 
 PROBE_WEIGHT = "balanced"

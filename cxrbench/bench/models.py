@@ -22,7 +22,7 @@ from cxrbench.encode import Encoder
 from cxrbench.memo import Engine as EngineFacts
 from cxrbench.memo import Kept, Memo
 from cxrbench.recipe import Recipe
-from cxrbench.record import ModelIdentity
+from cxrbench.records.record import ModelIdentity
 from cxrbench.settings import Settings
 from cxrbench.sources import code_digest
 from cxrbench.store import Key

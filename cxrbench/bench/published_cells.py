@@ -2,7 +2,7 @@
 
 from cxrbench.bench.cells import Cell
 from cxrbench.published import MISSING, published_table
-from cxrbench.record import PublishedCell, prints
+from cxrbench.records.record import PublishedCell, prints
 
 
 def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:

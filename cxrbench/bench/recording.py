@@ -19,16 +19,16 @@ from cxrbench.bench.forward import SCORES
 from cxrbench.bench.identity import NO_FILE, cell_card_digest, contents_digest, identity, reference
 from cxrbench.bench.measure import Measured
 from cxrbench.bench.plan import Plan
-from cxrbench.bench.predictions import FoldScores, as_parquet
 from cxrbench.bench.published_cells import published_cells
 from cxrbench.bench.wording import Wording
 from cxrbench.durable import write_atomically
 from cxrbench.encode import Sweep
 from cxrbench.errors import CxrBenchError, IntegrityError
-from cxrbench.record import DataIdentity, Preprocessing, Record, Runtime, record_id, record_path
-from cxrbench.record_file import read_record, write_record
+from cxrbench.records.files import read_record, write_record
+from cxrbench.records.integrity import sound_record
+from cxrbench.records.predictions import FoldScores, as_parquet
+from cxrbench.records.record import DataIdentity, Preprocessing, Record, Runtime, record_id, record_path
 from cxrbench.store import Embeddings, Key
-from cxrbench.verdict.integrity import sound_record
 
 FloatArray = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from typing import Literal
 from cxrbench import cpu
 from cxrbench.errors import SpecError
 from cxrbench.facts import default_cache
-from cxrbench.record import Protocol
+from cxrbench.records.record import Protocol
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -13,7 +13,7 @@ from cxrbench.bench.requirements import files_missing
 from cxrbench.contained import contained
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
 from cxrbench.logbook import Logbook
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 
 Say = Callable[[str], None]
 

@@ -28,9 +28,9 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.record import Protocol
+    from cxrbench.records.choice import Measured
+    from cxrbench.records.record import Protocol
     from cxrbench.report.sheets import Sheet
-    from cxrbench.verdict.measured import Measured
 
 Verb = Callable[..., None]
 
@@ -72,8 +72,8 @@ class Cells:
     @cached_property
     def measured(self) -> "Measured":
         """The newest sound records of the cells; raises SpecError and DataError where there are none."""
-        from cxrbench.verdict.measured import measured
-        from cxrbench.verdict.selection import Asked
+        from cxrbench.records.choice import measured
+        from cxrbench.records.selection import Asked
 
         asked, records = self.asked, results(self.out)
         made = recorded_variant(asked["variant"], asked["choice"], records)

@@ -10,7 +10,7 @@ from cxrbench.cli.options import Out
 from cxrbench.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
-    from cxrbench.record import Record
+    from cxrbench.records.record import Record
     from cxrbench.regression.baseline import Baseline
     from cxrbench.regression.verdicts import Finding
 
@@ -80,8 +80,8 @@ def check(
 
 def _records(out: Path) -> "tuple[list[Record], list[Finding]]":
     """The records, and a finding for each file that should be one and is damaged."""
+    from cxrbench.records.integrity import found_results
     from cxrbench.regression.verdicts import Finding
-    from cxrbench.verdict.integrity import found_results
 
     found = found_results(out)
     if found.foreign:

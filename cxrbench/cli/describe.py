@@ -10,7 +10,7 @@ from cxrbench.settings import Variant
 from cxrbench.task import TaskSpec
 
 if TYPE_CHECKING:
-    from cxrbench.record import Record
+    from cxrbench.records.record import Record
 
 
 def described(facts: "Facts | Record", path: Path) -> str:
@@ -18,13 +18,13 @@ def described(facts: "Facts | Record", path: Path) -> str:
 
     A record's predictions lie beside its file, `path`.
     """
-    from cxrbench.record import Record
+    from cxrbench.records.record import Record
 
     match facts:
         case Record():
-            from cxrbench.record_file import results_of
+            from cxrbench.records.files import results_of
+            from cxrbench.records.predictions import read_cell
             from cxrbench.report.detail import detail
-            from cxrbench.verdict.predictions import read_cell
 
             return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
         case ModelCard():

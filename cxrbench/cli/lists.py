@@ -119,7 +119,7 @@ def _fact_file(path: Path) -> "Facts":
 
 
 def _record(path: Path) -> "Facts":
-    from cxrbench.verdict.integrity import sound_record
+    from cxrbench.records.integrity import sound_record
 
     if not path.is_file():
         raise DataError(

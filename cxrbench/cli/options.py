@@ -13,10 +13,10 @@ from cxrbench.cli.echo import echo
 from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
-    from cxrbench.record import Record
+    from cxrbench.records.integrity import Results
+    from cxrbench.records.record import Record
     from cxrbench.settings import Variant
     from cxrbench.task import TaskSpec
-    from cxrbench.verdict.integrity import Results
 
 DataRoot = Annotated[
     list[str] | None,
@@ -84,7 +84,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 def results(out: Path) -> "list[Record]":
     """The records below a results folder that hold; what does not is named on stderr, with the way out."""
     from cxrbench.facts import default_cache
-    from cxrbench.verdict.integrity import read_results
+    from cxrbench.records.integrity import read_results
 
     found = read_results(out, default_cache())
     tell_left_out(out, found)

@@ -28,8 +28,8 @@ def report(
     from cxrbench.html.page import report as made
     from cxrbench.html.render import write
     from cxrbench.html.work import Work
-    from cxrbench.record_file import WAY_OUT
-    from cxrbench.verdict.integrity import found_results
+    from cxrbench.records.files import WAY_OUT
+    from cxrbench.records.integrity import found_results
 
     audited = None if audit is None else read_findings(audit)
     work = Work(out, workers or cpu.cores(), these_draws)

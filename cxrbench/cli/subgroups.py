@@ -10,7 +10,7 @@ from cxrbench.cli.options import TheseDraws
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:
-    from cxrbench.record import Record
+    from cxrbench.records.record import Record
     from cxrbench.verdict.subgroups import By, Subgroups
 
 
@@ -29,8 +29,8 @@ def subgroups(
     below the next. A class counts in a group with five test patients or images of it in every fold; a group with
     fewer than twenty has no number.
     """
+    from cxrbench.records.cells import cell_name
     from cxrbench.report.sheets import subgroup_sheet
-    from cxrbench.verdict.measured import name
 
     records = cells.measured.records
     wanted: tuple[By, ...] = (by,) if by else ("sex", "age", "view")
@@ -47,13 +47,13 @@ def subgroups(
             "tables have no such column, or the records are older than it; run the cells again to find out"
         )
     absent = [f"no image's {attribute} is known: {', '.join(where)}" for attribute, where in unknown.items()]
-    data = tuple({"cell": name(record), "groups": groups} for record, groups in found)
-    cells.show(data, lambda: [subgroup_sheet(name(r), g, synthetic=r.synthetic) for r, g in found], absent)
+    data = tuple({"cell": cell_name(record), "groups": groups} for record, groups in found)
+    cells.show(data, lambda: [subgroup_sheet(cell_name(r), g, synthetic=r.synthetic) for r, g in found], absent)
 
 
 def _of(out: Path, record: "Record", wanted: "tuple[By, ...]", *, these_draws: bool) -> "dict[By, Subgroups]":
     """The groups of a record by each attribute that its images are known by."""
-    from cxrbench.verdict.predictions import read_cell
+    from cxrbench.records.predictions import read_cell
     from cxrbench.verdict.subgroups import subgroups as grouped
 
     cell = read_cell(out, record)

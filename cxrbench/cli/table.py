@@ -22,7 +22,7 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.record import Record
+    from cxrbench.records.record import Record
 
 Form = Annotated[
     Literal["terminal", "markdown", "latex", "csv", "json"], typer.Option("--format", "-f", help="Output format.")

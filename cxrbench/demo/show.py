@@ -17,10 +17,10 @@ from cxrbench.pretrain.frequencies import read
 from cxrbench.pretrain.job import FREQUENCIES
 from cxrbench.progress import Progress
 from cxrbench.published import published_table
-from cxrbench.record import Record
+from cxrbench.records.integrity import read_results
+from cxrbench.records.record import Record
 from cxrbench.report.render import render
 from cxrbench.report.view import table_view
-from cxrbench.verdict.integrity import read_results
 
 VARIANT = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest

@@ -13,9 +13,9 @@ from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.html.cells import CellPage
 from cxrbench.html.shares import METRIC, Added, Part
 from cxrbench.html.show import about, spoken
-from cxrbench.verdict.kinship import taken_as_independent
+from cxrbench.records.selection import Selected, Setting
+from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.verdict.leaderboard import Leaderboard, board_of
-from cxrbench.verdict.selection import Selected, Setting
 from cxrbench.verdict.subgroups import Subgroups
 
 

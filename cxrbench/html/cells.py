@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import get_args
 
-from cxrbench.comparable import flaws
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.html.command import command, own_files
-from cxrbench.record import Record
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
+from cxrbench.records.validity import flaws
 from cxrbench.verdict.cell import (
     Measurement,
     cell_calibration,
@@ -21,7 +22,6 @@ from cxrbench.verdict.cell import (
     pooled_calibration,
     spread,
 )
-from cxrbench.verdict.predictions import ScoredCell
 from cxrbench.verdict.subgroups import By, Subgroups, subgroups
 
 ATTRIBUTES: tuple[By, ...] = get_args(By)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cxrbench.audit.contamination import contaminated
 from cxrbench.html.work import Work
-from cxrbench.record import Record
+from cxrbench.records.cells import PROTOTYPES
+from cxrbench.records.contamination import contaminated
+from cxrbench.records.integrity import faults
+from cxrbench.records.record import Record
+from cxrbench.records.selection import Selected, Setting, every_setting
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.integrity import faults
-from cxrbench.verdict.selection import PROTOTYPES, Selected, Setting, every_setting
 
 GROUPS = ("all", "base", "new")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from cxrbench import catalog
-from cxrbench.comparable import has_known_card
-from cxrbench.record import Record
+from cxrbench.records.record import Record
+from cxrbench.records.validity import has_known_card
 from cxrbench.settings import Variant
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cxrbench.html.cells import CellPage
 from cxrbench.html.show import settled
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 
 NOT_TOLD = "not recorded"
 Told = tuple[str, ...]

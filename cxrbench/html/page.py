@@ -18,11 +18,11 @@ from cxrbench.html.shares import Computed, computed, shares
 from cxrbench.html.show import spoken
 from cxrbench.html.wordings import WordingLine, wordings
 from cxrbench.html.work import Work
-from cxrbench.record import Record
+from cxrbench.records.integrity import Results
+from cxrbench.records.record import Record
+from cxrbench.records.selection import in_order
 from cxrbench.report.view import ViewRow
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.integrity import Results
-from cxrbench.verdict.selection import in_order
 
 
 @dataclass(frozen=True, slots=True)

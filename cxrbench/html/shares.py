@@ -13,13 +13,14 @@ from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.html.cells import CellAsked, CellPage, cell_page
 from cxrbench.html.chapters import Chapter, nameless
 from cxrbench.html.work import Work
-from cxrbench.record import Record, record_path
+from cxrbench.records.cells import prompt_set
+from cxrbench.records.integrity import checked_cell
+from cxrbench.records.record import Record, record_path
+from cxrbench.records.selection import Selected, Setting
+from cxrbench.records.shared_patients import namespace
 from cxrbench.verdict.average import Mean, Weighted, covers_of, mean_estimate, over_of, units_of
 from cxrbench.verdict.cell import Measurement, measurement
-from cxrbench.verdict.integrity import checked_cell
-from cxrbench.verdict.kinship import namespace
 from cxrbench.verdict.leaderboard import Refused, TaskRow, task_row, why_not_row
-from cxrbench.verdict.selection import Selected, Setting, prompt_set
 
 METRIC: Metric = "balanced_accuracy"
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads

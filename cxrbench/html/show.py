@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cxrbench.evaluate.statistics.uncertainty import Interval, covering
-from cxrbench.verdict.selection import Setting
+from cxrbench.records.selection import Setting
 
 DASH = "–"
 HEAT = 10  # steps of the heat map's scale

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.regression.cell import Digests, Key, digests_of, key_of, value_of
 from cxrbench.schema import Facts, complaints
 from cxrbench.sealed import CHECKSUM, read_regular, with_checksum, without_checksum

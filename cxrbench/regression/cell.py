@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from cxrbench.comparable import flaws
-from cxrbench.record import Protocol, Record
+from cxrbench.records.record import Protocol, Record
 from cxrbench.schema import Facts
 
 
@@ -76,16 +75,6 @@ def value_of(record: Record) -> float | None:
     """Balanced accuracy (0 to 1), mean over folds, unrounded; None where a fold has none."""
     value = record.summary["balanced_accuracy"]["mean"]
     return None if value is None else float(value)
-
-
-def rank(record: Record) -> tuple[bool, str, str]:
-    """What the highest of is taken among records of a cell: those without flaws first, then the newest."""
-    return not flaws(record), record.runtime.started, record.id
-
-
-def newest(records: Iterable[Record]) -> Record | None:
-    """The record of the highest `rank`; None of none."""
-    return max(records, key=rank, default=None)
 
 
 def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:

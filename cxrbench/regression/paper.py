@@ -4,18 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrbench.comparable import why_not
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.uncertainty import covers_words
 from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.published import MISSING, Column, Row, published_table
-from cxrbench.record import Record
-from cxrbench.regression.cell import newest, value_of
+from cxrbench.records.cells import newest_record
+from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.validity import why_not
+from cxrbench.regression.cell import value_of
 from cxrbench.regression.measurements import MARGIN, Judgement, difference, judged
 from cxrbench.regression.reproduction import arithmetic, why_not_exact
 from cxrbench.regression.verdicts import Finding, Verdict, percent
 from cxrbench.verdict.cell import covered, measurement
-from cxrbench.verdict.predictions import ScoredCell, read_cell
 
 TABLES = (2, 3, 4)
 Known = tuple[Estimate, UnitKind]  # of a record's balanced accuracy, and what its error counts
@@ -72,7 +73,7 @@ def _printed(records: Sequence[Record]) -> Iterator[_Cell]:
 def _best(records: Sequence[Record], row: Row, column: Column) -> Record | None:
     """The newest record of a printed cell, of those that are comparable if any is."""
     fitting = [record for record in records if record.measures(row, column)]
-    return newest([record for record in fitting if not why_not(record)]) or newest(fitting)
+    return newest_record(fitting, why_not)
 
 
 def _compared(out: Path, known: Mapping[str, Known], cell: _Cell) -> Finding | _Second:

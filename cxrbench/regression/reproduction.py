@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from cxrbench import catalog
-from cxrbench.record import Record
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
 from cxrbench.regression.baseline import Tolerance
 from cxrbench.regression.tolerance import CLOSENESS, numerical
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.predictions import ScoredCell
 
 # Absolute, on probabilities: how near scikit-learn 1.3.2, as the released code calls it, comes to the optimum on pooled
 # features (2.6e-3 at most in 30 fits at K = 16). On projected ones it comes within 1.4e-5.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from cxrbench.records.predictions import ScoredCell
 from cxrbench.regression.baseline import Tolerance
-from cxrbench.verdict.predictions import ScoredCell
 
 CLOSENESS = 1e-4  # relative: what adapters promise between machines, from the same pixels
 ROUNDING = 1e-9  # of the mean itself

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrbench.comparable import flaws
 from cxrbench.errors import IntegrityError
-from cxrbench.record import Record
+from cxrbench.records.cells import newest_record
+from cxrbench.records.integrity import faults
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.validity import flaws
 from cxrbench.regression.baseline import Baseline, BaselineCell, entry, merged, write_baseline
-from cxrbench.regression.cell import by_cell, rank
+from cxrbench.regression.cell import by_cell
 from cxrbench.regression.tolerance import CLOSENESS, numerical
-from cxrbench.verdict.integrity import faults
-from cxrbench.verdict.predictions import read_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ def update(path: Path, out: Path, records: Sequence[Record], kept: Baseline, clo
     """
     entries, left_out = list[BaselineCell](), dict[str, list[str]]()
     for name, found in sorted(by_cell(records).items()):
-        record = max(found, key=rank)
+        record = newest_record(found)
+        if record is None:
+            continue
         if reasons := flaws(record):
             left_out.setdefault("; ".join(reasons), []).append(name)
             continue

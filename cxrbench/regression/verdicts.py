@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.record import Record
+from cxrbench.records.cells import newest_record
+from cxrbench.records.integrity import faults
+from cxrbench.records.record import Record
 from cxrbench.regression.baseline import Baseline, BaselineCell
-from cxrbench.regression.cell import Key, by_cell, digests_of, key_of, newest, value_of
+from cxrbench.regression.cell import Key, by_cell, digests_of, key_of, value_of
 from cxrbench.regression.staleness import Staleness, staleness
-from cxrbench.verdict.integrity import faults
 
 Against = Literal["baseline", "paper", "predictions"]
 Verdict = Literal[
@@ -63,7 +64,7 @@ def against_baseline(baseline: Baseline, records: Sequence[Record]) -> list[Find
     """One finding for each cell of the baseline, then one for each recorded cell that it has not."""
     recorded = by_cell(records)
     expected = {entry.text for entry in baseline.cells}
-    added = (newest(recorded[name]) for name in sorted(recorded.keys() - expected))
+    added = (newest_record(recorded[name]) for name in sorted(recorded.keys() - expected))
     newcomers = [record for record in added if record is not None]
     kept = (_kept(entry, recorded.get(entry.text, []), records, newcomers) for entry in baseline.cells)
     return [*kept, *map(_new, newcomers)]
@@ -81,10 +82,10 @@ def _kept(
     state = staleness(entry, ((record.model.name, record.data.task) for record in records))
     if state.changed:
         return Finding("baseline", name, "stale", expected, reasons=state.changed)
-    best = newest([record for record in own if digests_of(record) == entry.digests])
+    best = newest_record([record for record in own if digests_of(record) == entry.digests])
     if best is not None:
         return _compared(entry, best)
-    other = newest(own)
+    other = newest_record(own)
     if other is not None:
         reasons = _unlike(entry, other)
         return Finding("baseline", name, "not comparable", expected, percent(value_of(other)), None, reasons, other.id)

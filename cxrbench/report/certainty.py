@@ -11,12 +11,12 @@ from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.published import Average, PublishedTable
-from cxrbench.record import Record
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.report.view import Cell, Standing, TableView, ViewRow
 from cxrbench.verdict.average import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
 from cxrbench.verdict.cell import Measurement, measurement, spread
-from cxrbench.verdict.kinship import taken_as_independent
-from cxrbench.verdict.predictions import read_cell
 
 METRIC: Metric = "balanced_accuracy"  # what Tables 2 to 4 show
 

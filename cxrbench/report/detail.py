@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from cxrbench.comparable import why_not
 from cxrbench.evaluate.statistics.uncertainty import Interval, covering
-from cxrbench.record import Record
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
+from cxrbench.records.validity import why_not
 from cxrbench.verdict.cell import cell_interval, harmonic_interval
-from cxrbench.verdict.predictions import ScoredCell
 from cxrbench.verdict.render import interval_text
 
 _JOINT = ("base", "new", "harmonic_mean")

@@ -6,20 +6,20 @@ from decimal import Decimal
 from pathlib import Path
 
 from cxrbench import catalog
-from cxrbench.comparable import flaws
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, published_table
-from cxrbench.record import Record
-from cxrbench.report.view import pretrained_on
+from cxrbench.records.choice import measured
+from cxrbench.records.contamination import pretrained_on
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.selection import Asked
+from cxrbench.records.shared_patients import taken_as_independent
+from cxrbench.records.validity import flaws
 from cxrbench.settings import choosing
 from cxrbench.verdict.average import Weighted, kinds, mean_interval
 from cxrbench.verdict.cell import Measurement, measurement, spread
-from cxrbench.verdict.kinship import taken_as_independent
-from cxrbench.verdict.measured import measured
-from cxrbench.verdict.predictions import read_cell
-from cxrbench.verdict.selection import Asked
 
 SHOTS = (1, 2, 4, 8, 16)
 _METRIC: Metric = "balanced_accuracy"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.evaluate.statistics.paired import PERMUTATIONS, seeded
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 
 FloatArray = NDArray[np.float64]
 

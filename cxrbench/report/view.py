@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 from typing import Literal
 
-from cxrbench import catalog
-from cxrbench.audit.contamination import contaminated
-from cxrbench.comparable import printed_flaws
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
-from cxrbench.record import Record
-from cxrbench.task import TaskSpec
+from cxrbench.records.cells import newest_record
+from cxrbench.records.contamination import pretrained_on
+from cxrbench.records.record import Record
+from cxrbench.records.validity import printed_flaws
 
 Standing = Literal["best", "not worse", "worse"]
 PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"
@@ -168,7 +166,7 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
     for column in table.columns:
         fitting = [record for record in records if record.measures(row, column)]
         replaced += max(0, len(fitting) - 1)
-        best = max(fitting, key=lambda record: (not printed_flaws(record), record.runtime.started), default=None)
+        best = newest_record(fitting, printed_flaws)
         printed = row.cells[column.id]
         seen = pretrained_on(row.model, best, column.task)
         cells[column.id] = (
@@ -181,23 +179,3 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
         seen = any(cells[part].seen for part in average.over)
         cells[average.id] = Cell(row.cells[average.id], means[average.id], seen=seen)
     return cells, replaced
-
-
-def pretrained_on(model: str, record: Record | None, task: str) -> bool:
-    """Whether the model was pre-trained on the task's collection, by its record, or by its card without one.
-
-    False for a task that this installation does not have: what its images are from is not known.
-    """
-    known = _task(task)
-    letters = _letters(model) if record is None else filter(None, record.model.pretraining.split("+"))
-    return known is not None and contaminated(letters, known)
-
-
-@cache
-def _task(name: str) -> TaskSpec | None:
-    return catalog.known_task(name)
-
-
-@cache
-def _letters(model: str) -> tuple[str, ...]:
-    return catalog.load_card(model).pretraining if model in catalog.card_files() else ()

@@ -12,9 +12,9 @@ from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, difference_boun
 from cxrbench.evaluate.statistics.shares import Shares, within
 from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
 from cxrbench.evaluate.statistics.units import UnitKind, shared_strata
+from cxrbench.records.selection import why_not_paired
+from cxrbench.records.shared_patients import namespace
 from cxrbench.verdict.cell import Measurement, cautions
-from cxrbench.verdict.kinship import namespace
-from cxrbench.verdict.selection import why_not_paired
 
 FloatArray = NDArray[np.float64]
 

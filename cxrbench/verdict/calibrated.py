@@ -7,10 +7,10 @@ from statistics import fmean
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
-from cxrbench.record import Record
+from cxrbench.records.cells import cell_name
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
 from cxrbench.verdict.cell import cell_calibration, pooled_calibration
-from cxrbench.verdict.measured import name
-from cxrbench.verdict.predictions import read_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ def calibrated(out: Path, records: Sequence[Record]) -> Calibrated:
         try:
             folds, pooled = cell_calibration(cell), pooled_calibration(cell)
         except NotApplicableError as error:
-            refused[name(record)] = str(error)
+            refused[cell_name(record)] = str(error)
             continue
         ece, adaptive = fmean(fold.ece for fold in folds), fmean(fold.adaptive_ece for fold in folds)
         brier = fmean(fold.brier for fold in folds)
-        cells.append(CellCalibration(record.id, name(record), ece, adaptive, brier, folds, pooled))
+        cells.append(CellCalibration(record.id, cell_name(record), ece, adaptive, brier, folds, pooled))
     return Calibrated(tuple(cells), refused)

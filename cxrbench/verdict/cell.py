@@ -21,8 +21,8 @@ from cxrbench.evaluate.statistics.interval import (
 from cxrbench.evaluate.statistics.shares import Metric, Shares, hits, shares
 from cxrbench.evaluate.statistics.uncertainty import Covers, FoldSpread, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, class_units
-from cxrbench.record import Record
-from cxrbench.verdict.predictions import ScoredCell
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
 
 FEW_OF_A_KIND = 5  # right, or wrong, rows of a class in a fold, below which F1 and kappa spread too little
 

@@ -13,12 +13,12 @@ from cxrbench.evaluate.statistics.interval import DRAWN, interval, wider
 from cxrbench.evaluate.statistics.paired import McNemar, holm_of_given, mcnemar, seeded, sign_flip_p
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.record import Record
+from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.selection import Selected, Setting, why_not_paired
+from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.verdict.average import Weighted, kinds, mean_difference, over_of, units_of
 from cxrbench.verdict.cell import CellNumber, Measurement, measurement, spread
-from cxrbench.verdict.kinship import taken_as_independent
-from cxrbench.verdict.predictions import ScoredCell, read_cell
-from cxrbench.verdict.selection import Selected, Setting, why_not_paired
 
 UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
 WEIGHTS = "these weights are compared, not their methods: another training run may differ"

@@ -16,11 +16,11 @@ from cxrbench.evaluate.statistics.ranks import Places, RankTest, places, rank_te
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
 from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.selection import Selected, Setting, why_not_paired
+from cxrbench.records.shared_patients import namespace, taken_as_independent
 from cxrbench.verdict.average import Weighted, covers_of, mean_difference, mean_estimate, over_of, units_of
 from cxrbench.verdict.cell import Measurement, measurement
-from cxrbench.verdict.kinship import namespace, taken_as_independent
-from cxrbench.verdict.predictions import read_cell
-from cxrbench.verdict.selection import Selected, Setting, why_not_paired
 
 Pairs = Mapping[tuple[str, str], Estimate]  # differences, the first minus the second
 Refused = tuple[str, ...]

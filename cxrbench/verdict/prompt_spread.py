@@ -8,9 +8,9 @@ from statistics import fmean, pstdev
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.record import Record
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
 from cxrbench.verdict.cell import cell_interval
-from cxrbench.verdict.predictions import read_cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from cxrbench.evaluate.statistics.shares import Shares, hits
 from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata
 from cxrbench.index import IntArray
+from cxrbench.records.predictions import ScoredCell
 from cxrbench.verdict.cell import covered
-from cxrbench.verdict.predictions import ScoredCell
 
 By = Literal["sex", "age", "view"]
 

@@ -16,8 +16,8 @@ from cxrbench.bench.request import Engine, Places, Request
 from cxrbench.bench.run import Report
 from cxrbench.data.phantom.write import write
 from cxrbench.data.sources.base import load_partition
-from cxrbench.record import Record, record_path
-from cxrbench.record_file import read_record
+from cxrbench.records.files import read_record
+from cxrbench.records.record import Record, record_path
 
 SIZE = 64
 DRAWN = {"covid": 9, "vindr": 7, "chexpert5x200": 8}  # images a class

@@ -23,10 +23,10 @@ from written_facts import write_facts
 import cxrbench
 from cxrbench import catalog, digest
 from cxrbench.adapters.base import adapter_class
-from cxrbench.bench.predictions import ABOUT
 from cxrbench.bench.run import Report
 from cxrbench.card import read_card
-from cxrbench.record import Record, record_path
+from cxrbench.records.predictions import ABOUT
+from cxrbench.records.record import Record, record_path
 from cxrbench.store import Embeddings, Store
 from cxrbench.weights.content import content
 

@@ -16,7 +16,7 @@ from cxrbench.adapters.nets import relative_difference
 from cxrbench.adapters.random_resnet50 import tensor
 from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.testing import check_card
 
 CONTROLS = ("class_prior", "image_statistics", "random_resnet50", "shuffled_labels")

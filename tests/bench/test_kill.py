@@ -16,7 +16,7 @@ from lab import Lab, numbers, records_of
 
 from cxrbench import digest
 from cxrbench.journal import HEAD_BYTES
-from cxrbench.record import record_path
+from cxrbench.records.record import record_path
 from cxrbench.store import Store
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from protocol_material import MAIN, SHOTS, SINGLE, STRATEGIES, Found, measured
 from cxrbench import digest
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.released_rounding import official_rounding
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.store import Store
 
 pytestmark = pytest.mark.slow

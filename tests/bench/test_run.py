@@ -16,7 +16,7 @@ from written_facts import write_facts
 from cxrbench import catalog, digest
 from cxrbench.bench.run import Report, forecast
 from cxrbench.errors import DataError, SpecError
-from cxrbench.record_file import read_record
+from cxrbench.records.files import read_record
 from cxrbench.sealed import CHECKSUM, with_checksum
 from cxrbench.store import Embeddings, Store
 

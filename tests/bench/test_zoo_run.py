@@ -23,7 +23,7 @@ from cxrbench.certificate import certificates
 from cxrbench.data.phantom.write import write
 from cxrbench.data.pixels import pixels_by
 from cxrbench.published import published_table
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.report.view import table_view
 
 pytestmark = pytest.mark.slow

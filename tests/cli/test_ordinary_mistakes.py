@@ -18,8 +18,8 @@ from cxrbench.cli import completion, main
 from cxrbench.cli.main import app
 from cxrbench.facts import folder
 from cxrbench.progress import told_time
+from cxrbench.records.integrity import place_of
 from cxrbench.settings import choosing
-from cxrbench.verdict.integrity import place_of
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],

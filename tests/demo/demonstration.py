@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from cxrbench.bench.run import Report
 from cxrbench.demo.encoders import OBJECTIVES, Folders
 from cxrbench.demo.seen import zero_shot
-from cxrbench.record import Record
-from cxrbench.verdict.integrity import read_results
+from cxrbench.records.integrity import read_results
+from cxrbench.records.record import Record
 
 MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
 

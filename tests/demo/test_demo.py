@@ -21,8 +21,8 @@ from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
 from cxrbench.progress import Quiet
 from cxrbench.published import published_table
+from cxrbench.records.predictions import read_cell
 from cxrbench.verdict.cell import cell_interval
-from cxrbench.verdict.predictions import read_cell
 
 BASE = tuple((c.task, c.group) for c in published_table(2).columns if c.group != "new")
 

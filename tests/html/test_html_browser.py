@@ -9,7 +9,7 @@ from made_board import write_board
 from cxrbench.html.page import report
 from cxrbench.html.render import write
 from cxrbench.html.work import Work
-from cxrbench.verdict.integrity import found_results
+from cxrbench.records.integrity import found_results
 
 pytestmark = MARKS
 

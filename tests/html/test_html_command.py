@@ -8,7 +8,7 @@ from made_records import made_record
 from cxrbench import catalog
 from cxrbench.cli.options import pairs
 from cxrbench.html.command import command, own_files
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.settings import Variant
 
 

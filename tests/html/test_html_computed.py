@@ -15,12 +15,12 @@ from cxrbench.html import shares
 from cxrbench.html.page import Report, report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
-from cxrbench.verdict import predictions
+from cxrbench.records import predictions
+from cxrbench.records.integrity import found_results, read_results
+from cxrbench.records.predictions import read_cell
 from cxrbench.verdict.average import Weighted, mean_interval
 from cxrbench.verdict.cell import cell_interval, measurement
-from cxrbench.verdict.integrity import found_results, read_results
 from cxrbench.verdict.leaderboard import leaderboard
-from cxrbench.verdict.predictions import read_cell
 from cxrbench.verdict.subgroups import subgroups
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")

@@ -21,12 +21,12 @@ from cxrbench.html.page import report
 from cxrbench.html.render import render
 from cxrbench.html.show import about, ends, place, spoken
 from cxrbench.html.work import Work
-from cxrbench.record import Record
+from cxrbench.records.integrity import found_results
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Record
+from cxrbench.records.selection import every_setting
 from cxrbench.verdict.cell import cell_interval, harmonic_interval
-from cxrbench.verdict.integrity import found_results
 from cxrbench.verdict.leaderboard import leaderboard
-from cxrbench.verdict.predictions import read_cell
-from cxrbench.verdict.selection import every_setting
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "siim")

@@ -23,9 +23,9 @@ from cxrbench.html.chapters import nameless
 from cxrbench.html.page import report
 from cxrbench.html.render import render
 from cxrbench.html.work import Work
-from cxrbench.record import Record
+from cxrbench.records.integrity import Results, found_results, read_results
+from cxrbench.records.record import Record
 from cxrbench.sealed import with_checksum
-from cxrbench.verdict.integrity import Results, found_results, read_results
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "covid")
@@ -120,7 +120,7 @@ def test_contaminated_cells_bear_the_dagger(root: Element) -> None:
     table = board_of(root, "Linear probe, K = 16").find(".//table")
     assert table is not None
     task = catalog.load_task("rsna")
-    from cxrbench.audit.contamination import contaminated
+    from cxrbench.records.contamination import contaminated
 
     expected = {m for m in MODELS if contaminated(catalog.load_card(m).pretraining, task)}
     rows = {(row.get("data-model") or "").split()[0]: row for row in table.iterfind("tbody/tr")}

@@ -16,7 +16,7 @@ from cxrbench import catalog
 from cxrbench.card_facts import recipe_for
 from cxrbench.cli.main import app
 from cxrbench.errors import CxrBenchError
-from cxrbench.record import Record
+from cxrbench.records.record import Record
 from cxrbench.sealed import CHECKSUM, with_checksum
 
 OTHER = "9" * 64

@@ -8,17 +8,16 @@ import pytest
 from made_records import made_record
 from made_results import write_result
 
-from cxrbench.bench.predictions import FoldScores
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.published import Column, PublishedTable, Row
-from cxrbench.record import Record
+from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.record import Record
 from cxrbench.regression import paper
 from cxrbench.regression.paper import against_paper
 from cxrbench.regression.render import summary
 from cxrbench.regression.reproduction import why_not_exact
 from cxrbench.regression.verdicts import Finding
 from cxrbench.verdict.cell import measurement
-from cxrbench.verdict.predictions import read_cell
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 CHEXPERT = {"data__task": "chexpert5x200", "data__split": "gloria", "data__labels": list(CLASSES)}

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import scores, write_result
 
-from cxrbench.bench.predictions import FoldScores
 from cxrbench.evaluate.metrics import fold_metrics
+from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.regression.tolerance import ROUNDING, numerical
-from cxrbench.verdict.predictions import read_cell
 
 
 def close_scores(rng: np.random.Generator) -> FoldScores:

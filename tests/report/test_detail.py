@@ -7,9 +7,8 @@ import numpy as np
 from made_predictions import written
 from made_records import made_record
 
-from cxrbench.bench.predictions import FoldScores
+from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.report.detail import detail
-from cxrbench.verdict.predictions import read_cell
 
 
 def shown(out: Path, **changes: Any) -> str:

@@ -12,11 +12,11 @@ from cxrbench import catalog
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
 from cxrbench.published import published_table
+from cxrbench.records.integrity import read_results
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.selection import Asked
 from cxrbench.report.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
 from cxrbench.verdict.cell import cell_number
-from cxrbench.verdict.integrity import read_results
-from cxrbench.verdict.predictions import read_cell
-from cxrbench.verdict.selection import Asked
 
 MODELS, TASKS = ("clip_cm", "gloria"), ("rsna", "covid")
 

@@ -18,8 +18,8 @@ import cxrbench
 from cxrbench.cli.main import app
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.evaluate.metrics import generalised
+from cxrbench.records.integrity import faults, place_of, read_results, sound_record
 from cxrbench.sealed import CHECKSUM, with_checksum
-from cxrbench.verdict.integrity import faults, place_of, read_results, sound_record
 
 Files = tuple[Path, Path]  # of gloria's and of clip_cm's record
 
@@ -219,7 +219,7 @@ def test_no_module_reads_records_past_the_one_that_holds_them_together() -> None
         for path in root.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom)
-        and node.module == "cxrbench.record_file"
+        and node.module == "cxrbench.records.files"
         and "read_record" in {alias.name for alias in node.names}
     }
     assert found == {"verdict/integrity.py", "bench/recording.py"}
@@ -238,7 +238,7 @@ def seen(files: Files, tmp_path: Path) -> Files:
 def test_what_agreed_before_and_has_the_same_bytes_is_not_computed_again(
     seen: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrbench.verdict.integrity.fold_metrics", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("cxrbench.records.integrity.fold_metrics", lambda *_: pytest.fail("computed again"))
     assert len(read_results(tmp_path, tmp_path / "cache").records) == 3
     with pytest.raises(pytest.fail.Exception):
         read_results(tmp_path, tmp_path / "another cache")

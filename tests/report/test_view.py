@@ -6,10 +6,11 @@ import pytest
 from made_records import made_record
 
 from cxrbench import catalog
-from cxrbench.comparable import flaws, printed_flaws
 from cxrbench.published import published_table
-from cxrbench.record import Record
-from cxrbench.report.view import CONTROLS, Cell, TableView, pretrained_on, shown_value, table_view
+from cxrbench.records.contamination import pretrained_on
+from cxrbench.records.record import Record
+from cxrbench.records.validity import flaws, printed_flaws
+from cxrbench.report.view import CONTROLS, Cell, TableView, shown_value, table_view
 
 
 def folds(*values: float | None) -> list[dict[str, object]]:

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from cxrbench import catalog
 from cxrbench.cli.main import app
 from cxrbench.errors import NotApplicableError
-from cxrbench.record import Record
+from cxrbench.records.integrity import read_results
+from cxrbench.records.record import Record
+from cxrbench.records.selection import Asked, Selected, every_setting, select
 from cxrbench.verdict.compare import compare
-from cxrbench.verdict.integrity import read_results
 from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
-from cxrbench.verdict.selection import Asked, Selected, every_setting, select
 
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.6}
 CONTROL: dict[str, Any] = {"model__control": True}

@@ -17,9 +17,9 @@ from cxrbench.evaluate.statistics.ranks import places
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.records.predictions import ScoredCell
 from cxrbench.verdict.average import mean_interval
 from cxrbench.verdict.cell import cell_interval, measurement
-from cxrbench.verdict.predictions import ScoredCell
 
 BALANCED: Metric = "balanced_accuracy"
 AREA: Metric = "macro_auroc"

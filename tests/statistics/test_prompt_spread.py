@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.record import Record, record_path
-from cxrbench.verdict.integrity import read_results
+from cxrbench.records.integrity import read_results
+from cxrbench.records.record import Record, record_path
 from cxrbench.verdict.prompt_spread import Spread, prompt_spreads, spread_of
 
 

@@ -13,11 +13,11 @@ from cxrbench import digest
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
-from cxrbench.record import Record, record_path
-from cxrbench.record_file import WAY_OUT, ForeignError, read_record, results_of
+from cxrbench.records.files import WAY_OUT, ForeignError, read_record, results_of
+from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.record import Record, record_path
+from cxrbench.records.verified import Verified
 from cxrbench.sealed import DamagedError
-from cxrbench.verdict.predictions import ScoredCell, read_cell
-from cxrbench.verdict.verified import Verified
 
 ROUNDING = 1e-12  # sums in another order, on another machine, differ by so much at most
 

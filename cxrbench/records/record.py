@@ -15,7 +15,7 @@ from cxrbench.settings import Settings
 
 Protocol = Literal["zero-shot", "linear-probe"]
 
-STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
+STATEMENT = b"cxrbench.records.record"  # under which predictions hold the digest of what their record states
 
 
 class ModelIdentity(Facts):

@@ -8,7 +8,7 @@ from cxrbench.card import ModelCard
 from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
 from cxrbench.prompts import PromptSet
-from cxrbench.record import PromptIdentity, Record
+from cxrbench.records.record import PromptIdentity, Record
 
 
 def flaws(record: Record) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cxrbench import digest
 from cxrbench.errors import UnreadableError
-from cxrbench.record import Record, record_path
+from cxrbench.records.record import Record, record_path
 from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
 from cxrbench.sources import code_digest
 
@@ -20,7 +20,7 @@ class Verified:
 
     def __init__(self, cache: Path, out: Path) -> None:
         self._out = out
-        self._file = cache / "verified" / f"{code_digest('cxrbench.verdict.integrity')[:32]}.json"
+        self._file = cache / "verified" / f"{code_digest('cxrbench.records.integrity')[:32]}.json"
         self._known = self._read()
         self._fresh: set[str] = set()
 

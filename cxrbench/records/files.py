@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
-from cxrbench.record import Record, record_path
+from cxrbench.records.record import Record, record_path
 from cxrbench.schema import complaints
 from cxrbench.sealed import CHECKSUM, DamagedError, json_value, read_regular, with_checksum, without_checksum
 

@@ -1,20 +1,57 @@
-"""The predictions beside a record, read back and numbered for the statistics."""
+"""Predictions as Parquet beside their record: what every later statistic is computed from, without a GPU."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxrbench import digest
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
 from cxrbench.index import IntArray
-from cxrbench.record import STATEMENT, Record, record_path
+from cxrbench.records.record import STATEMENT, Record, record_path
 from cxrbench.sealed import read_regular
 
-ABOUT = ("sex", "age", "view")
+ABOUT = ("patient", "sex", "age", "view")  # of an image, where the label tables tell
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """Scores (n, C) of one fold's test rows, in the precision they were made in, with their ids and labels."""
+
+    fold: int
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.floating[Any]]
+
+
+def as_parquet(
+    folds: Sequence[FoldScores], classes: Sequence[str], known: Mapping[str, Mapping[str, str]], statement: str
+) -> bytes:
+    """Columns fold, image, label, those of `ABOUT`, then one score column a class, named after it; rows in fold order.
+
+    `known` says what is known of images, by column and image id; the rest is null. `statement` is the record's, so that
+    the predictions say whose they are. The bytes depend on all of this alone: no time stamp enters.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [image for fold in folds for image in fold.ids]
+    columns = {
+        "fold": pa.array(np.repeat([f.fold for f in folds], [len(f.ids) for f in folds]), pa.int16()),
+        "image": pa.array(images, pa.string()),
+        "label": pa.array(np.concatenate([fold.labels for fold in folds]), pa.int16()),
+    }
+    columns |= {name: pa.array([known.get(name, {}).get(i) for i in images], pa.string()) for name in ABOUT}
+    scores = np.concatenate([fold.scores for fold in folds])
+    columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns, metadata={STATEMENT: statement}), out, compression="zstd")
+    return out.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +121,7 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
         units,
         images,
         tuple(image[rows] for rows in places),
-        {name: _of_images(table[name].to_pylist(), image) for name in ABOUT if name in table.column_names},
+        {name: _of_images(table[name].to_pylist(), image) for name in ABOUT[1:] if name in table.column_names},
         (table.schema.metadata or {}).get(STATEMENT, b"").decode("ascii", "replace"),
     )
 

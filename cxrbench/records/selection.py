@@ -4,13 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cxrbench import catalog
-from cxrbench.comparable import flaws
 from cxrbench.errors import DataError, SpecError
-from cxrbench.record import Protocol, Record
+from cxrbench.records.cells import PROTOTYPES, newest_record, prompt_set
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Protocol, Record
+from cxrbench.records.validity import flaws
 from cxrbench.settings import Variant
-from cxrbench.verdict.predictions import ScoredCell
-
-PROTOTYPES = "prototypes"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -141,11 +140,6 @@ def is_asked(record: Record, asked: Asked) -> bool:
     )
 
 
-def prompt_set(record: Record) -> str | None:
-    """The name of its prompt set, `prototypes` for class vectors of the model's own, None for a probe."""
-    return None if record.prompts is None else record.prompts.set
-
-
 def _settings(records: Sequence[Record]) -> set[Setting]:
     """All settings; prototypes are one of their own only where they meet no prompts."""
     found = {Setting(r.protocol.protocol, r.protocol.shots, r.data.group, prompt_set(r)) for r in records}
@@ -162,9 +156,9 @@ def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], rec
     for task in tasks:
         for model in models:
             of_cell = cells.get((task, model), [])
-            if not of_cell:
+            best = newest_record(of_cell)
+            if best is None:
                 continue
-            best = max(of_cell, key=lambda r: (not flaws(r), r.runtime.started, r.id))
             chosen.setdefault(task, {})[model] = best
             notes += [f"{model}, {task}: {flaw}" for flaw in flaws(best)]
             if len(of_cell) > 1:

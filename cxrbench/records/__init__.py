@@ -1,0 +1,1 @@
+"""The one place that writes, reads, chooses, names and trusts records."""
