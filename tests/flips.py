@@ -27,7 +27,8 @@ from cxrbench.index import Partition, Table
 from cxrbench.memo import Kept, Memo
 from cxrbench.records.integrity import place_of, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.regression.baseline import Tolerance, entry, read_baseline, write_baseline
+from cxrbench.regression.baseline import entry, read_baseline, write_baseline
+from cxrbench.regression.tolerance import Tolerance
 from cxrbench.sealed import DamagedError
 from cxrbench.store import Key, Store, read_key
 

@@ -12,7 +12,7 @@ from cxrbench.errors import DataError, IntegrityError
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
     from cxrbench.regression.baseline import Baseline
-    from cxrbench.regression.verdicts import Finding
+    from cxrbench.regression.verdict import CellVerdict
 
 MOVED = 1  # the exit code of a check that found something
 
@@ -78,15 +78,15 @@ def check(
     _leave(findings, partial)
 
 
-def _records(out: Path) -> "tuple[list[Record], list[Finding]]":
+def _records(out: Path) -> "tuple[list[Record], list[CellVerdict]]":
     """The records, and a finding for each file that should be one and is damaged."""
     from cxrbench.records.integrity import found_results
-    from cxrbench.regression.verdicts import Finding
+    from cxrbench.regression.verdict import CellVerdict
 
     found = found_results(out)
     if found.foreign:
         echo(f"{found.foreign} files in {out / 'records'} are of another version and were left out", err=True)
-    damaged = [Finding("predictions", name, "broken", reasons=(why,)) for name, why in found.left_out.items()]
+    damaged = [CellVerdict("predictions", name, "broken", reasons=(why,)) for name, why in found.left_out.items()]
     return list(found.records), damaged
 
 
@@ -103,7 +103,7 @@ def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
 
 def _findings(
     out: Path, records: "list[Record]", known: "Baseline | None", margin: float | None, *, paper: bool
-) -> "list[Finding]":
+) -> "list[CellVerdict]":
     from cxrbench.regression.measurements import MARGIN
     from cxrbench.regression.paper import against_paper
     from cxrbench.regression.verdicts import against_baseline, against_predictions
@@ -123,7 +123,7 @@ def _update(
     path: Path,
     out: Path,
     records: "list[Record]",
-    damaged: "list[Finding]",
+    damaged: "list[CellVerdict]",
     *,
     partial: bool,
     closeness: float | None,
@@ -144,7 +144,7 @@ def _update(
     echo(f"{path}: {len(made.entries)} cells")
 
 
-def _leave(findings: "list[Finding]", partial: bool) -> None:
+def _leave(findings: "list[CellVerdict]", partial: bool) -> None:
     from cxrbench.regression.verdicts import failed
 
     bad = failed(findings, partial=partial)

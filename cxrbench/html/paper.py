@@ -7,7 +7,7 @@ from cxrbench.html.chapters import Chapter
 from cxrbench.html.work import Work
 from cxrbench.published import MISSING, PublishedTable, published_table
 from cxrbench.regression.paper import TABLES, Known, against_paper
-from cxrbench.regression.verdicts import Finding
+from cxrbench.regression.verdict import CellVerdict
 from cxrbench.report.view import Cell, TableView, ViewRow, table_view
 
 
@@ -69,7 +69,9 @@ def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Known]) -> li
     return found
 
 
-def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Finding], *, synthetic: bool) -> PaperTable:
+def _judged(
+    table: PublishedTable, view: TableView, findings: Mapping[str, CellVerdict], *, synthetic: bool
+) -> PaperTable:
     reasons = dict[str, int]()
     cells = {}
     for row in view.rows:
@@ -80,7 +82,7 @@ def _judged(table: PublishedTable, view: TableView, findings: Mapping[str, Findi
     return PaperTable(synthetic, view, cells, tuple(reasons))
 
 
-def _cell(cell: Cell, told: Finding | None, reasons: dict[str, int]) -> PaperCell:
+def _cell(cell: Cell, told: CellVerdict | None, reasons: dict[str, int]) -> PaperCell:
     if told is None or told.verdict == "missing" or cell.measured is None:
         return PaperCell(cell, None, "", ())
     why: Sequence[str] = told.reasons if told.verdict == "not comparable" else ()
@@ -88,7 +90,7 @@ def _cell(cell: Cell, told: Finding | None, reasons: dict[str, int]) -> PaperCel
     return PaperCell(cell, told.verdict, _how(told), numbers)
 
 
-def _how(told: Finding) -> str:
+def _how(told: CellVerdict) -> str:
     """What a verdict rests on: arithmetic alone, or the 90 % interval of a difference and the margin."""
     if told.between is None:
         return f"as repeated, to {told.tolerance:.2f} points" if told.kind == "exact reproduction" else ""

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
 from cxrbench.records.record import Record
-from cxrbench.regression.cell import Digests, Key, digests_of, key_of, value_of
+from cxrbench.regression.cell import Digests, Key, digests_of, key_of
+from cxrbench.regression.tolerance import Tolerance
+from cxrbench.regression.verdict import value_of
 from cxrbench.schema import Facts, complaints
 from cxrbench.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
 
@@ -21,13 +23,6 @@ HEADER = (
     "# value: balanced accuracy, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n"
     "# content_sha256: over all else; a file that was edited, or merged from two, is refused: make it anew.\n\n"
 )
-
-
-class Tolerance(Facts):
-    """How far a repeated number may be from the one before, on the same scale, and where that comes from."""
-
-    width: float = Field(ge=0)
-    source: str
 
 
 class BaselineCell(Key):

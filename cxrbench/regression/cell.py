@@ -71,12 +71,6 @@ def digests_of(record: Record) -> Digests:
     )
 
 
-def value_of(record: Record) -> float | None:
-    """Balanced accuracy (0 to 1), mean over folds, unrounded; None where a fold has none."""
-    value = record.summary["balanced_accuracy"]["mean"]
-    return None if value is None else float(value)
-
-
 def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
     """The records of each cell, by its name."""
     found: dict[str, list[Record]] = {}

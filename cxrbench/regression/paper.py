@@ -12,10 +12,9 @@ from cxrbench.records.cells import newest_record
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import why_not
-from cxrbench.regression.cell import value_of
 from cxrbench.regression.measurements import MARGIN, Judgement, difference, judged
 from cxrbench.regression.reproduction import arithmetic, why_not_exact
-from cxrbench.regression.verdicts import Finding, Verdict, percent
+from cxrbench.regression.verdict import CellVerdict, Verdict, percent, value_of
 from cxrbench.verdict.cell import covered, measurement
 
 TABLES = (2, 3, 4)
@@ -35,14 +34,14 @@ class _Cell:
 class _Second:
     """A second measurement that waits for the verdict; the finding has all else."""
 
-    finding: Finding
+    finding: CellVerdict
     difference: Estimate
     words: tuple[str, ...]
 
 
 def against_paper(
     out: Path, records: Sequence[Record], known: Mapping[str, Known] | None = None, margin: float = MARGIN
-) -> list[Finding]:
+) -> list[CellVerdict]:
     """One finding for each cell that the paper prints, in its order.
 
     What is `known` of records, by id, is not computed again; `margin` is in points. Raises DataError
@@ -76,21 +75,21 @@ def _best(records: Sequence[Record], row: Row, column: Column) -> Record | None:
     return newest_record(fitting, why_not)
 
 
-def _compared(out: Path, known: Mapping[str, Known], cell: _Cell) -> Finding | _Second:
+def _compared(out: Path, known: Mapping[str, Known], cell: _Cell) -> CellVerdict | _Second:
     name, printed, record = cell.name, cell.printed, cell.record
     if record is None:
-        return Finding("paper", name, "missing", printed, reasons=("no record",))
+        return CellVerdict("paper", name, "missing", printed, reasons=("no record",))
     value, reasons = value_of(record), why_not(record)
     if reasons or value is None:
         told = reasons or ("a class has no test image in a fold",)
-        return Finding("paper", name, "not comparable", printed, percent(value), None, told, record.id)
+        return CellVerdict("paper", name, "not comparable", printed, percent(value), None, told, record.id)
     others = why_not_exact(record)
     if not others:
         return _repeated(name, printed, 100 * value, read_cell(out, record))
     own, counted = known.get(record.id) or _measured(out, record)
     over = covers_words((covered(record),), counted)
     return _Second(
-        Finding("paper", name, "cannot tell", printed, 100 * value, record=record.id, kind="two measurements"),
+        CellVerdict("paper", name, "cannot tell", printed, 100 * value, record=record.id, kind="two measurements"),
         difference(own, printed / 100),
         (
             f"two measurements: it is not known that the rows are the paper's own ({'; '.join(others)})",
@@ -104,7 +103,7 @@ def _measured(out: Path, record: Record) -> Known:
     return measurement(cell, "balanced_accuracy").estimate, cell.over
 
 
-def _repeated(name: str, printed: float, value: float, cell: ScoredCell) -> Finding:
+def _repeated(name: str, printed: float, value: float, cell: ScoredCell) -> CellVerdict:
     """The paper's own images and draws: what is left is arithmetic."""
     allowed = arithmetic(cell)
     width = 100 * allowed.width
@@ -113,10 +112,10 @@ def _repeated(name: str, printed: float, value: float, cell: ScoredCell) -> Find
         f"exact reproduction: the paper's own images and draws, which leaves arithmetic, {width:.3f} points",
         f"tolerance: {allowed.source}",
     )
-    return Finding("paper", name, verdict, printed, value, width, told, cell.record.id, "exact reproduction")
+    return CellVerdict("paper", name, verdict, printed, value, width, told, cell.record.id, "exact reproduction")
 
 
-def _told(second: _Second, found: Judgement, tests: int, margin: float) -> Finding:
+def _told(second: _Second, found: Judgement, tests: int, margin: float) -> CellVerdict:
     low, high = 100 * found.low, 100 * found.high
     inside = f"{'within' if found.within else 'not within'} the margin of {margin:g} points"
     reasons = (

@@ -9,7 +9,8 @@ from typing import Literal
 
 from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
-from cxrbench.regression.verdicts import Against, Finding, Verdict, failed
+from cxrbench.regression.verdict import Against, CellVerdict, Verdict
+from cxrbench.regression.verdicts import failed
 
 Format = Literal["table", "markdown", "junit", "json"]
 BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".xml": "junit", ".json": "json"}
@@ -22,7 +23,7 @@ QUIET: Mapping[Against, frozenset[Verdict]] = {
 HEAD = ("against", "cell", "verdict", "expected", "found", "moved", "tolerance", "why")
 
 
-def render(findings: Sequence[Finding], form: Format, *, partial: bool) -> str:
+def render(findings: Sequence[CellVerdict], form: Format, *, partial: bool) -> str:
     """All findings in one of the formats, ending in a line feed; `partial` as in `failed`."""
     if form == "junit":
         return as_junit(findings, partial=partial)
@@ -33,14 +34,14 @@ def render(findings: Sequence[Finding], form: Format, *, partial: bool) -> str:
     return f"{summary(findings, partial=partial)}\n" + (f"\n{_grid(told, style)}\n" if told else "")
 
 
-def write(path: Path, findings: Sequence[Finding], *, partial: bool) -> None:
+def write(path: Path, findings: Sequence[CellVerdict], *, partial: bool) -> None:
     """The findings as a file whose suffix says the format; raises SpecError for another suffix."""
     if path.suffix not in BY_SUFFIX:
         raise SpecError(f"--report {path}: the name must end in {', '.join(BY_SUFFIX)}")
     write_atomically(path, render(findings, BY_SUFFIX[path.suffix], partial=partial).encode())
 
 
-def summary(findings: Sequence[Finding], *, partial: bool) -> str:
+def summary(findings: Sequence[CellVerdict], *, partial: bool) -> str:
     """One line: whether the check passes, and how many cells have which verdict against what."""
     counts = Counter((found.against, _verdict(found)) for found in findings)
     told = ", ".join(f"{against} {verdict} {count}" for (against, verdict), count in sorted(counts.items()))
@@ -48,21 +49,21 @@ def summary(findings: Sequence[Finding], *, partial: bool) -> str:
     return f"check {'failed in ' + str(bad) + ' cells' if bad else 'passed'}: {told or 'nothing to check'}"
 
 
-def _verdict(found: Finding) -> str:
+def _verdict(found: CellVerdict) -> str:
     """The verdict, and of an agreement with the paper what it means."""
     if found.verdict != "agrees":
         return found.verdict
     return "agrees as a repeat" if found.kind == "exact reproduction" else f"agrees within {found.tolerance:g} points"
 
 
-def _is_told(found: Finding, form: Format) -> bool:
+def _is_told(found: CellVerdict, form: Format) -> bool:
     """Printed cells that nobody measured are counted only; Markdown leaves out what stayed as it was."""
     if found.against == "paper" and found.verdict == "missing":
         return False
     return form != "markdown" or found.verdict not in QUIET[found.against]
 
 
-def _grid(findings: Sequence[Finding], style: str) -> str:
+def _grid(findings: Sequence[CellVerdict], style: str) -> str:
     from tabulate import tabulate
 
     rows = [
@@ -90,7 +91,7 @@ def _number(value: float | None, *, sign: bool = False) -> str:
     return f"{value:+.4f}" if sign else f"{value:.4f}"
 
 
-def as_junit(findings: Sequence[Finding], *, partial: bool) -> str:
+def as_junit(findings: Sequence[CellVerdict], *, partial: bool) -> str:
     """A suite for each thing compared with, a case for each cell: failed, skipped (no verdict either way) or passed."""
     from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
@@ -112,7 +113,7 @@ def as_junit(findings: Sequence[Finding], *, partial: bool) -> str:
     return text.decode() + "\n"
 
 
-def as_json(findings: Sequence[Finding], *, partial: bool) -> str:
+def as_json(findings: Sequence[CellVerdict], *, partial: bool) -> str:
     """`passed`, counts by what was compared with and verdict, and every finding; values in percent, unrounded."""
     counts: dict[str, dict[str, int]] = {}
     for found in findings:

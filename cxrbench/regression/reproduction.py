@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from cxrbench import catalog
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.regression.baseline import Tolerance
-from cxrbench.regression.tolerance import CLOSENESS, numerical
+from cxrbench.regression.tolerance import CLOSENESS, Tolerance, numerical
 from cxrbench.task import TaskSpec
 
 # Absolute, on probabilities: how near scikit-learn 1.3.2, as the released code calls it, comes to the optimum on pooled

@@ -1,12 +1,20 @@
 """How far a repeated number may be from the one before: as far as rows go that scores barely decide."""
 
 import numpy as np
+from pydantic import Field
 
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.regression.baseline import Tolerance
+from cxrbench.schema import Facts
 
 CLOSENESS = 1e-4  # relative: what adapters promise between machines, from the same pixels
 ROUNDING = 1e-9  # of the mean itself
+
+
+class Tolerance(Facts):
+    """How far a repeated number may be from the one before, on the same scale, and where that comes from."""
+
+    width: float = Field(ge=0)
+    source: str
 
 
 def numerical(cell: ScoredCell, closeness: float = CLOSENESS) -> Tolerance:

@@ -16,7 +16,7 @@ from cxrbench.regression import paper
 from cxrbench.regression.paper import against_paper
 from cxrbench.regression.render import summary
 from cxrbench.regression.reproduction import why_not_exact
-from cxrbench.regression.verdicts import Finding
+from cxrbench.regression.verdict import CellVerdict
 from cxrbench.verdict.cell import measurement
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -70,7 +70,7 @@ def shown(record: Record) -> str:
     return f"{100 * record.summary['balanced_accuracy']['mean']:.2f}"
 
 
-def only(out: Path, record: Record) -> Finding:
+def only(out: Path, record: Record) -> CellVerdict:
     (found,) = against_paper(out, [record])
     return found
 
