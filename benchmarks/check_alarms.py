@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrbench.analysis.two_measurements import MARGIN, difference, judged
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
 from cxrbench.evaluate.statistics.shares import shares
 from cxrbench.evaluate.statistics.uncertainty import Covers
 from cxrbench.evaluate.statistics.units import ScoredRows
-from cxrbench.regression.measurements import MARGIN, difference, judged
 
 FloatArray = NDArray[np.float64]
 Paper = Literal["same images, other draws", "another split of that size"]

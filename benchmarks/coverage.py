@@ -22,6 +22,10 @@ from scipy.special import ndtri
 
 from benchmarks.rounds import ROOT
 from cxrbench import catalog
+from cxrbench.analysis.cell import Measurement, covered, measurement
+from cxrbench.analysis.compare import compare
+from cxrbench.analysis.leaderboard import leaderboard
+from cxrbench.analysis.means import Weighted, mean_interval
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.evaluate.statistics.ranks import places
@@ -31,10 +35,6 @@ from cxrbench.evaluate.statistics.units import ScoredRows
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.selection import Asked, select
-from cxrbench.verdict.average import Weighted, mean_interval
-from cxrbench.verdict.cell import Measurement, covered, measurement
-from cxrbench.verdict.compare import compare
-from cxrbench.verdict.leaderboard import leaderboard
 
 sys.path.insert(0, str(ROOT / "tests"))
 from made_means import cell_of

@@ -18,17 +18,17 @@ import numpy as np
 from made_results import scores, write_result
 
 from cxrbench import digest
-from cxrbench.audit.finding import Finding
-from cxrbench.audit.read import read_findings
-from cxrbench.audit.render import write as write_findings
+from cxrbench.analysis.finding import Finding
+from cxrbench.analysis.tolerance import Tolerance
+from cxrbench.checks.audit.read import read_findings
+from cxrbench.checks.audit.render import write as write_findings
+from cxrbench.checks.baseline.baseline import entry, read_baseline, write_baseline
 from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.index import Partition, Table
 from cxrbench.memo import Kept, Memo
 from cxrbench.records.integrity import place_of, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.regression.baseline import entry, read_baseline, write_baseline
-from cxrbench.regression.tolerance import Tolerance
 from cxrbench.sealed import DamagedError
 from cxrbench.store import Key, Store, read_key
 

@@ -9,12 +9,12 @@ import numpy as np
 from made_records import made_record
 from numpy.typing import NDArray
 
+from cxrbench.analysis.cell import measurement
+from cxrbench.analysis.means import Mean, Weighted
 from cxrbench.evaluate.statistics.shares import METRICS, Metric
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.verdict.average import Mean, Weighted
-from cxrbench.verdict.cell import measurement
 
 Kind = Literal["probe", "zero-shot"]
 ZERO_SHOT = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}

@@ -47,9 +47,10 @@ LAYERS: list[set[str]] = [
     {"data", "adapters", "evaluate"},
     {"encode", "decoding", "batch", "weights", "testing"},
     {"records"},
-    {"verdict"},
-    {"bench", "report", "regression", "audit", "doctor", "pretrain"},
-    {"demo", "html"},
+    {"analysis"},
+    {"bench", "pretrain", "reports"},
+    {"checks"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 ]

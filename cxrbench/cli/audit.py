@@ -62,10 +62,10 @@ def audit(
     Label tables suffice; what they cannot tell is listed as such.
     """
     from cxrbench import catalog
-    from cxrbench.audit.audit import Material
-    from cxrbench.audit.audit import audit as audited
-    from cxrbench.audit.finding import counted
-    from cxrbench.audit.render import render, write
+    from cxrbench.analysis.finding import counted
+    from cxrbench.checks.audit.audit import Material
+    from cxrbench.checks.audit.audit import audit as audited
+    from cxrbench.checks.audit.render import render, write
 
     tasks = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in tasks])

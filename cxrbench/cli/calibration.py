@@ -17,10 +17,10 @@ def calibration(
     ] = None,
 ) -> None:
     """Show calibration errors, Brier scores and reliability."""
-    from cxrbench.report.figures import write_reliability
-    from cxrbench.report.sheets import calibration_sheets
-    from cxrbench.verdict.calibrated import calibrated
-    from cxrbench.verdict.figure import checked_path
+    from cxrbench.analysis.calibration import calibrated
+    from cxrbench.reports.diagram import checked_path
+    from cxrbench.reports.figures import write_reliability
+    from cxrbench.reports.sheets import calibration_sheets
 
     if figure is not None:
         checked_path(figure)

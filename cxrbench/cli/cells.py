@@ -30,7 +30,7 @@ from cxrbench.cli.options import (
 if TYPE_CHECKING:
     from cxrbench.records.choice import Measured
     from cxrbench.records.record import Protocol
-    from cxrbench.report.sheets import Sheet
+    from cxrbench.reports.sheets import Sheet
 
 Verb = Callable[..., None]
 
@@ -84,7 +84,7 @@ class Cells:
 
     def show(self, data: object, sheets: "Callable[[], list[Sheet]]", notes: Iterable[str] = ()) -> None:
         """Print the data as JSON or the sheets in the format asked for; notes go to stderr."""
-        from cxrbench.report.sheets import render
+        from cxrbench.reports.sheets import render
 
         for note in (*self.measured.notes, *notes):
             echo(f"note: {note}", err=True)

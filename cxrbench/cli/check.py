@@ -10,9 +10,9 @@ from cxrbench.cli.options import Out
 from cxrbench.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
+    from cxrbench.analysis.cell_verdict import CellVerdict
+    from cxrbench.checks.baseline.baseline import Baseline
     from cxrbench.records.record import Record
-    from cxrbench.regression.baseline import Baseline
-    from cxrbench.regression.verdict import CellVerdict
 
 MOVED = 1  # the exit code of a check that found something
 
@@ -62,7 +62,7 @@ def check(
     Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved or
     differs from the printed one, 4 if a record is not what its predictions say.
     """
-    from cxrbench.regression.render import render, write
+    from cxrbench.checks.baseline.render import render, write
 
     place = baseline or out / "baseline.toml"
     records, damaged = _records(out)
@@ -80,8 +80,8 @@ def check(
 
 def _records(out: Path) -> "tuple[list[Record], list[CellVerdict]]":
     """The records, and a finding for each file that should be one and is damaged."""
+    from cxrbench.analysis.cell_verdict import CellVerdict
     from cxrbench.records.integrity import found_results
-    from cxrbench.regression.verdict import CellVerdict
 
     found = found_results(out)
     if found.foreign:
@@ -91,7 +91,7 @@ def _records(out: Path) -> "tuple[list[Record], list[CellVerdict]]":
 
 
 def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
-    from cxrbench.regression.baseline import read_baseline
+    from cxrbench.checks.baseline.baseline import read_baseline
 
     if path.is_file():
         return read_baseline(path)
@@ -104,9 +104,9 @@ def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
 def _findings(
     out: Path, records: "list[Record]", known: "Baseline | None", margin: float | None, *, paper: bool
 ) -> "list[CellVerdict]":
-    from cxrbench.regression.measurements import MARGIN
-    from cxrbench.regression.paper import against_paper
-    from cxrbench.regression.verdicts import against_baseline, against_predictions
+    from cxrbench.analysis.against_paper import against_paper
+    from cxrbench.analysis.two_measurements import MARGIN
+    from cxrbench.checks.baseline.verdicts import against_baseline, against_predictions
 
     if not records and (known is None or not known.cells):
         raise DataError(f"{out}: there are no records to check. `cxrbench run` writes them; --out says where they are.")
@@ -128,9 +128,9 @@ def _update(
     partial: bool,
     closeness: float | None,
 ) -> None:
-    from cxrbench.regression.baseline import Baseline, read_baseline
-    from cxrbench.regression.tolerance import CLOSENESS
-    from cxrbench.regression.update import update
+    from cxrbench.analysis.tolerance import CLOSENESS
+    from cxrbench.checks.baseline.baseline import Baseline, read_baseline
+    from cxrbench.checks.baseline.update import update
 
     if damaged:
         told = "; ".join(found.reasons[0] for found in damaged)
@@ -145,7 +145,7 @@ def _update(
 
 
 def _leave(findings: "list[CellVerdict]", partial: bool) -> None:
-    from cxrbench.regression.verdicts import failed
+    from cxrbench.checks.baseline.verdicts import failed
 
     bad = failed(findings, partial=partial)
     if any(found.verdict == "broken" for found in bad):

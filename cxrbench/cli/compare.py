@@ -57,12 +57,12 @@ def compare(
     were drawn, of other training images or prompts: what is better is better under other draws too. Everything is
     computed from the records and predictions below --out; no model runs.
     """
+    from cxrbench.analysis.compare import Comparison
+    from cxrbench.analysis.compare import compare as compared
+    from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
     from cxrbench.records.selection import Asked, select
-    from cxrbench.verdict.compare import Comparison
-    from cxrbench.verdict.compare import compare as compared
-    from cxrbench.verdict.figure import checked_path, write_diagram
-    from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
-    from cxrbench.verdict.render import render
+    from cxrbench.reports.comparisons import render
+    from cxrbench.reports.diagram import checked_path, write_diagram
 
     if figure is not None:
         checked_path(figure)

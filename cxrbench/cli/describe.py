@@ -24,7 +24,7 @@ def described(facts: "Facts | Record", path: Path) -> str:
         case Record():
             from cxrbench.records.files import results_of
             from cxrbench.records.predictions import read_cell
-            from cxrbench.report.detail import detail
+            from cxrbench.reports.detail import detail
 
             return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
         case ModelCard():

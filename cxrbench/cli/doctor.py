@@ -32,8 +32,8 @@ def doctor(
     places = known_weights_places(weights, [*catalog.card_files(), card.name])
     cpu.prepare()
     from cxrbench.bench.models import chosen_device
-    from cxrbench.doctor import tell
-    from cxrbench.doctor.examine import Patient, examine
+    from cxrbench.checks.doctor import tell
+    from cxrbench.checks.doctor.examine import Patient, examine
     from cxrbench.facts import default_cache
 
     given = places.get(card.name) or places.get("")

@@ -43,10 +43,10 @@ def figure(
     From records and predictions, with 95 % intervals for other test images and training images, and what the paper
     prints beside.
     """
+    from cxrbench.analysis.few_shot import few_shot
     from cxrbench.records.selection import Asked
-    from cxrbench.report.few_shot import few_shot
-    from cxrbench.report.figures import write_few_shot
-    from cxrbench.verdict.figure import checked_path
+    from cxrbench.reports.diagram import checked_path
+    from cxrbench.reports.figures import write_few_shot
 
     if number != 3:
         raise SpecError(f"Figure 3 is the only one that is drawn from records, not {number}")

@@ -24,11 +24,11 @@ def frequency(
     Zero-shot recall and share of the pre-training images of each class, with their rank correlation. CORPUS is the
     file `frequencies.json` in the folder of a `cxrbench pretrain run`.
     """
+    from cxrbench.analysis.frequency import frequency as beside
     from cxrbench.pretrain.frequencies import read
-    from cxrbench.report.figures import write_frequency
-    from cxrbench.report.frequency import frequency as beside
-    from cxrbench.report.sheets import frequency_sheet
-    from cxrbench.verdict.figure import checked_path
+    from cxrbench.reports.diagram import checked_path
+    from cxrbench.reports.figures import write_frequency
+    from cxrbench.reports.sheets import frequency_sheet
 
     if figure is not None:
         checked_path(figure)

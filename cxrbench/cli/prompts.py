@@ -10,8 +10,8 @@ def prompts(cells: Cells, these_draws: TheseDraws = False) -> None:
 
     Over prompt sets and over single prompts; `cxrbench run --prompts all` measures more of them.
     """
-    from cxrbench.report.sheets import prompt_sheets
-    from cxrbench.verdict.prompt_spread import prompt_spreads
+    from cxrbench.analysis.prompts import prompt_spreads
+    from cxrbench.reports.sheets import prompt_sheets
 
     found = prompt_spreads(cells.out, cells.measured.records, these_draws=these_draws)
     cells.show(tuple(found), lambda: prompt_sheets(found, synthetic=cells.synthetic))

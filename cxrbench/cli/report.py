@@ -24,12 +24,12 @@ def report(
     from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
     from cxrbench import cpu
-    from cxrbench.audit.read import read_findings
-    from cxrbench.html.page import report as made
-    from cxrbench.html.render import write
-    from cxrbench.html.work import Work
+    from cxrbench.checks.audit.read import read_findings
     from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
+    from cxrbench.reports.html.page import report as made
+    from cxrbench.reports.html.render import write
+    from cxrbench.reports.html.work import Work
 
     audited = None if audit is None else read_findings(audit)
     work = Work(out, workers or cpu.cores(), these_draws)

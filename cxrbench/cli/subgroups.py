@@ -10,8 +10,8 @@ from cxrbench.cli.options import TheseDraws
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:
+    from cxrbench.analysis.subgroups import By, Subgroups
     from cxrbench.records.record import Record
-    from cxrbench.verdict.subgroups import By, Subgroups
 
 
 @about_cells("model", "task", "protocol", "shots", "group", "prompts")
@@ -30,7 +30,7 @@ def subgroups(
     fewer than twenty has no number.
     """
     from cxrbench.records.cells import cell_name
-    from cxrbench.report.sheets import subgroup_sheet
+    from cxrbench.reports.sheets import subgroup_sheet
 
     records = cells.measured.records
     wanted: tuple[By, ...] = (by,) if by else ("sex", "age", "view")
@@ -53,8 +53,8 @@ def subgroups(
 
 def _of(out: Path, record: "Record", wanted: "tuple[By, ...]", *, these_draws: bool) -> "dict[By, Subgroups]":
     """The groups of a record by each attribute that its images are known by."""
+    from cxrbench.analysis.subgroups import subgroups as grouped
     from cxrbench.records.predictions import read_cell
-    from cxrbench.verdict.subgroups import subgroups as grouped
 
     cell = read_cell(out, record)
     known = [attribute for attribute in wanted if any(cell.about.get(attribute, ()))]

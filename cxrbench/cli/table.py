@@ -46,7 +46,7 @@ def sizes(
     """
     from cxrbench import catalog
     from cxrbench.facts import default_cache
-    from cxrbench.report.table1 import sizes as told
+    from cxrbench.reports.table1 import sizes as told
 
     made = chosen_variant(variant, choice)
     roots = data_places(data_root, list(catalog.task_files()))
@@ -82,9 +82,9 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         these_draws: TheseDraws = False,
         out: Out = Path("results"),
     ) -> None:
+        from cxrbench.analysis.paper_tables import table_view
         from cxrbench.published import published_table
-        from cxrbench.report.render import render
-        from cxrbench.report.view import table_view
+        from cxrbench.reports.tables import render
 
         found = results(out)
         made = recorded_variant(variant, choice, found)
@@ -93,7 +93,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         printed = published_table(number)
         view = table_view(printed, records, made.name, synthetic=synthetic)
         if intervals and records:
-            from cxrbench.report.certainty import with_intervals
+            from cxrbench.analysis.paper_intervals import with_intervals
 
             view = with_intervals(view, printed, records, out, these_draws=these_draws)
         echo(render(view, form), nl=False)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from cxrbench import catalog, facts
 from cxrbench.adapters.dlilp_layout import Vocabulary
+from cxrbench.analysis.cell import cell_interval
+from cxrbench.analysis.frequency import frequency
 from cxrbench.published import MISSING
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
-from cxrbench.report.frequency import frequency
-from cxrbench.report.sheets import frequency_sheet, render
+from cxrbench.reports.comparisons import MADE, grid, interval_text, percent
+from cxrbench.reports.sheets import frequency_sheet, render
 from cxrbench.schema import read_toml
 from cxrbench.task import TaskSpec
-from cxrbench.verdict.cell import cell_interval
-from cxrbench.verdict.render import MADE, grid, interval_text, percent
 
 GROUPS = ("base", "new")
 PROMPTS = "ensemble"

@@ -10,7 +10,7 @@ from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench import catalog
-from cxrbench.audit import corpora
+from cxrbench.checks.audit import corpora
 from cxrbench.cli.main import app
 from cxrbench.data.phantom.corpora import write_corpus
 from cxrbench.data.phantom.write import write

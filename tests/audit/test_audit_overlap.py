@@ -12,9 +12,9 @@ from official_tables import lay_out
 from typer.testing import CliRunner
 
 from cxrbench import catalog
-from cxrbench.audit.finding import Finding
-from cxrbench.audit.overlap import Rows, overlap, within
-from cxrbench.audit.pools import Traced, between
+from cxrbench.analysis.finding import Finding
+from cxrbench.checks.audit.overlap import Rows, overlap, within
+from cxrbench.checks.audit.pools import Traced, between
 from cxrbench.cli.main import app
 from cxrbench.data.sources.rsna_mapping import Mapped, mapping
 from cxrbench.errors import DataError

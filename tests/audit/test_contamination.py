@@ -8,8 +8,8 @@ from made_records import made_record
 from typer.testing import CliRunner
 
 from cxrbench import catalog
-from cxrbench.audit.contamination import by_source_alone, confounded, pretrained_on_source
-from cxrbench.audit.wordings import unequal_prompts
+from cxrbench.analysis.contamination import by_source_alone, confounded, pretrained_on_source
+from cxrbench.analysis.unequal_prompts import unequal_prompts
 from cxrbench.cli.main import app
 from cxrbench.records.contamination import contaminated
 from cxrbench.records.record import Record

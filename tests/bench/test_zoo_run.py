@@ -18,13 +18,13 @@ from written_facts import write_facts
 
 from cxrbench import catalog, digest, facts
 from cxrbench.adapters.base import Adapter, load_adapter
+from cxrbench.analysis.paper_tables import table_view
 from cxrbench.bench.run import Report
 from cxrbench.certificate import certificates
 from cxrbench.data.phantom.write import write
 from cxrbench.data.pixels import pixels_by
 from cxrbench.published import published_table
 from cxrbench.records.record import Record
-from cxrbench.report.view import table_view
 
 pytestmark = pytest.mark.slow
 

@@ -9,6 +9,7 @@ from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench import catalog
+from cxrbench.analysis.cell import cell_interval
 from cxrbench.bench.request import Engine, Places, Request
 from cxrbench.bench.run import run
 from cxrbench.card import read_card
@@ -22,7 +23,6 @@ from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
 from cxrbench.progress import Quiet
 from cxrbench.published import published_table
 from cxrbench.records.predictions import read_cell
-from cxrbench.verdict.cell import cell_interval
 
 BASE = tuple((c.task, c.group) for c in published_table(2).columns if c.group != "new")
 

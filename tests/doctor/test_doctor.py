@@ -17,10 +17,10 @@ from cxrbench import facts
 from cxrbench.adapters.dlilp import DLILP
 from cxrbench.adapters.image_statistics import ClassPrior
 from cxrbench.certificate import certificate_for
+from cxrbench.checks.doctor.examine import Diagnosis, Patient, examine
+from cxrbench.checks.doctor.proof import prove
+from cxrbench.checks.doctor.tell import lines
 from cxrbench.cli.main import app
-from cxrbench.doctor.examine import Diagnosis, Patient, examine
-from cxrbench.doctor.proof import prove
-from cxrbench.doctor.tell import lines
 from cxrbench.features import ImageFeatures
 
 CERTIFICATES = facts.folder("model_zoo") / "certificates"
@@ -102,7 +102,7 @@ def test_a_figure_that_differs_is_named(tmp_path: Path) -> None:
 
 
 def test_pixels_that_differ_are_told_from_a_network_that_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cxrbench.doctor import proof
+    from cxrbench.checks.doctor import proof
 
     real = proof.through
     monkeypatch.setattr(proof, "through", lambda recipe, pictures: real(recipe, [p[:, ::-1] for p in pictures]))

@@ -6,10 +6,10 @@ import pytest
 from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from made_board import write_board
 
-from cxrbench.html.page import report
-from cxrbench.html.render import write
-from cxrbench.html.work import Work
 from cxrbench.records.integrity import found_results
+from cxrbench.reports.html.page import report
+from cxrbench.reports.html.render import write
+from cxrbench.reports.html.work import Work
 
 pytestmark = MARKS
 

@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-CSS = resources.files("cxrbench.html").joinpath("templates", "report.css").read_text(encoding="utf-8")
+CSS = resources.files("cxrbench.reports.html").joinpath("templates", "report.css").read_text(encoding="utf-8")
 TEXTS = ("fg", "dim", "link", "mark", "good", "bad")
 GRAPHICS = ("s0", "s1", "s2", "s3", "s4", "s5", "dim")
 CONFUSION = 0.5  # opacity of the darkest field

@@ -7,8 +7,8 @@ from made_records import made_record
 
 from cxrbench import catalog
 from cxrbench.cli.options import pairs
-from cxrbench.html.command import command, own_files
 from cxrbench.records.record import Record
+from cxrbench.reports.html.command import command, own_files
 from cxrbench.settings import Variant
 
 

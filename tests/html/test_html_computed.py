@@ -9,19 +9,19 @@ import pytest
 from made_board import write_board
 
 from cxrbench import catalog
+from cxrbench.analysis.cell import cell_interval, measurement
+from cxrbench.analysis.leaderboard import leaderboard
+from cxrbench.analysis.means import Weighted, mean_interval
+from cxrbench.analysis.subgroups import subgroups
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.html import shares
-from cxrbench.html.page import Report, report
-from cxrbench.html.render import render
-from cxrbench.html.work import Work
 from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.verdict.average import Weighted, mean_interval
-from cxrbench.verdict.cell import cell_interval, measurement
-from cxrbench.verdict.leaderboard import leaderboard
-from cxrbench.verdict.subgroups import subgroups
+from cxrbench.reports.html import shares
+from cxrbench.reports.html.page import Report, report
+from cxrbench.reports.html.render import render
+from cxrbench.reports.html.work import Work
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 KIN = ("rsna", "nih_lt", "siim")  # the first two name their patients alike
@@ -147,7 +147,7 @@ def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
 
 @pytest.mark.slow
 def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.html.work.WORTH", 1)
+    monkeypatch.setattr("cxrbench.reports.html.work.WORTH", 1)
     assert render(report(Work(out, workers=2), found_results(out), None)) == render(made)
 
 

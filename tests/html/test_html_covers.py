@@ -14,19 +14,19 @@ from made_predictions import scored_fold, written
 from typer.testing import CliRunner
 
 from cxrbench import catalog
+from cxrbench.analysis.cell import cell_interval, harmonic_interval
+from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.cli.main import app
 from cxrbench.evaluate.metrics import generalised, harmonic_mean
 from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.html.page import report
-from cxrbench.html.render import render
-from cxrbench.html.show import about, ends, place, spoken
-from cxrbench.html.work import Work
 from cxrbench.records.integrity import found_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import every_setting
-from cxrbench.verdict.cell import cell_interval, harmonic_interval
-from cxrbench.verdict.leaderboard import leaderboard
+from cxrbench.reports.html.page import report
+from cxrbench.reports.html.render import render
+from cxrbench.reports.html.show import about, ends, place, spoken
+from cxrbench.reports.html.work import Work
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "siim")

@@ -16,15 +16,15 @@ from made_predictions import restated
 from typer.testing import CliRunner
 
 from cxrbench import catalog
-from cxrbench.audit.finding import Finding
+from cxrbench.analysis.finding import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.html.chapters import nameless
-from cxrbench.html.page import report
-from cxrbench.html.render import render
-from cxrbench.html.work import Work
 from cxrbench.records.integrity import Results, found_results, read_results
 from cxrbench.records.record import Record
+from cxrbench.reports.html.chapters import nameless
+from cxrbench.reports.html.page import report
+from cxrbench.reports.html.render import render
+from cxrbench.reports.html.work import Work
 from cxrbench.sealed import with_checksum
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")

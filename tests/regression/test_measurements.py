@@ -2,8 +2,8 @@
 
 import pytest
 
+from cxrbench.analysis.two_measurements import difference, judged
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
-from cxrbench.regression.measurements import difference, judged
 
 FAR = 1e6  # degrees of freedom at which Student's t is the normal law
 

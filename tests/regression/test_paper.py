@@ -8,16 +8,16 @@ import pytest
 from made_records import made_record
 from made_results import write_result
 
+from cxrbench.analysis import against_paper as paper
+from cxrbench.analysis.against_paper import against_paper
+from cxrbench.analysis.cell import measurement
+from cxrbench.analysis.cell_verdict import CellVerdict
+from cxrbench.analysis.reproduction import why_not_exact
+from cxrbench.checks.baseline.render import summary
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.published import Column, PublishedTable, Row
 from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.records.record import Record
-from cxrbench.regression import paper
-from cxrbench.regression.paper import against_paper
-from cxrbench.regression.render import summary
-from cxrbench.regression.reproduction import why_not_exact
-from cxrbench.regression.verdict import CellVerdict
-from cxrbench.verdict.cell import measurement
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 CHEXPERT = {"data__task": "chexpert5x200", "data__split": "gloria", "data__labels": list(CLASSES)}

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import scores, write_result
 
+from cxrbench.analysis.tolerance import ROUNDING, numerical
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.records.predictions import FoldScores, read_cell
-from cxrbench.regression.tolerance import ROUNDING, numerical
 
 
 def close_scores(rng: np.random.Generator) -> FoldScores:

@@ -8,7 +8,7 @@ from made_predictions import written
 from made_records import made_record
 
 from cxrbench.records.predictions import FoldScores, read_cell
-from cxrbench.report.detail import detail
+from cxrbench.reports.detail import detail
 
 
 def shown(out: Path, **changes: Any) -> str:

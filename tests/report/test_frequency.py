@@ -10,12 +10,12 @@ from made_predictions import scored_fold, written
 from scipy.stats import spearmanr
 from typer.testing import CliRunner, Result
 
+from cxrbench.analysis.frequency import frequency
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.pretrain.frequencies import Counted, Frequencies, Share, write
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
-from cxrbench.report.frequency import frequency
 
 LABELS = ("Atelectasis", "Lung Opacity", "Pleural_Thickening", "Edema", "Effusion", "Fracture")
 SHARES = {"atelectasis": 0.3, "lung opacity": 0.25, "pleural thickening": 0.1, "edema": 0.05, "pleural effusion": 0.2}

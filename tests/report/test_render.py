@@ -7,9 +7,9 @@ import json
 import pytest
 from made_records import made_record
 
+from cxrbench.analysis.paper_tables import table_view
 from cxrbench.published import published_table
-from cxrbench.report.render import Format, render
-from cxrbench.report.view import table_view
+from cxrbench.reports.tables import Format, render
 
 FORMATS: tuple[Format, ...] = ("terminal", "markdown", "latex", "csv", "json")
 

@@ -6,11 +6,11 @@ import pytest
 from made_records import made_record
 
 from cxrbench import catalog
+from cxrbench.analysis.paper_tables import CONTROLS, Cell, TableView, shown_value, table_view
 from cxrbench.published import published_table
 from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws, printed_flaws
-from cxrbench.report.view import CONTROLS, Cell, TableView, shown_value, table_view
 
 
 def folds(*values: float | None) -> list[dict[str, object]]:

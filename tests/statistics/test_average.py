@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_predictions import scored_fold, written
 
+from cxrbench.analysis.cell import cell_interval, measurement
+from cxrbench.analysis.means import Mean, Weighted, mean_difference, mean_interval, why_not_means
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.shares import METRICS, Metric
 from cxrbench.evaluate.statistics.units import shared_strata
 from cxrbench.records.predictions import FoldScores, ScoredCell, read_cell
-from cxrbench.verdict.average import Mean, Weighted, mean_difference, mean_interval, why_not_means
-from cxrbench.verdict.cell import cell_interval, measurement
 
 TASKS = ("rsna", "siim", "covid")
 BALANCED: Metric = "balanced_accuracy"

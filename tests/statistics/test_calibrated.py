@@ -9,11 +9,11 @@ import pytest
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
+from cxrbench.analysis.calibration import calibrated
 from cxrbench.cli.main import app
 from cxrbench.errors import NotApplicableError
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import FoldScores
-from cxrbench.verdict.calibrated import calibrated
 
 
 def fold(right: int, number: int) -> FoldScores:

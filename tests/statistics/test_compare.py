@@ -12,17 +12,17 @@ from made_predictions import LABELS, scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench import catalog
+from cxrbench.analysis.cell import cell_calibration
+from cxrbench.analysis.compare import Comparison, compare
+from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.records.record import Record, record_path
 from cxrbench.records.selection import Asked, every_setting, select, why_not_paired
-from cxrbench.verdict.cell import cell_calibration
-from cxrbench.verdict.compare import Comparison, compare
-from cxrbench.verdict.figure import write_diagram
-from cxrbench.verdict.leaderboard import Leaderboard, leaderboard
-from cxrbench.verdict.render import render
+from cxrbench.reports.comparisons import render
+from cxrbench.reports.diagram import write_diagram
 
 TASKS = ("rsna", "siim", "covid")
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.2}

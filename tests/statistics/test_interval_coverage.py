@@ -12,14 +12,14 @@ from made_means import cell_of, mean_of
 from made_scores import Law, Probes, Wards, judged, many_normals, pair_under_null, recalls, two_normals
 from scipy.special import ndtri
 
+from cxrbench.analysis.cell import cell_interval, measurement
+from cxrbench.analysis.means import mean_interval
 from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.evaluate.statistics.ranks import places
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import ScoredRows
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.verdict.average import mean_interval
-from cxrbench.verdict.cell import cell_interval, measurement
 
 BALANCED: Metric = "balanced_accuracy"
 AREA: Metric = "macro_auroc"

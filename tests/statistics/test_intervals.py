@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 from scipy.stats import multivariate_normal, norm, t
 from statsmodels.stats.proportion import proportion_confint
 
+from cxrbench.analysis.cell import cell_interval, covered
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
@@ -21,7 +22,6 @@ from cxrbench.evaluate.statistics.interval import BOUNDS, estimate, fold_spread,
 from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares, within
 from cxrbench.evaluate.statistics.uncertainty import Interval, covers_words
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
-from cxrbench.verdict.cell import cell_interval, covered
 
 
 def rng(seed: int = 0) -> np.random.Generator:

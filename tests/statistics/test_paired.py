@@ -12,13 +12,13 @@ from made_means import cell_of
 from made_scores import Probes, judged, pair_under_null, two_normals
 from statsmodels.stats import contingency_tables, multitest, power
 
+from cxrbench.analysis.cell import measurement
+from cxrbench.analysis.compare import TaskDifference, task_difference
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
 from cxrbench.evaluate.statistics.paired import holm, holm_of_given, mcnemar, not_worse, sign_flip_p
 from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares
 from cxrbench.evaluate.statistics.units import ScoredRows
-from cxrbench.verdict.cell import measurement
-from cxrbench.verdict.compare import TaskDifference, task_difference
 
 Folds = Sequence[ScoredRows]
 

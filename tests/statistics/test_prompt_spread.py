@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
+from cxrbench.analysis.prompts import Spread, prompt_spreads, spread_of
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record, record_path
-from cxrbench.verdict.prompt_spread import Spread, prompt_spreads, spread_of
 
 
 def worded(out: Path, name: str, skill: float, singles: tuple[float | None, ...] = (), **changes: Any) -> Record:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from made_predictions import written
 from typer.testing import CliRunner, Result
 
+from cxrbench.analysis.subgroups import BANDS, Subgroups, _group, subgroups
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.predictions import FoldScores, ScoredCell, read_cell
-from cxrbench.verdict.subgroups import BANDS, Subgroups, _group, subgroups
 
 IDS = tuple(f"image{i:03d}" for i in range(80))
 LABELS = np.arange(80) % 2

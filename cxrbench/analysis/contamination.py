@@ -1,0 +1,83 @@
+"""Models that saw a task's source in pre-training, and classes that the source alone tells apart."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from cxrbench.analysis.finding import Finding
+from cxrbench.card import ModelCard
+from cxrbench.records.contamination import contaminated, sources_seen
+from cxrbench.task import TaskSpec
+
+
+def pretrained_on_source(task: TaskSpec, cards: Sequence[ModelCard]) -> Iterator[Finding]:
+    """Which models were pre-trained on the task's source, and which on another collection of the same institution."""
+    marked = [card.name for card in cards if contaminated(card.pretraining, task)]
+    near = [card.name for card in cards if sources_seen(card.pretraining, task) and card.name not in marked]
+    kinds = (
+        (marked, "images", "pre-trained on this task's collection (†)"),
+        (near, "institution", "pre-trained on another collection of an institution that this task has images of"),
+    )
+    for names, shares, text in kinds:
+        if names:
+            said = {f"{o.pool}: {o.known}, {o.source}" for o in task.origins if o.shares == shares and o.letters}
+            sources = "; ".join(sorted(said))
+            yield Finding("pre-training", task.name, f"{text}: {', '.join(names)}", len(names), len(cards), sources)
+    yield from _of_institution(task, near)
+
+
+def _of_institution(task: TaskSpec, models: Sequence[str]) -> Iterator[Finding]:
+    """What an institution in common can mean: patients that no id names, and a hospital that stands for a class."""
+    for origin in task.origins if models else ():
+        if origin.shares != "institution" or not origin.letters:
+            continue
+        text = (
+            f"whether patients of the {origin.images} images from {origin.pool} are in the pre-training data of "
+            f"{', '.join(models)}: {task.patients.rule}"
+        )
+        yield Finding("not known", task.name, text, origin.images, source=origin.source)
+        if len(origin.classes) == 1:
+            text = (
+                f"all {origin.images} images from {origin.pool} are of class {origin.classes[0]}: a model that learnt "
+                f"to tell this institution can tell the class by it"
+            )
+            yield Finding("pre-training", task.name, text, origin.images, _images_of(task, origin.classes[0]))
+
+
+def _images_of(task: TaskSpec, label: str) -> int:
+    return sum(origin.images for origin in task.origins if origin.classes == (label,))
+
+
+def by_source_alone(task: TaskSpec, labels: Sequence[str]) -> float | None:
+    """The balanced accuracy over `labels` of who knows nothing but each image's collection, from the facts' counts.
+
+    None where no origin is given by class, or a class has none. By chance it is 1 / number of classes.
+    """
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for origin in task.origins:
+        for name in origin.classes:
+            counts[name][origin.pool] += origin.images
+    if any(name not in counts for name in labels):
+        return None
+    totals = {name: sum(counts[name].values()) for name in labels}
+    pools = {pool for name in labels for pool in counts[name]}
+    best = (max(Fraction(counts[name].get(pool, 0), totals[name]) for name in labels) for pool in pools)
+    return float(sum(best, Fraction(0)) / len(labels))
+
+
+def confounded(task: TaskSpec) -> Iterator[Finding]:
+    """Groups of a task in which the collection says more about the class than chance does."""
+    for group, labels in task.groups.items():
+        known = by_source_alone(task, labels)
+        if known is None or known <= 1 / len(labels):
+            continue
+        told = "; ".join(f"{name} from {_origins(task, name)}" for name in labels)
+        text = f"who knows the collection alone reaches {100 * known:.1f} % balanced accuracy: {told}"
+        basis = ", ".join(sorted({origin.known for origin in task.origins if origin.classes}))
+        source = f"counts {basis}; `origins` of cxrbench info {task.name} says where"
+        yield Finding("confounding", f"{task.name}, group {group}", text, source=source)
+
+
+def _origins(task: TaskSpec, label: str) -> str:
+    own = [origin for origin in task.origins if label in origin.classes]
+    return " and ".join(f"{origin.pool} ({origin.images})" for origin in own)

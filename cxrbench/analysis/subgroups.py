@@ -1,0 +1,207 @@
+"""A cell by sex, age or view of its images: the number in each group, and how far groups lie apart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.analysis.cell import covered
+from cxrbench.errors import DataError
+from cxrbench.evaluate.statistics.interval import estimate, interval, sparse
+from cxrbench.evaluate.statistics.shares import Shares, hits
+from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
+from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata
+from cxrbench.index import IntArray
+from cxrbench.records.predictions import ScoredCell
+
+By = Literal["sex", "age", "view"]
+
+BANDS = (("<18", 0), ("18–40", 18), ("40–60", 40), ("60–80", 60), ("80+", 80))  # each from its age to below the next
+FEWEST = 20  # units (patients or images) that a group must have in every fold to be given a number
+FEWEST_OF_CLASS = 5  # units of a class in every fold, for the class to be part of a group's number
+RULE = (
+    f"a group's number is the mean recall over the classes with at least {FEWEST_OF_CLASS} test patients or images of "
+    f"it in every fold; with fewer than {FEWEST} in all, or no such class, there is no number"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """One group: how many test images and units it has, the classes that its number is over, and the number.
+
+    `left_out` maps the other classes to how many units the poorest fold has of them. With all classes in, the number is
+    balanced accuracy. Without a number `interval` is None and `reason` says why.
+    """
+
+    name: str
+    images: int
+    units: int
+    classes: tuple[str, ...]
+    left_out: Mapping[str, int]
+    interval: Interval | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A group minus the reference group, over the classes that both have; uncorrected for the number of groups."""
+
+    name: str
+    reference: str
+    classes: tuple[str, ...]
+    interval: Interval | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroups:
+    """A cell by one attribute; `unknown` counts the test images of which it is not known.
+
+    The reference of the gaps is the group with most units.
+    """
+
+    record: str
+    by: By
+    over: UnitKind
+    images: int
+    unknown: int
+    groups: tuple[Subgroup, ...]
+    gaps: tuple[Gap, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of a group by fold, and its units of each class in the poorest fold (C,)."""
+
+    name: str
+    images: int
+    folds: tuple[ScoredRows | None, ...]
+    units: int
+    fewest: IntArray
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that can be part of a number."""
+        return [int(c) for c in np.flatnonzero(self.fewest >= FEWEST_OF_CLASS)]
+
+
+def subgroups(cell: ScoredCell, by: By, *, these_draws: bool = False) -> Subgroups:
+    """The groups of a cell by one attribute, with their counts. Raises DataError where no image has the attribute."""
+    values, covers = cell.about.get(by, ()), covered(cell.record, these_draws=these_draws)
+    if not any(value is not None for value in values):
+        record = cell.record
+        raise DataError(
+            f"{record.data.task}, record {record.id}: the predictions tell no image's {by}: the label tables of this "
+            "data set have no such column, or the record is older than it; run the cell again to find out"
+        )
+    names = np.array([_group(by, value) or "" for value in values])
+    tested = np.unique(np.concatenate(cell.image))
+    order = [name for name, _ in BANDS] if by == "age" else sorted(set(names.tolist()) - {""})
+    groups = [group for name in order if (group := _rows(cell, name, names == name)).images]
+    told = [_subgroup(cell, group, covers) for group in groups]
+    numbered = [group for group, own in zip(groups, told, strict=True) if not own.reason]
+    return Subgroups(
+        cell.record.id,
+        by,
+        cell.over,
+        len(tested),
+        int((names[tested] == "").sum()),
+        tuple(told),
+        tuple(_gaps(cell, numbered, covers)),
+    )
+
+
+def _group(by: By, value: str | None) -> str | None:
+    """The group that an image's value puts it in; bands hold whole years from their first age on."""
+    if value is None or by != "age":
+        return value
+    return [name for name, first in BANDS if int(value) >= first][-1]
+
+
+def _rows(cell: ScoredCell, name: str, chosen: NDArray[np.bool_]) -> _Group:
+    """The rows of the chosen images (I,)."""
+    pairs = [(fold, chosen[image]) for fold, image in zip(cell.folds, cell.image, strict=True)]
+    n_classes = cell.folds[0].scores.shape[1]
+    met = [np.unique(f.unit[m] * n_classes + f.labels[m]) % n_classes for f, m in pairs]
+    return _Group(
+        name,
+        len(np.unique(np.concatenate([image[chosen[image]] for image in cell.image]))),
+        tuple(ScoredRows(f.unit[m], f.labels[m], f.scores[m]) if m.any() else None for f, m in pairs),
+        len(np.unique(np.concatenate([f.unit[m] for f, m in pairs]))),
+        np.array([np.bincount(own, minlength=n_classes) for own in met]).min(axis=0),
+    )
+
+
+def _subgroup(cell: ScoredCell, group: _Group, covers: Covers) -> Subgroup:
+    labels, kept = cell.record.data.labels, group.classes
+    left_out = {label: int(n) for c, (label, n) in enumerate(zip(labels, group.fewest, strict=True)) if c not in kept}
+    told, reason = tuple(labels[c] for c in kept), _too_small(cell, [group], kept)
+    number = None
+    if not reason:
+        found = estimate(_recalls(group, kept), (0, 1), covers)
+        number = interval(found, cell.over, group.units, (covers,), _few(cell, [group], kept))
+    return Subgroup(group.name, group.images, group.units, told, left_out, number, reason)
+
+
+def _too_small(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
+    """Why groups give no number over the kept classes; empty where they do."""
+    if not kept:
+        return f"no class has {FEWEST_OF_CLASS} {cell.over}s in every fold"
+    fewest = min(min(len(np.unique(fold.unit)) for fold in _only(group, kept)) for group in groups)
+    return f"{fewest} {cell.over}s, fewer than {FEWEST}" if fewest < FEWEST else ""
+
+
+def _only(group: _Group, kept: Sequence[int]) -> list[ScoredRows]:
+    """The folds with the rows of the kept classes alone."""
+    folds = [fold for fold in group.folds if fold is not None]
+    masks = [np.isin(fold.labels, kept) for fold in folds]
+    return [ScoredRows(f.unit[m], f.labels[m], f.scores[m]) for f, m in zip(folds, masks, strict=True)]
+
+
+def _few(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
+    """The warning of kept classes that one of the groups has few units of."""
+    fewest = np.min([group.fewest for group in groups], axis=0)
+    return sparse({cell.record.data.labels[c]: int(fewest[c]) for c in kept}, cell.over)
+
+
+def _recalls(group: _Group, kept: Sequence[int]) -> Shares:
+    """The mean recall over the kept classes, as a mean over folds; a row may be given any class of the task."""
+
+    def worth(fold: ScoredRows) -> NDArray[np.float64]:
+        counts = np.bincount(fold.labels, minlength=fold.scores.shape[1])
+        found = np.zeros(len(counts))
+        found[kept] = 1 / (len(kept) * counts[kept])
+        return found
+
+    return hits(_only(group, kept), worth)
+
+
+def _gaps(cell: ScoredCell, numbered: Sequence[_Group], covers: Covers) -> list[Gap]:
+    """Every group with a number against the largest one."""
+    if len(numbered) < 2:
+        return []
+    reference = max(numbered, key=lambda group: group.units)
+    return [_gap(cell, group, reference, covers) for group in numbered if group is not reference]
+
+
+def _gap(cell: ScoredCell, group: _Group, reference: _Group, covers: Covers) -> Gap:
+    kept = sorted(set(group.classes) & set(reference.classes))
+    told = tuple(cell.record.data.labels[c] for c in kept)
+    reason = _too_small(cell, [group, reference], kept)
+    if reason:
+        return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}")
+    apart = _apart(_recalls(group, kept), _recalls(reference, kept), len(cell.units))
+    units, few = group.units + reference.units, _few(cell, [group, reference], kept)
+    number = interval(estimate(apart, (-1, 1), covers), cell.over, units, (covers,), few)
+    return Gap(group.name, reference.name, told, number)
+
+
+def _apart(one: Shares, two: Shares, n_units: int) -> Shares:
+    """The difference of numbers over other rows, of which a unit may have some in both."""
+    each = [np.pad(own.each, (0, n_units - len(own.each))) for own in (one, two)]
+    stratum = shared_strata([one.stratum, two.stratum], n_units)
+    return Shares(
+        one.values - two.values, each[0] - each[1], stratum, (*one.floors, *two.floors), one.shift - two.shift
+    )

@@ -1,0 +1,123 @@
+"""Everything that can be found, task by task and then across tasks, on what lies on this disk."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cxrbench.analysis import contamination
+from cxrbench.analysis.finding import Finding
+from cxrbench.analysis.unequal_prompts import unequal_prompts
+from cxrbench.card import ModelCard
+from cxrbench.checks.audit import copies, corpora, overlap, pools
+from cxrbench.data.sources.base import Labelled, load_partition, source
+from cxrbench.errors import CxrBenchError, DataError
+from cxrbench.index import Partition
+from cxrbench.records.record import Record
+from cxrbench.settings import Variant
+from cxrbench.task import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is audited: tasks with their splits, models and records. `data[""]` is the general data root.
+
+    `splits` by task; of the first one parts are also held against other data sets. `own`: cards beside which
+    `cxrbench pretrain` left what it trained on; they are among `cards`. `images`: look at pixels too.
+    """
+
+    tasks: tuple[TaskSpec, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    variant: Variant
+    cards: tuple[ModelCard, ...] = ()
+    own: tuple[ModelCard, ...] = ()
+    records: tuple[Record, ...] = ()
+    data: Mapping[str, Path] = field(default_factory=dict)
+    images: bool = False
+    workers: int = 1
+
+    def root(self, task: TaskSpec) -> Path:
+        """The folder at or below which a task's data set lies; raises DataError when none was named."""
+        root = self.data.get(task.name) or self.data.get("")
+        if root is None:
+            raise DataError("no folder was named for its label tables: --data-root, or CXRBENCH_DATA")
+        return root
+
+
+def audit(material: Material) -> list[Finding]:
+    """All findings: within splits, between data sets, in pre-training, in classes, in prompts; then what is not known.
+
+    Facts alone suffice for the rest where a data set is not here: then that is said, and nothing is raised.
+    """
+    found, traced, seen = list[Finding](), dict[str, pools.Traced](), dict[str, Seen]()
+    for task in material.tasks:
+        for place, split in enumerate(material.splits[task.name]):
+            found += _split(material, task, split, traced if place == 0 else {}, seen)
+        found += contamination.pretrained_on_source(task, material.cards)
+        found += contamination.confounded(task)
+    found += pools.between(traced)
+    found += pools.same_collection(material.tasks, traced)
+    found += _across(material.tasks, seen)
+    found += corpora.in_corpora(material.own, material.splits)
+    found += corpora.of_no_card(material.records, material.cards, material.tasks)
+    found += unequal_prompts(material.records)
+    return sorted(found, key=lambda one: one.kind == "not known")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The pictures of a task's first split."""
+
+    pictures: copies.Prints
+    parts: Mapping[str, tuple[str, ...]]
+
+
+def _split(
+    material: Material, task: TaskSpec, split: str, traced: dict[str, pools.Traced], seen: dict[str, Seen]
+) -> Iterator[Finding]:
+    scope = f"{task.name}, split {split}"
+    try:
+        root = material.root(task)
+        chosen = source(task)
+        folder = chosen.locate(root)
+        labelled = chosen.tables(folder, task, split)
+        partition = load_partition(root, task, split) if material.images else _by_tables(task, split, labelled)
+        yield from overlap.within(task, partition, material.variant.settings, labelled.doubtful)
+    except CxrBenchError as error:
+        yield Finding("not known", scope, f"whether its parts overlap: {error}")
+        return
+    own = pools.traced(task, folder, labelled)
+    if split == material.splits[task.name][0]:
+        yield from pools.in_training_table(task, labelled)
+        if own is not None:
+            traced[task.name] = own
+    if material.images:
+        yield from _copies(material, task, partition, seen)
+
+
+def _by_tables(task: TaskSpec, split: str, labelled: Labelled) -> Partition:
+    return Partition(task.name, split, labelled.parts, {})
+
+
+def _copies(material: Material, task: TaskSpec, partition: Partition, seen: dict[str, Seen]) -> Iterator[Finding]:
+    """Copies between the parts; of a single part, within it."""
+    scope, paths = f"{task.name}, split {partition.split}", partition.paths
+    pictures = copies.prints(paths, material.workers)
+    yield from copies.left_out(scope, pictures, len(partition.findings.missing))
+    parts = {name: part.ids for name, part in partition.parts.items()}
+    seen.setdefault(task.name, Seen(pictures, parts))
+    first = parts.get("train", parts.get("all", ()))
+    for name in [name for name in ("valid", "test", "all") if name in parts]:
+        second = pictures.of(parts[name])
+        found = copies.copies(pictures.of(first), second)
+        yield from copies.told(scope, "train and " + name if "train" in parts else "in " + name, found, len(second.ids))
+
+
+def _across(tasks: Sequence[TaskSpec], seen: Mapping[str, Seen]) -> Iterator[Finding]:
+    """Copies between the scored part of one task and all parts of another."""
+    looked_at = [task.name for task in tasks if task.name in seen]
+    for one in looked_at:
+        for other in (name for name in looked_at if name != one):
+            parts = seen[one].parts
+            scored = seen[one].pictures.of(parts.get("test", parts.get("all", ())))
+            found = copies.copies(seen[other].pictures, scored)
+            yield from copies.told(f"{one} and {other}", f"images of {one} that {other} has", found, len(scored.ids))

@@ -1,1 +1,0 @@
-"""Tables from records; loads no torch."""

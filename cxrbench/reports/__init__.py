@@ -1,0 +1,1 @@
+"""How results look: text tables, LaTeX, figures and one HTML file."""

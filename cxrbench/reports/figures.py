@@ -1,0 +1,138 @@
+"""Figures as SVG, PNG or PDF: few-shot curves, reliability, and accuracy over frequency."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from cxrbench.analysis.calibration import Calibrated
+from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot
+from cxrbench.analysis.frequency import FrequencyView
+from cxrbench.evaluate.statistics.uncertainty import covering
+from cxrbench.reports.diagram import write_figure
+
+# Okabe and Ito's colours without yellow; in grey, markers and dashes tell curves apart.
+_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "*")
+_DASHES = ("-", "--", "-.", ":")
+_ACROSS, _PANEL = 4, (3.1, 2.7)  # panels a line; inches each
+_MADE = "PHANTOM, no result: "
+_SHIFT = 0.05  # of the axis' doublings, between models: so that their intervals do not cover each other
+
+
+def _styles(n: int) -> list[dict[str, Any]]:
+    """A style for each of n models: colour, marker and dashes all differ between the first of them."""
+    colours, markers, dashes = cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES)
+    return [{"color": next(colours), "marker": next(markers), "linestyle": next(dashes)} for _ in range(n)]
+
+
+def _panels(n: int) -> tuple[Any, list[Any]]:
+    """A figure of n panels, their axes in reading order."""
+    from matplotlib.figure import Figure
+
+    across = min(n, _ACROSS)
+    down = ceil(n / across)
+    size = (max(_PANEL[0] * across, 5.0), _PANEL[1] * down + 1.0)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for spare in axes[n:]:
+        spare.set_axis_off()
+    return figure, axes[:n]
+
+
+def write_few_shot(found: FewShot, paths: Sequence[Path]) -> None:
+    """Figure 3: a panel for each task and the average, balanced accuracy in percent over shots with 95 % intervals.
+
+    Hollow marks beside the curves are the paper's. The bytes depend on the data alone.
+    """
+    names: list[str | None] = list(dict.fromkeys(curve.task for curve in found.curves))
+    styles = dict(zip(found.models, _styles(len(found.models)), strict=True))
+    figure, panels = _panels(len(names))
+    for task, axes in zip(names, panels, strict=True):
+        curves = [curve for curve in found.curves if curve.task == task]
+        for place, curve in enumerate(curves):
+            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2)
+        axes.set_title(task or f"average of {len(found.tasks)} tasks", fontsize="medium")
+        _shot_axis(axes)
+    made = _MADE if found.synthetic else ""
+    known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task and p.interval is not None]
+    figure.suptitle(
+        f"{made}linear probes, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10
+    )
+    _legend(figure, found, styles)
+    for path in paths:
+        write_figure(figure, path)
+
+
+def _shot_axis(axes: Any) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(SHOTS, [str(shots) for shots in SHOTS])
+    axes.set_xlabel("images a class, K")
+    axes.set_ylabel("balanced accuracy, %")
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float) -> None:
+    """One curve; a gap breaks its line."""
+    shift = 2 ** (_SHIFT * place)
+    nan = float("nan")
+    x = [point.shots * shift for point in curve.points]
+    known = [point.interval for point in curve.points]
+    y = [nan if i is None or i.estimate is None else 100 * i.estimate for i in known]
+    low = [nan if i is None or i.low is None else 100 * i.low for i in known]
+    high = [nan if i is None or i.high is None else 100 * i.high for i in known]
+    axes.plot(x, y, markersize=4, linewidth=1.2, **style)
+    axes.vlines(x, low, high, color=style["color"], linewidth=0.8)
+    for point, place_x in zip(curve.points, x, strict=True):
+        for number in sorted({printed.value for printed in point.printed}):
+            axes.plot(place_x, float(number), marker=style["marker"], color=style["color"], mfc="white", markersize=6)
+
+
+def _legend(figure: Any, found: FewShot, styles: dict[str, dict[str, Any]]) -> None:
+    from matplotlib.lines import Line2D
+
+    seen = {model: [c.task for c in found.curves if c.model == model and c.seen] for model in found.models}
+    lines = [Line2D([], [], markersize=4, linewidth=1.2, **styles[model]) for model in found.models]
+    labels = [model + (f" († {', '.join(map(str, seen[model]))})" if seen[model] else "") for model in found.models]
+    if any(point.printed for curve in found.curves for point in curve.points):
+        lines.append(Line2D([], [], marker="o", color="0.3", mfc="white", markersize=6, linestyle="none"))
+        labels.append("printed in the paper")
+    title = "† pre-trained on the task's collection" if any(seen.values()) else None
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize="small", title=title)
+
+
+def write_reliability(found: Calibrated, path: Path, *, synthetic: bool) -> None:
+    """A panel for each cell: accuracy over confidence in bins of equal width, and how many rows each bin has."""
+    figure, panels = _panels(len(found.cells))
+    for cell, axes in zip(found.cells, panels, strict=True):
+        bins = cell.pooled.reliability
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--")
+        most = max(b.rows for b in bins)
+        widths, heights = [b.high - b.low for b in bins], [0.25 * b.rows / most for b in bins]
+        axes.bar([b.low for b in bins], heights, widths, align="edge", color="0.85", edgecolor="0.7", linewidth=0.4)
+        axes.plot(
+            [b.confidence for b in bins], [b.accuracy for b in bins], **_styles(2)[1], markersize=4, linewidth=1.2
+        )
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        axes.set_title(cell.name.replace(", ", ",\n", 1) + f"\nECE {cell.ece:.3f}", fontsize="small")
+    made = _MADE if synthetic else ""
+    figure.suptitle(f"{made}reliability; bars: share of rows, the fullest bin a quarter", fontsize=10)
+    write_figure(figure, path)
+
+
+def write_frequency(views: Sequence[FrequencyView], path: Path, *, synthetic: bool) -> None:
+    """A panel for each cell: recall of each class in percent over its share of the pre-training images, named."""
+    figure, panels = _panels(len(views))
+    for view, axes in zip(views, panels, strict=True):
+        for point in view.points:
+            axes.plot(100 * point.share, 100 * point.recall, "o", color=_COLOURS[1], markersize=4)
+            place = (100 * point.share, 100 * point.recall)
+            axes.annotate(point.label, place, xytext=(3, 3), textcoords="offset points", fontsize=6)
+        told = "no rank correlation" if view.rho is None else f"Spearman {view.rho:+.2f}"
+        axes.set_title(f"{view.model}, {view.task}, {view.prompts}\n{told}", fontsize="small")
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set(xlabel="share of pre-training images, %", ylabel="recall, %", ylim=(0, 105))
+    figure.suptitle(f"{_MADE if synthetic else ''}zero-shot recall over frequency in pre-training", fontsize=10)
+    write_figure(figure, path)

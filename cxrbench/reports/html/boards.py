@@ -1,0 +1,230 @@
+"""The leaderboard of a setting: models, their numbers on each task, and their places where they can be given."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from cxrbench.analysis.leaderboard import Leaderboard, board_of
+from cxrbench.analysis.subgroups import Subgroups
+from cxrbench.errors import DataError, NotApplicableError
+from cxrbench.evaluate.statistics.estimate import total
+from cxrbench.evaluate.statistics.interval import interval
+from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.records.selection import Selected, Setting
+from cxrbench.records.shared_patients import taken_as_independent
+from cxrbench.reports.html.cells import CellPage
+from cxrbench.reports.html.shares import METRIC, Added, Part
+from cxrbench.reports.html.show import about, spoken
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One model of a board, by its pages of each task.
+
+    `mean` is over all tasks of the board, None for a single task, and where a task is missing or has a caution. `place`
+    is from which to which place its mean may stand, None for a model that is not ranked.
+    """
+
+    model: str
+    title: str
+    pages: Mapping[str, CellPage]
+    mean: Interval | None
+    place: tuple[int, int] | None
+
+    def interval(self, task: str | None = None) -> Interval | None:
+        """That of a task, or of the mean over tasks; None where it has none."""
+        if task is None:
+            return self.mean
+        return self.pages[task].interval if task in self.pages else None
+
+    @property
+    def control(self) -> bool:
+        """Whether it is a negative control."""
+        return any(page.record.control for page in self.pages.values())
+
+    @property
+    def flawed(self) -> bool:
+        """Whether a number is not the one asked for (*)."""
+        return any(page.cautions for page in self.pages.values())
+
+    @property
+    def marked(self) -> bool:
+        """Whether it was pre-trained on the collection of one of its tasks (†)."""
+        return any(page.marked for page in self.pages.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The models of one setting, the best first, negative controls last.
+
+    `unranked` says why there are no places, where there are none.
+    """
+
+    setting: Setting
+    tasks: tuple[str, ...]
+    lines: tuple[Line, ...]
+    ranking: Leaderboard | None
+    unranked: str
+    notes: tuple[str, ...]
+
+    @property
+    def scale(self) -> tuple[int, int]:
+        """The tens of percent around all intervals of the board."""
+        known = [page.interval for line in self.lines for page in line.pages.values()]
+        ends = [end for one in known for end in (one.low, one.high, one.estimate) if end is not None]
+        low, high = math.floor(10 * min(ends, default=0)), math.ceil(10 * max(ends, default=1))
+        return 10 * low, 10 * max(high, low + 1)
+
+    def covers(self, task: str | None = None) -> str:
+        """What most intervals of a task, or of the means, speak of and what to beware of: stands in the column's head.
+
+        Of equally many the first; empty where there is no interval.
+        """
+        told = [about(one) for line in self.lines if (one := line.interval(task)) is not None and one.low is not None]
+        return max(told, key=told.count, default="")
+
+    def best(self, task: str | None = None) -> tuple[str, ...]:
+        """The ranked models that may be the best of a task, or of the means; empty where that is not known."""
+        if self.ranking is None:
+            return ()
+        if task is None:
+            return self.ranking.best_mean
+        return dict(zip(self.ranking.tasks, self.ranking.best, strict=True)).get(task, ())
+
+    def standings(self) -> list[tuple[Line, float, list[Line]]]:
+        """The ranked models with their average rank over tasks and those that each is shown to be better than."""
+        if self.ranking is None:
+            return []
+        lines = {line.model: line for line in self.lines}
+        ranks = dict(zip(self.ranking.models, self.ranking.ranks.ranks.tolist(), strict=True))
+        apart = self.ranking.places.apart
+        return [
+            (lines[model], rank, [lines[worse] for worse in ranks if (model, worse) in apart])
+            for model, rank in ranks.items()
+        ]
+
+    def attributes(self) -> list[tuple[str, str, list[tuple[Line, Subgroups]]]]:
+        """Task, attribute, and the models with their subgroups, for every attribute that is known."""
+        found: dict[tuple[str, str], list[tuple[Line, Subgroups]]] = {}
+        for task in self.tasks:
+            for line in self.models:
+                for one in line.pages[task].subgroups if task in line.pages else ():
+                    found.setdefault((task, one.by), []).append((line, one))
+        return [(task, by, lines) for (task, by), lines in found.items()]
+
+    def unnumbered(self) -> list[tuple[str, list[str]]]:
+        """Tasks, each with the attributes whose groups are all too small for a number."""
+        found: dict[str, list[str]] = {}
+        for task, by, lines in self.attributes():
+            if not self.numbered(lines):
+                found.setdefault(task, []).append(by)
+        return list(found.items())
+
+    @staticmethod
+    def grouped(lines: Sequence[tuple[Line, Subgroups]]) -> str:
+        """What the intervals of subgroups speak of."""
+        groups = (group for _, found in lines for group in found.groups)
+        return spoken((group.name, group.interval) for group in groups if group.interval is not None)
+
+    @staticmethod
+    def numbered(lines: Sequence[tuple[Line, Subgroups]]) -> bool:
+        """Whether any model has a number for any of its subgroups."""
+        return any(group.interval is not None for _, found in lines for group in found.groups)
+
+    @property
+    def models(self) -> tuple[Line, ...]:
+        """The lines without negative controls."""
+        return tuple(line for line in self.lines if not line.control)
+
+    def of(self, task: str) -> list[Line]:
+        """The lines that have a number on a task."""
+        return [line for line in self.lines if task in line.pages]
+
+    def labels(self, task: str) -> tuple[str, ...]:
+        """The classes of a task of the board."""
+        return next(line.pages[task].record.data.labels for line in self.lines if task in line.pages)
+
+    def seen(self, model: str, task: str) -> bool:
+        """Whether a model of the board was pre-trained on the task's own collection (†)."""
+        return any(line.pages[task].marked for line in self.lines if line.model == model and task in line.pages)
+
+    def chance(self, task: str | None = None) -> float:
+        """Balanced accuracy of any guess that looks at no image: one by the classes of a task, or its mean over all."""
+        if task is None:
+            return fmean(self.chance(task) for task in self.tasks)
+        return 1 / len(self.labels(task))
+
+
+def board(selected: Selected, pages: Mapping[str, CellPage], added: Sequence[Added]) -> Board:
+    """The board of a setting from all pages and what its tasks add."""
+    ranking, unranked = _ranking(selected, added)
+    lines = sorted(_lines(selected, pages, added, ranking), key=_best_first(ranking))
+    refused = {} if ranking is None else ranking.refused
+    unranked_tasks = (f"{task} is in no place and no test: {'; '.join(why)}" for task, why in refused.items())
+    notes = (*selected.notes, *unranked_tasks, *_kin(lines))
+    return Board(selected.setting, tuple(selected.records), tuple(lines), ranking, unranked, notes)
+
+
+def _kin(lines: Sequence[Line]) -> tuple[str, ...]:
+    """What the means of the lines take as independent."""
+    over: dict[str, UnitKind] = {}
+    for task, page in ((task, page) for line in lines if line.mean for task, page in line.pages.items()):
+        over[task] = "image" if over.get(task) == "image" else page.interval.over
+    return taken_as_independent(over)
+
+
+def _lines(
+    selected: Selected, pages: Mapping[str, CellPage], added: Sequence[Added], ranking: Leaderboard | None
+) -> list[Line]:
+    found, places = [], {} if ranking is None else ranking.places.of
+    for model in selected.models:
+        own = {task: pages[row[model].id] for task, row in selected.records.items() if model in row}
+        if own:
+            title = next(iter(own.values())).record.model.title
+            whole = len(own) == len(selected.records)
+            mean = _mean(own, [one.parts[model] for one in added]) if whole else None
+            found.append(Line(model, title, own, mean, places.get(model)))
+    return found
+
+
+def _mean(own: Mapping[str, CellPage], parts: Sequence[Part]) -> Interval | None:
+    if len(own) < 2 or any(page.cautions or page.interval.estimate is None for page in own.values()):
+        return None
+    found = total(part.estimate for part in parts).scaled(1 / len(own))
+    over: UnitKind = "patient" if all(part.over == "patient" for part in parts) else "image"
+    covers = tuple(dict.fromkeys(one for part in parts for one in part.covers))
+    return interval(found, over, sum(part.units for part in parts), covers)
+
+
+def _best_first(ranking: Leaderboard | None) -> Callable[[Line], tuple[bool, int, bool, float, str]]:
+    """The ranked models in their order, then the others by mean, those without after them; controls last."""
+    order = () if ranking is None else ranking.models
+
+    def key(line: Line) -> tuple[bool, int, bool, float, str]:
+        mean = None if line.mean is None else line.mean.estimate
+        place = order.index(line.model) if line.model in order else len(order)
+        return line.control, place, mean is None, -(mean or 0.0), line.model
+
+    return key
+
+
+def ranked(selected: Selected) -> tuple[str, ...]:
+    """The models that were measured on all tasks of a setting, or all if these are fewer than three; no controls."""
+    controls = {r.model.name for row in selected.records.values() for r in row.values() if r.control}
+    measured = {model for row in selected.records.values() for model in row} - controls
+    whole = [m for m in sorted(measured) if all(m in row for row in selected.records.values())]
+    return tuple(whole if len(whole) > 2 else sorted(measured))
+
+
+def _ranking(selected: Selected, added: Iterable[Added]) -> tuple[Leaderboard | None, str]:
+    models = ranked(selected)
+    if len(models) < 3:
+        return None, f"they need three models, negative controls apart; measured: {len(models)}"
+    rows = [row for one in added for row in one.rows]
+    refused = {task: reasons for one in added for task, reasons in one.refused.items()}
+    try:
+        return board_of(replace(selected, models=models), rows, refused, METRIC), ""
+    except (NotApplicableError, DataError) as error:
+        return None, str(error)

@@ -1,0 +1,159 @@
+"""One cell as the report opens it: its number and what surrounds it, per class, in confusion, and where it is from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import get_args
+
+from cxrbench.analysis.cell import (
+    Measurement,
+    cell_calibration,
+    cell_interval,
+    covered,
+    harmonic_interval,
+    pooled_calibration,
+    spread,
+)
+from cxrbench.analysis.subgroups import By, Subgroups, subgroups
+from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.statistics.calibration import Calibration
+from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
+from cxrbench.records.predictions import ScoredCell
+from cxrbench.records.record import Record
+from cxrbench.records.validity import flaws
+from cxrbench.reports.html.command import command, own_files
+
+ATTRIBUTES: tuple[By, ...] = get_args(By)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold."""
+
+    label: str
+    rows: int
+    recall: float | None
+    auroc: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CellPage:
+    """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
+
+    `interval` is of balanced accuracy, and `estimate` the same number with its error, which other draws are part of
+    whatever the interval speaks of; `area` is of macro AUROC, `harmonic` of the harmonic mean of base and new classes
+    where a record has both. `calibration` is one a fold; there is none where `uncalibrated` says why. On pages in
+    detail there are `pooled`, that of all rows, and `subgroups` for the attributes that are known of an image.
+    `cautions` say what keeps the number from being the one asked for.
+    """
+
+    record: Record
+    marked: bool
+    interval: Interval
+    estimate: Estimate
+    area: Interval
+    harmonic: Interval | None
+    spread: FoldSpread
+    classes: tuple[ClassLine, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[Calibration, ...]
+    pooled: Calibration | None
+    uncalibrated: str
+    subgroups: tuple[Subgroups, ...]
+    command: str
+    own_files: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that the cell is found by."""
+        return f"r{self.record.id}"
+
+    @property
+    def ece(self) -> float | None:
+        """Expected calibration error over bins of equal width, mean over folds."""
+        return fmean(c.ece for c in self.calibration) if self.calibration else None
+
+    @property
+    def adaptive_ece(self) -> float | None:
+        """The same over bins of equal numbers of rows."""
+        return fmean(c.adaptive_ece for c in self.calibration) if self.calibration else None
+
+    @property
+    def brier(self) -> float | None:
+        """Brier score, mean over folds."""
+        return fmean(c.brier for c in self.calibration) if self.calibration else None
+
+    def metric(self, name: str) -> float | None:
+        """Mean of a metric over folds, unrounded."""
+        value = self.record.summary.get(name, {}).get("mean")
+        return None if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CellAsked:
+    """How to make a page: `marked` by the dagger, in `detail` with more, with intervals for `these_draws` alone."""
+
+    marked: bool
+    detail: bool
+    these_draws: bool
+
+
+def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
+    """The page of a sound record, whose balanced accuracy was measured."""
+    cell, narrow = measured.cell, asked.these_draws
+    record = cell.record
+    judged, pooled, why_not = tuple[Calibration, ...](), None, ""
+    try:
+        judged, pooled = cell_calibration(cell), pooled_calibration(cell) if asked.detail else None
+    except NotApplicableError as error:
+        why_not = str(error)
+    return CellPage(
+        record=record,
+        marked=asked.marked,
+        interval=measured.interval,
+        estimate=replace(measured, covers=covered(record)).estimate,
+        area=cell_interval(cell, "macro_auroc", these_draws=narrow),
+        harmonic=harmonic_interval(cell, these_draws=narrow),
+        spread=spread(cell, "balanced_accuracy"),
+        classes=_classes(record),
+        confusion=_confusion(record),
+        calibration=judged,
+        pooled=pooled,
+        uncalibrated=why_not,
+        subgroups=_subgroups(cell, these_draws=narrow) if asked.detail else (),
+        command=command(record),
+        own_files=own_files(record),
+        cautions=flaws(record),
+    )
+
+
+def _subgroups(cell: ScoredCell, *, these_draws: bool) -> tuple[Subgroups, ...]:
+    """Subgroups by every attribute that is known of an image."""
+    known = [by for by in ATTRIBUTES if any(value is not None for value in cell.about.get(by, ()))]
+    return tuple(subgroups(cell, by, these_draws=these_draws) for by in known)
+
+
+def _classes(record: Record) -> tuple[ClassLine, ...]:
+    rows = [sum(line) for line in record.folds[0].metrics["confusion"]]
+    columns = {name: _means([fold.metrics[name] for fold in record.folds]) for name in ("recall", "auroc", "f1")}
+    return tuple(
+        ClassLine(label, rows[place], *(columns[name][place] for name in ("recall", "auroc", "f1")))
+        for place, label in enumerate(record.data.labels)
+    )
+
+
+def _means(folds: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Mean of each class over folds, None as soon as one fold has no number."""
+    found = list[float | None]()
+    for values in zip(*folds, strict=True):
+        present = [value for value in values if value is not None]
+        found.append(fmean(present) if len(present) == len(values) else None)
+    return found
+
+
+def _confusion(record: Record) -> tuple[tuple[int, ...], ...]:
+    folds = [fold.metrics["confusion"] for fold in record.folds]
+    return tuple(tuple(map(sum, zip(*rows, strict=True))) for rows in zip(*folds, strict=True))

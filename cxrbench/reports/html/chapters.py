@@ -1,0 +1,77 @@
+"""What a report has chapters for: one for each variant, made numbers never beside measured ones."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from cxrbench.records.cells import PROTOTYPES
+from cxrbench.records.contamination import contaminated
+from cxrbench.records.integrity import faults
+from cxrbench.records.record import Record
+from cxrbench.records.selection import Selected, Setting, every_setting
+from cxrbench.reports.html.work import Work
+from cxrbench.task import TaskSpec
+
+GROUPS = ("all", "base", "new")
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """The records of one variant, either all measured or all of made weights or images, by setting.
+
+    `records` are those that a setting uses, by id; `all` also older ones of the same cells.
+    """
+
+    synthetic: bool
+    variant: str
+    variant_digest: str
+    settings: tuple[Selected, ...]
+    records: Mapping[str, Record]
+    all: tuple[Record, ...]
+
+    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+        """Whether a setting is shown down to its classes: the probes of most shots of each group, and one prompt set.
+
+        That is the one of most records, of equals the first by name; class vectors of a model's own go with it.
+        """
+        own = [s for s in self.settings if s.setting.group == group]
+        if shots is not None:
+            return shots == max(s.setting.shots or 0 for s in own)
+        asked = sorted((-sum(map(len, s.records.values())), s.setting.prompts) for s in own if s.setting.prompts)
+        return prompts in (asked[0][1], PROTOTYPES)
+
+
+def chapters(records: Sequence[Record]) -> list[Chapter]:
+    """The chapters in their order: measured ones first, then by the name of the variant."""
+    keys = sorted({(r.synthetic, r.variant, r.variant_digest) for r in records})
+    return [_chapter(*key, [r for r in records if (r.synthetic, r.variant, r.variant_digest) == key]) for key in keys]
+
+
+def _chapter(synthetic: bool, variant: str, variant_digest: str, own: list[Record]) -> Chapter:
+    settings = tuple(sorted(every_setting(own), key=lambda found: _place(found.setting)))
+    used = {r.id: r for setting in settings for row in setting.records.values() for r in row.values()}
+    return Chapter(synthetic, variant, variant_digest, settings, used, tuple(own))
+
+
+def _place(setting: Setting) -> tuple[str, int]:
+    """Groups that many tasks have before those of a single one."""
+    return setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
+
+
+def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:
+    """The records that are what their predictions say, and the others by id with what is wrong."""
+    found = zip(records, work.each(partial(faults, work.out), records), strict=True)
+    wrong = {record.id: nameless(work, told) for record, told in found}
+    return [r for r in records if not wrong[r.id]], {ident: told for ident, told in wrong.items() if told}
+
+
+def nameless(work: Work, told: Sequence[str]) -> tuple[str, ...]:
+    """What is wrong, in words that name no folder of the machine."""
+    return tuple(one.replace(f"{work.out}{os.sep}", f"results{os.sep}") for one in told)
+
+
+def marked(record: Record, tasks: Mapping[str, TaskSpec | None]) -> bool:
+    """Whether the model was pre-trained on the task's own collection (†); False where that is not known."""
+    task = tasks[record.data.task]
+    return task is not None and contaminated(record.model.pretraining.split("+"), task)

@@ -1,0 +1,162 @@
+"""Few-shot curves as inline SVG: one panel a task, up to six models in colour, the others grey behind them."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.reports.html.boards import Board, Line
+from cxrbench.reports.html.show import spoken
+
+COLOURED = 6  # models that eyes tell apart, by colour and by marker
+WIDTH, HEIGHT = 300, 190  # of a panel's view box, as all sizes here
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 10, 30  # margins
+APART = 3  # between the intervals of two models, which stand side by side
+STEP = 0.1  # of the vertical axis, whose range is whole steps
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One number of a curve: shots, its place in the panel, and that of its interval's ends where it has one."""
+
+    shots: int
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One model's curve; `number` (0 to 5) is its colour and marker in its row of panels, `marked` by the dagger."""
+
+    model: str
+    title: str
+    marked: bool
+    number: int
+    points: tuple[Point, ...]
+
+    @property
+    def line(self) -> str:
+        """The curve as an SVG path."""
+        return "M" + "L".join(f"{p.x:g} {p.y:g}" for p in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One task, or the mean over tasks where `task` is None; `ticks` (y, percent), `shots` (x, K): its axes.
+
+    `covers` is what its intervals speak of, by shots where these differ.
+    """
+
+    task: str | None
+    covers: str
+    curves: tuple[Curve, ...]
+    ticks: tuple[tuple[float, int], ...]
+    shots: tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """All panels of one label group; `rows` of at most six models (name, title) each, those of the first board first.
+
+    `panels` have all models' curves, of which a row draws its own in colour.
+    """
+
+    group: str
+    rows: tuple[tuple[tuple[str, str], ...], ...]
+    panels: tuple[Panel, ...]
+
+
+def figures(boards: Sequence[Board]) -> list[Figure]:
+    """One figure for each label group that was probed with two numbers of shots or more; without negative controls."""
+    groups: dict[str, list[Board]] = {}
+    for board in boards:
+        if board.setting.shots is not None:
+            groups.setdefault(board.setting.group, []).append(board)
+    order = [line.model for own in groups.values() for board in _most_shots_first(own) for line in board.models]
+    return [_figure(group, own, order) for group, own in groups.items() if len(own) > 1]
+
+
+def _most_shots_first(boards: Sequence[Board]) -> list[Board]:
+    return sorted(boards, key=lambda board: -(board.setting.shots or 0))
+
+
+def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> Figure:
+    """The figure of one group; models in one order for all groups, so that each keeps its colour."""
+    ordered = _most_shots_first(boards)[::-1]
+    found = {line.model: line.title for board in ordered for line in board.models}
+    models = {model: found[model] for model in sorted(found, key=order.index)}
+    named = list(models.items())
+    rows = tuple(tuple(named[place : place + COLOURED]) for place in range(0, len(named), COLOURED))
+    tasks = list(dict.fromkeys(task for board in ordered for task in board.tasks))
+    means = [None] if any(line.mean for board in ordered for line in board.models) else []
+    return Figure(group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
+
+
+def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:
+    known: dict[str, dict[int, Interval]] = {}
+    marked = set[str]()
+    for board in boards:
+        for line in board.models:
+            found = _interval(line, task)
+            if found is not None and found.estimate is not None:
+                known.setdefault(line.model, {})[board.setting.shots or 0] = found
+                marked |= {line.model} if _marked(line, task) else set()
+    axes = _axes(known.values())
+    curves = []
+    for place, (model, title) in enumerate(models.items()):
+        number = place % COLOURED
+        points = tuple(_point(shots, one, axes, number) for shots, one in known.get(model, {}).items())
+        if points:
+            curves.append(Curve(model, title, model in marked, number, points))
+    covers = spoken((f"K = {p.shots}", p.interval) for curve in curves for p in curve.points)
+    return Panel(task, covers, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
+
+
+def _interval(line: Line, task: str | None) -> Interval | None:
+    if task is None:
+        return line.mean
+    return line.pages[task].interval if task in line.pages else None
+
+
+def _marked(line: Line, task: str | None) -> bool:
+    return line.marked if task is None else line.pages[task].marked
+
+
+@dataclass(frozen=True, slots=True)
+class _Axes:
+    """A panel's axes: the range of values, and the place of each number of shots."""
+
+    low: float
+    high: float
+    across: Mapping[int, float]
+
+    def up(self, value: float) -> float:
+        """The place of a value, counted from above."""
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.high - value) / (self.high - self.low), 1)
+
+    @property
+    def ticks(self) -> tuple[tuple[float, int], ...]:
+        """Places and percents of the horizontal lines."""
+        steps = range(round(self.low / STEP), round(self.high / STEP) + 1)
+        return tuple((self.up(step * STEP), round(100 * step * STEP)) for step in steps)
+
+
+def _axes(known: Collection[Mapping[int, Interval]]) -> _Axes:
+    """Axes of whole steps around all intervals, numbers of shots at equal distances."""
+    ends = [end for own in known for one in own.values() for end in (one.low, one.high, one.estimate)]
+    told = [end for end in ends if end is not None]
+    low, high = math.floor(min(told, default=0) / STEP), math.ceil(max(told, default=1) / STEP)
+    shots = sorted({k for own in known for k in own})
+    width = WIDTH - LEFT - RIGHT
+    across = {k: round(LEFT + width * (place + 0.5) / len(shots), 1) for place, k in enumerate(shots)}
+    return _Axes(STEP * low, STEP * max(high, low + 1), across)
+
+
+def _point(shots: int, known: Interval, axes: _Axes, number: int) -> Point:
+    assert known.estimate is not None  # the caller's choice
+    x = round(axes.across[shots] + APART * (number - (COLOURED - 1) / 2), 1)
+    low, high = (None if end is None else axes.up(end) for end in (known.low, known.high))
+    return Point(shots, x, axes.up(known.estimate), low, high, known)

@@ -1,0 +1,248 @@
+"""The whole report as data: everything that its template shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from cxrbench import catalog
+from cxrbench.analysis import contamination
+from cxrbench.analysis.finding import Finding, counted
+from cxrbench.analysis.paper_tables import ViewRow
+from cxrbench.analysis.unequal_prompts import unequal_prompts
+from cxrbench.errors import DataError
+from cxrbench.records.integrity import Results
+from cxrbench.records.record import Record
+from cxrbench.records.selection import in_order
+from cxrbench.reports.html.boards import Board, board, ranked
+from cxrbench.reports.html.cells import CellPage
+from cxrbench.reports.html.chapters import Chapter, chapters, marked, nameless, sound
+from cxrbench.reports.html.curves import Figure, figures
+from cxrbench.reports.html.paper import PaperTable, paper_tables
+from cxrbench.reports.html.shares import Computed, computed, shares
+from cxrbench.reports.html.show import spoken
+from cxrbench.reports.html.wordings import WordingLine, wordings
+from cxrbench.reports.html.work import Work
+from cxrbench.task import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ChapterPages:
+    """One chapter with everything computed; `pages` by record, `first` is the board that is shown first."""
+
+    chapter: Chapter
+    pages: Mapping[str, CellPage]
+    boards: tuple[Board, ...]
+    first: Board
+    tables: tuple[PaperTable, ...]
+    figures: tuple[Figure, ...]
+    wordings: tuple[WordingLine, ...]
+
+    @property
+    def anchor(self) -> str:
+        """What the ids of the chapter begin with."""
+        return f"{'made' if self.chapter.synthetic else 'measured'}-{self.chapter.variant_digest[:8]}"
+
+    def by_task(self) -> list[tuple[str, list[tuple[str, list[CellPage]]]]]:
+        """All pages, by task in the boards' order, then by model."""
+        found: dict[str, dict[str, list[CellPage]]] = {}
+        for page in self.pages.values():
+            found.setdefault(page.record.data.task, {}).setdefault(page.record.model.name, []).append(page)
+        return [(task, list(found[task].items())) for task in in_order(set(found))]
+
+    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+        """Whether classes, confusion and subgroups are shown: see `Chapter.in_detail`."""
+        return self.chapter.in_detail(shots, group, prompts)
+
+    @property
+    def by_attribute(self) -> bool:
+        """Whether any subgroup is known."""
+        return any(page.subgroups for page in self.pages.values())
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The title of each model, by name."""
+        return {r.model.name: r.model.title for r in sorted(self.chapter.records.values(), key=lambda r: r.model.name)}
+
+    @property
+    def controls(self) -> set[str]:
+        """The models that are negative controls."""
+        return {record.model.name for record in self.chapter.records.values() if record.control}
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any image is made."""
+        return any(record.data.synthetic for record in self.chapter.records.values())
+
+    @property
+    def untrue(self) -> bool:
+        """Whether any weights are made."""
+        return any(record.model.synthetic for record in self.chapter.records.values())
+
+    @property
+    def singles(self) -> bool:
+        """Whether single prompts of any set were measured."""
+        return any(one.singles is not None for found in self.wordings for one in found.lines)
+
+    @property
+    def spoken(self) -> str:
+        """What the intervals of prompt sets speak of, by task where these differ."""
+        pages = (one.page for found in self.wordings for one in found.lines)
+        return spoken((page.record.data.task, page.interval) for page in pages)
+
+    def covered(self, table: PaperTable, rows: Sequence[ViewRow]) -> str:
+        """What the intervals of a section of a table speak of, by column where these differ."""
+        cells = ((title, row.cells[column].record) for column, title in table.view.columns for row in rows)
+        return spoken((title, page.interval) for title, ident in cells if (page := self.pages.get(ident or "")))
+
+    @property
+    def models(self) -> int:
+        """How many models it has, negative controls apart."""
+        return len(self.titles.keys() - self.controls)
+
+    def absent(self, board: Board) -> list[str]:
+        """Titles of the models that the board has no number of; negative controls are not missed."""
+        here = {line.model for line in board.lines} | self.controls
+        return [title for model, title in self.titles.items() if model not in here]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What could make a number look too good; `whole` when `cxrbench audit` looked at label tables too."""
+
+    found: tuple[Finding, ...]
+    unknown: tuple[Finding, ...]
+    whole: bool
+
+    def together(self) -> list[tuple[Finding, list[str]]]:
+        """Findings that say the same of several scopes once, with all of these."""
+        scopes: dict[Finding, list[str]] = {}
+        for one in self.found:
+            scopes.setdefault(replace(one, scope=""), []).append(one.scope)
+        return list(scopes.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A results folder; it leaves out `unsound` records (by id or place, with the reasons) and `foreign` files.
+
+    It also leaves out `shuffled`, which are fitted to shuffled labels under the name of a model that is no control.
+    `these_draws` tells that its intervals speak of other test images alone.
+    """
+
+    chapters: tuple[ChapterPages, ...]
+    tasks: Mapping[str, TaskSpec | None]
+    newest: str
+    audit: Audit
+    unsound: Mapping[str, tuple[str, ...]]
+    shuffled: int
+    foreign: int
+    these_draws: bool
+
+    def title(self, task: str | None) -> str:
+        """The task's title, or its name where this installation does not have it; without a task, that of the mean."""
+        if task is None:
+            return "Mean over tasks"
+        known = self.tasks.get(task)
+        return task if known is None else known.title
+
+
+def report(work: Work, found: Results, audited: Sequence[Finding] | None) -> Report:
+    """The report of what lies below the results folder, as `found_results` tells.
+
+    `audited` are the findings of `cxrbench audit`; with None, only what cards, tasks and records tell is looked at.
+    Raises DataError where no record is left.
+    """
+    records, foreign = found.records, found.foreign
+    real = [record for record in records if record.protocol.labels == "true" or record.model.control]
+    checked = _checked(work, real)
+    kept, tasks = checked.kept, checked.tasks
+    unsound = {place: nameless(work, [why]) for place, why in found.left_out.items()} | dict(checked.unsound)
+    if not kept:
+        raise DataError(
+            f"{work.out}: there is no record to report; {len(unsound)} are not what their predictions say (`cxrbench "
+            f"check` tells), {foreign} files are no records of this version. `cxrbench run` writes records; --out says "
+            "where."
+        )
+    return Report(
+        chapters=tuple(_pages(work, chapter, found) for chapter, found in checked.chapters),
+        tasks=tasks,
+        newest=max(record.runtime.started for record in kept),
+        audit=_audit(kept, tasks, audited),
+        unsound=unsound,
+        shuffled=len(records) - len(real),
+        foreign=foreign,
+        these_draws=work.these_draws,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Records that are what their predictions say and what was computed of them; the others by id with the reasons."""
+
+    kept: Sequence[Record]
+    unsound: Mapping[str, tuple[str, ...]]
+    tasks: Mapping[str, TaskSpec | None]
+    chapters: Sequence[tuple[Chapter, Sequence[Computed]]]
+
+
+def _checked(work: Work, records: Sequence[Record]) -> _Checked:
+    """Everything computed from sound records.
+
+    Predictions are read once, in the trust that they are sound; where some are not, which is rare, all is computed
+    again without them.
+    """
+    used = {ident for chapter in chapters(records) for ident in chapter.records}
+    _, unsound = sound(work, [record for record in records if record.id not in used])
+    while True:
+        kept = [record for record in records if record.id not in unsound]
+        tasks = {name: catalog.known_task(name) for name in sorted({record.data.task for record in kept})}
+        found = [(chapter, _computed(work, chapter, tasks)) for chapter in chapters(kept)]
+        faults = {ident: told for _, own in found for one in own for ident, told in one.faults.items()}
+        if not faults:
+            return _Checked(kept, unsound, tasks, found)
+        unsound |= faults
+
+
+def _computed(work: Work, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]) -> list[Computed]:
+    daggers = frozenset(record.id for record in chapter.records.values() if marked(record, tasks))
+    models = {selected.setting: ranked(selected) for selected in chapter.settings}
+    found = shares(work, chapter, models, daggers)
+    return work.each(partial(computed, work), found, len(chapter.records) // len(found))
+
+
+def _pages(work: Work, chapter: Chapter, found: Sequence[Computed]) -> ChapterPages:
+    known = {ident: page for one in found for ident, page in one.pages.items()}
+    pages = {ident: known[ident] for ident in chapter.records}
+    boards = tuple(
+        board(selected, pages, [one.added[selected.setting] for one in found if selected.setting in one.added])
+        for selected in chapter.settings
+    )
+    return ChapterPages(
+        chapter=chapter,
+        pages=pages,
+        boards=boards,
+        first=max(boards, key=_weight),
+        tables=tuple(
+            paper_tables(work, chapter, {name: (own.estimate, own.interval.over) for name, own in pages.items()})
+        ),
+        figures=tuple(figures(boards)),
+        wordings=tuple(wordings(pages.values())),
+    )
+
+
+def _weight(found: Board) -> tuple[bool, bool, int, int]:
+    """What is shown first: all classes, a ranking, the most cells, the most shots."""
+    cells = sum(len(line.pages) for line in found.lines)
+    return found.setting.group == "all", found.ranking is not None, cells, found.setting.shots or 0
+
+
+def _audit(records: Sequence[Record], tasks: Mapping[str, TaskSpec | None], audited: Sequence[Finding] | None) -> Audit:
+    if audited is not None:
+        unknown = tuple(finding for finding in audited if finding.kind == "not known")
+        return Audit(tuple(counted(audited)), unknown, whole=True)
+    names = sorted({record.model.name for record in records} & catalog.card_files().keys())
+    cards = [catalog.load_card(name) for name in names]
+    known = [task for task in tasks.values() if task is not None]
+    found = [f for task in known for f in contamination.pretrained_on_source(task, cards)]
+    found += [f for task in known for f in contamination.confounded(task)]
+    return Audit(tuple(counted([*found, *unequal_prompts(records)])), (), whole=False)

@@ -1,0 +1,172 @@
+"""Predictions read once: pages of cells, and what boards are put together from, some tasks and settings at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from cxrbench.analysis.cell import Measurement, measurement
+from cxrbench.analysis.leaderboard import Refused, TaskRow, task_row, why_not_row
+from cxrbench.analysis.means import Mean, Weighted, covers_of, mean_estimate, over_of, units_of
+from cxrbench.errors import DataError
+from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.statistics.uncertainty import Covers
+from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.records.cells import prompt_set
+from cxrbench.records.integrity import checked_cell
+from cxrbench.records.record import Record, record_path
+from cxrbench.records.selection import Selected, Setting
+from cxrbench.records.shared_patients import namespace
+from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
+from cxrbench.reports.html.chapters import Chapter, nameless
+from cxrbench.reports.html.work import Work
+
+METRIC: Metric = "balanced_accuracy"
+MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Settings on tasks that may show the same patients, with the models that each one's board ranks: none below three.
+
+    `marked` and `detail` are ids of records.
+    """
+
+    settings: tuple[Selected, ...]
+    ranked: tuple[tuple[str, ...], ...]
+    marked: frozenset[str]
+    detail: frozenset[str]
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Its records by id, each once."""
+        return {r.id: r for setting in self.settings for row in setting.records.values() for r in row.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a model's numbers on some tasks add to a sum over tasks, and what this speaks of."""
+
+    estimate: Estimate
+    over: UnitKind
+    units: int
+    covers: tuple[Covers, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What some tasks add to a board: rows of the ranked models, tasks that are in no ranking, and parts by model.
+
+    Parts are there for the models that were measured on all of these tasks.
+    """
+
+    rows: tuple[TaskRow, ...]
+    refused: Mapping[str, Refused]
+    parts: Mapping[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Pages by record, and what is added to the board of each setting.
+
+    Where `faults` names records whose predictions do not hold, nothing else was computed.
+    """
+
+    faults: Mapping[str, tuple[str, ...]]
+    pages: Mapping[str, CellPage]
+    added: Mapping[Setting, Added]
+
+
+Measured = Mapping[str, Measurement]  # by record
+
+
+def shares(
+    work: Work, chapter: Chapter, ranked: Mapping[Setting, tuple[str, ...]], marked: frozenset[str]
+) -> list[Share]:
+    """Everything that a chapter shows, in shares of related tasks and bounded size; a setting is in one for each."""
+    detail = frozenset(
+        r.id for r in chapter.records.values() if chapter.in_detail(r.protocol.shots, r.data.group, prompt_set(r))
+    )
+    kin: dict[str, set[str]] = {}
+    for task in dict.fromkeys(r.data.task for r in chapter.records.values()):
+        kin.setdefault(namespace(task, "patient"), set()).add(task)
+    found = []
+    for tasks in kin.values():
+        own = [replace(s, records={t: row for t, row in s.records.items() if t in tasks}) for s in chapter.settings]
+        for some in _bounded(work.out, [setting for setting in own if setting.records]):
+            models = tuple(ranked.get(setting.setting, ()) for setting in some)
+            found.append(Share(tuple(some), models, marked, detail))
+    return found
+
+
+def _bounded(out: Path, settings: Sequence[Selected]) -> Iterator[list[Selected]]:
+    """Settings put together as long as their predictions are small enough; a file that is gone counts nothing."""
+    some, total = list[Selected](), 0
+    for setting in settings:
+        records = chain(*(row.values() for row in setting.records.values()))
+        size = sum(_size(out, record) for record in records)
+        if some and total + size > MOST_BYTES:
+            yield some
+            some, total = [], 0
+        some, total = [*some, setting], total + size
+    if some:
+        yield some
+
+
+def _size(out: Path, record: Record) -> int:
+    path = record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)
+    return path.stat().st_size if path.is_file() else 0
+
+
+def computed(work: Work, share: Share) -> Computed:
+    """Everything of a share, each file read once; only what is wrong where a record is not what its predictions say."""
+    read = {ident: checked_cell(work.out, record) for ident, record in share.records.items()}
+    if faults := {ident: nameless(work, told) for ident, (_, told) in read.items() if told}:
+        return Computed(faults, {}, {})
+    measured = {
+        ident: measurement(cell, METRIC, these_draws=work.these_draws)
+        for ident, (cell, _) in read.items()
+        if cell is not None
+    }
+    pages = {
+        ident: cell_page(found, CellAsked(ident in share.marked, ident in share.detail, work.these_draws))
+        for ident, found in measured.items()
+    }
+    boards = zip(share.settings, share.ranked, strict=True)
+    return Computed({}, pages, {own.setting: _added(own, models, measured) for own, models in boards})
+
+
+def _added(setting: Selected, ranked: tuple[str, ...], measured: Measured) -> Added:
+    """What the tasks of a setting add to its board."""
+    found = {
+        task: {model: measured[record.id] for model, record in row.items()} for task, row in setting.records.items()
+    }
+    whole = [model for model in setting.models if all(model in row for row in found.values())]
+    parts = {model: _part([Weighted(row[model], 1.0) for row in found.values()]) for model in whole}
+    rows, refused = _rows(replace(setting, models=ranked), found) if len(ranked) > 2 else ((), {})
+    return Added(rows, refused, parts)
+
+
+def _part(tasks: Mean) -> Part:
+    return Part(mean_estimate(tasks), over_of(tasks), units_of(tasks), covers_of(tasks))
+
+
+def _rows(
+    selected: Selected, found: Mapping[str, Mapping[str, Measurement]]
+) -> tuple[tuple[TaskRow, ...], dict[str, Refused]]:
+    """The rows of the tasks on which all ranked models can be paired, by shared patients, and why others have none."""
+    groups: dict[str, dict[str, Mapping[str, Measurement]]] = {}
+    refused: dict[str, Refused] = {}
+    for task, row in found.items():
+        if reasons := why_not_row(selected, row):
+            refused[task] = reasons
+        else:
+            groups.setdefault(namespace(task, row[selected.models[0]].cell.over), {})[task] = row
+    rows = list[TaskRow]()
+    for group in groups.values():
+        try:
+            rows.append(task_row(selected, group))
+        except DataError as error:
+            refused |= dict.fromkeys(group, (str(error),))
+    return tuple(rows), refused

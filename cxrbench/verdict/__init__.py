@@ -1,1 +1,0 @@
-"""What records and their predictions allow to be said; loads no torch."""
