@@ -60,7 +60,7 @@ def _row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]], target: flo
 
 def ours(data: str, card: str, table: str) -> dict[str, Any]:
     """Arm: a whole run on a cold store."""
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     from benchmarks.official import BATCH
@@ -131,12 +131,12 @@ def _plan(data: str, card: str, setting: Setting, folder: str) -> "SomeFolds":
 
     from benchmarks.official import BATCH
     from benchmarks.runs import SomeFolds, places, probes
-    from cxrbench import catalog
-    from cxrbench.bench.models import bench_model
-    from cxrbench.bench.plan import Cell, TaskData
-    from cxrbench.bench.request import Engine
     from cxrbench.data.sources.base import load_partition
-    from cxrbench.index import Partition, Table
+    from cxrbench.runner.model import bench_model
+    from cxrbench.runner.plan import Cell, TaskData
+    from cxrbench.runner.request import Engine
+    from cxrbench.specs import catalog
+    from cxrbench.types import Partition, Table
 
     chosen = {"models": (card,), "tasks": (TASK,), "shots": setting.shots, "engine": Engine("cpu", batch_size=BATCH)}
     request = probes(chosen, places(data, [card], folder))

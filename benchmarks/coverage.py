@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from benchmarks.rounds import ROOT
-from cxrbench import catalog
 from cxrbench.analysis.cell import Measurement, covered, measurement
 from cxrbench.analysis.compare import compare
 from cxrbench.analysis.leaderboard import leaderboard
@@ -35,6 +34,7 @@ from cxrbench.evaluate.statistics.units import ScoredRows
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.selection import Asked, select
+from cxrbench.specs import catalog
 
 sys.path.insert(0, str(ROOT / "tests"))
 from made_means import cell_of

@@ -40,15 +40,15 @@ def released(kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 def fast(kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Arm: the reader of the harness; `equal` tells whether all three ways agree in every pixel."""
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     import numpy as np
 
     from benchmarks import official
-    from cxrbench.data.images import read_bytes
-    from cxrbench.data.pixels import pixels_by
-    from cxrbench.recipe import Canvas
+    from cxrbench.images.images import read_bytes
+    from cxrbench.images.pixels import pixels_by
+    from cxrbench.specs.recipe import Canvas
 
     def quick(path: Path) -> Any:
         return pixels_by(read_bytes(path), path.name, Canvas()).array

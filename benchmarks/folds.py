@@ -39,13 +39,13 @@ def one_of_them(data: str, card: str) -> dict[str, Any]:
 
 
 def _run(data: str, card: str, *, everything: bool) -> dict[str, Any]:
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     from benchmarks.runs import SomeFolds, checked, places, probes, run_planned, warm
-    from cxrbench.bench.lay_out import lay_out
-    from cxrbench.bench.request import Engine
-    from cxrbench.bench.run import Report, run
+    from cxrbench.runner.lay_out import lay_out
+    from cxrbench.runner.request import Engine
+    from cxrbench.runner.run import Report, run
 
     with TemporaryDirectory() as folder, warm([card], Engine().batch_size):
         at = places(data, [card], folder)

@@ -50,8 +50,8 @@ def rows(material: Material, rounds: int) -> list[Row]:
 
 def decoded(files: Sequence[str], out: str) -> dict[str, Any]:
     """No arm: pixels (n, 1, 224, 224) of the files, for all arms."""
-    from cxrbench.data.pixels import pixels_by
-    from cxrbench.recipe import Canvas
+    from cxrbench.images.pixels import pixels_by
+    from cxrbench.specs.recipe import Canvas
 
     np.save(out, np.stack([pixels_by(Path(file).read_bytes(), file, Canvas()).array for file in files]))
     return {}
@@ -80,14 +80,14 @@ def chosen(card: str, pixels: str, out: str) -> dict[str, Any]:
 
 
 def _ours(card: str, pixels: str, out: str, memory_format: Any) -> dict[str, Any]:
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     import torch
 
-    from cxrbench.adapters.base import load_adapter
-    from cxrbench.bench.request import Engine
-    from cxrbench.catalog import load_card
+    from cxrbench.models.base import load_adapter
+    from cxrbench.runner.request import Engine
+    from cxrbench.specs.catalog import load_card
 
     adapter = load_adapter(load_card(card), memory_format=memory_format)
     batches = torch.from_numpy(np.load(pixels)).split(Engine().batch_size)

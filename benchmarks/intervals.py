@@ -98,7 +98,7 @@ def write_records(out: str) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "tests"))
     from made_board import write_board  # type: ignore[import-not-found]
 
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     models, tasks = list(catalog.card_files())[:MODELS], list(catalog.task_files())
     size = {"shots": SHOTS, "prompts": (), "images": PER_CLASS, "folds": FOLDS}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrbench.data.phantom.write import write
+from cxrbench.phantom.write import write
 
 KINDS = {  # file kind: task, where its images lie, what is asked of the phantom
     "DICOM 1024x1024": ("rsna", "rsna-*/stage_2_train_images/*.dcm", None),
@@ -14,7 +14,7 @@ MODELS = 3
 CARD = """\
 name = "made_{number}"
 title = "ResNet-50 with made weights"
-adapter = "cxrbench.adapters.dlilp:DLILP"
+adapter = "cxrbench.models.dlilp:DLILP"
 pretraining = ["nothing"]
 licence = "same as cxrbench"
 source = "made by the benchmarks"

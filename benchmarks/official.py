@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cxrbench.data import dicom, official, raster
-from cxrbench.data.grey import ValueArray
+from cxrbench.images import dicom, official, raster
+from cxrbench.images.grey import ValueArray
 
 BATCH = 16
 SIZE = 224

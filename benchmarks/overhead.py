@@ -16,7 +16,7 @@ from benchmarks.material import KINDS, Material
 from benchmarks.rounds import Row, Target, alternated, child, cpu_seconds, ratios
 
 if TYPE_CHECKING:
-    from cxrbench.bench.models import BenchModel
+    from cxrbench.runner.model import BenchModel
 
 IMAGES = 32  # of each kind: a multiple of the batch size, so that nothing is padded
 Kinds = Mapping[str, Sequence[str]]  # kind of file to paths
@@ -48,16 +48,16 @@ def _rows(kind: str, found: Mapping[str, Sequence[Mapping[str, Any]]], images: i
 
 
 def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
-    """Arm: `cxrbench.encode.encode` on a cold store."""
-    from cxrbench import cpu
+    """Arm: `cxrbench.runner.encode.encode` on a cold store."""
+    from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.bench.request import Engine
-    from cxrbench.encode import encode
-    from cxrbench.ledger import Ledger
-    from cxrbench.progress import Quiet
-    from cxrbench.recipe import Canvas
-    from cxrbench.store import Store
+    from cxrbench.runner.encode import encode
+    from cxrbench.runner.request import Engine
+    from cxrbench.specs.recipe import Canvas
+    from cxrbench.store.embeddings import Store
+    from cxrbench.store.file_hashes import Ledger
+    from cxrbench.system.progress import Quiet
 
     engine = Engine(device="cpu")
     with TemporaryDirectory() as cache:
@@ -84,12 +84,12 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
 
 def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     """Arm: the same batches through the same models; decoding is clocked apart."""
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     import numpy as np
 
-    from cxrbench.bench.request import Engine
+    from cxrbench.runner.request import Engine
 
     engine, spent, decode = Engine(device="cpu"), {}, {}
     with TemporaryDirectory() as cache:
@@ -106,10 +106,10 @@ def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "lis
     """Models that have run a batch, in a process that has read a file of each kind."""
     import numpy as np
 
-    from cxrbench.bench.models import bench_model
-    from cxrbench.bench.request import Places
-    from cxrbench.catalog import load_card
-    from cxrbench.data.decoder_check import self_test
+    from cxrbench.images.decoder_check import self_test
+    from cxrbench.runner.model import bench_model
+    from cxrbench.runner.request import Places
+    from cxrbench.specs.catalog import load_card
 
     models = [bench_model(load_card(card), Places(cache=cache), engine, "cpu", alone=True) for card in cards]
     for model in models:
@@ -122,7 +122,7 @@ def _ready(cards: Sequence[str], kinds: Kinds, engine: Any, cache: Path) -> "lis
 
 def _forward(model: "BenchModel") -> Any:
     """The network alone: a batch to its vectors."""
-    from cxrbench.recipe import Canvas
+    from cxrbench.specs.recipe import Canvas
 
     encoder = model.encoder(Canvas())
     network, keys = encoder.forward(), list(encoder.outputs)
@@ -131,9 +131,9 @@ def _forward(model: "BenchModel") -> Any:
 
 def _pixels(files: Sequence[str]) -> list[Any]:
     """Decoding without the harness: (1, 224, 224) float32 each."""
-    from cxrbench.data.images import read_bytes
-    from cxrbench.data.pixels import pixels_by
-    from cxrbench.recipe import Canvas
+    from cxrbench.images.images import read_bytes
+    from cxrbench.images.pixels import pixels_by
+    from cxrbench.specs.recipe import Canvas
 
     return [pixels_by(read_bytes(Path(file)), file, Canvas()).array for file in files]
 

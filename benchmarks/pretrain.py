@@ -57,9 +57,9 @@ def store_rows(material: Material, rounds: int) -> list[Row]:
 
 def prepared(root: Path) -> None:
     """A drawn MIMIC-CXR-JPG with sentences, and a BERT of base size that knows their words."""
-    from cxrbench.data.phantom.corpora import write_corpus
-    from cxrbench.data.phantom.reports import phrases
     from cxrbench.demo.words import write_text_encoder
+    from cxrbench.phantom.corpora import write_corpus
+    from cxrbench.phantom.reports import phrases
 
     write_corpus("MIMIC", root / "pretraining", images_per_class=PER_CLASS)
     told = [
@@ -99,13 +99,14 @@ def steps(root: str) -> dict[str, Any]:
 
 def kept(files: list[str]) -> dict[str, Any]:
     """Arm: every file decoded into a fresh store; then the time to open the full one."""
-    from cxrbench import cpu, digest
+    from cxrbench.store import digest
+    from cxrbench.system import cpu
 
     cpu.prepare()
     import numpy as np
 
     from cxrbench.pretrain.images import Wanted, stored
-    from cxrbench.recipe import Canvas
+    from cxrbench.specs.recipe import Canvas
 
     _decode(files[:1])
     with TemporaryDirectory() as folder:
@@ -120,7 +121,8 @@ def kept(files: list[str]) -> dict[str, Any]:
 
 def decoded(files: list[str]) -> dict[str, Any]:
     """Arm: every file read and decoded, kept nowhere."""
-    from cxrbench import cpu, digest
+    from cxrbench.store import digest
+    from cxrbench.system import cpu
 
     cpu.prepare()
     _decode(files[:1])
@@ -130,7 +132,7 @@ def decoded(files: list[str]) -> dict[str, Any]:
 
 def _decode(files: list[str]) -> list[Any]:
     from cxrbench.pretrain.image_files import read
-    from cxrbench.recipe import Canvas
+    from cxrbench.specs.recipe import Canvas
 
     found = [read(Path(file), Canvas()).array for file in files]
     assert all(array is not None for array in found)
@@ -156,7 +158,7 @@ def _pipeline(root: str, last: Callable[[Any, Any], object]) -> float:
 
 def _feed(root: str) -> tuple[Any, Any, Any]:
     """Configuration, corpus and feed over a full store."""
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     from cxrbench.pretrain.batches import Feed, Place

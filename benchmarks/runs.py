@@ -1,4 +1,4 @@
-"""`cxrbench.bench.run.run` in a process that is warm: models loaded and libraries imported before the clock starts."""
+"""`cxrbench.runner.run.run` in a process that is warm: models loaded and libraries imported before the clock starts."""
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import cxrbench.bench.models
-import cxrbench.bench.run
-from cxrbench.adapters.base import Adapter, load_adapter
-from cxrbench.bench.folds import IdFold
-from cxrbench.bench.plan import Cell, Plan
-from cxrbench.bench.request import Places, Request
-from cxrbench.bench.run import Report
-from cxrbench.catalog import load_card
-from cxrbench.data.decoder_check import self_test
+import cxrbench.runner.model
+import cxrbench.runner.run
+from cxrbench.images.decoder_check import self_test
+from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.runner.folds import IdFold
+from cxrbench.runner.plan import Cell, Plan
+from cxrbench.runner.request import Places, Request
+from cxrbench.runner.run import Report
+from cxrbench.specs.catalog import load_card
 
 LIBRARIES = ("pandas", "pyarrow.parquet", "pydicom.pixels", "scipy.optimize", "sklearn.linear_model", "torchvision")
 
@@ -33,7 +33,7 @@ def warm(cards: Sequence[str], batch_size: int) -> Iterator[None]:
     for card in map(load_card, cards):
         adapters[card.name] = load_adapter(card)
         adapters[card.name].encode_image(torch.zeros(batch_size, 1, 224, 224))
-    with patch.object(cxrbench.bench.models, "load_adapter", lambda card, *_, **__: adapters[card.name]):
+    with patch.object(cxrbench.runner.model, "load_adapter", lambda card, *_, **__: adapters[card.name]):
         yield
 
 
@@ -57,8 +57,8 @@ class SomeFolds(Plan):
 
 def run_planned(plan: Plan) -> Report:
     """A whole run of a plan that was made already."""
-    with patch.object(cxrbench.bench.run, "lay_out", lambda request: plan):
-        report = cxrbench.bench.run.run(plan.request)
+    with patch.object(cxrbench.runner.run, "lay_out", lambda request: plan):
+        report = cxrbench.runner.run.run(plan.request)
     return checked(report)
 
 

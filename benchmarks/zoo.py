@@ -88,18 +88,18 @@ def _network(known: Bare) -> Any:
 
 def ours(name: str) -> dict[str, Any]:
     """Arm: the adapter on a checkpoint that is made, as a run loads it."""
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     from pathlib import Path
 
     import torch
 
-    from cxrbench import facts
-    from cxrbench.adapters.base import Runtime, adapter_class
-    from cxrbench.adapters.checkpoint import Checkpoint
-    from cxrbench.card import RecipeName, read_card
-    from cxrbench.certificate import read_certificate
+    from cxrbench.models.base import Runtime, adapter_class
+    from cxrbench.models.certificate import read_certificate
+    from cxrbench.models.checkpoint import Checkpoint
+    from cxrbench.specs import paths as facts
+    from cxrbench.specs.card import RecipeName, read_card
 
     zoo = facts.folder("model_zoo")
     certificate = read_certificate(zoo / "certificates" / name)

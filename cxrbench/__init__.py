@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from cxrbench.adapters.base import Adapter
-    from cxrbench.bench.run import Report
-    from cxrbench.task import TaskSpec
+    from cxrbench.models.base import Adapter
+    from cxrbench.runner.run import Report
+    from cxrbench.specs.task import TaskSpec
 
 __all__ = ["load_model", "load_task", "run"]
 
@@ -45,17 +45,18 @@ def run(
     Returns the records and whatever went wrong; raises SpecError for a name that does not exist, TypeError for a
     string where a list of names is wanted.
     """
-    from cxrbench import catalog, cpu
+    from cxrbench.specs import catalog
+    from cxrbench.system import cpu
 
     for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols), ("groups", groups)):
         if isinstance(names, str):
             raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
     cpu.prepare()
-    from cxrbench.bench.request import Engine, Places, Request
-    from cxrbench.bench.request import protocols as known_protocols
-    from cxrbench.bench.run import run as measure
-    from cxrbench.facts import default_cache
+    from cxrbench.runner.request import Engine, Places, Request
+    from cxrbench.runner.request import protocols as known_protocols
+    from cxrbench.runner.run import run as measure
+    from cxrbench.specs.paths import default_cache
 
     request = Request(
         models=tuple(models),
@@ -96,11 +97,11 @@ def load_model(
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> "Adapter":
     """A model by name or card, with `encode_image`, `encode_text` and `score`; see `adapters.base.load_adapter`."""
-    from cxrbench.adapters.base import load_adapter
-    from cxrbench.bench.models import chosen_device
-    from cxrbench.catalog import load_card
-    from cxrbench.facts import default_cache
-    from cxrbench.weights.fetch import locate
+    from cxrbench.models.base import load_adapter
+    from cxrbench.models.weights.fetch import locate
+    from cxrbench.runner.model import chosen_device
+    from cxrbench.specs.catalog import load_card
+    from cxrbench.specs.paths import default_cache
 
     card, file = load_card(name), None if weights is None else Path(weights)
     folder = None if text_encoder is None else Path(text_encoder)
@@ -110,6 +111,6 @@ def load_model(
 
 def load_task(name: str) -> "TaskSpec":
     """A task by name: its labels, groups, splits and facts; raises SpecError with the nearest names."""
-    from cxrbench.catalog import load_task as load
+    from cxrbench.specs.catalog import load_task as load
 
     return load(name)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from made_results import scores, write_result
 
-from cxrbench import digest
 from cxrbench.analysis.finding import Finding
 from cxrbench.analysis.tolerance import Tolerance
 from cxrbench.checks.audit.read import read_findings
@@ -25,12 +24,12 @@ from cxrbench.checks.audit.render import write as write_findings
 from cxrbench.checks.baseline.baseline import entry, read_baseline, write_baseline
 from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
-from cxrbench.index import Partition, Table
-from cxrbench.memo import Kept, Memo
 from cxrbench.records.integrity import place_of, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.sealed import DamagedError
-from cxrbench.store import Key, Store, read_key
+from cxrbench.store.array_cache import Kept, Memo
+from cxrbench.store.embeddings import Key, Store, digest, read_key
+from cxrbench.store.sealed import DamagedError
+from cxrbench.types import Partition, Table
 
 Verdict = Literal["same", "made again", "refused", "silent", "nameless", "traceback", "hang"]
 WRONG: frozenset[Verdict] = frozenset({"silent", "nameless", "traceback", "hang"})

@@ -9,9 +9,7 @@ import torch
 from flips import Answer, Kind
 from PIL import Image
 
-from cxrbench import digest
-from cxrbench.adapters.dlilp_layout import Vocabulary
-from cxrbench.card import read_card
+from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.pretrain import checkpoint, frequencies, state
 from cxrbench.pretrain.config import configured, saved
 from cxrbench.pretrain.frequencies import Counted, Frequencies, Share
@@ -20,9 +18,11 @@ from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
 from cxrbench.pretrain.images import Wanted, stored
 from cxrbench.pretrain.log import Log, Logged, Row, read_rows
 from cxrbench.pretrain.state import Head, Position, State
-from cxrbench.recipe import Canvas
-from cxrbench.schema import read_toml
-from cxrbench.sealed import check_folder, seal_folder, seal_text
+from cxrbench.specs.card import read_card
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
+from cxrbench.store.schema import read_toml
+from cxrbench.store.sealed import check_folder, seal_folder, seal_text
 
 
 def _tensors() -> dict[str, torch.Tensor]:
@@ -108,7 +108,7 @@ def _make_frequencies(folder: Path) -> Path:
 CARD = """
 name = "x"
 title = "CLIP (C), pre-trained here"
-adapter = "cxrbench.adapters.dlilp:DLILP"
+adapter = "cxrbench.models.dlilp:DLILP"
 pretraining = ["C"]
 licence = "none"
 source = "made by `cxrbench pretrain`"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
-from cxrbench import digest
-from cxrbench.adapters.base import EngineReport, Padding, Runtime, checked_pixels
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.card import ModelCard
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.models.base import EngineReport, Padding, Runtime, checked_pixels
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.specs.card import ModelCard
+from cxrbench.store import digest
 
 _WIDTH, _JOINT = 8, 6
 

@@ -6,9 +6,9 @@ from statistics import fmean, pstdev
 
 from made_predictions import scored_fold, written
 
-from cxrbench import catalog
-from cxrbench.card import ModelCard
 from cxrbench.records.record import Record
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 

@@ -158,7 +158,7 @@ BOMBS: dict[str, tuple[Callable[[Path], None], str]] = {
 def main(folder: Path) -> None:
     import resource
 
-    from cxrbench.adapters.checkpoint import read_checkpoint
+    from cxrbench.models.checkpoint import read_checkpoint
 
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + LIMIT, taken + LIMIT))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrbench import catalog
 from cxrbench.pretrain.corpus.build import Built, Request, build
 from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import TaskSpec
 
 CHEXPERT = [
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",

@@ -22,10 +22,10 @@ from made_weights import (
 from PIL import Image
 from torch import Tensor
 
-from cxrbench.adapters.base import Adapter, load_adapter
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels_by
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.models.nets import relative_difference
+from cxrbench.specs.card import RecipeName
 
 Golden = dict[str, np.ndarray]
 Tensors = dict[str, Tensor]

@@ -108,8 +108,8 @@ def main() -> None:
     """Read all files, one JSON line each."""
     import warnings
 
-    from cxrbench.data.images import read_radiograph
     from cxrbench.errors import ImageError
+    from cxrbench.images.images import read_radiograph
 
     warnings.simplefilter("ignore")
     for name, (make, _) in FILES.items():

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.card import ModelCard
+from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.nets import relative_difference
+from cxrbench.specs.card import ModelCard
 
 CLOSE = 1e-5
 TEXTS = ["normal lungs", "a left pleural effusion with consolidation", "no finding", "edema"]
@@ -23,7 +23,7 @@ def card(adapter: str, options: Mapping[str, Any], taps: Mapping[str, int], **ch
     told = {
         "name": "tiny",
         "title": "Tiny",
-        "adapter": f"cxrbench.adapters.{adapter}",
+        "adapter": f"cxrbench.models.{adapter}",
         "licence": "none",
         "source": "this test",
         "synthetic": True,

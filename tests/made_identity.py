@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from made_adapters import Sound
 
-from cxrbench import digest
-from cxrbench.adapters.base import Runtime
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.bench.cells import Cell, TaskData
-from cxrbench.bench.identity import identity
-from cxrbench.bench.models import BenchModel, bench_model
-from cxrbench.bench.plan import Plan
-from cxrbench.bench.request import Engine, Places, Request
-from cxrbench.bench.wording import wording
-from cxrbench.card import ModelCard
-from cxrbench.card_facts import recipe_for, recipe_name
-from cxrbench.catalog import load_variant
-from cxrbench.index import Partition, Table
-from cxrbench.memo import Kept
-from cxrbench.prompts import PromptSet
+from cxrbench.models.base import Runtime
+from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.records.record import record_id
-from cxrbench.settings import Settings, Variant, checked_settings
-from cxrbench.task import TaskSpec
+from cxrbench.runner.cells import Cell, TaskData
+from cxrbench.runner.identity import identity
+from cxrbench.runner.model import BenchModel, bench_model
+from cxrbench.runner.plan import Plan
+from cxrbench.runner.request import Engine, Places, Request
+from cxrbench.runner.wording import wording
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.card_facts import recipe_for, recipe_name
+from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.prompts import PromptSet
+from cxrbench.specs.settings import Settings, Variant, checked_settings
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store import digest
+from cxrbench.store.array_cache import Kept
+from cxrbench.types import Partition, Table
 
 CLASSES = ("Normal", "Effusion", "Mass")
 ROWS = 18

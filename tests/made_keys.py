@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from cxrbench.store import Key
+from cxrbench.store.embeddings import Key
 
 
 def made_key(**changes: str) -> Key:

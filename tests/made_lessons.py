@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.pretrain.corpus.types import Corpus, Sentence
+from cxrbench.store import digest
 
 SOURCES = ("CHEXPERT", "MIMIC", "PADCHEST")
 NAMES = ("edema", "fracture", "no finding", "nodule", "pneumonia")

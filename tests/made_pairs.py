@@ -12,13 +12,13 @@ from made_weights import certificate, figures, fixture_json, published_tensors, 
 from PIL import Image
 from torch import Tensor
 
-from cxrbench.adapters.base import Runtime, adapter_class, load_adapter
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels_by
-from cxrbench.features import ImageFeatures
-from cxrbench.recipe import Recipe
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import Runtime, adapter_class, load_adapter
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.features import ImageFeatures
+from cxrbench.models.nets import relative_difference
+from cxrbench.specs.card import RecipeName
+from cxrbench.specs.recipe import Recipe
 
 Golden = dict[str, np.ndarray]
 SCALES = {"medclip": (0.5862785803043838, 0.27950088968644304), "gloria": (0.5, 0.5)}  # mean, std

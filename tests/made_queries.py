@@ -8,8 +8,8 @@ import torch
 from made_weights import certificate, figures, published_tensors, zoo_card
 from torch import Tensor
 
-from cxrbench.adapters.base import Adapter, load_adapter
-from cxrbench.adapters.nets import relative_difference
+from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.models.nets import relative_difference
 
 Golden = dict[str, np.ndarray]
 Tensors = dict[str, Tensor]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cxrbench import catalog
-from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
-from cxrbench.recipe import Canvas
 from cxrbench.records.record import Record
-from cxrbench.settings import checked_settings
+from cxrbench.specs import catalog
+from cxrbench.specs.card_facts import applied, card_digest
+from cxrbench.specs.recipe import Canvas
+from cxrbench.specs.settings import checked_settings
 
 
 def made_record(**changes: Any) -> Record:
@@ -25,7 +25,7 @@ def made_record(**changes: Any) -> Record:
         "model": {
             "name": "clip_cm",
             "title": "CLIP",
-            "adapter": "cxrbench.adapters.dlilp:DLILP",
+            "adapter": "cxrbench.models.dlilp:DLILP",
             "code": "9" * 64,
             "weights_file": "clip_CM.pth",
             "weights_sha256": "a" * 64,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from made_records import made_record
 
-from cxrbench import digest
-from cxrbench.bench.recording import write_cell
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.records.predictions import FoldScores, as_parquet
 from cxrbench.records.record import Record
+from cxrbench.runner.recording import write_cell
+from cxrbench.store import digest
 
 CLASSES = ("Normal", "Pneumonia")
 METRICS = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from made_predictions import scored_fold, written
 
-from cxrbench import catalog
 from cxrbench.analysis.paper_intervals import with_intervals
 from cxrbench.analysis.paper_tables import TableView, table_view
-from cxrbench.published import published_table
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import published_table
 
 MODELS = {"clip_cm": 0.3, "unicl_cm": 1.4, "dlilp_cm": 1.5}
 

@@ -13,12 +13,12 @@ from made_weights import FIXTURES, Entry, certificate, figures, make_checkpoint,
 from PIL import Image
 from torch import Tensor
 
-from cxrbench.adapters.base import load_adapter
-from cxrbench.adapters.checkpoint_model import CheckpointModel
-from cxrbench.card import RecipeName
-from cxrbench.certificate import read_layout
-from cxrbench.data.pixels import pixels_by
-from cxrbench.recipe import Recipe
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import load_adapter
+from cxrbench.models.certificate import read_layout
+from cxrbench.models.checkpoint_model import CheckpointModel
+from cxrbench.specs.card import RecipeName
+from cxrbench.specs.recipe import Recipe
 
 Golden = dict[str, np.ndarray]
 

@@ -20,7 +20,7 @@ from cxrbench.pretrain.engine import Processes
 from cxrbench.pretrain.log import Log
 from cxrbench.pretrain.loop import Loop, Material
 from cxrbench.pretrain.network import located
-from cxrbench.progress import Quiet
+from cxrbench.system.progress import Quiet
 
 
 class DeadlyPixels:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxrbench import facts, made
-from cxrbench.card import ModelCard, read_card
-from cxrbench.certificate import Certificate, made_tensors, read_certificate, read_layout
+from cxrbench.models import made
+from cxrbench.models.certificate import Certificate, made_tensors, read_certificate, read_layout
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import ModelCard, read_card
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 TEXT_ENCODER = facts.folder("model_zoo") / "certificates" / "dlilp" / "text"  # four layers, 373 words

@@ -10,8 +10,8 @@ import torch
 from made_towers import Towers
 from made_weights import TEXT_ENCODER, published_tensors, zoo_card
 
-from cxrbench.card import ModelCard
-from cxrbench.certificate import Certificate, certificate_for, certificates
+from cxrbench.models.certificate import Certificate, certificate_for, certificates
+from cxrbench.specs.card import ModelCard
 
 PAIRS, TOWERS = ("medclip", "medclip_vit", "gloria"), ("chexzero", "convirt", "mgca", "mgca_vit")
 CERTIFIED = {found.name: found for found in certificates()}

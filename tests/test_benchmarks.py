@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.pixels import pixels_by
-from cxrbench.recipe import Canvas
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Canvas
 
 ROOT = Path(__file__).resolve().parent.parent
 RATIOS = st.lists(st.floats(0.1, 100), min_size=3, max_size=9)

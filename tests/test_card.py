@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cxrbench import facts
-from cxrbench.adapters.base import adapter_class
-from cxrbench.adapters.dlilp_layout import Vocabulary
-from cxrbench.card import Weights, card_files, read_card
 from cxrbench.errors import SpecError
-from cxrbench.recipe import Canvas
-from cxrbench.schema import read_toml
+from cxrbench.models.base import adapter_class
+from cxrbench.models.dlilp_layout import Vocabulary
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import Weights, card_files, read_card
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store.schema import read_toml
 
 ZOO = {path.stem: read_card(path) for path in card_files(facts.folder("model_zoo"))}
 PAPER = (
@@ -102,7 +102,7 @@ def test_probed_taps(name: str, features: str, shots: int, group: str, tap: str)
         ('revision = "d5892b39a4adaed74b92212a44081509db72f87b"\n', "", "pin a revision"),
         ("[recipes.reality-check]", "[recipes.mine]", "recipes"),
         ('name = "dlilp_cm"', 'name = "DLILP CM"', "name"),
-        ("cxrbench.adapters.dlilp:DLILP", "cxrbench.adapters.dlilp", "adapter"),
+        ("cxrbench.models.dlilp:DLILP", "cxrbench.models.dlilp", "adapter"),
     ],
 )
 def test_a_malformed_card_is_refused_by_key(old: str, new: str, says: str, tmp_path: Path) -> None:
@@ -127,7 +127,9 @@ def test_a_recipe_that_the_card_does_not_have() -> None:
 
 
 def test_reading_cards_needs_no_torch() -> None:
-    code = "import sys, cxrbench.card; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers')))"
+    code = (
+        "import sys, cxrbench.specs.card; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

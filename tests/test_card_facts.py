@@ -2,12 +2,12 @@
 
 import pytest
 
-from cxrbench import facts
-from cxrbench.card import ModelCard, read_card
-from cxrbench.card_facts import recipe_for
-from cxrbench.catalog import load_variant
-from cxrbench.recipe import Canvas, Resize, Steps
-from cxrbench.settings import Settings
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import ModelCard, read_card
+from cxrbench.specs.card_facts import recipe_for
+from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.recipe import Canvas, Resize, Steps
+from cxrbench.specs.settings import Settings
 
 STEPPED = Steps(kind="steps", steps=(Resize(op="resize", to="exact", size=224, filter="bilinear"),))
 

@@ -8,10 +8,10 @@ import pytest
 from made_weights import zoo_card
 from made_zoo import CERTIFIED
 
-from cxrbench import facts
-from cxrbench.card import card_files, read_card
-from cxrbench.certificate import certificate_for, certificates, made_tensors, read_certificate
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models.certificate import certificate_for, certificates, made_tensors, read_certificate
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import card_files, read_card
 
 ZOO = [read_card(path) for path in card_files(facts.folder("model_zoo"))]
 ADAPTERS = {zoo_card(found.models[0]).adapter for found in CERTIFIED.values()}

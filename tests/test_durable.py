@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench import durable, temporary
-from cxrbench.durable import naming, sync_file, sync_folder, write_atomically, written_whole
-from cxrbench.temporary import clear_dead, temporary_beside
+from cxrbench.store import atomic as durable
+from cxrbench.store import temporary
+from cxrbench.store.atomic import naming, sync_file, sync_folder, write_atomically, written_whole
+from cxrbench.store.temporary import clear_dead, temporary_beside
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="no umask, no flock")
 
@@ -118,7 +119,7 @@ def test_a_mount_that_cannot_rename_names_the_file(tmp_path: Path, monkeypatch: 
 WRITER = """
 import sys, time
 from pathlib import Path
-from cxrbench.durable import written_whole
+from cxrbench.store.atomic import written_whole
 with written_whole(Path(sys.argv[1])) as made:
     made.write_bytes(b"half of a checkpoint")
     print("writing", flush=True)
@@ -199,10 +200,10 @@ def test_a_file_taken_before_it_was_locked_is_made_again(tmp_path: Path, monkeyp
 def test_durable_files_are_used_by_all_that_writes(tmp_path: Path) -> None:
     """No module syncs by itself: what a mount or a system lacks is known in one place."""
     package = Path(durable.__file__).parent
-    pending = {"shard.py", "pretrain/image_shelf.py", "weights/download.py"}
+    pending = {"store/shard.py", "pretrain/image_shelf.py", "models/weights/download.py"}
     alone = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
-        if path.name != "durable.py" and any(word in path.read_text() for word in ("os.fsync(", "os.fdatasync("))
+        if path.name != "atomic.py" and any(word in path.read_text() for word in ("os.fsync(", "os.fdatasync("))
     }
     assert alone <= pending

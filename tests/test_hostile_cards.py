@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.card import ModelCard, read_card
 from cxrbench.errors import SpecError
+from cxrbench.specs.card import ModelCard, read_card
 
 CARD = """
 name = "own"
 title = "Own"
-adapter = "cxrbench.adapters.dlilp:DLILP"
+adapter = "cxrbench.models.dlilp:DLILP"
 licence = "none"
 source = "this test"
 [options]
@@ -80,7 +80,7 @@ def test_a_path_that_leads_out_is_refused_by_name(place: str, path: str, tmp_pat
 
 @pytest.mark.parametrize("path", LEADS_OUT)
 def test_an_option_that_leads_out_is_refused_by_its_adapter(path: str, tmp_path: Path) -> None:
-    from cxrbench.adapters.base import adapter_class
+    from cxrbench.models.base import adapter_class
 
     card = read_card(written(tmp_path, vocabulary=f'"{path}"'))
     with pytest.raises(SpecError, match=r"vocabulary: .*(leads out of the folder|control character)"):

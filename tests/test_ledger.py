@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench import digest
-from cxrbench.ledger import Ledger, Stamp, _quoted, _unquoted, stamp
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Ledger, Stamp, _quoted, _unquoted, stamp
 
 
 def remember(cache: Path, root: Path, path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_stamp_that_a_later_change_could_share_is_not_kept(tmp_path: Path, mon
     path = tmp_path / "a.png"
     path.write_bytes(b"one")
     changed = path.stat().st_ctime_ns
-    monkeypatch.setattr("cxrbench.ledger.time.time_ns", lambda: changed + 10**6)  # the clock stands still
+    monkeypatch.setattr("cxrbench.store.file_hashes.time.time_ns", lambda: changed + 10**6)  # the clock stands still
     at = stamp(path)
     assert at is not None
     assert not at.settled
@@ -210,7 +210,7 @@ def table(cache: Path) -> Path:
 
 
 def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.ledger._STALE", 8)
+    monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 8)
     paths, cache = [tmp_path / name for name in "abc"], tmp_path / "cache"
     ledger, most = Ledger(cache, tmp_path), 0
     for turn in range(12):
@@ -233,7 +233,7 @@ def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: p
 def test_a_table_of_files_that_do_not_change_is_only_appended_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrbench.ledger._STALE", 1)
+    monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 1)
     ledger, number = Ledger(tmp_path / "cache", tmp_path), set[int]()
     for name in "abcdefgh":
         (tmp_path / name).write_bytes(b"1")

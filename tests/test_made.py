@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxrbench import made
+from cxrbench.models import made
 
 NAMES = (
     "conv1.weight",

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrbench import digest
-from cxrbench.memo import Kept, Memo
-from cxrbench.sealed import DamagedError
+from cxrbench.store import digest
+from cxrbench.store.array_cache import Kept, Memo
+from cxrbench.store.sealed import DamagedError
 
 ONE, TWO = ({"texts": [name]} for name in "ab")
 ENGINE = {"device": "cpu", "torch": "2"}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cxrbench.cli.echo import echo
 from cxrbench.cli.main import app
-from cxrbench.printable import one_line, printable
+from cxrbench.system.printable import one_line, printable
 
 EVIL = [
     "\x1b[2J",

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench import catalog
-from cxrbench.bench.wording import require_task, wording
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.evaluate.prompts import plain_combinations
-from cxrbench.prompts import PromptSet, Terms, read_prompts
+from cxrbench.runner.wording import require_task, wording
+from cxrbench.specs import catalog
+from cxrbench.specs.prompts import PromptSet, Terms, read_prompts
 
 CLASSES = sorted({label for name in catalog.task_files() for label in catalog.load_task(name).groups["all"]})
 

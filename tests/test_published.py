@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from cxrbench import catalog
-from cxrbench.published import MISSING, averages, published_table, rounded_half_up, table1
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import MISSING, averages, published_table, rounded_half_up, table1
 
 
 @pytest.mark.parametrize("number", [2, 4])

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrbench import catalog
-from cxrbench.bench.wording import wording
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.few_shot import released_fold
+from cxrbench.runner.wording import wording
+from cxrbench.specs import catalog
 
 EXPERIMENTS: Mapping[str, Any] = json.loads(
     (Path(__file__).parent / "fixtures" / "released_experiments.json").read_text(encoding="utf-8")

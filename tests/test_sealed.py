@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.errors import IntegrityError, UnreadableError
-from cxrbench.sealed import (
+from cxrbench.store.sealed import (
     CHECKSUM,
     CONTENTS,
     DamagedError,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cxrbench import catalog
 from cxrbench.errors import SpecError
-from cxrbench.settings import choices
+from cxrbench.specs import catalog
+from cxrbench.specs.settings import choices
 
 # The known differences between released code, paper and environment (ids of the protocol facts).
 KNOWN_DIFFERENCES = [

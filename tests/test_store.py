@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_keys import made_key
 
-from cxrbench import digest
-from cxrbench.durable import sync_file
 from cxrbench.errors import IntegrityError
-from cxrbench.npy import RowFile, mapped_rows
-from cxrbench.shard import read_shard, shard_folders
-from cxrbench.store import Store
+from cxrbench.store.atomic import sync_file
+from cxrbench.store.embeddings import Store, digest
+from cxrbench.store.npy import RowFile, mapped_rows
+from cxrbench.store.shard import read_shard, shard_folders
 
 KEY = made_key()
 DIMS = {"pooled": 5, "joint": 3}
@@ -167,7 +166,7 @@ def shard_of(store: Store, number: int, scale: float, name: str, monkeypatch: py
     """A shard of one image, of a given name and time."""
     monkeypatch.setattr(time, "time_ns", lambda: time_ns)
     before = set(store.root.glob("??/*/shard-*"))
-    monkeypatch.setattr("cxrbench.store.uuid.uuid4", lambda: SimpleNamespace(hex=name))
+    monkeypatch.setattr("cxrbench.store.embeddings.uuid.uuid4", lambda: SimpleNamespace(hex=name))
     with store.writer(KEY, 1, DIMS) as writer:
         taps = {tap: scale * rows for tap, rows in vectors([number]).items()}
         writer.append([image(number)], taps, [(f"from {name}",)])
@@ -229,7 +228,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_store import DIMS, KEY, image, vectors
-from cxrbench.store import Store
+from cxrbench.store.embeddings import Store
 writer = Store(Path(sys.argv[1])).writer(KEY, 100_000, DIMS)
 print("ready", flush=True)
 for start in range(0, 100_000, 5):

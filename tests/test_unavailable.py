@@ -3,9 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.cli.main import app
 from cxrbench.errors import SpecError
+from cxrbench.specs import catalog
 
 ABSENT = catalog.unavailable_models()
 

@@ -11,11 +11,11 @@ from cxrbench.analysis.two_measurements import MARGIN, Judgement, difference, ju
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.uncertainty import covers_words
 from cxrbench.evaluate.statistics.units import UnitKind
-from cxrbench.published import MISSING, Column, Row, published_table
 from cxrbench.records.cells import newest_record
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import why_not
+from cxrbench.specs.paper import MISSING, Column, Row, published_table
 
 TABLES = (2, 3, 4)
 Known = tuple[Estimate, UnitKind]  # of a record's balanced accuracy, and what its error counts

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from cxrbench.analysis.finding import Finding
-from cxrbench.card import ModelCard
 from cxrbench.records.contamination import contaminated, sources_seen
-from cxrbench.task import TaskSpec
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.task import TaskSpec
 
 
 def pretrained_on_source(task: TaskSpec, cards: Sequence[ModelCard]) -> Iterator[Finding]:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import Measurement, measurement, spread
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
-from cxrbench.published import MISSING, published_table
 from cxrbench.records.choice import measured
 from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.predictions import read_cell
@@ -19,7 +17,9 @@ from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked
 from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.records.validity import flaws
-from cxrbench.settings import choosing
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import MISSING, published_table
+from cxrbench.specs.settings import choosing
 
 SHOTS = (1, 2, 4, 8, 16)
 _METRIC: Metric = "balanced_accuracy"

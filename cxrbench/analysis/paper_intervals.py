@@ -13,10 +13,10 @@ from cxrbench.analysis.paper_tables import Cell, Standing, TableView, ViewRow
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.published import Average, PublishedTable
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.shared_patients import taken_as_independent
+from cxrbench.specs.paper import Average, PublishedTable
 
 METRIC: Metric = "balanced_accuracy"  # what Tables 2 to 4 show
 

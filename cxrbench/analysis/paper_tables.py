@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Literal
 
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
-from cxrbench.published import MISSING, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.records.cells import newest_record
 from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.record import Record
 from cxrbench.records.validity import printed_flaws
+from cxrbench.specs.paper import MISSING, PublishedTable, Row, averages, rounded_half_up
 
 Standing = Literal["best", "not worse", "worse"]
 PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from cxrbench import catalog
 from cxrbench.analysis.tolerance import CLOSENESS, Tolerance, numerical
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import TaskSpec
 
 # Absolute, on probabilities: how near scikit-learn 1.3.2, as the released code calls it, comes to the optimum on pooled
 # features (2.6e-3 at most in 30 fits at K = 16). On projected ones it comes within 1.4e-5.

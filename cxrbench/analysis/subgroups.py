@@ -13,8 +13,8 @@ from cxrbench.evaluate.statistics.interval import estimate, interval, sparse
 from cxrbench.evaluate.statistics.shares import Shares, hits
 from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata
-from cxrbench.index import IntArray
 from cxrbench.records.predictions import ScoredCell
+from cxrbench.types import IntArray
 
 By = Literal["sex", "age", "view"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.schema import Facts
+from cxrbench.store.schema import Facts
 
 CLOSENESS = 1e-4  # relative: what adapters promise between machines, from the same pixels
 ROUNDING = 1e-9  # of the mean itself

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from cxrbench import digest
 from cxrbench.analysis.finding import Finding
 from cxrbench.records.record import Record
+from cxrbench.store import digest
 
 
 def unequal_prompts(records: Iterable[Record]) -> Iterator[Finding]:

@@ -20,8 +20,8 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.settings import Variant
-    from cxrbench.task import TaskSpec
+    from cxrbench.specs.settings import Variant
+    from cxrbench.specs.task import TaskSpec
 
 FOUND = 1  # the exit code of a strict audit that found something
 
@@ -61,11 +61,11 @@ def audit(
     Shared patients and images, pre-training on a task's source, sources that give the class away, unequal prompts.
     Label tables suffice; what they cannot tell is listed as such.
     """
-    from cxrbench import catalog
     from cxrbench.analysis.finding import counted
     from cxrbench.checks.audit.audit import Material
     from cxrbench.checks.audit.audit import audit as audited
     from cxrbench.checks.audit.render import render, write
+    from cxrbench.specs import catalog
 
     tasks = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in tasks])
@@ -91,7 +91,7 @@ def audit(
 
 def _splits(tasks: "Sequence[TaskSpec]", asked: Sequence[str], made: "Variant") -> Mapping[str, tuple[str, ...]]:
     """The splits of each task, the variant's own first; raises SpecError for a name that no task has."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     known = {name: None for task in tasks for name in task.splits}
     chosen = catalog.select(asked, known, "split") if asked else []

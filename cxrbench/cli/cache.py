@@ -11,10 +11,10 @@ import typer
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache
 from cxrbench.errors import IntegrityError, RunError, SpecError, UnreadableError
-from cxrbench.sealed import DamagedError
+from cxrbench.store.sealed import DamagedError
 
 if TYPE_CHECKING:
-    from cxrbench.store import Embeddings
+    from cxrbench.store.embeddings import Embeddings
 
 app = typer.Typer(help="Look after stored embeddings and decoded images.", no_args_is_help=True)
 
@@ -26,9 +26,9 @@ def list_(cache: Cache = None) -> None:
     Images, size on disk, and what decides it; embeddings first, then images decoded to train on. What is damaged is
     listed as such, and never read.
     """
-    from cxrbench.facts import default_cache
     from cxrbench.pretrain.image_shelf import shelf_folders
-    from cxrbench.store import Store
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.store.embeddings import Store
 
     root = cache or default_cache()
     total = 0
@@ -47,8 +47,8 @@ def list_(cache: Cache = None) -> None:
 
 
 def _key_line(folder: Path) -> str:
-    from cxrbench.shard import shard_folders
-    from cxrbench.store import read_folder, read_key
+    from cxrbench.store.embeddings import read_folder, read_key
+    from cxrbench.store.shard import shard_folders
 
     shards, found = shard_folders(folder), read_folder(folder)
     size = sum(_size(shard) for shard in shards)
@@ -68,8 +68,8 @@ def verify(cache: Cache = None) -> None:
     Rows of one image are also held against each other. Exit code 4 when something does not fit, 5 when something cannot
     be read now, of which nothing is known.
     """
-    from cxrbench.facts import default_cache
-    from cxrbench.store import Store, read_folder
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.store.embeddings import Store, read_folder
 
     root = cache or default_cache()
     rows, told, unread = 0, list[str](), list[UnreadableError]()
@@ -109,7 +109,7 @@ def _images(folder: Path) -> tuple[int, str]:
 
 def _faults(folder: Path, found: "Embeddings") -> Iterator[str]:
     """What cannot be believed below one key's folder."""
-    from cxrbench.store import CLOSE, read_key
+    from cxrbench.store.embeddings import CLOSE, read_key
 
     for shard, told in found.faults.items():
         yield f"{shard}: {'; '.join(told)}"
@@ -169,11 +169,11 @@ def prune(
 
     Named keys, all, or what is damaged. What needs them makes them again; records and predictions stay.
     """
-    from cxrbench.catalog import unknown
-    from cxrbench.facts import default_cache
-    from cxrbench.memo import Memo
     from cxrbench.pretrain.image_shelf import shelf_folders
-    from cxrbench.store import Store
+    from cxrbench.specs.catalog import unknown
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.store.array_cache import Memo
+    from cxrbench.store.embeddings import Store
 
     if sum((bool(keys), everything, damaged)) != 1:
         raise SpecError(
@@ -199,8 +199,8 @@ def prune(
 
 def _prune_damaged(root: Path) -> int:
     """How many shards were removed because something in them is not what was written."""
-    from cxrbench.shard import read_shard, shard_folders
-    from cxrbench.store import Store
+    from cxrbench.store.embeddings import Store
+    from cxrbench.store.shard import read_shard, shard_folders
 
     found, unread = list[Path](), list[UnreadableError]()
     for folder in Store(root).folders().values():

@@ -3,21 +3,21 @@
 
 def models(incomplete: str) -> list[str]:
     """Built-in and installed models that begin so."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     return _beginning(["all", *catalog.card_files()], incomplete)
 
 
 def tasks(incomplete: str) -> list[str]:
     """Built-in and installed tasks that begin so."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     return _beginning(["all", *catalog.task_files()], incomplete)
 
 
 def variants(incomplete: str) -> list[str]:
     """Bundles of settings that begin so."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     return _beginning(list(catalog.variant_files()), incomplete)
 

@@ -22,8 +22,8 @@ from cxrbench.cli.options import (
 from cxrbench.errors import CxrBenchError, DataError, SpecError, gravest
 
 if TYPE_CHECKING:
-    from cxrbench.index import Partition
-    from cxrbench.task import TaskSpec
+    from cxrbench.specs.task import TaskSpec
+    from cxrbench.types import Partition
 
 app = typer.Typer(help="Look after the data sets on this disk.", no_args_is_help=True)
 
@@ -42,10 +42,10 @@ def _partitions(
     survey: bool = False,
 ) -> Iterator[tuple["TaskSpec", Path, "Partition | CxrBenchError"]]:
     """Each task with its split as it lies on this disk, or with what is in its way."""
-    from cxrbench import catalog
-    from cxrbench.bench.request import Places
     from cxrbench.data.sources.base import load_partition
-    from cxrbench.facts import default_cache
+    from cxrbench.runner.request import Places
+    from cxrbench.specs import catalog
+    from cxrbench.specs.paths import default_cache
 
     specs = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in specs])
@@ -116,9 +116,9 @@ def prepare(
     bytes than a manifest says (exit code 3). Every file is read and hashed anew, whatever the cache knows of it; the
     cache keeps the folders' listings and the images' hashes, so that later runs find both at once.
     """
-    from cxrbench.card_facts import applied
-    from cxrbench.facts import default_cache
-    from cxrbench.recipe import Canvas
+    from cxrbench.specs.card_facts import applied
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.specs.recipe import Canvas
 
     settings = chosen_variant(variant, choice, [spec.name for spec in chosen_tasks(task)]).settings
     failed: list[CxrBenchError] = []
@@ -149,7 +149,7 @@ def verify(
     It holds ids, label counts, and the digests of rows and of the images' files, and no image: it can be published.
     Files are read where size, times or number are not those of the last reading.
     """
-    from cxrbench.facts import default_cache
+    from cxrbench.specs.paths import default_cache
 
     failed: list[CxrBenchError] = []
     for spec, root, found in _partitions(task, variant, choice, data_root, cache):
@@ -180,8 +180,8 @@ def phantom(
     Procedural radiographs with visible signs, in the folders, tables and formats of the download, for tests and
     demonstrations. A folder without PHANTOM.json is never written over.
     """
-    from cxrbench import catalog
-    from cxrbench.data.phantom.write import write
+    from cxrbench.phantom.write import write
+    from cxrbench.specs import catalog
 
     for name in catalog.select(words(task), catalog.task_files(), "task"):
         shape = _shape(size)

@@ -11,10 +11,10 @@ from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 
 if TYPE_CHECKING:
     from cxrbench.data.contents import Contents
-    from cxrbench.index import Partition
-    from cxrbench.ledger import Ledger
-    from cxrbench.recipe import Recipe
-    from cxrbench.task import TaskSpec
+    from cxrbench.specs.recipe import Recipe
+    from cxrbench.specs.task import TaskSpec
+    from cxrbench.store.file_hashes import Ledger
+    from cxrbench.types import Partition
 
 _SHOWN = 5
 
@@ -42,14 +42,14 @@ class Place:
 
     def ledger(self, rehash: bool = False) -> "Ledger":
         """The table of file hashes."""
-        from cxrbench.ledger import Ledger
+        from cxrbench.store.file_hashes import Ledger
 
         return Ledger(self.cache, self.root, rehash=rehash)
 
     @property
     def threads(self) -> int:
         """How many threads read."""
-        from cxrbench.bench.request import Engine
+        from cxrbench.runner.request import Engine
 
         return Engine(workers=self.workers).threads
 
@@ -57,7 +57,7 @@ class Place:
 def prepare_images(place: Place, recipe: "Recipe") -> list[CxrBenchError]:
     """Read every image as a run with this recipe would; say and return what is wrong with them."""
     from cxrbench.data.reading import read_all
-    from cxrbench.progress import progress_for
+    from cxrbench.system.progress import progress_for
 
     name, found, ledger = place.spec.name, place.partition, place.ledger()
     read = read_all(found.paths, recipe, ledger, place.threads, progress_for(sys.stderr))
@@ -96,7 +96,7 @@ def verify_manifest(place: Place, rehash: bool) -> list[CxrBenchError]:
     """
     from cxrbench.data.contents import contents
     from cxrbench.data.manifest import check, manifest, read_manifest
-    from cxrbench.progress import progress_for
+    from cxrbench.system.progress import progress_for
 
     path, name, ledger = place.manifest, place.spec.name, place.ledger(rehash)
     expected = read_manifest(path) if path.exists() else None

@@ -18,11 +18,11 @@ def demo(
     Draws the seven data sets, trains by four objectives, runs the seven tasks, prints Tables 2 to 4 and writes
     report.html: about four minutes of one core, 260 MB. All is made, and says nothing about any real model.
     """
-    from cxrbench import cpu
+    from cxrbench.system import cpu
 
     cpu.prepare()
     from cxrbench.demo.show import demo as show
-    from cxrbench.progress import progress_for
+    from cxrbench.system.progress import progress_for
 
     report = show(out, progress_for(sys.stderr), say)
     for problem in report.problems:

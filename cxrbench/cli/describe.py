@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrbench.card import ModelCard, UnavailableModel
-from cxrbench.schema import Facts
-from cxrbench.settings import Variant
-from cxrbench.task import TaskSpec
+from cxrbench.specs.card import ModelCard, UnavailableModel
+from cxrbench.specs.settings import Variant
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
 
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
@@ -65,7 +65,7 @@ def _task(task: TaskSpec) -> Iterator[str]:
 
 def _choosers(task: str) -> dict[str, str]:
     """Which bundles take which split, as the end of a line."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     bundles = [catalog.load_variant(name) for name in catalog.variant_files()]
     splits = {bundle.splits[task] for bundle in bundles if task in bundle.splits}
@@ -116,7 +116,7 @@ def text_encoder_place(card: ModelCard) -> str:
 
 
 def _variant(variant: Variant) -> Iterator[str]:
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     yield f"{variant.name}, version {variant.version}: {variant.title}\ndigest {variant.digest}\n\nsplits"
     for task, split in variant.splits.items():

@@ -26,15 +26,16 @@ def doctor(
     held against stored figures of the authors' own code. With weights at hand, the file, its adapter and one drawn
     radiograph are looked at too. Exit code 4 if anything differs, 3 if a file is missing.
     """
-    from cxrbench import catalog, cpu
+    from cxrbench.specs import catalog
+    from cxrbench.system import cpu
 
     card = catalog.load_card(model)
     places = known_weights_places(weights, [*catalog.card_files(), card.name])
     cpu.prepare()
-    from cxrbench.bench.models import chosen_device
     from cxrbench.checks.doctor import tell
     from cxrbench.checks.doctor.examine import Patient, examine
-    from cxrbench.facts import default_cache
+    from cxrbench.runner.model import chosen_device
+    from cxrbench.specs.paths import default_cache
 
     given = places.get(card.name) or places.get("")
     found = examine(Patient(card, given, text_encoder, chosen_device(device), cache or default_cache()))

@@ -2,7 +2,7 @@
 
 import typer
 
-from cxrbench.printable import printable
+from cxrbench.system.printable import printable
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:

@@ -10,8 +10,8 @@ from cxrbench.cli.echo import echo
 from cxrbench.errors import DataError, SpecError
 
 if TYPE_CHECKING:
-    from cxrbench.schema import Facts
-    from cxrbench.settings import SettingDoc
+    from cxrbench.specs.settings import SettingDoc
+    from cxrbench.store.schema import Facts
 
 _PROMPT_KEYS = {"classes", "terms", "template", "unlisted", "queries", "negatives"}
 
@@ -27,7 +27,7 @@ def models() -> None:
     Name, pre-training data (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14) and title; `cxrbench info NAME`
     says more, `cxrbench weights info NAME` what of it is here.
     """
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     cards = [catalog.load_card(name) for name in catalog.card_files()]
     rows = [("name", "trained on", "title")]
@@ -42,7 +42,7 @@ def tasks() -> None:
     Name, title, and each group with its number of classes; `cxrbench info NAME` names classes and splits, and says
     where the data set is had.
     """
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     rows = [("name", "title", "groups")]
     for spec in (catalog.load_task(name) for name in catalog.task_files()):
@@ -77,7 +77,7 @@ def info(
 
 def _found(name: str) -> "Facts":
     """What stands under a name or in a file; raises SpecError for a name that is none, DataError for a lost file."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     if name.endswith(".json"):
         return _record(Path(name))
@@ -100,8 +100,8 @@ def _found(name: str) -> "Facts":
 
 def _fact_file(path: Path) -> "Facts":
     """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
-    from cxrbench import catalog
-    from cxrbench.schema import toml_table
+    from cxrbench.specs import catalog
+    from cxrbench.store.schema import toml_table
 
     keys = toml_table(path).keys()
     if "adapter" in keys:
@@ -129,13 +129,13 @@ def _record(path: Path) -> "Facts":
 
 
 def _setting(name: str) -> "SettingDoc | None":
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     return catalog.setting_docs().settings.get(name)
 
 
 def _setting_lines(name: str, doc: "SettingDoc") -> Iterable[str]:
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     bundles = [catalog.load_variant(variant) for variant in catalog.variant_files()]
     yield f"{name}: {doc.title} ({doc.scope})"

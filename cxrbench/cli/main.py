@@ -29,8 +29,8 @@ from cxrbench.cli import (
 from cxrbench.cli.echo import echo
 from cxrbench.cli.say import told, warn
 from cxrbench.cli.streams import steady_streams
-from cxrbench.contained import contained, reason_of
 from cxrbench.errors import EXIT_CODES, SEVERAL, CxrBenchError, RunError
+from cxrbench.system.contained import contained, reason_of
 
 _INTERRUPTED = 130
 _KEPT = "cxrbench: interrupted; finished work is kept, and the same command goes on (`pretrain run` with --resume)"

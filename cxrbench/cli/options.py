@@ -15,8 +15,8 @@ from cxrbench.errors import SpecError
 if TYPE_CHECKING:
     from cxrbench.records.integrity import Results
     from cxrbench.records.record import Record
-    from cxrbench.settings import Variant
-    from cxrbench.task import TaskSpec
+    from cxrbench.specs.settings import Variant
+    from cxrbench.specs.task import TaskSpec
 
 DataRoot = Annotated[
     list[str] | None,
@@ -83,8 +83,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 def results(out: Path) -> "list[Record]":
     """The records below a results folder that hold; what does not is named on stderr, with the way out."""
-    from cxrbench.facts import default_cache
     from cxrbench.records.integrity import read_results
+    from cxrbench.specs.paths import default_cache
 
     found = read_results(out, default_cache())
     tell_left_out(out, found)
@@ -104,7 +104,7 @@ def chosen_variant(name: str, choices: Sequence[str] | None, tasks: Iterable[str
 
     Raises SpecError for a bundle, setting or choice that does not exist.
     """
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     return catalog.load_variant(name).with_choices(pairs(choices, "--set"), (*catalog.task_files(), *tasks))
 
@@ -116,7 +116,7 @@ def recorded_variant(name: str, choices: Sequence[str] | None, records: "Sequenc
 
 def chosen_tasks(values: Sequence[str] | None) -> "tuple[TaskSpec, ...]":
     """Tasks by names, globs and files, all where none is named; raises SpecError for one that does not exist."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     named = words(values) or ("all",)
     files = [name for name in named if name.endswith(".toml")]
@@ -161,7 +161,7 @@ def weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mappin
 
 def known_weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
     """`weights_places`; raises SpecError for one that is named for no model there is."""
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     found = weights_places(values, known)
     for name in found:

@@ -65,19 +65,20 @@ def run(
     Several processes: `torchrun --nproc-per-node N "$(command -v cxrbench)" pretrain run ...`, or on SLURM
     `srun --ntasks-per-node N cxrbench pretrain run ...`; data.batch_size is that of one process.
     """
-    from cxrbench import catalog, cpu
+    from cxrbench.specs import catalog
+    from cxrbench.system import cpu
 
     cpu.prepare()
     choices = pairs(choice, "--set") | ({"objective": objective} if objective else {})
     roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
     sources = _roots(words(corpus), roots)
-    from cxrbench.facts import default_cache
     from cxrbench.pretrain.config import configured
     from cxrbench.pretrain.corpus.build import Request
     from cxrbench.pretrain.corpus.mimic import Reports
     from cxrbench.pretrain.corpus.variants import corpus_variant as variant_named
     from cxrbench.pretrain.job import Job, pretrain
-    from cxrbench.progress import progress_for
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.system.progress import progress_for
 
     place = cache or default_cache()
     request = Request(
@@ -121,9 +122,9 @@ def phantom(
     `cxrbench data phantom` draws (their folders have the same names: take another --out). OUT/text is an untrained text
     encoder that knows the words of the reports.
     """
-    from cxrbench.data.phantom.corpora import write_corpus
     from cxrbench.demo.encoders import words_read
     from cxrbench.demo.words import write_text_encoder
+    from cxrbench.phantom.corpora import write_corpus
 
     roots = {}
     for name, source in _SOURCES.items():
@@ -138,7 +139,7 @@ _SOURCES: Mapping[str, "SourceName"] = {"chexpert": "CHEXPERT", "mimic": "MIMIC"
 
 def _roots(names: Sequence[str], roots: Mapping[str, Path]) -> dict["SourceName", Path]:
     """The folder of each source; raises SpecError for one without."""
-    from cxrbench.catalog import unknown
+    from cxrbench.specs.catalog import unknown
 
     found: dict[SourceName, Path] = {}
     for name in names:
@@ -153,8 +154,8 @@ def _roots(names: Sequence[str], roots: Mapping[str, Path]) -> dict["SourceName"
 
 def _evaluation(bundles: Sequence[str], roots: Mapping[str, Path]) -> list["EvaluationSet"]:
     """The splits that the bundles score, task by task."""
-    from cxrbench import catalog
     from cxrbench.pretrain.corpus.overlap import EvaluationSet
+    from cxrbench.specs import catalog
 
     splits: dict[str, dict[str, None]] = {}
     for bundle in bundles:

@@ -24,7 +24,7 @@ from cxrbench.cli.say import say, warn, warn_of_files
 from cxrbench.errors import gravest
 
 if TYPE_CHECKING:
-    from cxrbench.bench.request import Request
+    from cxrbench.runner.request import Request
 
 
 def run(
@@ -114,11 +114,12 @@ def run(
     Every image is decoded and encoded once, then every cell is scored from the store. The same command goes on after a
     kill; several jobs may share --out and --cache.
     """
-    from cxrbench import catalog, cpu
+    from cxrbench.specs import catalog
+    from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.bench.request import Engine, Places, Request, protocols
-    from cxrbench.facts import default_cache
+    from cxrbench.runner.request import Engine, Places, Request, protocols
+    from cxrbench.specs.paths import default_cache
 
     request = Request(
         models=words(model),
@@ -149,8 +150,8 @@ def run(
 
 
 def _run(request: "Request") -> None:
-    from cxrbench.bench.run import run as measure
-    from cxrbench.progress import progress_for
+    from cxrbench.runner.run import run as measure
+    from cxrbench.system.progress import progress_for
 
     report = measure(request, progress_for(sys.stderr), say)
     warn_of_files("left out", report.unreadable)
@@ -173,7 +174,7 @@ def _run(request: "Request") -> None:
 
 
 def _forecast(request: "Request") -> None:
-    from cxrbench.bench.run import forecast
+    from cxrbench.runner.run import forecast
 
     told = forecast(request)
     for name in told.cells:

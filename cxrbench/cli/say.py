@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cxrbench.cli.echo import echo
 from cxrbench.errors import CxrBenchError
-from cxrbench.logbook import Logbook
+from cxrbench.system.logbook import Logbook
 
 _SHOWN = 20  # files of one kind that are named
 
@@ -22,7 +22,7 @@ def warn(line: str) -> None:
 
 def told(problem: CxrBenchError) -> CxrBenchError:
     """The problem, once it was printed on stderr, and its traceback, if it has one, put into a log in the cache."""
-    from cxrbench.facts import default_cache
+    from cxrbench.specs.paths import default_cache
 
     Logbook(default_cache() / "logs").enter(problem)
     warn(f"cxrbench: {problem}")

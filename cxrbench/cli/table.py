@@ -44,9 +44,9 @@ def sizes(
 
     As the variant splits what is on this disk, beside the printed ones.
     """
-    from cxrbench import catalog
-    from cxrbench.facts import default_cache
     from cxrbench.reports.table1 import sizes as told
+    from cxrbench.specs import catalog
+    from cxrbench.specs.paths import default_cache
 
     made = chosen_variant(variant, choice)
     roots = data_places(data_root, list(catalog.task_files()))
@@ -55,7 +55,7 @@ def sizes(
 
 def _tell_others(found: "list[Record]", own: "list[Record]", variant: str, out: Path, *, synthetic: bool) -> None:
     """Say on stderr why a table will show nothing measured, and which option shows what there is."""
-    from cxrbench.settings import choosing
+    from cxrbench.specs.settings import choosing
 
     if any(record.synthetic == synthetic for record in own):
         return
@@ -83,8 +83,8 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         out: Out = Path("results"),
     ) -> None:
         from cxrbench.analysis.paper_tables import table_view
-        from cxrbench.published import published_table
         from cxrbench.reports.tables import render
+        from cxrbench.specs.paper import published_table
 
         found = results(out)
         made = recorded_variant(variant, choice, found)

@@ -11,13 +11,13 @@ from cxrbench.cli import completion
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
 from cxrbench.cli.say import told
-from cxrbench.contained import contained
 from cxrbench.errors import CxrBenchError, DataError, gravest
+from cxrbench.system.contained import contained
 
 if TYPE_CHECKING:
-    from cxrbench.card import ModelCard
-    from cxrbench.weights.identity import WeightsIdentity
-    from cxrbench.weights.verify import Verified
+    from cxrbench.models.weights.identity import WeightsIdentity
+    from cxrbench.models.weights.verify import Verified
+    from cxrbench.specs.card import ModelCard
 
 app = typer.Typer(help="Look after the published weights on this disk.", no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def _each(
     What stands in the way of one is told, of whatever kind it is, and ends no other. Raises SpecError for a model
     that does not exist.
     """
-    from cxrbench import catalog
+    from cxrbench.specs import catalog
 
     named = words(models)
     catalog.refuse_unavailable(named)
@@ -58,7 +58,7 @@ def _each(
 
 
 def _cache(cache: Path | None) -> Path:
-    from cxrbench.facts import default_cache
+    from cxrbench.specs.paths import default_cache
 
     return cache or default_cache()
 
@@ -75,10 +75,10 @@ def fetch(
     They are verified, and a cut download goes on. Without --weights into the user's cache, where every verb finds
     them. What only a person can download is named, with the page to open and the place to put it.
     """
-    from cxrbench.progress import transfer_for
-    from cxrbench.weights.fetch import fetch as fetched
-    from cxrbench.weights.fetch import fetch_text
-    from cxrbench.weights.verify import verify as verified
+    from cxrbench.models.weights.fetch import fetch as fetched
+    from cxrbench.models.weights.fetch import fetch_text
+    from cxrbench.models.weights.verify import verify as verified
+    from cxrbench.system.progress import transfer_for
 
     def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
@@ -107,8 +107,8 @@ def verify(
 
     Hashes the file, and holds every tensor against the card. Asks no network.
     """
-    from cxrbench.weights.verify import missing_text
-    from cxrbench.weights.verify import verify as verified
+    from cxrbench.models.weights.verify import missing_text
+    from cxrbench.models.weights.verify import verify as verified
 
     def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
@@ -132,8 +132,8 @@ def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> 
     which are the same; the published file may be removed afterwards. On other machines, where it was never read, what
     the converted file says of its source is a claim, and records say so.
     """
-    from cxrbench.weights.convert import convert as converted
-    from cxrbench.weights.verify import verify as verified
+    from cxrbench.models.weights.convert import convert as converted
+    from cxrbench.models.weights.verify import verify as verified
 
     def work(card: "ModelCard", given: Path | None) -> None:
         found = verified(card, given, _cache(cache))
@@ -152,8 +152,8 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
     Asks no network.
     """
     from cxrbench.cli.describe import text_encoder_place
-    from cxrbench.weights.fetch import locate
-    from cxrbench.weights.verify import directions, missing
+    from cxrbench.models.weights.fetch import locate
+    from cxrbench.models.weights.verify import directions, missing
 
     def work(card: "ModelCard", given: Path | None) -> None:
         facts = card.weights
@@ -176,7 +176,7 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
 
 
 def _on_disk(path: Path, cache: Path) -> None:
-    from cxrbench.weights.pins import Pins
+    from cxrbench.models.weights.pins import Pins
 
     pin = Pins(cache).read(path)
     seen = f"first seen {pin.first_seen}, sha256 {pin.sha256}" if pin else "not yet verified"

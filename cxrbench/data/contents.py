@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from cxrbench import digest
-from cxrbench.data.images import read_bytes
 from cxrbench.errors import ImageError
-from cxrbench.ledger import Ledger, Stamp, stamp
-from cxrbench.progress import Progress
+from cxrbench.images.images import read_bytes
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Ledger, Stamp, stamp
+from cxrbench.system.progress import Progress
 
 _SHOWN = 3
 

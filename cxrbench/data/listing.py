@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from cxrbench import digest
 from cxrbench.data.presence import is_file
 from cxrbench.errors import CxrBenchError
-from cxrbench.sealed import read_sealed, write_sealed
+from cxrbench.store import digest
+from cxrbench.store.sealed import read_sealed, write_sealed
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".jp2"})
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

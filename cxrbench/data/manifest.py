@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from cxrbench import digest
 from cxrbench.data.contents import content_differences
-from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
-from cxrbench.index import Partition, Table
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import json_value, read_regular, with_checksum, without_checksum
+from cxrbench.store import digest
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
+from cxrbench.types import Partition, Table
 
 WAY_OUT = (
     "The file was changed after it was written: take the published one, or remove it to have it written anew "

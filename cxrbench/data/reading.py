@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrbench.data.contents import Read, read_each
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import MissingImageError
-from cxrbench.ledger import Ledger
-from cxrbench.progress import Progress
-from cxrbench.recipe import Recipe
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Recipe
+from cxrbench.store.file_hashes import Ledger
+from cxrbench.system.progress import Progress
 
 
 @dataclass(slots=True)

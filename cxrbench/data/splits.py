@@ -8,8 +8,8 @@ from pydantic import Field
 
 from cxrbench.data.hash_rank import ranked
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray, Table
-from cxrbench.schema import Facts
+from cxrbench.store.schema import Facts
+from cxrbench.types import IntArray, Table
 
 
 class TooFewError(DataError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from cxrbench.errors import DataError, UnreadableError
-from cxrbench.sealed import DamagedError, opened_regular
+from cxrbench.store.sealed import DamagedError, opened_regular
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

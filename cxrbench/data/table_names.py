@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from cxrbench.data.folded import folded
+from cxrbench.store.folded_names import folded
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip")
 

@@ -5,10 +5,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-from cxrbench import catalog, cpu
-from cxrbench.data.phantom.corpora import write_corpus
-from cxrbench.data.phantom.write import Summary, write
 from cxrbench.demo.encoders import IMAGES, Folders, Say
+from cxrbench.phantom.corpora import write_corpus
+from cxrbench.phantom.write import Summary, write
+from cxrbench.specs import catalog
+from cxrbench.system import cpu
 
 
 def draw(folders: Folders, say: Say) -> None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from cxrbench import catalog, cpu
 from cxrbench.data import tables
-from cxrbench.data.phantom.corpora import write_corpus
 from cxrbench.demo.words import write_text_encoder
+from cxrbench.phantom.corpora import write_corpus
 from cxrbench.pretrain.config import Config, Objective, configured, saved
 from cxrbench.pretrain.corpus.build import Request
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
@@ -16,7 +15,9 @@ from cxrbench.pretrain.corpus.sentences import TABLE
 from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant, label_spaces
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import CONFIG, Job, pretrain
-from cxrbench.progress import Progress
+from cxrbench.specs import catalog
+from cxrbench.system import cpu
+from cxrbench.system.progress import Progress
 
 Say = Callable[[str], None]
 

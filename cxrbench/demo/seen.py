@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cxrbench import catalog, facts
-from cxrbench.adapters.dlilp_layout import Vocabulary
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.analysis.frequency import frequency
-from cxrbench.published import MISSING
+from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import MADE, grid, interval_text, percent
 from cxrbench.reports.sheets import frequency_sheet, render
-from cxrbench.schema import read_toml
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs import paths as facts
+from cxrbench.specs.paper import MISSING
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import read_toml
 
 GROUPS = ("base", "new")
 PROMPTS = "ensemble"

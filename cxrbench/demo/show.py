@@ -3,24 +3,24 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cxrbench import catalog
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.bench.request import Engine, Places, Request
-from cxrbench.bench.run import Report, run
 from cxrbench.demo.drawing import draw
 from cxrbench.demo.encoders import Folders, Say, encoders
 from cxrbench.demo.seen import seen_and_unseen, sheets
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.frequencies import read
 from cxrbench.pretrain.job import FREQUENCIES
-from cxrbench.progress import Progress
-from cxrbench.published import published_table
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.reports.html.page import report as html_report
 from cxrbench.reports.html.render import write as write_html
 from cxrbench.reports.html.work import Work
 from cxrbench.reports.tables import render
+from cxrbench.runner.request import Engine, Places, Request
+from cxrbench.runner.run import Report, run
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import published_table
+from cxrbench.system.progress import Progress
 
 VARIANT = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest

@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterable
 from pathlib import Path
 
-from cxrbench.durable import write_atomically
+from cxrbench.store.atomic import write_atomically
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SIZES = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, FewRowsError, SpecError
-from cxrbench.index import Fold, IntArray
+from cxrbench.types import Fold, IntArray
 
 
 @dataclass(frozen=True, slots=True)

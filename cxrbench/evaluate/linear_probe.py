@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, FewRowsError
 from cxrbench.evaluate import solver as newton
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 Solver = Literal["converged", "scikit-learn"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 PerClass = tuple[float | None, ...]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import RunError
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 Float64Array = NDArray[np.float64]
 FloatArray = NDArray[np.floating[Any]]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import RunError, SpecError
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 Float32Array = NDArray[np.float32]

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cxrbench.adapters.own_text import require_room, text_config
-from cxrbench.adapters.text import TextFiles
-from cxrbench.adapters.text_loading import load_tokenizer
+from cxrbench.models.own_text import require_room, text_config
+from cxrbench.models.text import TextFiles
+from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.pretrain import augment, sampling
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from cxrbench import digest
-from cxrbench.data import dicom, raster
-from cxrbench.data.grey import refusing
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas
-from cxrbench.sources import code_digest
+from cxrbench.images import dicom, raster
+from cxrbench.images.grey import refusing
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
+from cxrbench.system.sources import code_digest
 
 _READERS = ("pydicom", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm")
 _WITHIN_PILLOW = ("libjpeg_turbo", "jpg_2000", "libtiff", "webp")

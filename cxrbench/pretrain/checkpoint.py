@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cxrbench.durable import written_whole
 from cxrbench.errors import RunError, UnreadableError
-from cxrbench.sealed import DamagedError, advising, opened_regular, seal, unsealed
+from cxrbench.store.atomic import written_whole
+from cxrbench.store.sealed import DamagedError, advising, opened_regular, seal, unsealed
 
 _FOOT = struct.Struct("<Q8s")  # bytes of the sealed head before it, and what kind of file this is
 _MAGIC = b"cxrb-ckp"

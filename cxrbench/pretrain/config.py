@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from cxrbench import digest
 from cxrbench.errors import SpecError
-from cxrbench.recipe import Canvas, Side
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import check_text, read_regular, seal_text
+from cxrbench.specs.recipe import Canvas, Side
+from cxrbench.store import digest
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import check_text, read_regular, seal_text
 
 Objective = Literal["clip", "unicl", "unimodal", "dlilp"]
 Precision = Literal["auto", "32-true", "64-true", "16-mixed", "bf16-mixed"]

@@ -14,8 +14,8 @@ from lightning_fabric.plugins import ClusterEnvironment, MixedPrecision
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch import Tensor
 
-from cxrbench.adapters.text import TextFiles
 from cxrbench.errors import RunError, SpecError
+from cxrbench.models.text import TextFiles
 from cxrbench.pretrain.batches import Batch, Place
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.gather import average_gradients, synchronised

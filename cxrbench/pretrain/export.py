@@ -9,13 +9,10 @@ import tomli_w
 from safetensors.torch import save
 from torch import Tensor
 
-from cxrbench import digest, facts
-from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
-from cxrbench.adapters.text import TextFiles
-from cxrbench.adapters.text_names import deciding
-from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
-from cxrbench.durable import write_atomically
 from cxrbench.errors import RunError
+from cxrbench.models.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
+from cxrbench.models.text import TextFiles
+from cxrbench.models.text_names import deciding
 from cxrbench.pretrain.checkpoint import read_tensors, write_tensors
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
@@ -23,8 +20,12 @@ from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
 from cxrbench.pretrain.state import Head
-from cxrbench.schema import read_toml
-from cxrbench.sealed import DamagedError, read_regular, seal_folder, seal_text
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
+from cxrbench.store import digest
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.schema import read_toml
+from cxrbench.store.sealed import DamagedError, read_regular, seal_folder, seal_text
 
 WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
     "weights.safetensors",
@@ -128,7 +129,7 @@ def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
     return ModelCard(
         name=name,
         title=f"{TITLES[objective]} ({'+'.join(letters)}), pre-trained here",
-        adapter="cxrbench.adapters.dlilp:DLILP",
+        adapter="cxrbench.models.dlilp:DLILP",
         pretraining=letters,
         licence="follows from the data sets that it was trained on",
         source="made by `cxrbench pretrain`",

@@ -7,8 +7,8 @@ from pydantic import Field, ValidationError
 
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import read_sealed, write_sealed
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import read_sealed, write_sealed
 
 
 class Share(Facts):

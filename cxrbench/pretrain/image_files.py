@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
-from cxrbench.data.images import read_bytes
 from cxrbench.errors import ImageError, UnreadableError
-from cxrbench.ledger import Stamp, stamp
+from cxrbench.images.images import read_bytes
 from cxrbench.pretrain.canvas import stored
-from cxrbench.recipe import Canvas
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Stamp, stamp
 
 GROUP = 8  # images that a worker is given at once
 AHEAD = 64  # groups under way

@@ -19,12 +19,19 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cxrbench.durable import sync_file, sync_folder
 from cxrbench.errors import RunError
-from cxrbench.index import IntArray
 from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.image_journal import Entry, entries, packed
-from cxrbench.sealed import DamagedError, opened_regular, read_regular, read_sealed, reading, write_sealed
+from cxrbench.store.atomic import sync_file, sync_folder
+from cxrbench.store.sealed import (
+    DamagedError,
+    opened_regular,
+    read_regular,
+    read_sealed,
+    reading,
+    write_sealed,
+)
+from cxrbench.types import IntArray
 
 Bytes = NDArray[np.uint8]
 SIZE = "size.json"  # there before the first image is

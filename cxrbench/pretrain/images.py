@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.errors import DataError, IntegrityError, RunError
-from cxrbench.index import IntArray
-from cxrbench.ledger import Ledger
 from cxrbench.pretrain.canvas import recipe_key
 from cxrbench.pretrain.image_files import Read, Readers, read
 from cxrbench.pretrain.image_shelf import Bytes, Filler, Shelf, pixel_stores
-from cxrbench.progress import Progress, Quiet
-from cxrbench.recipe import Canvas
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Ledger
+from cxrbench.system.progress import Progress, Quiet
+from cxrbench.types import IntArray
 
 BATCH = 256  # images that become durable together
 MOST_MENDED = 256  # images decoded again one by one in the midst of a run; above, the store is better filled anew

@@ -6,11 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cxrbench import digest
-from cxrbench.adapters.text import TextFiles
-from cxrbench.card import ModelCard, read_card
-from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
+from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import Config, saved
 from cxrbench.pretrain.corpus.build import Built, Request, build
@@ -24,7 +21,10 @@ from cxrbench.pretrain.launch import speaks
 from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers
 from cxrbench.pretrain.loop import Loop, Material
 from cxrbench.pretrain.network import Network, located
-from cxrbench.progress import Progress, Quiet
+from cxrbench.specs.card import ModelCard, read_card
+from cxrbench.store import digest
+from cxrbench.store.atomic import write_atomically
+from cxrbench.system.progress import Progress, Quiet
 
 CONFIG, IDENTITY, CORPUS, FREQUENCIES = "config.toml", "identity.json", "corpus.json", "frequencies.json"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cxrbench import digest
 from cxrbench.pretrain.checkpoint import write_tensors
 from cxrbench.pretrain.engine import Engine
+from cxrbench.store import digest
 
 BEST, LAST = "best.pth", "last.pth"
 _NEXT = ".next"  # ends the name of weights that no checkpoint knows yet

@@ -15,12 +15,12 @@ from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
-from cxrbench import digest
-from cxrbench.durable import sync_file, write_atomically
 from cxrbench.errors import SpecError
 from cxrbench.pretrain.disk import writing
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import DamagedError, advising, json_value, read_regular
+from cxrbench.store import digest
+from cxrbench.store.atomic import sync_file, write_atomically
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import DamagedError, advising, json_value, read_regular
 
 JSONL, CSV = "metrics.jsonl", "metrics.csv"
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cxrbench import digest
-from cxrbench.adapters.text import TextFiles
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
+from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import sampling, state
 from cxrbench.pretrain.batches import Feed, Pixels, ahead
 from cxrbench.pretrain.checkpoint import write_tensors
@@ -22,7 +21,8 @@ from cxrbench.pretrain.pending import Pending
 from cxrbench.pretrain.schedule import Schedule
 from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.pretrain.stop import Wish
-from cxrbench.progress import Progress
+from cxrbench.store import digest
+from cxrbench.system.progress import Progress
 
 _MOST_SKIPPED = 50  # steps in a row that the gradient scaler may leave out before the run counts as lost
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
 
-from cxrbench.adapters.dlilp_layout import PROTOTYPES, SCALES
-from cxrbench.adapters.own_text import text_config
-from cxrbench.adapters.text import TextFiles, fetched_text_files
-from cxrbench.card import TextEncoder
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models.dlilp_layout import PROTOTYPES, SCALES
+from cxrbench.models.own_text import text_config
+from cxrbench.models.text import TextFiles, fetched_text_files
 from cxrbench.pretrain.config import Config, Objective, Text
 from cxrbench.pretrain.objectives import scale
 from cxrbench.pretrain.trunks import trunk
+from cxrbench.specs.card import TextEncoder
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 WITH_TEXT: tuple[Objective, ...] = ("clip", "unicl", "dlilp")

@@ -13,7 +13,7 @@ from cxrbench.pretrain import checkpoint
 from cxrbench.pretrain.checkpoint import Checkpoint
 from cxrbench.pretrain.identity import Identity, Surroundings
 from cxrbench.pretrain.log import Logged
-from cxrbench.sealed import DamagedError
+from cxrbench.store.sealed import DamagedError
 
 FILE = "state.pt"
 _WAY_OUT = "Restore it from a copy, or begin again in another folder."

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from cxrbench.adapters.checkpoint import read_checkpoint
-from cxrbench.adapters.named_trunk import NamedTrunk, named_trunk
 from cxrbench.errors import IntegrityError
+from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.named_trunk import NamedTrunk, named_trunk
 
 _CLASSIFIERS = ("fc.", "head.", "heads.", "classifier.")  # what published ImageNet weights hold beyond the trunk
 

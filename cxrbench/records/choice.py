@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from cxrbench import catalog
 from cxrbench.errors import DataError
 from cxrbench.records.cells import CellKey, cell_key, cell_name, newest_record
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, in_order, is_asked, of_variant
 from cxrbench.records.validity import flaws
+from cxrbench.specs import catalog
 
 
 @dataclass(frozen=True, slots=True)

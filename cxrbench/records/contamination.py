@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from functools import cache
 
-from cxrbench import catalog
 from cxrbench.records.record import Record
-from cxrbench.task import Origin, TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import Origin, TaskSpec
 
 
 def sources_seen(card_letters: Iterable[str], task: TaskSpec) -> tuple[Origin, ...]:

@@ -8,11 +8,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cxrbench.durable import write_atomically
 from cxrbench.errors import IntegrityError
 from cxrbench.records.record import Record, record_path
-from cxrbench.schema import complaints
-from cxrbench.sealed import CHECKSUM, DamagedError, json_value, read_regular, with_checksum, without_checksum
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.schema import complaints
+from cxrbench.store.sealed import (
+    CHECKSUM,
+    DamagedError,
+    json_value,
+    read_regular,
+    with_checksum,
+    without_checksum,
+)
 
 FORMAT = Record.model_fields["format"].default
 MOST_BYTES = 1 << 26

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cxrbench import digest
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
@@ -17,7 +16,8 @@ from cxrbench.records.files import WAY_OUT, ForeignError, read_record, results_o
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record, record_path
 from cxrbench.records.verified import Verified
-from cxrbench.sealed import DamagedError
+from cxrbench.store import digest
+from cxrbench.store.sealed import DamagedError
 
 ROUNDING = 1e-12  # sums in another order, on another machine, differ by so much at most
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
-from cxrbench.index import IntArray
 from cxrbench.records.record import STATEMENT, Record, record_path
-from cxrbench.sealed import read_regular
+from cxrbench.store import digest
+from cxrbench.store.sealed import read_regular
+from cxrbench.types import IntArray
 
 ABOUT = ("patient", "sex", "age", "view")  # of an image, where the label tables tell
 

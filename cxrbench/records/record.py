@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from cxrbench import digest
-from cxrbench.card import RecipeName
-from cxrbench.published import Column, Row
-from cxrbench.recipe import Recipe
-from cxrbench.schema import Facts
-from cxrbench.settings import Settings
+from cxrbench.specs.card import RecipeName
+from cxrbench.specs.paper import Column, Row
+from cxrbench.specs.recipe import Recipe
+from cxrbench.specs.settings import Settings
+from cxrbench.store import digest
+from cxrbench.store.schema import Facts
 
 Protocol = Literal["zero-shot", "linear-probe"]
 
-STATEMENT = b"cxrbench.records.record"  # under which predictions hold the digest of what their record states
+STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
 
 
 class ModelIdentity(Facts):

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cxrbench import catalog
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.cells import PROTOTYPES, newest_record, prompt_set
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Protocol, Record
 from cxrbench.records.validity import flaws
-from cxrbench.settings import Variant
+from cxrbench.specs import catalog
+from cxrbench.specs.settings import Variant
 
 
 @dataclass(frozen=True, slots=True, order=True)

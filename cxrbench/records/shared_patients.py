@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from cxrbench import catalog
 from cxrbench.evaluate.statistics.units import UnitKind
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import TaskSpec
 
 
 def namespace(task: str, over: UnitKind) -> str:

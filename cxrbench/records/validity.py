@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from functools import cache
 
-from cxrbench import catalog, digest
-from cxrbench.card import ModelCard
-from cxrbench.card_facts import applied, card_digest
 from cxrbench.errors import SpecError
-from cxrbench.prompts import PromptSet
 from cxrbench.records.record import PromptIdentity, Record
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.card_facts import applied, card_digest
+from cxrbench.specs.prompts import PromptSet
+from cxrbench.store import digest
 
 
 def flaws(record: Record) -> tuple[str, ...]:

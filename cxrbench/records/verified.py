@@ -3,11 +3,11 @@
 from contextlib import suppress
 from pathlib import Path
 
-from cxrbench import digest
 from cxrbench.errors import UnreadableError
 from cxrbench.records.record import Record, record_path
-from cxrbench.sealed import DamagedError, read_regular, read_sealed, write_sealed
-from cxrbench.sources import code_digest
+from cxrbench.store import digest
+from cxrbench.store.sealed import DamagedError, read_regular, read_sealed, write_sealed
+from cxrbench.system.sources import code_digest
 
 MOST_BYTES = 1 << 30  # of a file of predictions
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from cxrbench.analysis.leaderboard import Leaderboard
-from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.statistics.ranks import ALPHA
+from cxrbench.store.atomic import write_atomically
 
 _FORMATS = {".svg", ".png", ".pdf"}
 _WIDTH, _HEIGHT, _LINE = 8.0, 1.4, 0.18  # inches: page, axis with title, one model

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from cxrbench.analysis.paper_tables import PRETRAINED, Cell, TableView, ViewRow
 from cxrbench.evaluate.statistics.uncertainty import Interval, covering, covers_short
-from cxrbench.published import MISSING
+from cxrbench.specs.paper import MISSING
 
 _SEEN = r"$^{\dagger}$"
 _FLAWED = r"\textsuperscript{*}"

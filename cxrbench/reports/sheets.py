@@ -10,8 +10,8 @@ from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.prompts import PromptSpread, Spread
 from cxrbench.analysis.subgroups import RULE, Gap, Subgroup, Subgroups
 from cxrbench.evaluate.statistics.uncertainty import covering
-from cxrbench.published import MISSING
 from cxrbench.reports.comparisons import MADE, grid, interval_text, p_text, percent, plain
+from cxrbench.specs.paper import MISSING
 
 Format = Literal["terminal", "markdown", "json"]
 

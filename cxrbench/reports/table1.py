@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from cxrbench import catalog
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError
-from cxrbench.index import Partition
-from cxrbench.published import MISSING, Table1Row, table1
 from cxrbench.reports.tables import Format
-from cxrbench.settings import Variant
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import MISSING, Table1Row, table1
+from cxrbench.specs.settings import Variant
+from cxrbench.types import Partition
 
 _HEAD = (
     "data set",

@@ -10,8 +10,8 @@ from typing import Literal
 
 from cxrbench.analysis.paper_tables import PRETRAINED, Cell, TableView, ViewRow
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval, covering, covers_short
-from cxrbench.published import MISSING
 from cxrbench.reports.latex import as_latex
+from cxrbench.specs.paper import MISSING
 
 SEEN = "†"
 

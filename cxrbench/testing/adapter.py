@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cxrbench.adapters.base import Adapter, adapter_class, load_adapter
-from cxrbench.card import ModelCard, RecipeName
-from cxrbench.contained import PASSING
 from cxrbench.errors import DataError, SpecError
+from cxrbench.models.base import Adapter, adapter_class, load_adapter
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.system.contained import PASSING
 from cxrbench.testing import image_side, text_side
 from cxrbench.testing.report import AdapterReport, Finding, held
 from cxrbench.testing.samples import Samples, samples
@@ -43,7 +43,7 @@ def check_card(
 ) -> AdapterReport:
     """Load the model of a card in float32 and in bfloat16, and check it on pixels by the recipe it is loaded for.
 
-    Raises what `cxrbench.adapters.base.load_adapter` raises, and what `check_adapter` does.
+    Raises what `cxrbench.models.base.load_adapter` raises, and what `check_adapter` does.
     """
     exact = load_adapter(card, weights, text_encoder, device, recipe=recipe)
     rough = load_adapter(card, weights, text_encoder, device, "bfloat16", recipe=recipe)

@@ -100,7 +100,7 @@ def refusals(subject: Subject) -> Iterator[Finding]:
         "no batch axis": pixels[0],
     }
     taken = [what for what, batch in wrong.items() if not refused(subject.adapter.encode_image, batch)]
-    text = f"taken without a SpecError: {', '.join(taken)}. `cxrbench.adapters.base.checked_pixels` refuses them"
+    text = f"taken without a SpecError: {', '.join(taken)}. `cxrbench.models.base.checked_pixels` refuses them"
     yield held("wrong pixels refused", not taken, f"refused: {', '.join(wrong)}", text)
 
 

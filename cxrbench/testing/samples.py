@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cxrbench import catalog, made
-from cxrbench.card import ModelCard, RecipeName
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import SpecError
-from cxrbench.recipe import Recipe
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models import made
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.specs.recipe import Recipe
 
 _TASK, _PROMPTS = "chexpert5x200", "names"  # findings that every chest X-ray model was trained to know
 _PICTURES, _HEIGHT, _WIDTH = 3, 320, 260

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrbench.adapters.base import Adapter
-from cxrbench.adapters.nets import SAME, relative_difference
-from cxrbench.contained import PASSING
 from cxrbench.errors import SpecError
-from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.models.base import Adapter
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.nets import SAME, relative_difference
+from cxrbench.system.contained import PASSING
 from cxrbench.testing.samples import Samples
 
 __all__ = ["SAME", "Subject", "furthest", "networks", "parts", "refused", "rows", "score_difference"]

@@ -6,8 +6,8 @@ from math import isfinite
 
 import torch
 
-from cxrbench.adapters.base import Padding
-from cxrbench.features import TextFeatures
+from cxrbench.models.base import Padding
+from cxrbench.models.features import TextFeatures
 from cxrbench.testing.report import Finding, held, within
 from cxrbench.testing.subject import SAME, Subject, furthest, parts, refused, rows, score_difference
 

@@ -18,7 +18,7 @@ from made_weights import (
 )
 from safetensors.torch import save_file
 
-from cxrbench.adapters.base import Adapter, load_adapter
+from cxrbench.models.base import Adapter, load_adapter
 
 Golden = dict[str, np.ndarray]
 

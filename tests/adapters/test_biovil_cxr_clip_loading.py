@@ -8,12 +8,12 @@ import torch
 from made_cosines import BIOVIL, CXR_CLIP, Tensors, bare, text_encoder, text_folder, text_tensors
 from made_weights import zoo_card
 
-from cxrbench.adapters.base import Runtime, adapter_class, checked_pixels
-from cxrbench.adapters.biovil import BioViL, BioViLT
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.cxr_bert import CXRBert
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.recipe import Canvas, Steps
+from cxrbench.models.base import Runtime, adapter_class, checked_pixels
+from cxrbench.models.biovil import BioViL, BioViLT
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.cxr_bert import CXRBert
+from cxrbench.specs.recipe import Canvas, Steps
 
 CPU = Runtime(torch.device("cpu"))
 NOWHERE = Runtime(torch.device("meta"), memory_format="contiguous")

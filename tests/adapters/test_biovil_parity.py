@@ -22,8 +22,8 @@ from made_cosines import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters.biovil import BioViL, BioViLT
-from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.models.biovil import BioViL, BioViLT
+from cxrbench.models.features import ImageFeatures, TextFeatures
 
 
 @pytest.fixture(scope="module", params=BIOVIL)

@@ -9,8 +9,8 @@ import made_bombs
 import pytest
 import torch
 
-from cxrbench.adapters.checkpoint import ForeignClasses, read_checkpoint
 from cxrbench.errors import IntegrityError
+from cxrbench.models.checkpoint import ForeignClasses, read_checkpoint
 
 SOON = 5.0  # seconds
 SLOW_MACHINE = 3  # times; other work may share its cores

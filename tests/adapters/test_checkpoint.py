@@ -12,9 +12,9 @@ import torch
 from made_hostile import Payload
 from safetensors.torch import save_file
 
-from cxrbench import digest
-from cxrbench.adapters.checkpoint import ForeignClasses, read_checkpoint
 from cxrbench.errors import DataError, IntegrityError
+from cxrbench.models.checkpoint import ForeignClasses, read_checkpoint
+from cxrbench.store import digest
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(1)}
 

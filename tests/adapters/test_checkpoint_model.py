@@ -11,11 +11,11 @@ from made_towers import Towers
 from made_weights import zoo_card
 from torch import Tensor
 
-from cxrbench.adapters.base import Runtime, adapter_class, checked_options
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.checkpoint_model import CheckpointModel, covered
-from cxrbench.adapters.fit import in_single_precision
 from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.models.base import Runtime, adapter_class, checked_options
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.checkpoint_model import CheckpointModel, covered
+from cxrbench.models.fit import in_single_precision
 
 Tensors = dict[str, Tensor]
 

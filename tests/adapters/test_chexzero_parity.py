@@ -7,9 +7,9 @@ from made_towers import Golden, Towers, assert_close, assert_well_behaved, from_
 from made_weights import certificate
 from torch import Tensor
 
-from cxrbench.adapters.chexzero import CheXzero
 from cxrbench.errors import SpecError
-from cxrbench.features import ImageFeatures
+from cxrbench.models.chexzero import CheXzero
+from cxrbench.models.features import ImageFeatures
 
 PROMPTS = Towers("chexzero").prompts
 DEPTHS = {"four blocks": ("layout", ""), "all blocks": (None, "_full_depth")}

@@ -6,8 +6,8 @@ import torch
 from made_towers import Golden, Towers, assert_close, assert_well_behaved, from_files, stored
 from torch import Tensor
 
-from cxrbench.adapters.convirt import IMAGE_HEAD, TEXT, ConVIRT
-from cxrbench.recipe import Crop, Resize, Steps
+from cxrbench.models.convirt import IMAGE_HEAD, TEXT, ConVIRT
+from cxrbench.specs.recipe import Crop, Resize, Steps
 
 MADE = Towers("convirt")
 PROMPTS = MADE.prompts

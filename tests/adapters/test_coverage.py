@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxrbench.adapters.coverage import coverage, require_complete
 from cxrbench.errors import IntegrityError
+from cxrbench.models.coverage import coverage, require_complete
 
 WANTED = {"a": torch.empty(2, 3, device="meta"), "b": torch.empty(4, device="meta")}
 WHOLE = {"a": torch.zeros(2, 3), "b": torch.zeros(4)}

@@ -22,9 +22,9 @@ from made_cosines import (
 )
 from torch import Tensor
 
-from cxrbench.adapters.cxr_clip import CXRCLIP
-from cxrbench.adapters.swin import Swin
-from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.models.cxr_clip import CXRCLIP
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.swin import Swin
 
 
 @pytest.fixture(scope="module", params=CXR_CLIP)

@@ -8,15 +8,15 @@ import torch
 from made_weights import small_card
 from torch import Tensor
 
-from cxrbench.adapters.biovil import BioViLT, NoOptions
-from cxrbench.adapters.chexzero import CheXzero
-from cxrbench.adapters.layers import MOST_LAYERS, layer_count
-from cxrbench.adapters.nets import resnet
-from cxrbench.adapters.query_decoder import decoder_like
-from cxrbench.adapters.roberta import roberta
-from cxrbench.adapters.swin import Swin
-from cxrbench.adapters.text import bert
 from cxrbench.errors import IntegrityError
+from cxrbench.models.biovil import BioViLT, NoOptions
+from cxrbench.models.chexzero import CheXzero
+from cxrbench.models.layers import MOST_LAYERS, layer_count
+from cxrbench.models.nets import resnet
+from cxrbench.models.query_decoder import decoder_like
+from cxrbench.models.roberta import roberta
+from cxrbench.models.swin import Swin
+from cxrbench.models.text import bert
 
 Names = Mapping[str, Tensor]
 PATH = Path("made.pth")

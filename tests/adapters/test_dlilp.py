@@ -13,8 +13,8 @@ from made_weights import (
 )
 from torch import Tensor
 
-from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.errors import SpecError
+from cxrbench.models.base import Adapter, load_adapter
 
 Tensors = dict[str, Tensor]
 PIXELS = torch.rand((5, 1, 224, 224), generator=torch.Generator().manual_seed(1))

@@ -16,11 +16,11 @@ from made_weights import (
 )
 from torch import Tensor
 
-from cxrbench import catalog
-from cxrbench.adapters.base import Adapter, adapter_class, find_weights, load_adapter
-from cxrbench.adapters.dlilp import DLILP
-from cxrbench.card import read_card
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError
+from cxrbench.models.base import Adapter, adapter_class, find_weights, load_adapter
+from cxrbench.models.dlilp import DLILP
+from cxrbench.specs import catalog
+from cxrbench.specs.card import read_card
 
 Tensors = dict[str, Tensor]
 PIXELS = torch.rand((5, 1, 224, 224), generator=torch.Generator().manual_seed(1))
@@ -117,8 +117,8 @@ def test_weights_of_another_digest_than_the_card_says_are_refused(small_file: Pa
     [
         ({"options": {"strategy": "dlip"}}, "options: strategy"),
         ({"options": {"strategy": "dlilp", "depth": 3}}, "options: depth"),
-        ({"adapter": "cxrbench.adapters.none:DLILP"}, "No module named"),
-        ({"adapter": "cxrbench.adapters.dlilp:None_"}, "no such adapter"),
+        ({"adapter": "cxrbench.models.none:DLILP"}, "No module named"),
+        ({"adapter": "cxrbench.models.dlilp:None_"}, "no such adapter"),
     ],
 )
 def test_options_and_adapters_that_do_not_exist(changes: dict[str, object], says: str, small_file: Path) -> None:

@@ -12,10 +12,10 @@ from made_weights import certificate, fixture_json
 from PIL import Image
 from torch import Tensor
 
-from cxrbench.adapters.base import Adapter
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.data.pixels import pixels_by
-from cxrbench.features import ImageFeatures
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import Adapter
+from cxrbench.models.features import ImageFeatures
+from cxrbench.models.nets import relative_difference
 
 Golden = dict[str, np.ndarray]
 Load = Callable[[str], Adapter]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from made_weights import make_checkpoint, small_card, small_layout
 
-from cxrbench.adapters.base import load_adapter
 from cxrbench.errors import IntegrityError
+from cxrbench.models.base import load_adapter
 
 CARD = small_card("unimodal_cm")
 TENSORS = make_checkpoint(small_layout("unimodal"))

@@ -11,9 +11,9 @@ from made_weights import zoo_card
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters import gloria
-from cxrbench.adapters.gloria_text import GloriaWords, Words, cleaned, compared_places, word_numbers
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models import gloria
+from cxrbench.models.gloria_text import GloriaWords, Words, cleaned, compared_places, word_numbers
 
 Load = Callable[[str], Any]
 

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_lightning import save_lightning
 
-from cxrbench.adapters.checkpoint import read_checkpoint
 from cxrbench.errors import IntegrityError
+from cxrbench.models.checkpoint import read_checkpoint
 
 BASE = torch.arange(24.0)
 TENSORS: dict[str, torch.Tensor] = {

@@ -10,11 +10,11 @@ import torch
 from made_queries import OTHER, Tensors, prompts, tensors, text_folder
 from made_weights import zoo_card
 
-from cxrbench.adapters.base import Runtime
-from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
-from cxrbench.adapters.kad import KAD
-from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models.base import Runtime
+from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.models.kad import KAD
+from cxrbench.specs.card import ModelCard
 
 CARD = zoo_card("kad_224")
 PIXELS = torch.rand((3, 1, 64, 96), generator=torch.Generator().manual_seed(1))

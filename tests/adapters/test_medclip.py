@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.features import ImageFeatures
-from cxrbench.recipe import Resize, Steps
+from cxrbench.models.features import ImageFeatures
+from cxrbench.specs.recipe import Resize, Steps
 
 NAMES = ("medclip", "medclip_vit")
 Tensors = dict[str, Tensor]

@@ -9,15 +9,16 @@ import torch
 from made_queries import Tensors, prompts, tensors, text_encoder
 from made_weights import zoo_card
 
-from cxrbench import digest, facts
-from cxrbench.adapters.base import Runtime
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.entities import Entities
-from cxrbench.adapters.medklip import MedKLIP
-from cxrbench.card import ModelCard
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError, NotApplicableError, SpecError
-from cxrbench.features import ImageFeatures
-from cxrbench.schema import read_toml
+from cxrbench.models.base import Runtime
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.entities import Entities
+from cxrbench.models.features import ImageFeatures
+from cxrbench.models.medklip import MedKLIP
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import ModelCard
+from cxrbench.store import digest
+from cxrbench.store.schema import read_toml
 
 CARD = zoo_card("medklip")
 WORDS = read_toml(facts.folder("model_zoo") / "medklip_vocabulary.toml", Entities)

@@ -6,8 +6,8 @@ import torch
 from made_towers import Golden, Towers, assert_close, assert_well_behaved, from_files, stored
 from torch import Tensor
 
-from cxrbench.adapters.mgca import BERT, GLOBAL, IMAGE, MGCA, TEXT
-from cxrbench.recipe import Crop, Resize, Steps
+from cxrbench.models.mgca import BERT, GLOBAL, IMAGE, MGCA, TEXT
+from cxrbench.specs.recipe import Crop, Resize, Steps
 
 BENCHX_PROBE = Steps(
     kind="steps",

@@ -12,9 +12,9 @@ from made_hub import TEXTS, assert_same
 from made_weights import TEXT_ENCODER, zoo_card
 from torch import nn
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.recipe import Canvas
+from cxrbench.models.base import Adapter, Runtime, adapter_class
+from cxrbench.specs.recipe import Canvas
 from cxrbench.testing import check_adapter
 
 ADAPTER = "open_clip:OpenCLIP"

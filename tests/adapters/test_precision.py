@@ -16,9 +16,9 @@ from made_hub import card as made_card
 from made_pairs import loaded, tensors, write
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cxrbench.adapters.base import Adapter, Runtime, filled
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.precision import exact_float32
+from cxrbench.models.base import Adapter, Runtime, filled
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.precision import exact_float32
 
 State = tuple[str, bool, bool, bool, bool]
 EXACT: State = ("highest", False, False, True, False)
@@ -133,7 +133,7 @@ def test_the_switches_come_back_when_the_last_thread_leaves() -> None:
 
 def test_the_environment_cannot_switch_tf32_on() -> None:
     program = (
-        "import torch; from cxrbench.adapters.precision import exact_float32\n"
+        "import torch; from cxrbench.models.precision import exact_float32\n"
         "assert torch.backends.cuda.matmul.allow_tf32\n"
         "with exact_float32(): assert not torch.backends.cuda.matmul.allow_tf32\n"
     )

@@ -12,12 +12,12 @@ from made_queries import NAMES, Golden, authors_pixels, difference, golden, load
 from PIL import Image
 from torch import Tensor, nn
 
-from cxrbench.adapters.kad import KAD
-from cxrbench.adapters.medklip import MedKLIP
-from cxrbench.adapters.query_decoder import QueryDecoder
-from cxrbench.card import RecipeName
-from cxrbench.data.pixels import pixels_by
-from cxrbench.features import ImageFeatures, TextFeatures
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.kad import KAD
+from cxrbench.models.medklip import MedKLIP
+from cxrbench.models.query_decoder import QueryDecoder
+from cxrbench.specs.card import RecipeName
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -8,9 +8,9 @@ import torch
 from made_weights import zoo_card
 from safetensors.torch import save_file
 
-from cxrbench.adapters.base import find_weights
-from cxrbench.adapters.checkpoint import read_checkpoint
 from cxrbench.errors import DataError, IntegrityError
+from cxrbench.models.base import find_weights
+from cxrbench.models.checkpoint import read_checkpoint
 
 PARTS = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
 

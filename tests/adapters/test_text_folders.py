@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from cxrbench.adapters.bert_words import BertWords
-from cxrbench.adapters.own_text import OwnText, text_config, text_network
-from cxrbench.adapters.settings_check import network_settings
-from cxrbench.adapters.text import BertText, TextFiles, text_files
-from cxrbench.card import TextEncoder
 from cxrbench.demo.words import write_text_encoder
 from cxrbench.errors import CxrBenchError, IntegrityError, SpecError
+from cxrbench.models.bert_words import BertWords
+from cxrbench.models.own_text import OwnText, text_config, text_network
+from cxrbench.models.settings_check import network_settings
+from cxrbench.models.text import BertText, TextFiles, text_files
+from cxrbench.specs.card import TextEncoder
 
 WORDS = ["there is edema in the lung", "no finding"]
 FACTS = TextEncoder.model_validate({"hub": "text", "revision_reason": "a local folder", "max_tokens": 16})

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class, load_adapter
-from cxrbench.adapters.unfilled import unfilled
 from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.models.base import Adapter, Runtime, adapter_class, load_adapter
+from cxrbench.models.unfilled import unfilled
 from cxrbench.testing import check_adapter
 
 DUAL, VISION = "hf_dual:HuggingFaceDual", "hf_vision:HuggingFaceVision"

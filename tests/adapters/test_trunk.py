@@ -11,8 +11,8 @@ from made_hub import assert_same
 from made_weights import zoo_card
 from torch import nn
 
-from cxrbench.adapters.base import Runtime, adapter_class
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models.base import Runtime, adapter_class
 from cxrbench.testing import check_adapter
 
 ADAPTER = "trunk:Trunk"

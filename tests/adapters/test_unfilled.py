@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from cxrbench.adapters.unfilled import unfilled
 from cxrbench.errors import CxrBenchError, SpecError
+from cxrbench.models.unfilled import unfilled
 
 SOON = 15.0  # seconds
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cxrbench.checks.audit.copies import MOST_SQUARED_ERROR, copies, prints
 from cxrbench.cli.main import app
-from cxrbench.data.phantom.write import write
+from cxrbench.phantom.write import write
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_real_radiographs_are_found_in_other_encodings_and_not_taken_for_one_ano
 @pytest.mark.slow
 def test_the_audit_finds_a_copy_that_was_put_into_the_test_part(tmp_path: Path) -> None:
     """One image of COVID's training part is written over one of the test part, re-encoded."""
-    from cxrbench import catalog
     from cxrbench.data.sources.base import load_partition
+    from cxrbench.specs import catalog
 
     write("covid", tmp_path)
     partition = load_partition(tmp_path, catalog.load_task("covid"), "phantom")

@@ -9,16 +9,16 @@ import tomli_w
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench import catalog
 from cxrbench.checks.audit import corpora
 from cxrbench.cli.main import app
-from cxrbench.data.phantom.corpora import write_corpus
-from cxrbench.data.phantom.write import write
 from cxrbench.errors import IntegrityError
+from cxrbench.phantom.corpora import write_corpus
+from cxrbench.phantom.write import write
 from cxrbench.pretrain import job
 from cxrbench.pretrain.corpus.build import Request, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import corpus_variant
+from cxrbench.specs import catalog
 
 DIGEST = "7" * 64
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from official_tables import lay_out
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.analysis.finding import Finding
 from cxrbench.checks.audit.overlap import Rows, overlap, within
 from cxrbench.checks.audit.pools import Traced, between
 from cxrbench.cli.main import app
 from cxrbench.data.sources.rsna_mapping import Mapped, mapping
 from cxrbench.errors import DataError
-from cxrbench.index import Partition, Table
+from cxrbench.specs import catalog
+from cxrbench.types import Partition, Table
 
 DIGESTS = json.loads((Path(__file__).parent.parent / "fixtures" / "split_digests.json").read_text())
 SPLITS = [

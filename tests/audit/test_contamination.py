@@ -7,13 +7,13 @@ import pytest
 from made_records import made_record
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.analysis.contamination import by_source_alone, confounded, pretrained_on_source
 from cxrbench.analysis.unequal_prompts import unequal_prompts
 from cxrbench.cli.main import app
 from cxrbench.records.contamination import contaminated
 from cxrbench.records.record import Record
-from cxrbench.task import Origin, TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import Origin, TaskSpec
 
 
 @pytest.mark.parametrize(

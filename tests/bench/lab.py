@@ -11,13 +11,13 @@ from made_weights import TEXT_ENCODER, make_checkpoint, small_card, small_layout
 from written_facts import write_facts
 
 import cxrbench
-from cxrbench import catalog
-from cxrbench.bench.request import Engine, Places, Request
-from cxrbench.bench.run import Report
-from cxrbench.data.phantom.write import write
 from cxrbench.data.sources.base import load_partition
+from cxrbench.phantom.write import write
 from cxrbench.records.files import read_record
 from cxrbench.records.record import Record, record_path
+from cxrbench.runner.request import Engine, Places, Request
+from cxrbench.runner.run import Report
+from cxrbench.specs import catalog
 
 SIZE = 64
 DRAWN = {"covid": 9, "vindr": 7, "chexpert5x200": 8}  # images a class

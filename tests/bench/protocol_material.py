@@ -21,14 +21,14 @@ from protocol_figures import EXPERIMENTS, Wanted
 from written_facts import write_facts
 
 import cxrbench
-from cxrbench import catalog, digest
-from cxrbench.adapters.base import adapter_class
-from cxrbench.bench.run import Report
-from cxrbench.card import read_card
+from cxrbench.models.base import adapter_class
+from cxrbench.models.weights.content import content
 from cxrbench.records.predictions import ABOUT
 from cxrbench.records.record import Record, record_path
-from cxrbench.store import Embeddings, Store
-from cxrbench.weights.content import content
+from cxrbench.runner.run import Report
+from cxrbench.specs import catalog
+from cxrbench.specs.card import read_card
+from cxrbench.store.embeddings import Embeddings, Store, digest
 
 FloatArray = NDArray[np.float32]
 

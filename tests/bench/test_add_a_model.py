@@ -15,8 +15,8 @@ import torch
 from lab import Lab, records_of
 from safetensors.torch import save_file
 
-from cxrbench.adapters.base import load_adapter
-from cxrbench.card import read_card
+from cxrbench.models.base import load_adapter
+from cxrbench.specs.card import read_card
 from cxrbench.testing import check_adapter
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_listing_imports_no_code_of_a_package(tmp_path: Path) -> None:
     metadata = tmp_path / "site" / "heron-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: heron\nVersion: 1\n")
-    program = "import cxrbench.catalog as c; print('heron' in c.card_files())"
+    program = "import cxrbench.specs.catalog as c; print('heron' in c.card_files())"
     env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{CHECKOUT}"}
 
     def listed(value: str) -> subprocess.CompletedProcess[str]:

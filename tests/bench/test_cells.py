@@ -7,13 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 import cxrbench
-from cxrbench import catalog
-from cxrbench.bench import run as bench_run
-from cxrbench.bench.cells import Wordings
-from cxrbench.bench.request import Request
-from cxrbench.bench.run import Forecast, Report
 from cxrbench.cli.main import app
 from cxrbench.errors import SpecError
+from cxrbench.runner import run as bench_run
+from cxrbench.runner.cells import Wordings
+from cxrbench.runner.request import Request
+from cxrbench.runner.run import Forecast, Report
+from cxrbench.specs import catalog
 
 SHARED = ("description", "ensemble", "names")
 ASKED = [

@@ -14,13 +14,14 @@ from made_towers import from_files
 from made_weights import FIXTURES, certificate, fixture_json
 from numpy.typing import NDArray
 
-from cxrbench import catalog, made
-from cxrbench.bench.models import BenchModel, bench_model
-from cxrbench.bench.request import Engine, Places
-from cxrbench.bench.scoring import Readings, prompt_scores
-from cxrbench.bench.wording import Wording, wording
-from cxrbench.features import ImageFeatures
-from cxrbench.prompts import PromptSet
+from cxrbench.models import made
+from cxrbench.models.features import ImageFeatures
+from cxrbench.runner.model import BenchModel, bench_model
+from cxrbench.runner.request import Engine, Places
+from cxrbench.runner.scoring import Readings, prompt_scores
+from cxrbench.runner.wording import Wording, wording
+from cxrbench.specs import catalog
+from cxrbench.specs.prompts import PromptSet
 
 pytestmark = pytest.mark.slow
 

@@ -10,13 +10,13 @@ import torch
 from lab import Lab
 from made_weights import zoo_card
 
-from cxrbench import catalog
-from cxrbench.adapters.base import Adapter, load_adapter
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.adapters.random_resnet50 import tensor
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.models.nets import relative_difference
+from cxrbench.models.random_resnet50 import tensor
 from cxrbench.records.record import Record
+from cxrbench.specs import catalog
 from cxrbench.testing import check_card
 
 CONTROLS = ("class_prior", "image_statistics", "random_resnet50", "shuffled_labels")

@@ -21,13 +21,7 @@ from typer.testing import CliRunner
 from written_facts import write_facts
 
 import cxrbench
-from cxrbench import decoding
-from cxrbench.bench import lay_out, settle
-from cxrbench.bench.cells import Cell
-from cxrbench.bench.models import BenchModel
-from cxrbench.bench.run import Report
 from cxrbench.cli.main import app
-from cxrbench.contained import contained, containing
 from cxrbench.errors import (
     CxrBenchError,
     DataError,
@@ -38,9 +32,14 @@ from cxrbench.errors import (
     UnexpectedError,
     gravest,
 )
-from cxrbench.ledger import Ledger
-from cxrbench.shard import Writer
-from cxrbench.store import Key, Store
+from cxrbench.runner import decoding, lay_out, settle
+from cxrbench.runner.cells import Cell
+from cxrbench.runner.model import BenchModel
+from cxrbench.runner.run import Report
+from cxrbench.store.embeddings import Key, Store
+from cxrbench.store.file_hashes import Ledger
+from cxrbench.store.shard import Writer
+from cxrbench.system.contained import contained, containing
 
 CELL = "victim / covid / all / linear-probe / K=1"
 MODELS, TASKS = ("steady", "victim"), ("covid", "vindr")
@@ -363,7 +362,7 @@ def test_the_command_line_leaves_with_the_code_and_names_part_and_log(
 
 
 PACKAGE = Path(cxrbench.__file__).parent
-CONTAINING = ["bench", "cli", "encode.py", "decoding.py", "batch.py", "contained.py", "testing", "doctor"]
+CONTAINING = ["runner", "cli", "system", "testing", "checks"]
 OF_THEIR_OWN = {"_trace", "_first_line"}  # an exception that cannot be printed
 
 

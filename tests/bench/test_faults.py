@@ -18,15 +18,15 @@ from typer.testing import CliRunner
 from written_facts import write_facts
 
 import cxrbench
-from cxrbench import catalog
-from cxrbench.adapters.dlilp import DLILP
-from cxrbench.bench import folds
-from cxrbench.bench.models import bench_model
-from cxrbench.bench.request import Engine, Places
-from cxrbench.card import RecipeName
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, SpecError, UnexpectedError
-from cxrbench.index import Table
+from cxrbench.models.dlilp import DLILP
+from cxrbench.runner import folds
+from cxrbench.runner.model import bench_model
+from cxrbench.runner.request import Engine, Places
+from cxrbench.specs import catalog
+from cxrbench.specs.card import RecipeName
+from cxrbench.types import Table
 
 
 def two_models(lab: Lab, folder: Path) -> tuple[str, str]:

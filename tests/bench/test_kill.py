@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from lab import Lab, numbers, records_of
 
-from cxrbench import digest
-from cxrbench.journal import HEAD_BYTES
 from cxrbench.records.record import record_path
-from cxrbench.store import Store
+from cxrbench.store.embeddings import Store, digest
+from cxrbench.store.journal import HEAD_BYTES
 
 pytestmark = pytest.mark.slow
 

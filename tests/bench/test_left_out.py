@@ -16,10 +16,10 @@ from lab import COVID_IMAGES, Lab, by_id, copied, numbers, predictions
 from PIL import Image
 from written_facts import write_facts
 
-from cxrbench import decoding
-from cxrbench.bench.run import Report, forecast
-from cxrbench.data.pixels import _Source
 from cxrbench.errors import DataError, SpecError, UnreadableError, gravest
+from cxrbench.images.pixels import _Source
+from cxrbench.runner import decoding
+from cxrbench.runner.run import Report, forecast
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "login page", "empty"])

@@ -7,14 +7,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cxrbench import catalog
-from cxrbench.bench.cells import Cell, TaskData
-from cxrbench.bench.models import BenchModel
-from cxrbench.bench.plan import Plan
-from cxrbench.bench.request import Request
 from cxrbench.data.splits import table
 from cxrbench.evaluate.few_shot import released_fold
-from cxrbench.index import Findings, Partition
+from cxrbench.runner.cells import Cell, TaskData
+from cxrbench.runner.model import BenchModel
+from cxrbench.runner.plan import Plan
+from cxrbench.runner.request import Request
+from cxrbench.specs import catalog
+from cxrbench.types import Findings, Partition
 
 COUNTS = (30, 9, 21, 13)  # two classes have fewer than 16 rows, so that the draw repeats some and moves the generator
 

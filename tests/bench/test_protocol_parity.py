@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from protocol_figures import EXPERIMENTS, Wanted, wanted
 from protocol_material import MAIN, SHOTS, SINGLE, STRATEGIES, Found, measured
 
-from cxrbench import digest
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.released_rounding import official_rounding
 from cxrbench.records.record import Record
-from cxrbench.store import Store
+from cxrbench.store.embeddings import Store, digest
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import pytest
 from lab import Lab
 from written_facts import write_facts
 
-from cxrbench import catalog, digest
-from cxrbench.bench.run import Report
-from cxrbench.store import Store
+from cxrbench.runner.run import Report
+from cxrbench.specs import catalog
+from cxrbench.store.embeddings import Store, digest
 
 LABELS = ("COVID", "Normal")
 TRAIN = 20  # of each class, and as many shots: every file is needed

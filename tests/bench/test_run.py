@@ -13,12 +13,12 @@ import torch
 from lab import COVID_IMAGES, Lab, by_id, copied, numbers, predictions, records_of, write_card, write_task
 from written_facts import write_facts
 
-from cxrbench import catalog, digest
-from cxrbench.bench.run import Report, forecast
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.files import read_record
-from cxrbench.sealed import CHECKSUM, with_checksum
-from cxrbench.store import Embeddings, Store
+from cxrbench.runner.run import Report, forecast
+from cxrbench.specs import catalog
+from cxrbench.store.embeddings import Embeddings, Store, digest
+from cxrbench.store.sealed import CHECKSUM, with_checksum
 
 
 def stored(place: Path) -> list[Embeddings]:

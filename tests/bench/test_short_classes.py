@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from lab import COVID, Lab
 from written_facts import write_facts
 
-from cxrbench import catalog
-from cxrbench.bench.checks import short_classes
 from cxrbench.errors import DataError
+from cxrbench.runner.checks import short_classes
+from cxrbench.specs import catalog
 
 FEW = {"COVID": 4, "Normal": 4, "Pneumonia": 2, "Lung Opacity": 3}
 

@@ -16,15 +16,17 @@ from made_zoo import MadeModel, made_model
 from numpy.typing import NDArray
 from written_facts import write_facts
 
-from cxrbench import catalog, digest, facts
-from cxrbench.adapters.base import Adapter, load_adapter
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.bench.run import Report
-from cxrbench.certificate import certificates
-from cxrbench.data.phantom.write import write
-from cxrbench.data.pixels import pixels_by
-from cxrbench.published import published_table
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.models.certificate import certificates
+from cxrbench.phantom.write import write
 from cxrbench.records.record import Record
+from cxrbench.runner.run import Report
+from cxrbench.specs import catalog
+from cxrbench.specs import paths as facts
+from cxrbench.specs.paper import published_table
+from cxrbench.store import digest
 
 pytestmark = pytest.mark.slow
 

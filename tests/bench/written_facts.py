@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cxrbench.schema import Facts
+from cxrbench.store.schema import Facts
 
 
 def toml(value: Any) -> str:

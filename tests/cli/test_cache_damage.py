@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cxrbench.cli.cache import app
 from cxrbench.errors import IntegrityError, RunError, UnreadableError
-from cxrbench.store import Key, Store
+from cxrbench.store.embeddings import Key, Store
 
 OTHER = Key(**{**{name: getattr(KEY, name) for name in KEY.__slots__}, "recipe": "b"})
 

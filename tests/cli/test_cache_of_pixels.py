@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cxrbench.cli.cache import app
 from cxrbench.errors import IntegrityError
 from cxrbench.pretrain.images import Stored, Wanted, stored
-from cxrbench.recipe import Canvas
+from cxrbench.specs.recipe import Canvas
 
 
 def decoded(root: Path) -> Stored:

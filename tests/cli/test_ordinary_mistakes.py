@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from cxrbench.cli import completion, main
 from cxrbench.cli.main import app
-from cxrbench.facts import folder
-from cxrbench.progress import told_time
 from cxrbench.records.integrity import place_of
-from cxrbench.settings import choosing
+from cxrbench.specs.paths import folder
+from cxrbench.specs.settings import choosing
+from cxrbench.system.progress import told_time
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from made_images import dicom, jpeg_2000, saved, stored_in, waves
 
-from cxrbench.data.images import Grey, read_radiograph
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas
+from cxrbench.images.images import Grey, read_radiograph
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Canvas
 
 TRUE = waves()
 BESIDE_ZERO = TRUE - 2048

@@ -29,11 +29,11 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from cxrbench.data.header import OVERLAYS, PIXELS, TAGS
-from cxrbench.data.images import Grey, read_radiograph
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas
+from cxrbench.images.header import OVERLAYS, PIXELS, TAGS
+from cxrbench.images.images import Grey, read_radiograph
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Canvas
 
 DEEP = waves().astype(np.uint16)
 SHALLOW = (DEEP >> 4).astype(np.uint8)

@@ -17,8 +17,8 @@ from made_images import BASELINE, DEFLATED, dicom, saved
 from PIL import Image, ImageFile, ImageOps
 from pydicom.encaps import encapsulate
 
-from cxrbench.data.images import Grey, read_bytes, read_radiograph
 from cxrbench.errors import ImageError
+from cxrbench.images.images import Grey, read_bytes, read_radiograph
 
 RAMP = np.arange(0, 4096, dtype=np.uint16).reshape(64, 64)
 RAMP8 = (RAMP >> 4).astype(np.uint8)
@@ -280,7 +280,7 @@ def test_size_inside_the_jpeg_must_be_that_of_the_header() -> None:
 
 
 def test_deflated_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.data.header.PIXEL_LIMIT", 1 << 20)
+    monkeypatch.setattr("cxrbench.images.header.PIXEL_LIMIT", 1 << 20)
     sound = dicom(RAMP, DEFLATED)
     assert read_radiograph(sound, "sound").values.shape == (64, 64)
     start = 144 + int.from_bytes(sound[140:144], "little")

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
-from cxrbench import facts, made
-from cxrbench.card import card_files, read_card
-from cxrbench.data import library_files, raster
-from cxrbench.data.pixels import pixels_by
-from cxrbench.recipe import Opening, Recipe, Steps
+from cxrbench.images import library_files, raster
+from cxrbench.images.pixels import pixels_by
+from cxrbench.models import made
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import card_files, read_card
+from cxrbench.specs.recipe import Opening, Recipe, Steps
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.folded import near
 from cxrbench.data.listing import Listing, image_stem, listing, matches, stem_key
-from cxrbench.sealed import read_sealed, write_sealed
+from cxrbench.store.folded_names import near
+from cxrbench.store.sealed import read_sealed, write_sealed
 
 
 def touch(root: Path, *names: str) -> None:

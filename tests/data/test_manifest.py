@@ -10,8 +10,8 @@ import pytest
 
 from cxrbench.data.manifest import check, manifest, read_manifest
 from cxrbench.errors import IntegrityError
-from cxrbench.index import Partition, Table
-from cxrbench.sealed import CHECKSUM, with_checksum
+from cxrbench.store.sealed import CHECKSUM, with_checksum
+from cxrbench.types import Partition, Table
 
 
 def partition(ids: tuple[str, ...] = ("a", "b", "b"), labels: tuple[int, ...] = (0, 1, 1)) -> Partition:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrbench.data.decoder_check import self_test
-from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas
+from cxrbench.images.decoder_check import self_test
+from cxrbench.images.pixels import pixels, pixels_by
+from cxrbench.specs.recipe import Canvas
 
 TRIMMED = Path(__file__).resolve().parent.parent / "fixtures" / "decode.npz"
 

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from cxrbench import digest
-from cxrbench.data.phantom import note
-from cxrbench.data.phantom.anatomy import patient
-from cxrbench.data.phantom.develop import run_lengths
-from cxrbench.data.phantom.draw import draw, signs, sketch
-from cxrbench.data.phantom.layouts.order import layout_facts, order
-from cxrbench.data.phantom.reports import phrases, report
-from cxrbench.data.phantom.signs_shape import RESHAPES
-from cxrbench.data.phantom.write import LAYOUTS, Summary, tasks, write
+from cxrbench.data import phantom_mark as note
 from cxrbench.errors import DataError, SpecError
+from cxrbench.phantom.anatomy import patient
+from cxrbench.phantom.develop import run_lengths
+from cxrbench.phantom.draw import draw, signs, sketch
+from cxrbench.phantom.layouts.order import layout_facts, order
+from cxrbench.phantom.reports import phrases, report
+from cxrbench.phantom.signs_shape import RESHAPES
+from cxrbench.phantom.write import LAYOUTS, Summary, tasks, write
+from cxrbench.store import digest
 
 FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 NORMAL = {"normal", "no finding"}
@@ -207,11 +207,11 @@ def drawing_meanwhile(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], N
     layout = LAYOUTS["covid"]
 
     def tables(*asked: Any) -> Mapping[str, bytes]:
-        monkeypatch.setattr("cxrbench.data.phantom.write.LAYOUTS", LAYOUTS)
+        monkeypatch.setattr("cxrbench.phantom.write.LAYOUTS", LAYOUTS)
         meanwhile()
         return layout.tables(*asked)
 
-    monkeypatch.setattr("cxrbench.data.phantom.write.LAYOUTS", {**LAYOUTS, "covid": replace(layout, tables=tables)})
+    monkeypatch.setattr("cxrbench.phantom.write.LAYOUTS", {**LAYOUTS, "covid": replace(layout, tables=tables)})
 
 
 def test_two_that_draw_the_same_at_once_both_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cxrbench.data import canvas, resize, tone
-from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas
+from cxrbench.images import canvas, resize, tone
+from cxrbench.images.pixels import pixels, pixels_by
+from cxrbench.specs.recipe import Canvas
 
 SIDES = st.integers(1, 90)
 WIDTHS = st.integers(2, 90)  # with antialiasing torch 2.14 repeats one row in results that are one pixel wide

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from made_images import png, saved, tiff, waves
 from PIL import Image, ImageFile
 
-from cxrbench.data.grey import refusing
-from cxrbench.data.images import read_radiograph
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas, Resize, Steps
+from cxrbench.images.grey import refusing
+from cxrbench.images.images import read_radiograph
+from cxrbench.images.pixels import pixels_by
+from cxrbench.specs.recipe import Canvas, Resize, Steps
 
 SHALLOW = waves(100, 80, 255).astype(np.uint8)
 DEEP = waves(100, 80).astype(np.uint16)

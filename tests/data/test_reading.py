@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrbench import digest
 from cxrbench.data.contents import content_differences, contents
-from cxrbench.data.images import read_bytes
 from cxrbench.data.reading import read_all
 from cxrbench.errors import ImageError, MissingImageError
-from cxrbench.ledger import Ledger
-from cxrbench.progress import Quiet
-from cxrbench.recipe import Canvas
+from cxrbench.images.images import read_bytes
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Ledger
+from cxrbench.system.progress import Quiet
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 import pytest
 
-from cxrbench import facts
+from cxrbench.data import phantom_mark as note
 from cxrbench.data.listing import listing
-from cxrbench.data.phantom import note
 from cxrbench.data.sources import base
 from cxrbench.errors import DataError, SpecError
-from cxrbench.index import Partition
-from cxrbench.sealed import read_sealed, write_sealed
-from cxrbench.task import TaskSpec, read_task
+from cxrbench.specs import paths as facts
+from cxrbench.specs.task import TaskSpec, read_task
+from cxrbench.store.sealed import read_sealed, write_sealed
+from cxrbench.types import Partition
 
 ABOVE = "Chest CT/masks/COVID/VinDr dicom MIMIC"  # words in the user's own path decide nothing
 
@@ -688,7 +688,7 @@ def test_a_listed_file_that_is_gone_is_missing(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["chexpert5x200", "mimic5x200", "rsna", "siim", "covid", "nih_lt", "vindr"])
 def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: Path) -> None:
-    drawing = pytest.importorskip("cxrbench.data.phantom.write")
+    drawing = pytest.importorskip("cxrbench.phantom.write")
     drawing.write(name, tmp_path, size=(32, 32))
     task = read_task(facts.folder("tasks") / f"{name}.toml")
     partition = base.load_partition(tmp_path, task, "phantom")

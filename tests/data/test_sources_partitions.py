@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrbench import facts
 from cxrbench.data.sources import base
-from cxrbench.index import Table
-from cxrbench.task import TaskSpec, read_task
+from cxrbench.specs import paths as facts
+from cxrbench.specs.task import TaskSpec, read_task
+from cxrbench.types import Table
 
 COVID_ORDER = ["COVID", "Normal", "Pneumonia", "Lung Opacity"]
 SMALL: Mapping[str, Mapping[str, Any]] = {

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from sklearn.model_selection import train_test_split
 
-from cxrbench import catalog
 from cxrbench.data.sources import chexpert5x200, covid, mimic5x200, nih_lt, rsna, siim, vindr
 from cxrbench.data.sources.base import Source
-from cxrbench.index import Table
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import Table
 
 FIVE = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"]
 SEEDS = pytest.mark.parametrize("seed", range(3))

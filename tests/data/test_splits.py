@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench import facts
 from cxrbench.data import tables
 from cxrbench.data.hash_rank import rank, ranked, share
 from cxrbench.data.sources import base, chexpert5x200, covid
 from cxrbench.data.splits import HashQuotas, ThreeParts, by_hash, from_the_top, random_pair, three_parts
 from cxrbench.errors import DataError, SpecError
-from cxrbench.index import Table
-from cxrbench.settings import choices
-from cxrbench.task import TaskSpec, read_task
+from cxrbench.specs import paths as facts
+from cxrbench.specs.settings import choices
+from cxrbench.specs.task import TaskSpec, read_task
+from cxrbench.types import Table
 
 DIGESTS = json.loads((Path(__file__).parent.parent / "fixtures" / "split_digests.json").read_text())
 TASKS = ("chexpert5x200", "mimic5x200", "rsna", "siim", "covid", "nih_lt", "vindr")

@@ -17,14 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from cxrbench import facts
-from cxrbench.card import card_files, read_card
-from cxrbench.data import raster, steps
-from cxrbench.data.area import area
-from cxrbench.data.grey import Grey
-from cxrbench.data.pixels import pixels, pixels_by
 from cxrbench.errors import ImageError
-from cxrbench.recipe import Canvas, Recipe, Steps
+from cxrbench.images import raster, steps
+from cxrbench.images.area import area
+from cxrbench.images.grey import Grey
+from cxrbench.images.pixels import pixels, pixels_by
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import card_files, read_card
+from cxrbench.specs.recipe import Canvas, Recipe, Steps
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
@@ -369,8 +369,8 @@ def test_cards_spell_these_recipes() -> None:
 
 def test_decoding_loads_no_torch() -> None:
     program = (
-        "import io, sys\nfrom PIL import Image\nfrom cxrbench.data.pixels import pixels, pixels_by\n"
-        "from cxrbench.recipe import Steps\n"
+        "import io, sys\nfrom PIL import Image\nfrom cxrbench.images.pixels import pixels, pixels_by\n"
+        "from cxrbench.specs.recipe import Steps\n"
         f"recipe = Steps.model_validate({AUTHORS['chexzero'].model_dump(mode='json')!r})\n"
         "out = io.BytesIO()\nImage.new('L', (50, 40)).save(out, 'PNG')\n"
         "pixels_by(out.getvalue(), 'x', recipe)\nassert 'torch' not in sys.modules\n"

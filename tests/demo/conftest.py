@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from cxrbench.demo.encoders import Folders
 from cxrbench.demo.show import demo
-from cxrbench.progress import Quiet
+from cxrbench.system.progress import Quiet
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from cxrbench.bench.run import Report
 from cxrbench.demo.encoders import OBJECTIVES, Folders
 from cxrbench.demo.seen import zero_shot
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
+from cxrbench.runner.run import Report
 
 MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
 

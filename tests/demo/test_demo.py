@@ -8,11 +8,7 @@ import pytest
 from demonstration import MODELS, Shown
 from filelock import FileLock
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_interval
-from cxrbench.bench.request import Engine, Places, Request
-from cxrbench.bench.run import run
-from cxrbench.card import read_card
 from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe
 from cxrbench.demo.seen import seen_and_unseen
 from cxrbench.demo.show import VARIANT, demo
@@ -20,9 +16,13 @@ from cxrbench.demo.words import vocabulary, write_text_encoder
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
-from cxrbench.progress import Quiet
-from cxrbench.published import published_table
 from cxrbench.records.predictions import read_cell
+from cxrbench.runner.request import Engine, Places, Request
+from cxrbench.runner.run import run
+from cxrbench.specs import catalog
+from cxrbench.specs.card import read_card
+from cxrbench.specs.paper import published_table
+from cxrbench.system.progress import Quiet
 
 BASE = tuple((c.task, c.group) for c in published_table(2).columns if c.group != "new")
 

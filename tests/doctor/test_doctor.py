@@ -13,15 +13,15 @@ from made_weights import TEXT_ENCODER, make_checkpoint, small_card, small_layout
 from made_zoo import CERTIFIED, MadeModel, made_model
 from typer.testing import CliRunner
 
-from cxrbench import facts
-from cxrbench.adapters.dlilp import DLILP
-from cxrbench.adapters.image_statistics import ClassPrior
-from cxrbench.certificate import certificate_for
 from cxrbench.checks.doctor.examine import Diagnosis, Patient, examine
 from cxrbench.checks.doctor.proof import prove
 from cxrbench.checks.doctor.tell import lines
 from cxrbench.cli.main import app
-from cxrbench.features import ImageFeatures
+from cxrbench.models.certificate import certificate_for
+from cxrbench.models.dlilp import DLILP
+from cxrbench.models.features import ImageFeatures
+from cxrbench.models.image_statistics import ClassPrior
+from cxrbench.specs import paths as facts
 
 CERTIFICATES = facts.folder("model_zoo") / "certificates"
 QUICK = "unimodal_m"  # a ResNet-50 without text

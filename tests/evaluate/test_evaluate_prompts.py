@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from cxrbench import facts
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.few_shot import released_fold
 from cxrbench.evaluate.prompts import PromptTerms, all_prompts, combinations, released_prompts
-from cxrbench.prompts import read_prompts
+from cxrbench.specs import paths as facts
+from cxrbench.specs.prompts import read_prompts
 
 
 @pytest.fixture(scope="module")

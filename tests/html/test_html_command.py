@@ -5,11 +5,11 @@ import shlex
 import pytest
 from made_records import made_record
 
-from cxrbench import catalog
 from cxrbench.cli.options import pairs
 from cxrbench.records.record import Record
 from cxrbench.reports.html.command import command, own_files
-from cxrbench.settings import Variant
+from cxrbench.specs import catalog
+from cxrbench.specs.settings import Variant
 
 
 def options(record: Record) -> dict[str, list[str]]:

@@ -8,7 +8,6 @@ from unittest.mock import patch
 import pytest
 from made_board import write_board
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.analysis.means import Weighted, mean_interval
@@ -22,6 +21,7 @@ from cxrbench.reports.html import shares
 from cxrbench.reports.html.page import Report, report
 from cxrbench.reports.html.render import render
 from cxrbench.reports.html.work import Work
+from cxrbench.specs import catalog
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 KIN = ("rsna", "nih_lt", "siim")  # the first two name their patients alike

@@ -13,7 +13,6 @@ from made_board import write_board
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.cli.main import app
@@ -27,6 +26,7 @@ from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
 from cxrbench.reports.html.show import about, ends, place, spoken
 from cxrbench.reports.html.work import Work
+from cxrbench.specs import catalog
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "siim")

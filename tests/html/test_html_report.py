@@ -15,7 +15,6 @@ from made_board import write_board
 from made_predictions import restated
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.analysis.finding import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
@@ -25,7 +24,8 @@ from cxrbench.reports.html.chapters import nameless
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
 from cxrbench.reports.html.work import Work
-from cxrbench.sealed import with_checksum
+from cxrbench.specs import catalog
+from cxrbench.store.sealed import with_checksum
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 TASKS = ("rsna", "covid")

@@ -11,22 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench import catalog
-from cxrbench.bench.models import ENTERING_BY_CONTENT, PIXEL_CODE, STORED
-from cxrbench.sources import HARMLESS, closure, code_digest, statement_digest
+from cxrbench.runner.model import ENTERING_BY_CONTENT, PIXEL_CODE, STORED
+from cxrbench.specs import catalog
+from cxrbench.system.sources import HARMLESS, closure, code_digest, statement_digest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "cxrbench"
 
 # What of images and adapters is in no vector's code, with how it enters instead.
 BESIDE = {
     "cxrbench.data.attributes": "sex, age and view enter a record by their values",
-    "cxrbench.data.decoder_check": "chooses between two readers that give the same values",
+    "cxrbench.images.decoder_check": "chooses between two readers that give the same values",
     "cxrbench.data.contents": "compares files with a manifest, and makes nothing",
-    "cxrbench.data.folded": "names files in messages, and makes nothing",
+    "cxrbench.store.folded_names": "names files in messages, and makes nothing",
     "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
-    "cxrbench.data.images": "reads bytes, which enter by their digest",
+    "cxrbench.images.images": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",
     "cxrbench.data.manifest": "checks, and makes nothing",
+    "cxrbench.data.phantom_mark": "tells synthetic data sets, which a record says",
     "cxrbench.data.presence": "finds files, which enter by their bytes",
     "cxrbench.data.reading": "checks, and makes nothing",
     "cxrbench.data.search": "finds files, which enter by their bytes",
@@ -34,9 +35,12 @@ BESIDE = {
     "cxrbench.data.table_file": "reads label tables, which enter by ids and labels",
     "cxrbench.data.table_names": "reads label tables, which enter by ids and labels",
     "cxrbench.data.table_rows": "reads label tables, which enter by ids and labels",
+    "cxrbench.models.certificate": "what a model was proven to give, and makes nothing",
+    "cxrbench.models.made": "tells synthetic weights, which a record says",
     "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
 }
-BESIDE_BELOW = ("cxrbench.data.phantom", "cxrbench.data.sources")  # images enter by their bytes, tables by their rows
+# Tables enter by their rows, weights by their tensors.
+BESIDE_BELOW = ("cxrbench.data.sources", "cxrbench.models.weights")
 
 
 def modules(folder: str) -> list[str]:
@@ -51,17 +55,17 @@ def adapters() -> set[str]:
     return {catalog.load_card(name).adapter.partition(":")[0] for name in catalog.card_files()}
 
 
-@pytest.mark.parametrize("module", [*modules("data"), *modules("adapters")])
+@pytest.mark.parametrize("module", [*modules("data"), *modules("images"), *modules("models")])
 def test_every_source_of_images_and_adapters_is_in_a_key_or_listed_with_a_reason(module: str) -> None:
     keyed = {name for code in PIXEL_CODE for name in closure(code, STORED)}
     for adapter in adapters():
         keyed |= {*closure(adapter, ENTERING_BY_CONTENT)}
     beside = module in {*BESIDE, *HARMLESS, *ENTERING_BY_CONTENT} or module.startswith(BESIDE_BELOW)
-    reads_weights = module in closure("cxrbench.adapters.checkpoint")  # tensors enter by their digests
+    reads_weights = module in closure("cxrbench.models.checkpoint")  # tensors enter by their digests
     assert (module in keyed) != beside or (reads_weights and not beside)
 
 
-QUICK = ("cxrbench.data.pixels", "cxrbench.adapters.dlilp")
+QUICK = ("cxrbench.images.pixels", "cxrbench.models.dlilp")
 
 
 @pytest.mark.parametrize("module", [*QUICK, *(pytest.param(m, marks=pytest.mark.slow) for m in sorted(adapters()))])
@@ -69,9 +73,10 @@ def test_no_module_runs_that_the_imports_do_not_show(module: str) -> None:
     """What an import really loads, parents and late imports included, is in the closure or left out by name."""
     program = f"import sys, json, {module}; print(json.dumps([n for n in sys.modules if n.startswith('cxrbench')]))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    read = {*closure("cxrbench.adapters.checkpoint")}
+    read = {*closure("cxrbench.models.checkpoint")}
     known = {*closure(module, ENTERING_BY_CONTENT), *HARMLESS, *ENTERING_BY_CONTENT, *read}
-    known.add("cxrbench.recipe")  # imported by the types of cards; a recipe enters by its own digest
+    known |= {name.rpartition(".")[0] for name in HARMLESS}
+    known.add("cxrbench.specs.recipe")  # imported by the types of cards; a recipe enters by its own digest
     assert {*json.loads(done.stdout)} <= known
 
 
@@ -94,7 +99,7 @@ def package(root: Path) -> Path:
 
 
 def digest_of(root: Path) -> str:
-    program = "from cxrbench.sources import code_digest; print(code_digest('heron.adapter'))"
+    program = "from cxrbench.system.sources import code_digest; print(code_digest('heron.adapter'))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
     assert not done.returncode, done.stderr
@@ -118,11 +123,11 @@ def test_every_file_that_an_adapter_of_another_package_uses_decides_and_no_other
 
 def test_an_adapter_of_another_package_is_named_with_what_it_inherits_here(tmp_path: Path) -> None:
     root = package(tmp_path)
-    (root / "heron" / "net.py").write_text("from cxrbench.adapters.checkpoint_model import CheckpointModel\n")
-    program = "from cxrbench.sources import closure; print(*closure('heron.adapter'))"
+    (root / "heron" / "net.py").write_text("from cxrbench.models.checkpoint_model import CheckpointModel\n")
+    program = "from cxrbench.system.sources import closure; print(*closure('heron.adapter'))"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(PACKAGE.parent)])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
-    assert {"heron.net", "cxrbench.adapters.checkpoint_model", "cxrbench.adapters.base"} <= {*done.stdout.split()}
+    assert {"heron.net", "cxrbench.models.checkpoint_model", "cxrbench.models.base"} <= {*done.stdout.split()}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_ordinary_packages_are_named_whatever_their_layout(name: str, content: b
 def test_a_module_that_does_not_parse_is_refused_by_name(tmp_path: Path) -> None:
     root = package(tmp_path)
     (root / "heron" / "deep" / "layers.py").write_text("def f(:\n")
-    program = "from cxrbench.sources import code_digest; code_digest('heron.adapter')"
+    program = "from cxrbench.system.sources import code_digest; code_digest('heron.adapter')"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(PACKAGE.parent)])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
     assert "SpecError" in done.stderr and "layers.py: cannot be read as Python" in done.stderr
@@ -191,8 +196,8 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
     """On a copy of the package: each file changed in what it does, then in a remark alone."""
     shutil.copytree(PACKAGE, tmp_path / "cxrbench", ignore=shutil.ignore_patterns("__pycache__"))
     program = (
-        f"from cxrbench.sources import code_digest\nbeyond = frozenset({sorted(ENTERING_BY_CONTENT)})\n"
-        "print(code_digest('cxrbench.data.pixels'), code_digest('cxrbench.adapters.gloria', beyond=beyond))"
+        f"from cxrbench.system.sources import code_digest\nbeyond = frozenset({sorted(ENTERING_BY_CONTENT)})\n"
+        "print(code_digest('cxrbench.images.pixels'), code_digest('cxrbench.models.gloria', beyond=beyond))"
     )
 
     def digests() -> list[str]:
@@ -205,9 +210,9 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
 
     before = digests()
     for name, moved in (
-        ("data/canvas.py", [True, False]),
-        ("adapters/gloria_text.py", [False, True]),
-        ("adapters/inert.py", [False, False]),
+        ("images/canvas.py", [True, False]),
+        ("models/gloria_text.py", [False, True]),
+        ("models/inert.py", [False, False]),
         ("errors.py", [False, False]),
     ):
         path = tmp_path / "cxrbench" / name
@@ -220,6 +225,6 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
 
 
 def test_modules_that_are_there_already_or_never_met_change_no_digest() -> None:
-    assert code_digest("cxrbench.data.pixels") == code_digest(
-        "cxrbench.data.pixels", beyond=frozenset({"cxrbench.cli"})
+    assert code_digest("cxrbench.images.pixels") == code_digest(
+        "cxrbench.images.pixels", beyond=frozenset({"cxrbench.cli"})
     )

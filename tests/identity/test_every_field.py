@@ -14,15 +14,15 @@ import pytest
 import torch
 from made_identity import CARD, CLASSES, Bench, bench, changed, what_changed
 
-from cxrbench import digest
-from cxrbench import settings as settings_module
-from cxrbench.bench.request import Engine
-from cxrbench.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
-from cxrbench.catalog import load_variant
-from cxrbench.index import Findings, Partition, Table
-from cxrbench.prompts import PromptSet, Sample, Terms
-from cxrbench.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
-from cxrbench.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
+from cxrbench.runner.request import Engine
+from cxrbench.specs import settings as settings_module
+from cxrbench.specs.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
+from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.prompts import PromptSet, Sample, Terms
+from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
+from cxrbench.specs.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
+from cxrbench.store import digest
+from cxrbench.types import Findings, Partition, Table
 
 Change = Callable[[Bench], Bench]
 Moved = frozenset[str]

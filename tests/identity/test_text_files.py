@@ -12,12 +12,12 @@ import pytest
 import transformers
 from made_weights import TEXT_ENCODER
 
-from cxrbench import facts
-from cxrbench.adapters.text import text_files
-from cxrbench.adapters.text_loading import load_tokenizer
-from cxrbench.adapters.text_names import FILES, decides, deciding
-from cxrbench.card import TextEncoder
 from cxrbench.errors import IntegrityError
+from cxrbench.models.text import text_files
+from cxrbench.models.text_loading import load_tokenizer
+from cxrbench.models.text_names import FILES, decides, deciding
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import TextEncoder
 
 FACTS = TextEncoder(hub="a/b", files=("config.json",), revision="0" * 40, max_tokens=16)
 VERSIONED = ("tokenizer.4.0.0.json", "tokenizer.model.v3", "tekken.json")

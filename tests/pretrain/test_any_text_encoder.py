@@ -9,12 +9,12 @@ import torch
 from made_lessons import NAMES, made_text_encoder, small_choices
 from made_training import made_loop
 
-from cxrbench.adapters.base import load_adapter
-from cxrbench.card import read_card
 from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.models.base import load_adapter
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.export import Trained, export
 from cxrbench.pretrain.network import Network, Tokens, located
+from cxrbench.specs.card import read_card
 
 ROWS = 32
 WORDS = ["There", "is", "in", "the", "lung", "Lung", ".", "A", "radiology", "image", "of", "Other", "finding", *NAMES]

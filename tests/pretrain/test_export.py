@@ -9,15 +9,15 @@ from made_training import made_loop
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cxrbench.adapters.base import load_adapter
-from cxrbench.adapters.dlilp import DLILP
-from cxrbench.card import read_card
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, RunError, SpecError
+from cxrbench.models.base import load_adapter
+from cxrbench.models.dlilp import DLILP
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.export import Trained, export
 from cxrbench.pretrain.loop import Loop
 from cxrbench.pretrain.network import Network, Tokens, located
 from cxrbench.pretrain.trunks import trunk
+from cxrbench.specs.card import read_card
 
 ROWS = 30
 

@@ -16,15 +16,15 @@ import torch
 from made_lessons import made_corpus, small_choices
 from made_training import made_loop
 
-from cxrbench import digest
-from cxrbench.adapters.named_trunk import named_trunk
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
+from cxrbench.models.named_trunk import named_trunk
 from cxrbench.pretrain.batches import Batch
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.log import Row, read_rows
 from cxrbench.pretrain.loop import Loop
 from cxrbench.pretrain.state import read_head, read_state, write_state
 from cxrbench.pretrain.stop import PATIENCE_S
+from cxrbench.store import digest
 
 ROWS = 118
 TESTS = Path(__file__).parents[1]

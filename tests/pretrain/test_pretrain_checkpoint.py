@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxrbench import digest
 from cxrbench.errors import IntegrityError
 from cxrbench.pretrain import checkpoint, identity, state
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference
 from cxrbench.pretrain.kept import BEST, LAST, Kept
 from cxrbench.pretrain.log import Logged
 from cxrbench.pretrain.state import Head, Position, State, read_head, read_state, write_state
-from cxrbench.sealed import seal
+from cxrbench.store import digest
+from cxrbench.store.sealed import seal
 
 HEAD = Head(
     Position(best=float("inf"), step=3),
@@ -127,7 +127,7 @@ def test_a_run_remembers_what_computed_it_step_by_step() -> None:
 
 
 def test_the_code_that_trains_is_named_by_all_that_decides_weights() -> None:
-    from cxrbench.sources import closure
+    from cxrbench.system.sources import closure
 
     within = closure("cxrbench.pretrain.loop", frozenset({"cxrbench.pretrain.log"}))
     parts = ("engine", "batches", "augment", "sampling", "objectives", "network", "trunks", "terms", "schedule")

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from made_lessons import small_choices
 
-from cxrbench.card import read_card
-from cxrbench.data.phantom.corpora import write_corpus
 from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.phantom.corpora import write_corpus
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.corpus.build import Request
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.pretrain.frequencies import read as read_frequencies
 from cxrbench.pretrain.job import Job, pretrain
 from cxrbench.pretrain.state import read_state
-from cxrbench.progress import Quiet
+from cxrbench.specs.card import read_card
+from cxrbench.system.progress import Quiet
 
 README = Path(__file__).parents[2] / "README.md"
 PROGRAM = "from cxrbench.cli.main import main; main()"

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from made_lessons import made_text_encoder
 from torch import nn
 
-from cxrbench.adapters.named_trunk import named_trunk
 from cxrbench.errors import SpecError
+from cxrbench.models.named_trunk import named_trunk
 from cxrbench.pretrain.batches import reading
 from cxrbench.pretrain.gather import GatheredBatchNorm, gathered, synchronised
 

@@ -7,17 +7,18 @@ import pytest
 from made_corpus import built
 from PIL import Image
 
-from cxrbench import catalog, digest
-from cxrbench.data.phantom.corpora import corpus_facts, write_corpus
-from cxrbench.data.phantom.draw import signs
-from cxrbench.data.phantom.write import write
 from cxrbench.errors import DataError, SpecError
+from cxrbench.phantom.corpora import corpus_facts, write_corpus
+from cxrbench.phantom.draw import signs
+from cxrbench.phantom.write import write
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, require_no_overlap
 from cxrbench.pretrain.corpus.variants import SOURCES
 from cxrbench.pretrain.frequencies import frequencies
 from cxrbench.pretrain.images import Wanted, stored
-from cxrbench.recipe import Canvas
+from cxrbench.specs import catalog
+from cxrbench.specs.recipe import Canvas
+from cxrbench.store import digest
 
 SIZE = (64, 64)
 QUOTAS = {"PADCHEST": {"pool": 3, "other": 8, "odd": 6}}

@@ -8,7 +8,7 @@ from made_corpus import built, chexpert, chexpert_row, mimic_image, mimic_tables
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.frequencies import Frequencies, frequencies, read, write
-from cxrbench.sealed import DamagedError, write_sealed
+from cxrbench.store.sealed import DamagedError, write_sealed
 
 
 @pytest.fixture

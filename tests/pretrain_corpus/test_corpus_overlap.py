@@ -18,13 +18,13 @@ from made_corpus import (
     touch,
 )
 
-from cxrbench import catalog
 from cxrbench.errors import SpecError
 from cxrbench.pretrain.corpus import chexpert as chexpert_rows
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, Verdict, audit, require_no_overlap
 from cxrbench.pretrain.corpus.rows import Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule, corpus_variant, kinships, label_spaces
+from cxrbench.specs import catalog
 
 OTHERS = ("rsna", "siim", "covid", "nih_lt", "vindr")
 

@@ -15,7 +15,7 @@ from cxrbench.pretrain.corpus.build import Built, Request, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import SOURCES, corpus_variant, label_spaces, lists, variant_files
 from cxrbench.pretrain.sampling import split
-from cxrbench.settings import choices
+from cxrbench.specs.settings import choices
 
 RECIPE = json.loads((Path(__file__).parent.parent / "fixtures" / "pretrain_recipe.json").read_text())
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_corpus import CHEXPERT, built, labels, mimic_image, mimic_tables, subject_of, table, touch
 
-from cxrbench.data.phantom.reports import phrases, report
 from cxrbench.errors import DataError, SpecError
+from cxrbench.phantom.reports import phrases, report
 from cxrbench.pretrain.corpus.labellers import from_table, labeller, plain
 from cxrbench.pretrain.corpus.mimic import Reports
 from cxrbench.pretrain.corpus.reports import report_sentences, sections, sentences

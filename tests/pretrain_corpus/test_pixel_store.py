@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cxrbench.data.grey import refusing
-from cxrbench.data.pixels import pixels_by
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
+from cxrbench.images.grey import refusing
+from cxrbench.images.pixels import pixels_by
 from cxrbench.pretrain import canvas, image_files, image_shelf, images
 from cxrbench.pretrain.canvas import recipe_key
 from cxrbench.pretrain.canvas import stored as stored_array
 from cxrbench.pretrain.image_files import Read
 from cxrbench.pretrain.image_shelf import Shelf
 from cxrbench.pretrain.images import Stored, Wanted, stored
-from cxrbench.recipe import Canvas
-from cxrbench.sources import closure
+from cxrbench.specs.recipe import Canvas
+from cxrbench.system.sources import closure
 
 RECIPE = Canvas(size=32)
 
@@ -207,7 +207,7 @@ def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
     within = closure("cxrbench.pretrain.canvas")
-    assert {f"cxrbench.data.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
+    assert {f"cxrbench.images.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
     assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.canvas"}
 
 
@@ -273,7 +273,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cxrbench.pretrain import image_files, images
-from cxrbench.recipe import Canvas
+from cxrbench.specs.recipe import Canvas
 images.BATCH, image_files.GROUP, image_files.AHEAD = 4, 1, 2
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
 print(images.stored(images.Wanted(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
@@ -452,7 +452,7 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
         "image_files.stored = deadly\n"
         "if __name__ == '__main__':\n"
         "    from cxrbench.pretrain.images import Wanted, stored\n"
-        "    from cxrbench.recipe import Canvas\n"
+        "    from cxrbench.specs.recipe import Canvas\n"
         "    paths = sorted(Path(sys.argv[1]).glob('*.png'))\n"
         "    found = stored(Wanted(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
         "    print(found.decoded, found.unreadable)\n"

@@ -12,12 +12,12 @@ from junitparser import JUnitXml
 from made_results import scores, write_result
 from typer.testing import CliRunner, Result
 
-from cxrbench import catalog
-from cxrbench.card_facts import recipe_for
 from cxrbench.cli.main import app
 from cxrbench.errors import CxrBenchError
 from cxrbench.records.record import Record
-from cxrbench.sealed import CHECKSUM, with_checksum
+from cxrbench.specs import catalog
+from cxrbench.specs.card_facts import recipe_for
+from cxrbench.store.sealed import CHECKSUM, with_checksum
 
 OTHER = "9" * 64
 

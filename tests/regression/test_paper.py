@@ -15,9 +15,9 @@ from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.analysis.reproduction import why_not_exact
 from cxrbench.checks.baseline.render import summary
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
-from cxrbench.published import Column, PublishedTable, Row
 from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.records.record import Record
+from cxrbench.specs.paper import Column, PublishedTable, Row
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 CHEXPERT = {"data__task": "chexpert5x200", "data__split": "gloria", "data__labels": list(CLASSES)}

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench import catalog
 from cxrbench.analysis import paper_intervals as certainty
 from cxrbench.analysis.cell import Measurement, cell_number, measurement
 from cxrbench.analysis.means import Weighted
 from cxrbench.analysis.paper_intervals import shares, with_intervals
 from cxrbench.analysis.paper_tables import TableView, ViewRow, table_view
 from cxrbench.cli.main import app
-from cxrbench.published import Average, PublishedTable, averages, published_table
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import FoldScores, read_cell
 from cxrbench.records.record import Record, record_path
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import Average, PublishedTable, averages, published_table
 
 TASKS = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
 SKILL = {"clip_cm": 0.2, "unimodal_cm": 3.0, "dlilp_cm": 2.9}

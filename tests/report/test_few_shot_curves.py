@@ -8,15 +8,15 @@ import pytest
 from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_number
 from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
-from cxrbench.published import published_table
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.selection import Asked
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import published_table
 
 MODELS, TASKS = ("clip_cm", "gloria"), ("rsna", "covid")
 

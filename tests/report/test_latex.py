@@ -14,9 +14,9 @@ from made_tables import made_table
 
 from cxrbench.analysis.paper_intervals import with_intervals
 from cxrbench.analysis.paper_tables import TableView, table_view
-from cxrbench.published import published_table
 from cxrbench.records.integrity import read_results
 from cxrbench.reports.latex import as_latex, escaped
+from cxrbench.specs.paper import published_table
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "tables"
 NASTY = r"100 % of {x} & $y_1$ #2 ~ ^ \input{z} [a] <b> | " + '"quoted" – † it\'s'

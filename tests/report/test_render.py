@@ -8,8 +8,8 @@ import pytest
 from made_records import made_record
 
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.published import published_table
 from cxrbench.reports.tables import Format, render
+from cxrbench.specs.paper import published_table
 
 FORMATS: tuple[Format, ...] = ("terminal", "markdown", "latex", "csv", "json")
 

@@ -5,12 +5,12 @@ from decimal import Decimal
 import pytest
 from made_records import made_record
 
-from cxrbench import catalog
 from cxrbench.analysis.paper_tables import CONTROLS, Cell, TableView, shown_value, table_view
-from cxrbench.published import published_table
 from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws, printed_flaws
+from cxrbench.specs import catalog
+from cxrbench.specs.paper import published_table
 
 
 def folds(*values: float | None) -> list[dict[str, object]]:

@@ -11,7 +11,6 @@ import pytest
 from made_predictions import LABELS, scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_calibration
 from cxrbench.analysis.compare import Comparison, compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
@@ -23,6 +22,7 @@ from cxrbench.records.record import Record, record_path
 from cxrbench.records.selection import Asked, every_setting, select, why_not_paired
 from cxrbench.reports.comparisons import render
 from cxrbench.reports.diagram import write_diagram
+from cxrbench.specs import catalog
 
 TASKS = ("rsna", "siim", "covid")
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.2}

@@ -7,7 +7,6 @@ import pytest
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner
 
-from cxrbench import catalog
 from cxrbench.analysis.compare import compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.cli.main import app
@@ -15,6 +14,7 @@ from cxrbench.errors import NotApplicableError
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, Selected, every_setting, select
+from cxrbench.specs import catalog
 
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.6}
 CONTROL: dict[str, Any] = {"model__control": True}

@@ -8,13 +8,13 @@ from made_means import cell_of, mean_of
 from made_scores import Wards, two_normals
 from scipy.special import stdtrit
 
-from cxrbench import catalog
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import kinds, mean_difference, mean_estimate, mean_interval
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.units import ScoredRows
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.shared_patients import namespace, taken_as_independent
+from cxrbench.specs import catalog
 
 
 def ward_cell(task: str, seed: int = 1, *, named: bool = True, noise: int | None = None) -> ScoredCell:

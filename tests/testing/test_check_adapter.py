@@ -8,8 +8,8 @@ import torch
 from made_adapters import Sound, card
 from made_zoo import CERTIFIED, made_model
 
-from cxrbench.adapters.base import load_adapter
 from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.models.base import load_adapter
 from cxrbench.testing import AdapterReport, Samples, check_adapter, check_card
 
 BROKEN: dict[type[Sound], set[str]] = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cxrbench.weights import download
+from cxrbench.models.weights import download
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ from made_lightning import save_lightning
 from made_weights import zoo_card
 from torch import Tensor
 
-from cxrbench import digest
-from cxrbench.adapters.checkpoint import Checkpoint, read_checkpoint
-from cxrbench.card import ModelCard
 from cxrbench.errors import IntegrityError
-from cxrbench.weights.convert import convert
-from cxrbench.weights.verify import verify
+from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.models.weights.convert import convert
+from cxrbench.models.weights.verify import verify
+from cxrbench.specs.card import ModelCard
+from cxrbench.store import digest
 
 ZOO = {
     "medklip": made_queries,  # a container
@@ -68,7 +68,7 @@ def test_a_published_layout_comes_back_the_same(name: str, tmp_path: Path, monke
 @pytest.mark.slow
 def test_a_converted_model_encodes_the_same_and_is_still_told_by_its_published_name(tmp_path: Path) -> None:
     card, path = zoo_card("cxr_clip"), published("cxr_clip", tmp_path / "weights")
-    from cxrbench.adapters.base import load_adapter
+    from cxrbench.models.base import load_adapter
 
     pixels = torch.rand((2, 1, 224, 224), generator=torch.Generator().manual_seed(0))
     plain = load_adapter(card, path).encode_image(pixels).taps
@@ -113,7 +113,7 @@ def test_tied_turned_empty_and_half_tensors_come_back(
 
 
 def test_a_failed_write_leaves_the_published_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cxrbench.adapters import converted
+    from cxrbench.models import converted
 
     card = zoo_card("gloria")
     path = tmp_path / card.weights.files[0]

@@ -15,11 +15,11 @@ import torch
 from made_web import Site, Told, served
 from made_weights import make_checkpoint, small_layout, zoo_card
 
-from cxrbench import catalog
-from cxrbench.card import ModelCard, Weights
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.weights.fetch import fetch, locate
-from cxrbench.weights.pins import Pins
+from cxrbench.models.weights.fetch import fetch, locate
+from cxrbench.models.weights.pins import Pins
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard, Weights
 
 CARD = zoo_card("clip_cm")
 

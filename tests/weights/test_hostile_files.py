@@ -14,11 +14,11 @@ from made_web import Told
 from made_weights import small_card
 from safetensors.torch import save_file
 
-from cxrbench.adapters.checkpoint import read_checkpoint
 from cxrbench.errors import IntegrityError
-from cxrbench.weights.fetch import fetch
-from cxrbench.weights.pins import Pins
-from cxrbench.weights.verify import verify
+from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.weights.fetch import fetch
+from cxrbench.models.weights.pins import Pins
+from cxrbench.models.weights.verify import verify
 
 CARD = small_card("unimodal_cm")
 NAME = CARD.weights.files[0]

@@ -10,16 +10,16 @@ import torch
 from made_weights import make_checkpoint, small_card, small_layout
 from safetensors.torch import load_file, save_file
 
-from cxrbench import digest
-from cxrbench.adapters.base import find_weights, load_adapter
-from cxrbench.adapters.checkpoint import read_checkpoint
-from cxrbench.adapters.converted import beside, origin
-from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.weights import identity
-from cxrbench.weights.convert import convert
-from cxrbench.weights.identity import WeightsIdentity
-from cxrbench.weights.pins import Pins
+from cxrbench.models.base import find_weights, load_adapter
+from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.converted import beside, origin
+from cxrbench.models.weights import identity
+from cxrbench.models.weights.convert import convert
+from cxrbench.models.weights.identity import WeightsIdentity
+from cxrbench.models.weights.pins import Pins
+from cxrbench.specs.card import ModelCard
+from cxrbench.store import digest
 
 CARD = small_card("unimodal_cm")
 
@@ -105,7 +105,7 @@ def test_damaged_pins_are_no_empty_pins(file: Path, tmp_path: Path) -> None:
 
 def test_processes_that_see_files_at_once_lose_no_pin(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from cxrbench.weights.pins import Pin, Pins\n"
+        "import sys; from pathlib import Path; from cxrbench.models.weights.pins import Pin, Pins\n"
         "for n in range(25): Pins(Path(sys.argv[1])).hold(Path(f'{sys.argv[2]}-{n}'),"
         " Pin(sha256='0' * 64, size=n, card='a', first_seen='now'))\n"
     )

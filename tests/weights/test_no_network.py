@@ -11,11 +11,11 @@ from made_web import Told
 from made_weights import small_card
 
 import cxrbench
-from cxrbench.adapters.text import text_files
-from cxrbench.card import ModelCard
 from cxrbench.errors import DataError
-from cxrbench.weights.fetch import fetch, fetch_text
-from cxrbench.weights.verify import missing_text
+from cxrbench.models.text import text_files
+from cxrbench.models.weights.fetch import fetch, fetch_text
+from cxrbench.models.weights.verify import missing_text
+from cxrbench.specs.card import ModelCard
 
 SOON = 20.0  # seconds, most of them Python's own start; the hub's library would try for a minute
 PROGRAM = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", "weights", "fetch"]
@@ -68,7 +68,7 @@ def test_only_a_fetch_asks_the_hub_for_a_text_encoder(tmp_path: Path, monkeypatc
         asked.append(name)
         raise DataError(name)
 
-    monkeypatch.setattr("cxrbench.adapters.text.require_hub", ask)
+    monkeypatch.setattr("cxrbench.models.text.require_hub", ask)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("requests.sessions.Session.send", lambda *_, **__: pytest.fail("the network was asked"))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
@@ -83,7 +83,7 @@ def test_only_a_fetch_asks_the_hub_for_a_text_encoder(tmp_path: Path, monkeypatc
     assert len(asked) == 1
 
 
-ASKING = {"adapters/hub.py", "adapters/text.py", "weights/fetch.py", "pretrain/network.py"}
+ASKING = {"models/hub.py", "models/text.py", "models/weights/fetch.py", "pretrain/network.py"}
 
 
 def test_no_other_code_can_ask_the_hub() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from made_weights import TEXT_ENCODER, make_checkpoint, official_layout, small_card, small_layout, zoo_card
 
-from cxrbench.card import Weights
 from cxrbench.errors import DataError, IntegrityError
-from cxrbench.weights.verify import missing, verify
+from cxrbench.models.weights.verify import missing, verify
+from cxrbench.specs.card import Weights
 
 CARD = small_card("clip_cm")
 POSITIONS = "text_model.model.embeddings.position_ids"

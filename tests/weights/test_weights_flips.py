@@ -10,13 +10,13 @@ import torch
 from flips import damages
 from made_weights import make_checkpoint, small_card, small_layout
 
-from cxrbench import digest
-from cxrbench.adapters.checkpoint import read_checkpoint
-from cxrbench.adapters.converted import Origin, beside, tensors_digest, write_converted
-from cxrbench.adapters.text import text_files
-from cxrbench.card import TextEncoder
 from cxrbench.demo.words import write_text_encoder
 from cxrbench.errors import CxrBenchError
+from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.converted import Origin, beside, tensors_digest, write_converted
+from cxrbench.models.text import text_files
+from cxrbench.specs.card import TextEncoder
+from cxrbench.store import digest
 
 FACTS = TextEncoder.model_validate({"hub": "text", "revision_reason": "a local folder", "max_tokens": 16})
 
@@ -135,8 +135,8 @@ def test_a_member_that_is_damaged_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_neither_pinned_nor_converted(tmp_path: Path) -> None:
-    from cxrbench.weights.convert import convert
-    from cxrbench.weights.pins import Pins
+    from cxrbench.models.weights.convert import convert
+    from cxrbench.models.weights.pins import Pins
 
     card, cache = small_card("unimodal_cm"), tmp_path / "cache"
     path = archived(tmp_path)

@@ -7,14 +7,14 @@ from pathlib import Path
 from cxrbench.analysis import contamination
 from cxrbench.analysis.finding import Finding
 from cxrbench.analysis.unequal_prompts import unequal_prompts
-from cxrbench.card import ModelCard
 from cxrbench.checks.audit import copies, corpora, overlap, pools
 from cxrbench.data.sources.base import Labelled, load_partition, source
 from cxrbench.errors import CxrBenchError, DataError
-from cxrbench.index import Partition
 from cxrbench.records.record import Record
-from cxrbench.settings import Variant
-from cxrbench.task import TaskSpec
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.settings import Variant
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.analysis.finding import Finding
-from cxrbench.data.images import read_bytes, read_radiograph
 from cxrbench.errors import ImageError
+from cxrbench.images.images import read_bytes, read_radiograph
+from cxrbench.store import digest
 
 SIDE = 32  # pixels of the grey square that confirms
 SPREAD = 64.0  # standard deviation that every square is brought to, about that of a radiograph on 0..255

@@ -6,12 +6,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cxrbench.analysis.finding import Finding
-from cxrbench.card import ModelCard
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.pretrain.corpus.overlap import Verdict
 from cxrbench.records.record import Record
-from cxrbench.schema import Facts, complaints
-from cxrbench.task import TaskSpec
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts, complaints
 
 FILE = "corpus.json"  # `pretrain.job` calls it so too, and loads torch
 

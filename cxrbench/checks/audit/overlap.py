@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from cxrbench.analysis.finding import Finding
-from cxrbench.bench.folds import N_FOLDS, id_folds
-from cxrbench.index import Partition, Table
-from cxrbench.settings import Settings
-from cxrbench.task import TaskSpec
+from cxrbench.runner.folds import N_FOLDS, id_folds
+from cxrbench.specs.settings import Settings
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import Partition, Table
 
 SHOTS = 16  # of the draws that are looked at where a task has no fixed test part
 _ORDER = ("train", "valid", "test")

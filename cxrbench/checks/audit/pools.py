@@ -8,8 +8,8 @@ from pathlib import Path
 from cxrbench.analysis.finding import Finding
 from cxrbench.data.sources import chexpert5x200, rsna_mapping
 from cxrbench.data.sources.base import Labelled
-from cxrbench.index import Table
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import Table
 
 
 @dataclass(frozen=True, slots=True)

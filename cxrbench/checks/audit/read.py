@@ -6,8 +6,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cxrbench.analysis.finding import Finding
 from cxrbench.errors import DataError, SpecError
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import json_value, read_regular, without_checksum
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import json_value, read_regular, without_checksum
 
 
 class _Told(Facts):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from cxrbench.analysis.finding import Finding, counted
-from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
-from cxrbench.sealed import with_checksum
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.sealed import with_checksum
 
 Format = Literal["table", "markdown", "json"]
 BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".json": "json"}

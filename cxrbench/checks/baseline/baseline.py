@@ -11,11 +11,11 @@ from pydantic import ValidationError, model_validator
 from cxrbench.analysis.cell_verdict import value_of
 from cxrbench.analysis.tolerance import Tolerance
 from cxrbench.checks.baseline.cell import Digests, Key, digests_of, key_of
-from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
 from cxrbench.records.record import Record
-from cxrbench.schema import Facts, complaints
-from cxrbench.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
 
 MOST_BYTES = 1 << 26
 HEADER = (

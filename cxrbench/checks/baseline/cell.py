@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cxrbench.records.record import Protocol, Record
-from cxrbench.schema import Facts
+from cxrbench.store.schema import Facts
 
 
 class Key(Facts):

@@ -9,8 +9,8 @@ from typing import Literal
 
 from cxrbench.analysis.cell_verdict import Against, CellVerdict, Verdict
 from cxrbench.checks.baseline.verdicts import failed
-from cxrbench.durable import write_atomically
 from cxrbench.errors import SpecError
+from cxrbench.store.atomic import write_atomically
 
 Format = Literal["table", "markdown", "junit", "json"]
 BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".xml": "junit", ".json": "json"}

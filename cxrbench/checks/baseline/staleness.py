@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from cxrbench import catalog
-from cxrbench.card import ModelCard
-from cxrbench.card_facts import recipe_for
 from cxrbench.checks.baseline.baseline import BaselineCell
 from cxrbench.errors import SpecError
-from cxrbench.prompts import PromptSet
-from cxrbench.settings import Variant
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.card_facts import recipe_for
+from cxrbench.specs.prompts import PromptSet
+from cxrbench.specs.settings import Variant
+from cxrbench.specs.task import TaskSpec
 
 PROTOTYPES = "prototypes"
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.card import ModelCard
-from cxrbench.certificate import certificate_for
 from cxrbench.checks.doctor.own import OwnModel, own_model
 from cxrbench.checks.doctor.proof import Proof, prove
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
-from cxrbench.weights.fetch import locate
+from cxrbench.models.certificate import certificate_for
+from cxrbench.models.weights.fetch import locate
+from cxrbench.specs.card import ModelCard
 
 
 @dataclass(frozen=True, slots=True)

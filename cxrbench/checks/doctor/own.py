@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrbench import digest
-from cxrbench.adapters.base import Adapter, Precision, load_adapter
-from cxrbench.adapters.checkpoint import read_checkpoint
-from cxrbench.adapters.coverage import Coverage
-from cxrbench.adapters.text import text_files
-from cxrbench.card import ModelCard, RecipeName
-from cxrbench.data.phantom.anatomy import patient
-from cxrbench.data.phantom.draw import draw
 from cxrbench.errors import CxrBenchError
+from cxrbench.models.base import Adapter, Precision, load_adapter
+from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.coverage import Coverage
+from cxrbench.models.text import text_files
+from cxrbench.models.weights.content import are_synthetic
+from cxrbench.phantom.anatomy import patient
+from cxrbench.phantom.draw import draw
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.store import digest
 from cxrbench.testing import AdapterReport, Samples, check_adapter, samples
 from cxrbench.testing.samples import through
-from cxrbench.weights.content import are_synthetic
 
 _PRECISIONS: tuple[Precision, Precision] = ("float32", "bfloat16")
 _PHANTOM = (512, 432)  # height and width of the drawn radiograph

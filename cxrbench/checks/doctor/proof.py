@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.adapters.base import Adapter, Runtime, adapter_class, filled
-from cxrbench.adapters.checkpoint import Checkpoint
-from cxrbench.adapters.device import known_device
-from cxrbench.adapters.nets import relative_difference
-from cxrbench.card import ModelCard, RecipeName
-from cxrbench.certificate import PIXEL_STEP, Certificate, Figure, Run
-from cxrbench.contained import PASSING
+from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
+from cxrbench.models.certificate import PIXEL_STEP, Certificate, Figure, Run
+from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.device import known_device
+from cxrbench.models.nets import relative_difference
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.system.contained import PASSING
 from cxrbench.testing.samples import through
 
 # Sums in float32 come in another order with another library or processor: on the CPU figures were met to some 1e-6.

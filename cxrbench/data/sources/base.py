@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from cxrbench.data import phantom_mark as note
 from cxrbench.data.attributes import Attributes
-from cxrbench.data.folded import near
 from cxrbench.data.listing import IMAGE_SUFFIXES
-from cxrbench.data.phantom import note
 from cxrbench.data.sources.join import Disk, Layout, Survey, met
 from cxrbench.data.splits import TooFewError
 from cxrbench.errors import DataError, SpecError
-from cxrbench.index import Findings, Partition, Table
-from cxrbench.task import SplitSpec, TaskSpec
+from cxrbench.specs.task import SplitSpec, TaskSpec
+from cxrbench.store.folded_names import near
+from cxrbench.types import Findings, Partition, Table
 
 _SHOWN = 3
 

@@ -17,9 +17,9 @@ from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray, Partition, Table
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import IntArray, Partition, Table
 
 if TYPE_CHECKING:
     import pandas as pd

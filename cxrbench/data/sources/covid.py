@@ -14,9 +14,9 @@ from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import from_the_top, table
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray, Partition, Table
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import IntArray, Partition, Table
 
 _NAME = re.compile(r"^(covid(?:-19)?|lung[ _]?opacity|normal|viral ?pneumonia)[ -]+\(?(\d+)\)?$", re.IGNORECASE)
 _SKIP = frozenset({"masks"})

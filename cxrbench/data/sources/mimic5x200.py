@@ -15,9 +15,9 @@ from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
-from cxrbench.index import Partition
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import Partition
 
 if TYPE_CHECKING:
     import pandas as pd

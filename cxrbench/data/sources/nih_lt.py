@@ -14,9 +14,9 @@ from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
-from cxrbench.index import Partition, Table
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import Partition, Table
 
 _ENTRIES = ("Data_Entry_2017_v2020", "Data_Entry_2017")
 Official = Literal["train", "balanced-val", "balanced-test"]

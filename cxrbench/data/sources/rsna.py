@@ -11,8 +11,8 @@ from cxrbench.data.sources.rsna_draws import DRAWS, FROM_TARGETS
 from cxrbench.data.sources.rsna_mapping import Mapped, mapping
 from cxrbench.data.sources.rsna_tables import kinds, targets
 from cxrbench.data.splits import table
-from cxrbench.index import Partition
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import Partition
 
 _TARGETS = ("stage_2_train_labels", "stage_1_train_labels")
 _KINDS = ("stage_2_detailed_class_info", "stage_1_detailed_class_info")

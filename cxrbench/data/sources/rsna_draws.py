@@ -12,9 +12,9 @@ from cxrbench.data.sources.rsna_mapping import FILE, Mapped
 from cxrbench.data.sources.rsna_tables import Rows, images, of_the_two_classes
 from cxrbench.data.splits import HashQuotas, ThreeParts, TooFewError, by_hash, from_the_top, random_pair, three_parts
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray
-from cxrbench.schema import Facts
-from cxrbench.task import SplitSpec
+from cxrbench.specs.task import SplitSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrbench.data import tables
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 _NORMAL, _OPACITY, _OTHER = "Normal", "Lung Opacity", "No Lung Opacity / Not Normal"
 

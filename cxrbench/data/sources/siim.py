@@ -15,9 +15,9 @@ from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import HashQuotas, Quotas, ThreeParts, by_hash, from_the_top, random_pair, table, three_parts
 from cxrbench.errors import DataError
-from cxrbench.index import IntArray, Partition
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import IntArray, Partition
 
 _STAGE_1, _STAGE_2 = "train-rle", "stage_2_train"
 _PNG_TRAIN, _PNG_TEST = "stage_1_train_images", "stage_1_test_images"

@@ -14,9 +14,9 @@ from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import table
-from cxrbench.index import Partition
-from cxrbench.schema import Facts
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts
+from cxrbench.types import Partition
 
 _PARTS = ("train", "test")
 

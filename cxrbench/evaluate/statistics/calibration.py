@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import checked
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 ScoreKind = Literal["probabilities", "logits"]

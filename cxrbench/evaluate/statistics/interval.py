@@ -8,7 +8,7 @@ from cxrbench.evaluate.statistics.estimate import Estimate, over_draws
 from cxrbench.evaluate.statistics.shares import FEW, Metric, Shares
 from cxrbench.evaluate.statistics.uncertainty import Covers, FoldRelation, FoldSpread, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 DRAWN: frozenset[Covers] = frozenset({"draws", "prompt draws"})  # whose folds say what drawing anew changes
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.store import digest
 
 FloatArray = NDArray[np.float64]
 Name = TypeVar("Name")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.estimate import Component
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.float64]
 Metric = Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import checked
-from cxrbench.index import IntArray
+from cxrbench.types import IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 UnitKind = Literal["patient", "image"]

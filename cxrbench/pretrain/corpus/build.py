@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench import digest
-from cxrbench.data.phantom import note
+from cxrbench.data import phantom_mark as note
 from cxrbench.data.sources.join import Disk, met
 from cxrbench.errors import DataError, SpecError
-from cxrbench.index import IntArray
 from cxrbench.pretrain.corpus import chexpert, mimic, padchest
 from cxrbench.pretrain.corpus.mimic import Reports
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, audit
 from cxrbench.pretrain.corpus.rows import Rows, Space
 from cxrbench.pretrain.corpus.types import Corpus, Sentence
 from cxrbench.pretrain.corpus.variants import SOURCES, CorpusVariant, SourceName, label_spaces
+from cxrbench.store import digest
+from cxrbench.types import IntArray
 
 _SHOWN = 3
 

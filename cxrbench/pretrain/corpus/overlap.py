@@ -13,9 +13,9 @@ import numpy as np
 
 from cxrbench.data.sources.base import source
 from cxrbench.errors import DataError, SpecError
-from cxrbench.index import IntArray
 from cxrbench.pretrain.corpus.variants import Kinship, SourceName, kinships
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
+from cxrbench.types import IntArray
 
 # none: ids were compared, nothing in common; removed, remains: patients in common; apart: other hospitals; untold: no
 # ids could tell; unchecked: ids could tell, but the evaluation set's tables were not to be had

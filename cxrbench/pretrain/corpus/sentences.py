@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrbench.contained import PASSING
 from cxrbench.data import tables
 from cxrbench.data.presence import is_folder
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
@@ -16,7 +15,8 @@ from cxrbench.pretrain.corpus.labellers import SUPPLY, Labeller
 from cxrbench.pretrain.corpus.reports import Headings, report_sentences
 from cxrbench.pretrain.corpus.rows import Space
 from cxrbench.pretrain.corpus.types import Sentence
-from cxrbench.sealed import DamagedError, read_regular
+from cxrbench.store.sealed import DamagedError, read_regular
+from cxrbench.system.contained import PASSING
 
 TABLE = "labels_individual_sentences"
 _VALUES = (0.0, 1.0, -1.0)

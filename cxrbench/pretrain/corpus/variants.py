@@ -7,10 +7,11 @@ from typing import Literal, get_args
 
 from pydantic import field_validator, model_validator
 
-from cxrbench import digest, facts
-from cxrbench.catalog import unknown
 from cxrbench.errors import SpecError
-from cxrbench.schema import Facts, read_toml
+from cxrbench.specs import paths as facts
+from cxrbench.specs.catalog import unknown
+from cxrbench.store import digest
+from cxrbench.store.schema import Facts, read_toml
 
 SourceName = Literal["CHEXPERT", "MIMIC", "PADCHEST"]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)  # in assembly order

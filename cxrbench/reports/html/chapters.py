@@ -11,7 +11,7 @@ from cxrbench.records.integrity import faults
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Selected, Setting, every_setting
 from cxrbench.reports.html.work import Work
-from cxrbench.task import TaskSpec
+from cxrbench.specs.task import TaskSpec
 
 GROUPS = ("all", "base", "new")
 

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Iterator
 from functools import cache
 
-from cxrbench import catalog
 from cxrbench.records.record import Record
 from cxrbench.records.validity import has_known_card
-from cxrbench.settings import Variant
+from cxrbench.specs import catalog
+from cxrbench.specs.settings import Variant
 
 
 def command(record: Record) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from cxrbench import catalog
 from cxrbench.analysis import contamination
 from cxrbench.analysis.finding import Finding, counted
 from cxrbench.analysis.paper_tables import ViewRow
@@ -22,7 +21,8 @@ from cxrbench.reports.html.shares import Computed, computed, shares
 from cxrbench.reports.html.show import spoken
 from cxrbench.reports.html.wordings import WordingLine, wordings
 from cxrbench.reports.html.work import Work
-from cxrbench.task import TaskSpec
+from cxrbench.specs import catalog
+from cxrbench.specs.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)

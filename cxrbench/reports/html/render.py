@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cxrbench.analysis.compare import WEIGHTS
 from cxrbench.analysis.subgroups import RULE
-from cxrbench.durable import write_atomically
 from cxrbench.reports.html import curves, show
 from cxrbench.reports.html.identities import HEADS, identities
 from cxrbench.reports.html.page import Report
+from cxrbench.store.atomic import write_atomically
 
 SECTIONS = (
     ("board", "Leaderboard"),

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from cxrbench.adapters.base import Runtime
-from cxrbench.adapters.checkpoint_model import CheckpointModel
-from cxrbench.card import ModelCard
-from cxrbench.features import ImageFeatures, TextFeatures
-from cxrbench.schema import Facts
+from cxrbench.models.base import Runtime
+from cxrbench.models.checkpoint_model import CheckpointModel
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.specs.card import ModelCard
+from cxrbench.store.schema import Facts
 
 IMAGE, WORDS = "image.", "words."  # what the names of the tensors in the file begin with
 

@@ -1,0 +1,181 @@
+"""Bytes of one file to what networks see: decoded once for each need, one array for each recipe."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import ImageError
+from cxrbench.images import canvas, dicom, display, library_files, official, raster, resize, steps, tone
+from cxrbench.images.grey import Grey, ValueArray, oddities, refusing
+from cxrbench.images.steps import ByteArray
+from cxrbench.images.tone import Tone
+from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps
+
+Path = Literal["fast", "reference"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """`array` (C, size, size) float32, normalised; C is 1 where the recipe's channels are equal, else 3."""
+
+    array: NDArray[np.float32]
+    notes: tuple[str, ...]
+
+
+def pixels(data: bytes, name: str, recipes: Sequence[Recipe], path: Path = "fast") -> list[Pixels | ImageError]:
+    """What each recipe makes of the file, or why it makes nothing of it; `name` serves messages only.
+
+    A recipe's polarity acts on DICOM files alone, as in the released reader.
+    `path` "reference" takes the plain decoders and the plain arithmetic; both give the same float32 values. A result
+    does not depend on which other recipes are asked for: where one has no result, as the released arithmetic has none
+    for some files, the others have theirs. Raises ImageError with the name and the reason if the file is no picture for
+    any recipe, and UnreadableError where this machine could not decode it now.
+    """
+    with refusing(name):
+        source = _Source(data, path)
+    return [_of_recipe(source, recipe, name) for recipe in recipes]
+
+
+def pixels_by(data: bytes, name: str, recipe: Recipe, path: Path = "fast") -> Pixels:
+    """What one recipe makes of the file; raises as `pixels` does, and ImageError where the recipe has no result."""
+    (found,) = pixels(data, name, [recipe], path)
+    if isinstance(found, ImageError):
+        raise found
+    return found
+
+
+def _of_recipe(source: "_Source", recipe: Recipe, name: str) -> Pixels | ImageError:
+    try:
+        with refusing(name):
+            return source.pixels(recipe)
+    except ImageError as error:
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """Values (H, W) on the way to a recipe's pixels; equal `key`, equal values."""
+
+    key: Hashable
+    values: ValueArray
+    tone: Tone
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One 8-bit plane (H, W) for all channels, or one for each of three."""
+
+    planes: tuple[ByteArray, ...]
+    notes: tuple[str, ...]
+
+
+def _each(step: Step, planes: tuple[ByteArray, ...]) -> tuple[ByteArray, ...]:
+    return tuple(steps.after(step, plane) for plane in planes)
+
+
+class _Source:
+    """One file's bytes, with what has been made of them so far."""
+
+    def __init__(self, data: bytes, path: Path) -> None:
+        self._data = data
+        self._reference = path == "reference"
+        self._resize = resize.literal if self._reference else resize.quick
+        self._stored = dicom.stored(data, self._reference) if dicom.is_dicom(data) else None
+        self._made: dict[Hashable, Any] = {}
+
+    def pixels(self, recipe: Recipe) -> Pixels:
+        return self._stepped(recipe) if isinstance(recipe, Steps) else self._on_canvas(recipe)
+
+    def _stepped(self, recipe: Steps) -> Pixels:
+        stretched = isinstance(recipe.steps[0], MinMax)
+        how = self._opening(recipe)
+        key: Hashable = ("full", recipe.decode, recipe.polarity, how, recipe.dicom, stretched)
+        start = self._once(key, lambda: self._start(recipe, how, stretched))
+        planes = start.planes
+        for step in recipe.steps:
+            key, before = (key, step), planes
+            planes = self._once(key, partial(_each, step, before))
+        return Pixels(steps.normalised(planes, recipe), start.notes)
+
+    def _opening(self, recipe: Steps) -> Opening:
+        """How this file is to be opened; all ways are one where it is DICOM, 8-bit grey, or read by its header."""
+        if recipe.decode == "radiograph" or self._stored is not None:
+            return "first"
+        alike = self._once("alike", lambda: library_files.read_alike(raster.opened(self._data)))
+        return "first" if alike else recipe.files
+
+    def _start(self, recipe: Steps, how: Opening, stretched: bool) -> _Start:
+        """What the steps of a recipe start from, at the file's full size."""
+        if how != "first":
+            opened = library_files.planes(raster.opened(self._data), how, stretched=stretched)
+            return _Start(opened, oddities(opened[0]))
+        grey = self._full(recipe)
+        return _Start((steps.first_picture(grey, recipe.steps[0]),), grey.notes)
+
+    def _full(self, recipe: Steps) -> Grey:
+        """The grey picture at the file's full size."""
+        if recipe.decode == "radiograph":
+            return self._shown(None)[1]
+        plain = self._plain(None)[1]
+        if recipe.dicom == "over-maximum" and self._stored is not None:
+            return official.over_maximum(plain)
+        return official.grey(plain, recipe)
+
+    def _on_canvas(self, recipe: Canvas) -> Pixels:
+        decode = self._official if recipe.decode == "official" else self._radiograph
+        need = (recipe.decode, recipe.polarity, recipe.size, recipe.floor)
+        found = self._once(need, lambda: decode(recipe))
+        rows, columns = found.values.shape
+        height, width = canvas.fitted(rows, columns, recipe)
+        notes = found.notes
+        if min(height, width) < 1:
+            if recipe.decode == "official":
+                raise ImageError(official.too_oblong(columns, rows, recipe.size))
+            height, width = max(height, 1), max(width, 1)
+            notes += ("more oblong than the canvas: its short side was made one pixel wide",)
+        picture = self._once(
+            (found.key, height, width, recipe.antialias),
+            lambda: self._resize(found.values, height, width, recipe.antialias, found.tone),
+        )
+        return Pixels(canvas.laid_out(picture, recipe), notes)
+
+    def _official(self, recipe: Canvas) -> _Decoded:
+        key, plain = self._plain(recipe)
+        return _Decoded((key, recipe.polarity), plain.values, official.tone_of(plain, recipe), plain.notes)
+
+    def _radiograph(self, recipe: Canvas) -> _Decoded:
+        key, grey = self._shown(recipe)
+        return _Decoded(key, grey.values, tone.window(grey.low, grey.high), grey.notes)
+
+    def _plain(self, recipe: Canvas | None) -> tuple[Hashable, official.Plain]:
+        """What the released reader decodes; JPEG at a scale that is enough for the canvas, full without one."""
+        if self._stored is not None:
+            stored, key = self._stored, ("official", 0, 0)
+            return key, self._once(key, lambda: official.from_dicom(stored))
+        image = raster.opened(self._data)
+        official.draft(image, None if recipe is None else recipe.size)
+        key = ("official", *image.size)
+        return key, self._once(key, lambda: official.from_raster(raster.loaded(image)))
+
+    def _shown(self, recipe: Canvas | None) -> tuple[Hashable, Grey]:
+        """What the header asks for; JPEG at a scale that is enough for the canvas, full without one."""
+        if self._stored is not None:
+            stored, key = self._stored, ("radiograph", 0, 0)
+            return key, self._once(key, lambda: display.grey(stored))
+        image = raster.opened(self._data)
+        if recipe is not None:
+            height, width = canvas.fitted(image.height, image.width, recipe)
+            raster.draft(image, max(height, 1), max(width, 1))
+        key = ("radiograph", *image.size)
+        return key, self._once(key, lambda: raster.grey(image))
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]

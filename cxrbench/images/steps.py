@@ -1,0 +1,149 @@
+"""Stepped recipes: the integer arithmetic of the published models' own preprocessing, then float32 at the very end."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrbench.errors import ImageError
+from cxrbench.images.area import area
+from cxrbench.images.grey import PIXEL_LIMIT, FloatArray, Grey, ValueArray, value_range
+from cxrbench.specs.recipe import Crop, MinMax, Pad, PadSquare, Resample, Resize, Step, Steps
+
+ByteArray = NDArray[np.uint8]
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+CUBIC = -0.75  # the slope that torch takes; Pillow takes -0.5
+
+
+def eight_bit(grey: Grey) -> ByteArray:
+    """(H, W) uint8: `low` to 0, `high` to 255, rounded half to even, values outside clipped."""
+    if grey.values.dtype == np.uint8 and (grey.low, grey.high) == (0.0, 255.0):
+        return grey.values
+    return _mapped(grey.values, lambda values: np.rint(_clipped(values, grey.low, grey.high) * 255.0))
+
+
+def min_max(grey: Grey) -> ByteArray:
+    """(H, W) uint8: least value shown to 0, greatest to 255, cut; a picture of one value is black."""
+    least, greatest = value_range(np.clip(value_range(grey.values), grey.low, grey.high))
+    return _mapped(grey.values, lambda values: _clipped(values, least, greatest) * 255.0)
+
+
+def _clipped(values: FloatArray, low: float, high: float) -> FloatArray:
+    return (np.clip(values, low, high) - low) / (high - low)
+
+
+def _mapped(values: ValueArray, to_byte: Callable[[FloatArray], FloatArray]) -> ByteArray:
+    """An elementwise map of float64 to 0..255, cut to uint8; through a table where that is less work."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize > 2 or values.size < 1 << 16:
+        return to_byte(values.astype(np.float64)).astype(np.uint8)
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")
+    codes = np.arange(np.iinfo(unsigned).max + 1).astype(unsigned)
+    table = to_byte(codes.view(values.dtype).astype(np.float64)).astype(np.uint8)
+    return table[np.ascontiguousarray(values).view(unsigned)]
+
+
+def first_picture(grey: Grey, step: Step) -> ByteArray:
+    """What the first step starts from, or makes where it is the min-max."""
+    return min_max(grey) if isinstance(step, MinMax) else eight_bit(grey)
+
+
+def after(step: Step, picture: ByteArray) -> ByteArray:
+    """The picture after a step; raises ImageError for pictures so oblong that nothing or far too much would be left."""
+    height, width = picture.shape
+    match step:
+        case PadSquare():
+            return _padded(picture, max(height, width, step.least))
+        case Resize():
+            return _resized(picture, *fitted(height, width, step), step)
+        case Pad():
+            return _padded(picture, step.size)
+        case Crop():
+            top, left = round((height - step.size) / 2), round((width - step.size) / 2)
+            return picture[top : top + step.size, left : left + step.size]
+    return picture
+
+
+def fitted(height: int, width: int, step: Resize) -> tuple[int, int]:
+    """Height and width that a resize gives; raises ImageError if a side would be 0 or the picture too large."""
+    size, shorter, longer = step.size, min(height, width), max(height, width)
+    match step.to:
+        case "exact":
+            sides = [size, size]
+        case "shorter":
+            sides = [size if side == shorter else int(size * side / shorter) for side in (height, width)]
+        case "longer":
+            cut = [int(side * (size / longer)) for side in (height, width)]
+            sides = [size, cut[1]] if height >= width else [cut[0], size]
+        case "longer-cut":
+            sides = [int(side * (size / longer)) for side in (height, width)]
+    if min(sides) < 1 or sides[0] * sides[1] > PIXEL_LIMIT:
+        raise ImageError(
+            f"{width} x {height} pixels would become {sides[1]} x {sides[0]} by the resize to {size}: too oblong for "
+            "this recipe. Leave it out."
+        )
+    return sides[0], sides[1]
+
+
+def _resized(picture: ByteArray, height: int, width: int, step: Resize) -> ByteArray:
+    if step.filter == "area":
+        return area(picture, height, width)
+    return np.asarray(Image.fromarray(picture).resize((width, height), FILTERS[step.filter]))
+
+
+def _padded(picture: ByteArray, side: int) -> ByteArray:
+    height, width = picture.shape
+    if (height, width) == (side, side):
+        return picture
+    if side * side > PIXEL_LIMIT:
+        raise ImageError(f"{width} x {height} pixels are too oblong for a square of {side}. Leave it out.")
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+def normalised(planes: Sequence[ByteArray], recipe: Steps) -> NDArray[np.float32]:
+    """(C, size, size) float32 in float32 arithmetic, as the authors' tensors have it; C is 1 where channels are equal.
+
+    `planes`: one (size, size) for all channels, or one for each of three. The sums of a `resample` are taken in float64
+    and rounded once.
+    """
+    levels = np.arange(256, dtype=np.float32)
+    scaled = levels / np.float32(recipe.divisor)
+    tables = [(scaled - np.float32(m)) / np.float32(s) for m, s in zip(recipe.mean, recipe.std, strict=True)]
+    array = np.stack([table.take(planes[c % len(planes)]) for c, table in enumerate(tables)])
+    return array if recipe.resample is None else np.stack([_resampled(plane, recipe.resample) for plane in array])
+
+
+def _resampled(plane: NDArray[np.float32], how: Resample) -> NDArray[np.float32]:
+    """(H, W) to (size, size): four neighbours each way, edges repeated, no antialiasing."""
+    near, weights = _cubic(plane.shape[0], how.size)
+    tall = sum(plane[rows].astype(np.float64) * share[:, None] for rows, share in zip(near, weights, strict=True))
+    near, weights = _cubic(plane.shape[1], how.size)
+    small = sum(np.asarray(tall)[:, columns] * share for columns, share in zip(near, weights, strict=True))
+    return np.asarray(small, np.float32)
+
+
+@lru_cache(maxsize=64)
+def _cubic(before: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Source pixels (4, size) and their weights (4, size); pixel centres, as align_corners=False has them.
+
+    Places are rounded to float32 and weights computed in it, as torch does (with a fused multiply-add): between black
+    and white float64 would be off by up to 1e-4.
+    """
+    scale, slope = float(np.float32(before / size)), np.float32(CUBIC)
+    at = ((np.arange(size) + 0.5) * scale - 0.5).astype(np.float32)
+    base = np.floor(at)
+    away = at - base
+    inner = np.stack([away, 1 - away])
+    outer = inner + 1
+    close = ((slope + 2) * inner - (slope + 3)) * inner * inner + 1
+    far = ((slope * outer - 5 * slope) * outer + 8 * slope) * outer - 4 * slope
+    pixels = np.clip(base.astype(np.intp) + np.arange(-1, 3)[:, None], 0, before - 1)
+    return pixels, np.stack([far[0], close[0], close[1], far[1]])

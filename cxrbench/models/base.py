@@ -1,0 +1,269 @@
+"""What every model offers, and how a card becomes one."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, Protocol, Self, TypeVar
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.models.converted import preferred
+from cxrbench.models.coverage import Coverage
+from cxrbench.models.device import known_device
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.fit import loaded
+from cxrbench.models.nets import MemoryFormat
+from cxrbench.models.precision import exact, exact_float32
+from cxrbench.models.sharded import index_beside, refuse_index
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import require_regular_file
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Padding = Literal["released", "masked"]
+OptionsT = TypeVar("OptionsT", bound=Facts)
+
+_DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_HIGHEST_LOG_SCALE = 4.6052  # the clamp of training and of compute_logits: a factor of 100
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """How the network is run; recorded with results, but equal in float32, so no part of a key.
+
+    `differences`: per tap, the largest relative difference between channels-last and plain memory on a random batch.
+    """
+
+    device: str
+    precision: Precision
+    memory_format: MemoryFormat
+    differences: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where and how a model is to run. `auto` takes channels-last memory where that changes nothing in float32.
+
+    `recipe`: whose way of using the network this is, beside whose pixels it sees. What the authors do inside the model
+    but the paper did not (upsampling before the trunk, say) is done for `authors` alone.
+    """
+
+    device: torch.device
+    precision: Precision = "float32"
+    memory_format: Literal["auto", "contiguous"] = "auto"
+    recipe: RecipeName = "reality-check"
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Autocast, below float32, around a network; `precision.exact_float32` is around every call of an adapter."""
+        if self.precision != "float32":
+            return torch.autocast(self.device.type, _DTYPES[self.precision])
+        return nullcontext()
+
+
+class Adapter(Protocol):
+    """A loaded model, in evaluation mode and without gradients.
+
+    Its code is part of the key of every stored vector, so a change of it makes them anew. One whose card ignores
+    tensors also has a `coverage: Coverage`, which tells the tensors that it uses. Every call from outside runs within
+    `precision.exact_float32`, which no adapter needs to enter itself.
+    """
+
+    card: ModelCard
+    engine: EngineReport
+
+    @classmethod
+    def options_digest(cls, card: ModelCard) -> str:
+        """Digest of the card's options and of the files that they name: part of the key of every stored vector.
+
+        Raises SpecError for options or files that this adapter cannot use; needs no weights.
+        """
+        ...
+
+    @classmethod
+    def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
+        """Raises IntegrityError unless every tensor of the file is used, or ignored by name on the card."""
+        ...
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Pixels (N, C, H, W) float32, C 1 or 3, as the card's recipe makes them, to vectors on the model's device."""
+        ...
+
+    def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
+        """P texts as one batch, padded to the longest; with `released` padding a vector depends on its batch mates.
+
+        Raises SpecError if the model has no text side, DataError if its tokenizer is not at hand.
+        """
+        ...
+
+    def prototypes(self, classes: Sequence[str]) -> Tensor:
+        """Unit class vectors (C, d) of the label side; raises SpecError for a class that it does not know."""
+        ...
+
+    def logit_scale(self, view: str) -> float:
+        """The factor from cosine to logit of a view on the card, clamped where the published zero-shot clamps it."""
+        ...
+
+    def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Logits (N, P); a row depends on its own image alone."""
+        ...
+
+
+class DualEncoder:
+    """Models whose score is a cosine times a temperature."""
+
+    log_scale: float
+
+    def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
+        """Logits (N, P): cosine times exp(log scale), the log scale clamped to 0..4.6052 as in training."""
+        if images.joint is None:
+            raise SpecError("these images have no joint vectors to compare with texts")
+        return images.joint @ texts.joint.T * clamped_factor(self.log_scale)
+
+
+def clamped_factor(log_scale: float) -> float:
+    """exp(log scale), the log scale clamped to 0..4.6052."""
+    return float(torch.tensor(log_scale).clamp(0, _HIGHEST_LOG_SCALE).exp())
+
+
+def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = None) -> Path:
+    """The weights' file: `given` itself, or a published name in it, then beside the card, then in the folder `fetched`.
+
+    `fetched` is the folder that `weights fetch` fills. In a folder the model's own subfolder comes first; a converted
+    file beside a published one is taken instead of it. Raises DataError that says what to download from where,
+    IntegrityError for a damaged converted file, and for a file that is there in several parts.
+    """
+    if given is not None and given.exists() and not given.is_dir():
+        require_regular_file(given, None)
+        return preferred(given)
+    alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
+    folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
+    indices = []
+    for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
+        found = preferred(place)
+        if found.exists() and not found.is_dir():  # a pipe is refused where it is read, and not passed over
+            return found
+        indices.append(index_beside(found))
+    for index in filter(None, indices):
+        refuse_index(index)
+    at = f" ({card.weights.url})" if card.weights.url else ""
+    how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.name}` gets it. "
+    raise DataError(
+        f"{card.name}: no weights in {' or '.join(map(str, folders))}. {how}"
+        f"Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "
+        "Then give the file, or the folder that holds it, as --weights."
+    )
+
+
+def load_adapter(
+    card: ModelCard,
+    weights: Path | None = None,
+    text_encoder: Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    *,
+    memory_format: Literal["auto", "contiguous"] = "auto",
+    sha256: str | None = None,
+    recipe: RecipeName = "reality-check",
+) -> Adapter:
+    """The model of a card with the weights of a file, on a device, for the pixels of one of its recipes.
+
+    `sha256`, where given, must be that of the file, as `weights.identity` found and judged it; without it, a digest on
+    the card must be the file's own. A card whose tensors are made needs no file, and its adapter gets a checkpoint
+    without tensors.
+
+    The tokenizer is looked for (in the folder `text_encoder`, else at the hub) when texts are first asked for.
+    Raises SpecError (adapter, options, device), DataError (no file), IntegrityError (not the published file).
+    """
+    kind = adapter_class(card)
+    how = Runtime(known_device(device), precision, memory_format, recipe)
+    if card.weights.made is not None:
+        return filled(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
+    path = find_weights(card, weights)
+    facts = card.weights
+    checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    if sha256 not in (None, checkpoint.sha256):
+        raise IntegrityError(f"{path}: sha256 is {checkpoint.sha256}; it was {sha256} a moment ago. Run again.")
+    if sha256 is None and card.weights.sha256 not in (None, checkpoint.sha256):
+        raise IntegrityError(
+            f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
+        )
+    return filled(kind, card, checkpoint, text_encoder, how)
+
+
+def filled(
+    kind: type[Adapter], card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+) -> Adapter:
+    """The adapter with the tensors of a checkpoint, whose every call from outside runs within `exact_float32`.
+
+    Raises what `Adapter.load` and `fit.loaded` do.
+    """
+    own = kind.__module__.startswith("cxrbench.models.")
+    with exact_float32():
+        found = loaded(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
+    _require_ignored(found, checkpoint)
+    return exact(found)
+
+
+def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
+    """Raise SpecError unless what the card ignores is truly unused: ignored tensors are in no key."""
+    card = adapter.card
+    ignored = [n for n in checkpoint.tensors if any(fnmatchcase(n, pattern) for pattern in card.weights.ignored)]
+    covered = getattr(adapter, "coverage", None)
+    if ignored and not isinstance(covered, Coverage):
+        raise SpecError(
+            f"{card.name}: its card ignores tensors, and its adapter has no `coverage` to show that it uses none of "
+            f"them; give it one, or drop them from the file ({', '.join(ignored[:3])})"
+        )
+    if covered is not None and (used := sorted({*covered.used} & {*ignored})):
+        raise SpecError(
+            f"{card.name}: its card ignores {', '.join(used[:3])}, which its adapter uses; name the others more closely"
+        )
+
+
+def adapter_class(card: ModelCard) -> type[Adapter]:
+    """The class that the card names; raises SpecError if there is none."""
+    module, _, name = card.adapter.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {error}") from error
+    if not isinstance(found, type) or not hasattr(found, "load"):
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter")
+    return found
+
+
+def checked_options(card: ModelCard, kind: type[OptionsT]) -> OptionsT:
+    """The card's options as the adapter's own type; raises SpecError for a key or value that it does not know."""
+    try:
+        return kind.model_validate(dict(card.options))
+    except ValidationError as error:
+        raise SpecError(f"{card.name}: options: {complaints(error)}") from error
+
+
+def coloured(pixels: Tensor, device: torch.device, engine: EngineReport) -> Tensor:
+    """Pixels (N, 1 or 3, H, W) as three channels on the device, in the memory format that the engine settled on.
+
+    Raises SpecError as `checked_pixels` does.
+    """
+    colour = checked_pixels(pixels).to(device, non_blocking=True).expand(-1, 3, -1, -1)
+    if engine.memory_format == "channels_last":
+        return colour.contiguous(memory_format=torch.channels_last)
+    return colour
+
+
+def checked_pixels(pixels: Tensor) -> Tensor:
+    """The same pixels; raises SpecError unless they are (N, 1 or 3, H, W) float32."""
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or pixels.dtype != torch.float32:
+        raise SpecError(f"pixels are {tuple(pixels.shape)} {pixels.dtype}; wanted (N, 1 or 3, H, W) torch.float32")
+    return pixels

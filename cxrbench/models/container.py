@@ -1,0 +1,112 @@
+"""What lies under the keys that a card names: tensors by their names, and what else the file holds on the way."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from cxrbench.errors import IntegrityError
+from cxrbench.models.foreign import Foreign
+from cxrbench.models.stored import StoredTensor
+from cxrbench.system.printable import one_line
+
+ValueT = TypeVar("ValueT")
+_MOST_SHOWN = 120  # characters of a name out of a file
+
+
+def walk(
+    path: Path, content: object, container: Sequence[str], sections: Sequence[str]
+) -> tuple[dict[str, Tensor | StoredTensor], dict[str, str]]:
+    """The tensors under the container by name, and the types of what else lies on the way by theirs.
+
+    Raises IntegrityError for a key that is not there, for no tensors, and for those of a kind that is not read.
+    """
+    other: dict[str, str] = {}
+    for depth, key in enumerate(container):
+        if not isinstance(content, Mapping) or key not in content:
+            raise IntegrityError(f"{path}: no key {'.'.join(container[: depth + 1])!r}; it holds {_keys(content)}")
+        other.update({shown(k): _kind(v) for k, v in content.items() if k != key})
+        content = content[key]
+    if sections:
+        content = _joined(path, content, sections)
+    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | StoredTensor) for v in content.values()):
+        _refuse_unread(path, content)
+        raise IntegrityError(
+            f"{path}: no tensors under {'.'.join(container) or 'its top level'}, which holds {_keys(content)}. "
+            "If they lie deeper, name the keys in `container` of the card."
+        )
+    _refuse_unread(path, content)
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor | StoredTensor)}
+    leaves = _named(path, ((_text(k), tensor) for k, tensor in tensors.items()))
+    other.update({shown(k): _kind(v) for k, v in content.items() if not isinstance(v, Tensor | StoredTensor)})
+    return leaves, other
+
+
+def _refuse_unread(path: Path, content: object) -> None:
+    """Raise IntegrityError for a tensor that is not a plain run of numbers, which would else count as left out."""
+    items = content.items() if isinstance(content, Mapping) else ()
+    for name, value in items:
+        if isinstance(value, Foreign) and value.unread_tensor:
+            raise IntegrityError(
+                f"{path}: {shown(name)} is no dense tensor of plain numbers (it is built by {value.name}): sparse, "
+                "quantised, complex and meta tensors are not read. Save the model's dense float tensors, and use that."
+            )
+
+
+def _joined(path: Path, content: object, sections: Sequence[str]) -> dict[str, Any]:
+    """Several state dicts as one, beside what else there is; raises IntegrityError where one is not there."""
+    found = content if isinstance(content, Mapping) else {}
+    lost = [section for section in sections if not isinstance(found.get(section), Mapping)]
+    if lost:
+        raise IntegrityError(f"{path}: no state dict {' and '.join(map(repr, lost))}; it holds {_keys(content)}")
+    rest = ((_text(key), value) for key, value in found.items() if key not in sections)
+    within = (
+        (f"{section}.{_text(name)}", v) for section in dict.fromkeys(sections) for name, v in found[section].items()
+    )
+    return _named(path, chain(rest, within))
+
+
+def _named(path: Path, items: Iterable[tuple[str, ValueT]]) -> dict[str, ValueT]:
+    """The values by name; raises IntegrityError for a tensor whose name something else has, as 1 and "1" have one."""
+    named: dict[str, ValueT] = {}
+    for name, value in items:
+        if name in named and any(isinstance(one, Tensor | StoredTensor) for one in (value, named[name])):
+            raise IntegrityError(
+                f"{path}: two of its entries are called {shown(name)!r} here, so that one would stand for the other. "
+                "Save the tensors under names that differ."
+            )
+        named[name] = value
+    return named
+
+
+def _keys(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return f"a {_kind(content)}"
+    names = [f"{shown(key)!r} ({_kind(value)})" for key, value in list(content.items())[:8]]
+    return ", ".join(names) + (f" and {len(content) - 8} more" if len(content) > 8 else "")
+
+
+def shown(key: object) -> str:
+    """A key as text; one that is no plain name as its type."""
+    match key:
+        case Foreign(name) | str(name):
+            return one_line(name[:_MOST_SHOWN])
+        case None | bool() | int() | float() | bytes():
+            return repr(key)[:80] if not isinstance(key, int) or abs(key) < 1 << 64 else "a huge number"
+    return f"a {type(key).__name__}"
+
+
+def _text(key: object) -> str:
+    """A key as the name of what it leads to, a text at its full length."""
+    return key if isinstance(key, str) else shown(key)
+
+
+def _kind(value: object) -> str:
+    match value:
+        case Foreign(name):
+            return name[:80]
+        case StoredTensor():
+            return "Tensor"
+    return type(value).__name__

@@ -1,0 +1,168 @@
+"""Whose bytes a file of weights has: hashed and read once, pinned, held against its card and its source."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrbench.errors import DataError, IntegrityError
+from cxrbench.models.checkpoint import file_format
+from cxrbench.models.converted import Origin, origin, require_source
+from cxrbench.models.weights.content import Content, content, known_content
+from cxrbench.models.weights.pins import Pin, Pins, changed, now
+from cxrbench.specs.card import ModelCard
+from cxrbench.store import digest
+from cxrbench.store.file_hashes import Ledger, stamp
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsIdentity:
+    """A file of weights, what it holds, and the published file that it is or was converted from.
+
+    `tensors`: digest of the tensors that the model uses, which is what keys hold. `sha256`: of the file itself.
+    `source`: SHA-256 that a converted file states of the published one; `proven`: both were read on this machine and
+    hold the same tensors (or nothing was converted). `pin`: that of the first time, or for a `fresh` file the one that
+    `record` will keep, in place of `replaces` if accepted.
+    """
+
+    file: Path
+    sha256: str
+    tensors: str
+    synthetic: bool
+    published: str
+    source: str | None
+    proven: bool
+    size: int
+    pin: Pin
+    fresh: bool
+    replaces: str | None = None
+
+    @property
+    def converted(self) -> bool:
+        """Whether the file says that it was converted from another."""
+        return self.source is not None
+
+    @property
+    def published_sha256(self) -> str:
+        """SHA-256 of the published file where it is known for sure, else of the file itself."""
+        return self.source if self.source is not None and self.proven else self.sha256
+
+    @property
+    def claimed(self) -> str | None:
+        """The SHA-256 of a published file that only the header of this one vouches for."""
+        return None if self.proven else self.source
+
+
+def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool = False) -> WeightsIdentity:
+    """The identity of a file, whose digest must be the one recorded on first use, if there is one.
+
+    Nothing is recorded yet: that is for `record`, once the model took the file. An unchanged file is not read again.
+    Raises DataError if there is no file, IntegrityError if its digest is neither the card's nor the one first seen
+    (unless `accept`), if a converted file is not what its header promises, if the published file beside it is another
+    than the one that was converted, or if only its own header says that it is the one which the card wants.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    file_format(path)  # before hashing: a pipe, a device or a file of 200 GB would take for ever
+    pins, own, told = Pins(cache), hashed(path, cache), _origin(path)
+    known = pins.read(path)
+    fresh = known is None or known.sha256 != own
+    if told is not None:
+        _require_source(path, told, cache)
+    found = content(path, own, card, cache)
+    proven = told is None or _is_proven(path, told, found, card, cache)
+    agreed = accept or (known is not None and not fresh and known.claim_accepted)
+    _require_card(path, card, own, told, proven=proven, agreed=agreed)
+    source = None if told is None else told.sha256
+    pin = Pin(
+        sha256=own,
+        size=path.stat().st_size,
+        card=card.name,
+        first_seen=now(),
+        source=source,
+        claim_accepted=accept and not proven,
+    )
+    if known is not None and fresh and not accept:
+        raise changed(path, known, pin)
+    renewed = fresh or (known is not None and pin.claim_accepted and not known.claim_accepted)
+    return WeightsIdentity(
+        file=path,
+        sha256=own,
+        tensors=found.used_digest(card),
+        synthetic=found.synthetic,
+        published=path.name if told is None else told.file,
+        source=source,
+        proven=proven,
+        size=pin.size,
+        pin=pin if known is None or renewed else known,
+        fresh=renewed,
+        replaces=None if known is None else known.sha256,
+    )
+
+
+def record(found: WeightsIdentity, cache: Path) -> None:
+    """Keep the digest of a file that its model took, as the one to expect at this place from now on.
+
+    Raises IntegrityError if another process recorded another digest meanwhile.
+    """
+    if found.fresh:
+        Pins(cache).hold(found.file, found.pin, replaces=found.replaces)
+
+
+def hashed(path: Path, cache: Path) -> str:
+    """SHA-256 of a file, remembered in the ledger by its stamp."""
+    ledger = Ledger(cache, path.parent)
+    known = ledger.known(path)
+    if known is not None:
+        return known
+    at = stamp(path)
+    sha256 = digest.of_file(path)
+    if at is not None:
+        ledger.add([(path, at, sha256)])
+    return sha256
+
+
+def _origin(path: Path) -> Origin | None:
+    return origin(path) if file_format(path) == "safetensors" else None
+
+
+def _require_source(path: Path, told: Origin, cache: Path) -> None:
+    """Raise IntegrityError unless the published file, as first seen or as it lies there, was the one converted."""
+    source = path.with_name(told.file)
+    pinned = Pins(cache).read(source)
+    if pinned is not None:
+        require_source(path, told, pinned.sha256)
+    if source.is_file():
+        require_source(path, told, hashed(source, cache))
+
+
+def _is_proven(path: Path, told: Origin, found: Content, card: ModelCard, cache: Path) -> bool:
+    """Whether a file with the SHA-256 that the header states was read here, and holds the same tensors.
+
+    Raises IntegrityError where it holds others: then the header lies.
+    """
+    source = path.with_name(told.file)
+    beside = source.is_file()
+    published = content(source, told.sha256, card, cache) if beside else known_content(told.sha256, card, cache)
+    if published is None:
+        return False
+    if published.tensors != found.tensors:
+        raise IntegrityError(
+            f"{path}: its header says that it was converted from the {told.file} with sha256 {told.sha256}, which "
+            "holds other tensors. Remove it, and convert the published file by `cxrbench weights convert`."
+        )
+    return True
+
+
+def _require_card(path: Path, card: ModelCard, own: str, told: Origin | None, *, proven: bool, agreed: bool) -> None:
+    """Raise IntegrityError unless the file is the one whose digest the card states, if it states one."""
+    wanted = card.weights.sha256
+    if wanted in (None, own) or (told is not None and told.sha256 == wanted and (proven or agreed)):
+        return
+    if told is not None and told.sha256 == wanted:
+        raise IntegrityError(
+            f"{path}: only its own header says that it was converted from the published file (sha256 {wanted}) that "
+            f"the card of {card.name} wants; that file was never read here, so nothing proves it. Put {told.file} "
+            f"beside it once, or take the file at its word by `cxrbench weights verify {card.name} --accept`: every "
+            "record will say so."
+        )
+    stated = own if told is None else f"{own}, converted from {told.sha256}"
+    raise IntegrityError(f"{path}: sha256 is {stated}; the card of {card.name} says {wanted}")

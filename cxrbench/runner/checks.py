@@ -1,0 +1,65 @@
+"""What no number can be made from, refused by name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import DataError, IntegrityError, RunError
+from cxrbench.runner.cells import Cell
+from cxrbench.runner.folds import Rows
+
+
+def where(cell: Cell) -> str:
+    """The cell's task and group, for messages."""
+    return f"{cell.data.task.name}, group {cell.group}"
+
+
+def finite(scored: NDArray[np.floating[Any]], cell: Cell) -> NDArray[np.floating[Any]]:
+    """The scores (n, C); raises RunError unless all are finite."""
+    if not np.isfinite(scored).all():
+        rows = int((~np.isfinite(scored)).any(axis=1).sum())
+        raise RunError(f"{cell.name}: the scores of {rows} of {len(scored)} images are not finite; look at the weights")
+    return scored
+
+
+def finite_scale(cell: Cell, view: str) -> float:
+    """The factor from cosine to logit; raises IntegrityError if it is infinite or not a number."""
+    scale = cell.model.logit_scale(view)
+    if not np.isfinite(scale):
+        raise IntegrityError(
+            f"{cell.model.card.name}: the factor from cosine to logit of view {view!r} is {scale}: the logit scale in "
+            "the weights is damaged or misread. Linear probes do not need it."
+        )
+    return scale
+
+
+def short_classes(folds: Iterable[Rows], shots: int, labels: Sequence[str]) -> dict[str, int]:
+    """Labels of which some fold trains on fewer distinct images than `shots`, with the fewest; repeats count once."""
+    fewest: dict[str, int] = {}
+    for ids, owner in folds:
+        for number, label in enumerate(labels):
+            images = len({ids[row] for row in np.flatnonzero(owner == number)})
+            if images < shots:
+                fewest[label] = min(images, fewest.get(label, images))
+    return fewest
+
+
+def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
+    """Raise DataError that names the classes, if there are any."""
+    if short:
+        told = ", ".join(f"{label} {images}" for label, images in short.items())
+        raise DataError(
+            f"{where}, K = {shots}: the training part has fewer images of {told}. Ask for fewer shots, or take what "
+            "there is by --set fewshot.short=allowed, which the record says."
+        )
+
+
+def require_shots(labels: NDArray[np.int64], shots: int, where: str) -> None:
+    """Nothing, or DataError: no class has so many images, so this is no K-shot probe."""
+    most = int(np.bincount(labels).max()) if len(labels) else 0
+    if most < shots:
+        raise DataError(
+            f"{where}, K = {shots}: no class of the training part has more than {most} images; ask for fewer shots"
+        )

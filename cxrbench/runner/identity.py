@@ -1,0 +1,90 @@
+"""Everything that decides a cell's number and what its record says of it, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from cxrbench.data.sources.base import reference_verdict
+from cxrbench.evaluate.linear_probe import solver_version
+from cxrbench.records.predictions import ABOUT
+from cxrbench.runner.cells import Cell
+from cxrbench.runner.folds import IdFold, group_labels
+from cxrbench.runner.plan import Plan
+from cxrbench.runner.published_cells import published_cells
+from cxrbench.specs.card_facts import card_digest
+from cxrbench.store import digest
+from cxrbench.system.sources import code_digest
+
+NO_FILE = "no file"
+
+# Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
+ENTERING_BY_CONTENT = frozenset({"cxrbench.runner.cells", "cxrbench.runner.model", "cxrbench.records.record"})
+
+
+def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that decides a cell's number; `contents` are the SHA-256 of the images that it rests on.
+
+    Raises DataError where prompts need a text encoder that is not at hand.
+    """
+    return {
+        "keys": [asdict(key) for key, _, _ in made.readings(cell)],
+        "card": cell_card_digest(cell, made),
+        "claimed": None if cell.model.weights is None else cell.model.weights.claimed,
+        "variant": made.variant.digest,
+        "partition": cell.data.partition.digest,
+        "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
+        "folds": _folds_digest(made.folds(cell), cell.shots),
+        "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots, made.test_part(cell)],
+        "prompts": None if cell.prompts is None else [cell.prompts.name, cell.prompts.digest, cell.model.text_digest],
+        "words": [
+            None if words is None else [words.prompts, words.against, words.texts, words.edition]
+            for words in made.words(cell)
+        ],
+        "left_out": sorted([image, reason == NO_FILE] for image, reason in left_out.items()),
+        "contents": contents_digest(contents),
+        "about": _about_digest(cell, made),
+        "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
+        "solver": solver_version(made.variant.settings.solver) if cell.protocol == "linear-probe" else None,
+        "published": [told.model_dump(mode="json") for told in published_cells(cell)],
+        "code": code_digest("cxrbench.runner.measure", beyond=ENTERING_BY_CONTENT),
+    }
+
+
+def cell_card_digest(cell: Cell, made: Plan) -> str:
+    """Of what the model's card says that decides the cell."""
+    return card_digest(cell.model.card, made.variant.settings, cell.group, cell.protocol, cell.shots, cell.recipe)
+
+
+def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:
+    """Over what every fold scores and, for a probe with so many shots, trains on: facts that change a draw change it.
+
+    Other numbers of shots that were asked for together change nothing.
+    """
+    drawn = [
+        [
+            fold.fold,
+            None if shots is None else [fold.train[shots][0], fold.train[shots][1].tolist()],
+            [fold.test[0], fold.test[1].tolist()],
+        ]
+        for fold in folds
+    ]
+    return digest.of_json(drawn)
+
+
+def _about_digest(cell: Cell, made: Plan) -> str:
+    """Over what is known of the scored images: patients decide intervals, sex, age and view decide subgroups."""
+    scored = sorted({image for fold in made.folds(cell) for image in fold.test[0]})
+    partition = cell.data.partition
+    columns = {"patient": partition.patients, **partition.attributes}
+    return digest.of_json({name: [columns.get(name, {}).get(image) for image in scored] for name in ABOUT})
+
+
+def reference(cell: Cell) -> Literal["match", "differs", "unknown"]:
+    """Whether the split came out as the task file says; see `reference_verdict`."""
+    partition = cell.data.partition
+    return reference_verdict(cell.data.task.split(partition.split), partition.parts)
+
+
+def contents_digest(contents: Mapping[str, str]) -> str:
+    """Hex SHA-256 over image ids, each with that of its bytes."""
+    return digest.of_lines(f"{image} {content}" for image, content in sorted(contents.items()))

@@ -1,0 +1,112 @@
+"""From a request to cells, with everything that is missing named before anything is computed."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from cxrbench.data.sources.base import load_partition
+from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.models.weights.verify import missing_text
+from cxrbench.runner.cells import TaskData, Wordings, cells
+from cxrbench.runner.model import BenchModel, bench_model, chosen_device
+from cxrbench.runner.plan import Plan
+from cxrbench.runner.request import Request
+from cxrbench.runner.requirements import keep, require_files, require_group, require_text, require_zero_shot
+from cxrbench.specs import catalog
+from cxrbench.specs.card import ModelCard
+from cxrbench.specs.card_facts import recipe_name
+from cxrbench.specs.task import TaskSpec
+from cxrbench.system.contained import contained
+
+T = TypeVar("T", ModelCard, TaskSpec)
+
+
+def lay_out(request: Request) -> Plan:
+    """Resolve every name, find every file, lay out the cells.
+
+    A task or model that cannot be had, for whatever reason, becomes a problem of the plan; names that do not exist and
+    fact files that are malformed raise SpecError.
+    """
+    wordings, problems = Wordings.asked(request.prompts), list[CxrBenchError]()
+    tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
+    known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
+    variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
+    made = Plan(request, variant, problems=problems)
+    _check_groups(request, tasks)
+    catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
+    cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
+    _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
+    models = list(_models(request, cards, made))
+    for data in _data(request, tasks, made):
+        for model in models:
+            with made.part(f"{model.card.name} / {data.task.name}"):
+                made.cells += list(cells(request, variant, data, model, wordings))
+                require_zero_shot(made, data, model)
+        require_group(made, data.task)
+    keep(made, made.wanted)
+    require_files(made)
+    require_text(made)
+    keep(made, made.words)
+    keep(made, made.readings)
+    return made
+
+
+def _loaded(what: str, words: Sequence[str], load: Callable[[str], T], problems: list[CxrBenchError]) -> list[T]:
+    """The facts of every word; SpecError is raised, also for two of one name, and all else ends that word alone."""
+    found: dict[str, T] = {}
+    for word in dict.fromkeys(words):
+        try:
+            found[word] = load(word)
+        except SpecError:
+            raise
+        except BaseException as error:
+            problems.append(contained(error, word))
+    catalog.refuse_namesakes(what, ((word, facts.name) for word, facts in found.items()))
+    return list(found.values())
+
+
+def _chosen(words: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """Names picked by words and globs, then the paths of fact files of the user's own."""
+    files = [word for word in words if word.endswith(".toml")]
+    return [*catalog.select([word for word in words if word not in files], known, what), *files]
+
+
+def _check_groups(request: Request, tasks: list[TaskSpec]) -> None:
+    known = sorted({group for task in tasks for group in task.groups if not group.endswith("-20")})
+    for group in request.groups:
+        if group != "*" and group not in known:
+            raise catalog.unknown("group", group, known)
+
+
+def _check_places(request: Request, tasks: set[str], models: set[str]) -> None:
+    """Folders and files are named for tasks and models that exist."""
+    for what, named, known in (("task", request.places.data, tasks), ("model", request.places.weights, models)):
+        for name in named:
+            if name and name not in known:
+                raise catalog.unknown(what, name, known)
+
+
+def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[BenchModel]:
+    device, settings, alone = chosen_device(request.engine.device), made.variant.settings, len(cards) == 1
+    for card in cards:
+        model = None
+        with made.part(card.name):
+            recipe = recipe_name(card, settings)
+            model = bench_model(card, request.places, request.engine, device, alone=alone, recipe=recipe)
+        if model is not None:
+            yield model
+            continue
+        with made.part(card.name):
+            text = missing_text(card, request.places.text_encoder)
+            if text is not None and "zero-shot" in request.protocols and card.zero_shot is not None:
+                made.add(DataError(text))  # told now, not after the weights were found
+
+
+def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskData]:
+    for task in tasks:
+        data = None
+        with made.part(task.name):
+            root = request.places.data_root(task.name)
+            partition = load_partition(root, task, made.variant.split_of(task.name), request.places.cache)
+            data = TaskData(task, partition, root)
+        if data is not None:
+            yield data

@@ -1,0 +1,123 @@
+"""All cells of a request, and what they need, worked out once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cxrbench.errors import CxrBenchError, FewRowsError
+from cxrbench.runner.cells import Cell
+from cxrbench.runner.checks import where
+from cxrbench.runner.folds import IdFold, group_labels, id_folds
+from cxrbench.runner.forward import Asked
+from cxrbench.runner.queries import own_queries, require_prototypes
+from cxrbench.runner.request import Request
+from cxrbench.runner.wording import Wording, require_task, wording
+from cxrbench.specs.settings import Variant
+from cxrbench.store.embeddings import Key
+from cxrbench.system.contained import contained, containing
+
+Reading = tuple[Key, Asked | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
+
+
+@dataclass(slots=True)
+class Plan:
+    """All cells of a request, and what stands in the way of others; `skipped` can be scored by nobody, and why."""
+
+    request: Request
+    variant: Variant
+    cells: list[Cell] = field(default_factory=list)
+    problems: list[CxrBenchError] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    _folds: dict[tuple[str, str, str, str], list[IdFold]] = field(default_factory=dict)
+    _words: dict[tuple[str, ...], list[Wording]] = field(default_factory=dict)
+    _wanted: dict[Cell, frozenset[str]] = field(default_factory=dict)
+    _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
+
+    def add(self, problem: CxrBenchError) -> None:
+        """Take a problem up, each once: many cells may meet the same."""
+        if (type(problem), str(problem)) not in {(type(known), str(known)) for known in self.problems}:
+            self.problems.append(problem)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What goes wrong inside, of whatever kind, is a problem of this part alone."""
+        try:
+            yield
+        except BaseException as error:
+            self.add(contained(error, name))
+
+    def folds(self, cell: Cell) -> list[IdFold]:
+        """The folds of the cell's task and group, drawn once for all models and shots.
+
+        Zero-shot prompts go on from the draw of K = 16, whatever shots are asked for. Raises DataError for a class that
+        has too few rows, with its name.
+        """
+        part = self.test_part(cell)
+        key = (cell.data.task.name, cell.group, cell.protocol, part)
+        if key not in self._folds:
+            shots = (16,) if cell.protocol == "zero-shot" else self.request.shots
+            self._folds[key] = self._drawn(cell, shots, part)
+        return self._folds[key]
+
+    def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
+        task, settings = cell.data.task, self.variant.settings
+        with containing(where(cell)):
+            try:
+                return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
+            except FewRowsError as error:
+                raise error.named(where(cell), group_labels(task, cell.group, settings)) from error
+
+    def test_part(self, cell: Cell) -> str:
+        """The part that is scored: `test`, or `train` where the released commands score a model on it zero-shot."""
+        how = cell.model.card.zero_shot
+        released = None if how is None else how.released_parts.get(cell.data.task.name)
+        if cell.protocol == "zero-shot" and released and self.variant.settings.covid_part == "train":
+            return released
+        return "test"
+
+    def words(self, cell: Cell) -> Sequence[Wording | None]:
+        """What stands for the classes in each fold of the cell; None for probes and prototypes.
+
+        Raises NotApplicableError for a task or a class that the prompt set is not for, or a class without a prototype,
+        DataError where the model's own texts are not at hand.
+        """
+        folds, prompts, model = self.folds(cell), cell.prompts, cell.model
+        labels = group_labels(cell.data.task, cell.group, self.variant.settings)
+        if prompts is None:
+            require_prototypes(model.card, labels if cell.protocol == "zero-shot" else ())
+            return [None] * len(folds)
+        require_task(prompts, cell.data.task.name)
+        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
+        if key not in self._words:
+            if prompts.queries:
+                self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
+            else:
+                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in folds]
+        return self._words[key]
+
+    def readings(self, cell: Cell) -> list[Reading]:
+        """Everything in the store that the cell is measured from, worked out once."""
+        if cell not in self._readings:
+            self._readings[cell] = self._read_from(cell)
+        return self._readings[cell]
+
+    def _read_from(self, cell: Cell) -> list[Reading]:
+        settings, model = self.variant.settings, cell.model
+        joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
+        if not joint:
+            return [(model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))]
+        asked: dict[Key, tuple[Asked, set[str]]] = {}
+        for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
+            assert words is not None
+            for key, one in model.score_sets(cell.recipe, words, settings):
+                asked.setdefault(key, (one, set()))[1].update(fold.test[0])
+        return [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
+
+    def wanted(self, cell: Cell) -> frozenset[str]:
+        """Ids of the images that the cell needs, worked out once."""
+        if cell not in self._wanted:
+            rows = [fold.test[0] for fold in self.folds(cell)]
+            if cell.shots is not None:
+                rows += [fold.train[cell.shots][0] for fold in self.folds(cell)]
+            self._wanted[cell] = frozenset().union(*rows)
+        return self._wanted[cell]

@@ -1,0 +1,182 @@
+"""What there is by name: model cards, tasks, variants and prompt sets; listing reads TOML and imports nothing else."""
+
+import difflib
+import fnmatch
+import importlib.util
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from cxrbench.errors import SpecError
+from cxrbench.specs import card
+from cxrbench.specs import paths as facts
+from cxrbench.specs.card import ModelCard, UnavailableModel, read_card
+from cxrbench.specs.prompts import PromptSet, read_prompts
+from cxrbench.specs.settings import SettingDocs, Variant
+from cxrbench.specs.task import TaskSpec, read_task
+from cxrbench.store.schema import read_toml
+
+_PAPERS_ORDER = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
+    """The error for a name that does not exist, with the nearest ones that do."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are: {', '.join(names)}"
+    return SpecError(f"there is no {what} {name!r}; {hint}")
+
+
+def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """Names chosen by words, comma lists, `all` and globs, in the order asked for, each once.
+
+    Raises SpecError for a word that fits nothing.
+    """
+    names, chosen = list(known), list[str]()
+    for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
+        fitting = names if pattern == "all" else fnmatch.filter(names, pattern)
+        if not fitting:
+            raise unknown(what, pattern, names)
+        chosen.extend(fitting)
+    return list(dict.fromkeys(chosen))
+
+
+def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
+    """Raise SpecError where two of the facts that were asked for (word, name in the file) bear one name.
+
+    Records, tables and the store's lists know them by it alone.
+    """
+    first: dict[str, str] = {}
+    for word, name in named:
+        if first.setdefault(name, word) != word:
+            raise SpecError(
+                f"two {what}s are named {name!r}: {first[name]} and {word}. Nothing could tell their records apart: "
+                "give one of them another `name`, or ask for them in two commands with an --out of their own."
+            )
+
+
+def _plugin_folders(group: str) -> list[Path]:
+    """Folders of installed packages that offer fact files by an entry point; none of their code is imported.
+
+    Raises SpecError that names the entry point of a package that is not there, or not a folder.
+    """
+    folders = []
+    for point in _points(group, tuple(sys.path)):
+        top, *inner = point.value.split(".")
+        found = importlib.util.find_spec(top)  # of the topmost package: for one within it, Python would import that
+        places = found.submodule_search_locations if found is not None else None
+        folder = next((path for place in places or () if (path := Path(place, *inner)).is_dir()), None)
+        if folder is None:
+            raise SpecError(f"entry point {point.name} of {group}: there is no package {point.value!r} as a folder")
+        folders.append(folder)
+    return folders
+
+
+@cache
+def _points(group: str, _: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
+    """Entry points of the packages on Python's path, which are looked for once a path."""
+    return tuple(metadata.entry_points(group=group))
+
+
+def card_files() -> dict[str, Path]:
+    """Model cards by name: built-in ones, then those of installed packages (entry points `cxrbench.model_zoo`)."""
+    own = {path.stem: path for path in card.card_files(facts.folder("model_zoo"))}
+    others = (path for folder in _plugin_folders("cxrbench.model_zoo") for path in card.card_files(folder))
+    return own | {path.stem: path for path in others if path.stem not in own}
+
+
+def unavailable_models() -> dict[str, UnavailableModel]:
+    """Models that are known and cannot be run, by name."""
+    files = sorted(facts.folder("model_zoo").glob("*_unavailable.toml"))
+    return {model.name: model for model in (read_toml(path, UnavailableModel) for path in files)}
+
+
+def refuse_unavailable(names: Iterable[str]) -> None:
+    """Raise SpecError with the reason if one of the names is that of a model that cannot be run."""
+    absent = unavailable_models()
+    for name in names:
+        if name in absent:
+            raise SpecError(f"{name} ({absent[name].title}) cannot be run: {absent[name].unavailable}")
+
+
+def task_files() -> dict[str, Path]:
+    """Tasks by name: built-in ones in the paper's order, then those of entry points `cxrbench.tasks`."""
+    found = {path.stem: path for path in sorted(facts.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    order = [name for name in _PAPERS_ORDER if name in found]
+    own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
+    others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
+    return own | {path.stem: path for path in others if path.stem not in own}
+
+
+def load_card(name: str) -> ModelCard:
+    """A card by name, or by the path of a TOML file; raises SpecError with the nearest names.
+
+    Raises SpecError with the reason for a model that cannot be run.
+    """
+    if name.endswith(".toml"):
+        return read_card(Path(name))
+    files = card_files()
+    refuse_unavailable([name])
+    if name not in files:
+        raise unknown("model", name, files)
+    return read_card(files[name])
+
+
+def load_task(name: str) -> TaskSpec:
+    """A task by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_task(Path(name))
+    files = task_files()
+    if name not in files:
+        raise unknown("task", name, files)
+    return read_task(files[name])
+
+
+def known_task(name: str) -> TaskSpec | None:
+    """The task that a record names, None where this installation does not have it: one of a user's own file."""
+    return load_task(name) if name in task_files() else None
+
+
+def variant_files() -> dict[str, Path]:
+    """Variant bundles by name."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "variants").glob("*.toml"))}
+
+
+def load_variant(name: str) -> Variant:
+    """A bundle by name, or by the path of a TOML file; raises SpecError with the nearest names."""
+    if name.endswith(".toml"):
+        return read_toml(Path(name), Variant)
+    files = variant_files()
+    if name not in files:
+        raise unknown("variant", name, files)
+    return read_toml(files[name], Variant)
+
+
+def prompt_files() -> dict[str, Path]:
+    """Prompt sets by name that serve every model."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts").glob("*.toml"))}
+
+
+def author_prompt_files() -> dict[str, Path]:
+    """Prompt sets by name that the authors of single models use; the models' cards say which are theirs."""
+    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts" / "authors").glob("*.toml"))}
+
+
+def load_prompts(name: str) -> PromptSet:
+    """A prompt set by name, those of single models' authors included, or by the path of a TOML file.
+
+    Raises SpecError with the nearest names.
+    """
+    if name.endswith(".toml"):
+        return read_prompts(Path(name))
+    files = prompt_files() | author_prompt_files()
+    if name not in files:
+        raise unknown("prompt set", name, files)
+    return read_prompts(files[name])
+
+
+def setting_docs() -> SettingDocs:
+    """What every setting and each of its choices means."""
+    return read_toml(facts.folder("tasks") / "settings.toml", SettingDocs)

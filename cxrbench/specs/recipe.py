@@ -1,0 +1,190 @@
+"""Preprocessing as data: everything that happens between the bytes of a file and the pixels that a network sees."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from cxrbench.store import digest
+from cxrbench.store.schema import Facts
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+Opening = Literal["first", "luma", "colour", "opencv", "opencv-luma"]
+UNBOUNDED = 1 << 31
+
+
+class Reading(Facts):
+    """What both kinds of recipe share; the digest is part of every embedding's key.
+
+    `decode`: `official` is the arithmetic of the paper's released reader (stored DICOM values, min-max only outside
+    0..255, first channel of colour PNG, palette indices as grey); `radiograph` follows the file's own header (rescale,
+    VOI window, photometric interpretation, palette, bit depth, EXIF orientation).
+    `polarity` (official only): grey values as stored, negated whatever the header says, or by the header.
+    `mean`, `std`: one value, or one for each of three channels.
+    """
+
+    decode: Literal["official", "radiograph"] = "official"
+    polarity: Literal["stored", "negated", "header"] = "stored"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _readable(self) -> "Reading":
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
+            raise ValueError("mean and std need one value or 3, both the same number")
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive")
+        if self.decode == "radiograph" and self.polarity != "header":
+            raise ValueError("decode 'radiograph' follows the header: polarity must be 'header'")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all fields: two recipes with one digest give the same pixels."""
+        return digest.of_json(self.model_dump(mode="json"))
+
+
+class Canvas(Reading):
+    """The paper's way: from file bytes to float32 (channels, size, size), resized in floating point.
+
+    With decode `official` JPEG is decoded at a reduced scale, as the released reader does.
+    `geometry` `canvas`: long side to `size`, aspect kept, zeros to the right and at the bottom.
+    `antialias`: torchvision's argument for the bilinear resize of tensors; off up to 0.16, on since 0.17.
+    `floor`: `released` computes the long side as int(side / (side / size)) in floating point, which gives one pixel
+    less for some sizes; `exact` always gives `size`.
+    `mean`, `std`: subtracted and divided after the padding, on the 0..1 scale.
+    """
+
+    kind: Literal["canvas"] = "canvas"
+    geometry: Literal["canvas"] = "canvas"
+    size: Side = 224
+    antialias: bool = False
+    floor: Literal["released", "exact"] = "released"
+    channels: Literal[3] = 3
+
+
+class MinMax(Facts):
+    """Least value to 0, greatest to 255, in float64 from the file's full depth, then cut (not rounded) to 8 bits."""
+
+    op: Literal["min-max"]
+
+
+class PadSquare(Facts):
+    """Black to a square of side max(height, width, least); the picture in the middle, an odd rest right and below."""
+
+    op: Literal["pad-square"]
+    least: Side = 1
+
+
+class Resize(Facts):
+    """8 bits to 8 bits, enlarging too. `filter`: Pillow's (antialiased), or `area`, OpenCV's INTER_AREA.
+
+    `to`: `exact`, both sides to `size`, aspect not kept; `shorter`, the shorter side to `size`, the longer to
+    int(size * longer / shorter); `longer`, the longer side to `size`, the other to int(side * (size / longer)): the
+    height counts as a square's longer side, so that its width is one pixel short for some sizes; `longer-cut`, both
+    sides to int(side * (size / longer)), so that the longer is one pixel short for some sizes.
+    """
+
+    op: Literal["resize"]
+    to: Literal["exact", "shorter", "longer", "longer-cut"]
+    size: Side
+    filter: Literal["bilinear", "bicubic", "lanczos", "area"]
+
+
+class Pad(Facts):
+    """Black to size x size; the picture in the middle, an odd rest right and below."""
+
+    op: Literal["pad"]
+    size: Side
+
+
+class Crop(Facts):
+    """The middle size x size; offsets are half of the rest, rounded half to even."""
+
+    op: Literal["crop"]
+    size: Side
+
+
+Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop, Field(discriminator="op")]
+
+
+class Resample(Facts):
+    """Resize after normalisation, in floating point, without antialiasing; bicubic with a = -0.75 as torch has it."""
+
+    size: Side
+    filter: Literal["bicubic"]
+
+
+class Steps(Reading):
+    """The authors' way: steps on an 8-bit grey picture, in order, then (value / divisor - mean) / std in float32.
+
+    The 8-bit picture is the reader's, at the file's full size: `radiograph` takes its range low..high to 0..255,
+    rounded half to even, values outside clipped; `official` takes stored values, or the stretched ones, as they are,
+    those above 255 clipped. A `min-max`, first if at all, starts from the full depth (clipped to the reader's range).
+    `resample`: a last resize of the normalised array.
+
+    Under `official`, `files` says how the authors open what is no DICOM: `first`, as the released reader does; `luma`,
+    Pillow's convert("L"); `colour`, its convert("RGB"), the three channels kept through all steps; `opencv`, imread in
+    grey, which takes the upper byte of 16 bits; `opencv-luma`, imread in colour, then Pillow's convert("L"). Under all
+    but the first a `min-max` is over all channels and the file's full depth. `dicom`: `over-maximum` multiplies stored
+    values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
+    """
+
+    kind: Literal["steps"]
+    files: Opening = "first"
+    dicom: Literal["released", "over-maximum"] = "released"
+    steps: tuple[Step, ...] = Field(min_length=1)
+    divisor: Literal[1, 255] = 255
+    resample: Resample | None = None
+
+    @model_validator(mode="after")
+    def _square(self) -> "Steps":
+        if any(isinstance(step, MinMax) for step in self.steps[1:]):
+            raise ValueError("min-max must be the first step: it starts from the full depth")
+        if self.files == "colour" and len(self.mean) != 3:
+            raise ValueError("files = 'colour' needs mean and std of three channels")
+        if self.dicom == "over-maximum" and self.polarity != "header":
+            raise ValueError("dicom = 'over-maximum' negates by the header: polarity must be 'header'")
+        least, most = self._sides()
+        if least != most:
+            raise ValueError("the steps must end in a square of one size: end with pad, crop or an exact resize")
+        return self
+
+    def _sides(self) -> tuple[int, int]:
+        least, most = 1, UNBOUNDED
+        for step in self.steps:
+            least, most = sides_after(step, least, most)
+        return least, most
+
+    @property
+    def size(self) -> int:
+        """Side of the square array that comes out."""
+        return self._sides()[0] if self.resample is None else self.resample.size
+
+
+def sides_after(step: Step, least: int, most: int) -> tuple[int, int]:
+    """Bounds of both sides after a step from those before it; raises ValueError where the step could not be done."""
+    match step:
+        case PadSquare():
+            return max(least, step.least), max(most, step.least)
+        case Resize(to="exact"):
+            return step.size, step.size
+        case Resize(to="shorter"):
+            return step.size, UNBOUNDED
+        case Resize():
+            return 1, step.size
+        case Pad() if most > step.size:
+            raise ValueError(f"pad to {step.size} needs a resize that leaves no side above it")
+        case Crop() if least < step.size:
+            raise ValueError(f"crop to {step.size} needs a resize that leaves no side below it")
+        case Pad() | Crop():
+            return step.size, step.size
+    return least, most
+
+
+def _kind(value: Any) -> str:
+    found = value.get("kind", "canvas") if isinstance(value, Mapping) else getattr(value, "kind", "canvas")
+    return found if isinstance(found, str) else repr(found)
+
+
+Recipe = Annotated[Annotated[Canvas, Tag("canvas")] | Annotated[Steps, Tag("steps")], Discriminator(_kind)]

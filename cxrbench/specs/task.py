@@ -1,0 +1,176 @@
+"""What a task is: its classes, how it is split, and what is known about its data set (`tasks/NAME.toml`)."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from cxrbench.errors import SpecError
+from cxrbench.store.schema import Facts, FactsT, complaints, read_toml
+
+Digest = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Label(Facts):
+    """One class: `name` is its display name and prompt key, `column` its spelling in the data set's own files."""
+
+    name: str
+    column: str
+
+
+class Patients(Facts):
+    """What an image can be traced to, and by which rule; `image` means that patients are not known.
+
+    `collection`: whose own ids patients go by, a `pool` of the task's origins. Tasks of one collection name a patient
+    alike.
+    """
+
+    kind: Literal["patient", "image"]
+    rule: str
+    collection: str | None = None
+
+
+class Origin(Facts):
+    """Where images of a task come from, for what overlaps with other data sets and with pre-training.
+
+    `pool`: one word for the collection; `images` of the classes `classes` (all where none is named), of the whole data
+    set. `letters`: how model cards call the collection as pre-training data. `shares`: the collection's own `images`,
+    or no more than the `institution` with it. `known`: how well, by `source`.
+    """
+
+    pool: str
+    images: int = Field(ge=1)
+    classes: tuple[str, ...] = ()
+    letters: tuple[str, ...] = ()
+    shares: Literal["images", "institution"] = "images"
+    known: Literal["recomputed", "published", "assumed"]
+    source: str
+
+
+class Printed(Facts):
+    """The row of the paper's Table 1: images (or rows) and classes."""
+
+    train: int
+    test: int
+    labels: int
+
+
+class Reference(Facts):
+    """One part as it came out of the official label tables: rows, distinct ids, rows per class, and both digests.
+
+    `rows_sha256` is over the ids in row order, `set_sha256` over the sorted distinct ids (see `digest.of_lines`).
+    """
+
+    rows: int
+    distinct: int
+    counts: Mapping[str, int]
+    rows_sha256: str = Digest
+    set_sha256: str = Digest
+
+
+class SplitSpec(Facts):
+    """One named way of drawing the parts: a rule of the source module and its parameters.
+
+    `decides` names the documented differences between released code and paper that this choice settles; `complete` is
+    false where the expected totals of a full download do not apply; `reference_of` says on which files the reference
+    parts were computed, and `doubt` why the rows of the paper may yet be others, empty where they are known.
+    """
+
+    title: str
+    rule: str
+    params: Mapping[str, Any] = Field(default_factory=dict)
+    decides: tuple[str, ...] = ()
+    complete: bool = True
+    reference_of: str = ""
+    doubt: str = ""
+    reference: Mapping[str, Reference] = Field(default_factory=dict)
+
+    def parameters(self, kind: type[FactsT]) -> FactsT:
+        """The parameters as the type that the rule takes; raises SpecError for a wrong or unknown one."""
+        try:
+            return kind.model_validate(dict(self.params))
+        except ValidationError as error:
+            raise SpecError(f"split rule {self.rule!r}: {complaints(error)}") from error
+
+
+class TaskSpec(Facts):
+    """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
+
+    `source` is a module of `cxrbench.data.sources`; `pool` says where the images come from, for contamination between
+    data sets, and `origins` says it for programs. `folds`: `resplit` draws `test_percent` of the one table anew in
+    every fold, `external-test` has fixed train and test parts. `released_polarity`: what the released reader does to
+    grey values, whatever the header says.
+    `expected` counts a complete download; a difference is a note, not an error.
+    """
+
+    name: str
+    title: str
+    data_set: str
+    source: str
+    licence: str
+    get: str
+    pool: str
+    origins: tuple[Origin, ...] = ()
+    patients: Patients
+    folds: Literal["resplit", "external-test"]
+    test_percent: int = Field(0, ge=0, le=99)
+    released_polarity: Literal["stored", "negated"] = "stored"
+    printed: Printed
+    expected: Mapping[str, int]
+    labels: tuple[Label, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    splits: Mapping[str, SplitSpec]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskSpec":
+        if (self.folds == "resplit") != (self.test_percent > 0):
+            raise ValueError("test_percent belongs to folds = 'resplit', and only there")
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            raise ValueError("two labels have the same name")
+        if "all" not in self.groups:
+            raise ValueError("there must be a group 'all'")
+        if self.patients.collection not in (None, *(origin.pool for origin in self.origins)):
+            raise ValueError(f"patients are of {self.patients.collection!r}, which is the pool of no origin")
+        if strange := {name for origin in self.origins for name in origin.classes} - set(names):
+            raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
+        for group, members in self.groups.items():
+            if len(members) < 2 or len(set(members)) != len(members) or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} needs at least two distinct names out of {names}")
+        return self
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Display names of all labels, in label order: the classes of every table of this task."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """File spellings of all labels, in label order."""
+        return tuple(label.column for label in self.labels)
+
+    def group(self, name: str) -> tuple[str, ...]:
+        """The classes of a group in its order; raises SpecError that names the groups there are."""
+        return _known(self.groups, name, f"task {self.name} has no group")
+
+    def split(self, name: str) -> SplitSpec:
+        """The split of that name; raises SpecError that names the splits there are."""
+        return _known(self.splits, name, f"task {self.name} has no split")
+
+
+def _known(choices: Mapping[str, Any], name: str, complaint: str) -> Any:
+    if name in choices:
+        return choices[name]
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise SpecError(f"{complaint} {name!r}; it has: {', '.join(choices)}.{hint}")
+
+
+def read_task(path: Path) -> TaskSpec:
+    """A task from its TOML file; raises SpecError that names the file and what is wrong in it."""
+    task = read_toml(path, TaskSpec)
+    if task.name != path.stem:
+        raise SpecError(f"{path}: is named {task.name!r}; name and file name must agree")
+    return task

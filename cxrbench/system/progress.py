@@ -1,0 +1,191 @@
+"""Progress of a sweep or of a download: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Protocol, TextIO
+
+from cxrbench.system.printable import one_line
+
+
+class Progress(Protocol):
+    """Told how many images there are, and of each that is done."""
+
+    def start(self, total: int, what: str) -> None:
+        """A sweep over `total` image files begins."""
+
+    def advance(self) -> None:
+        """One more image file is decoded and waits for, or has been through, the models."""
+
+    def stop(self) -> None:
+        """The sweep is over."""
+
+
+class Quiet:
+    """Says nothing."""
+
+    def start(self, total: int, what: str) -> None:
+        """See `Progress`."""
+
+    def advance(self) -> None:
+        """See `Progress`."""
+
+    def stop(self) -> None:
+        """See `Progress`."""
+
+
+class Lines:
+    """One line every `every` seconds: images done, images a second, time left."""
+
+    def __init__(self, out: TextIO | None = None, every: float = 10.0) -> None:
+        self._out, self._every = out or sys.stderr, every
+        self._total = self._done = 0
+        self._began = self._said = 0.0
+        self._what = ""
+
+    def start(self, total: int, what: str) -> None:
+        """See `Progress`."""
+        self._total, self._done, self._what = total, 0, what
+        self._began = self._said = time.monotonic()
+        print(f"reading {total} images for {one_line(what)}", file=self._out, flush=True)
+
+    def advance(self) -> None:
+        """See `Progress`."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._said >= self._every:
+            self._said = now
+            self._say(now)
+
+    def stop(self) -> None:
+        """See `Progress`."""
+        self._say(time.monotonic())
+
+    def _say(self, now: float) -> None:
+        rate = self._done / max(now - self._began, 1e-9)
+        left = (self._total - self._done) / rate if rate else 0.0
+        print(
+            f"{self._done} of {self._total} images done, {rate:.1f} images/s, {told_time(left)} left",
+            file=self._out,
+            flush=True,
+        )
+
+
+def told_time(seconds: float) -> str:
+    """`42 s`, `7 min 5 s`, `3 h 20 min`: two units at most."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class Bar:
+    """A rich progress bar with images per second and time left."""
+
+    def start(self, total: int, what: str) -> None:
+        """See `Progress`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} images/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._began, self._done = time.monotonic(), 0
+        self._task = self._bar.add_task(f"images for {one_line(what)}", total=total, rate="–")
+        self._bar.start()
+
+    def advance(self) -> None:
+        """See `Progress`."""
+        self._done += 1
+        rate = self._done / max(time.monotonic() - self._began, 1e-9)
+        self._bar.update(self._task, advance=1, rate=f"{rate:.1f}")
+
+    def stop(self) -> None:
+        """See `Progress`."""
+        self._bar.stop()
+
+
+def progress_for(stream: TextIO | None) -> Bar | Lines | Quiet:
+    """A bar where somebody watches, lines in a log file, nothing where there is no stream."""
+    if stream is None:
+        return Quiet()
+    return Bar() if stream.isatty() else Lines(stream)
+
+
+class Transfer(Protocol):
+    """Told of a file that arrives, in bytes."""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """The file `what` of `total` bytes is coming, and `done` of them are here."""
+
+    def advance(self, count: int) -> None:
+        """So many more bytes are here."""
+
+    def stop(self) -> None:
+        """All is here, or the connection ended."""
+
+
+class TransferLines:
+    """One line every `every` seconds: megabytes here, and how many there will be."""
+
+    def __init__(self, out: TextIO | None = None, every: float = 10.0) -> None:
+        self._out, self._every = out or sys.stderr, every
+        self._total = self._done = 0
+        self._said = 0.0
+        self._what = ""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """See `Transfer`."""
+        self._total, self._done, self._what, self._said = total, done, what, time.monotonic()
+        here = f", {done / 1e6:.1f} MB of it here already" if done else ""
+        print(f"fetching {one_line(what)}: {total / 1e6:.1f} MB{here}", file=self._out, flush=True)
+
+    def advance(self, count: int) -> None:
+        """See `Transfer`."""
+        self._done += count
+        if time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            self._say()
+
+    def stop(self) -> None:
+        """See `Transfer`."""
+        self._say()
+
+    def _say(self) -> None:
+        print(
+            f"{one_line(self._what)}: {self._done / 1e6:.1f} of {self._total / 1e6:.1f} MB", file=self._out, flush=True
+        )
+
+
+class TransferBar:
+    """A rich progress bar with bytes per second and time left."""
+
+    def start(self, total: int, done: int, what: str) -> None:
+        """See `Transfer`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._task = self._bar.add_task(one_line(what), total=total, completed=done)
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        """See `Transfer`."""
+        self._bar.update(self._task, advance=count)
+
+    def stop(self) -> None:
+        """See `Transfer`."""
+        self._bar.stop()
+
+
+def transfer_for(stream: TextIO) -> TransferBar | TransferLines:
+    """A bar where somebody watches, lines in a log file."""
+    return TransferBar() if stream.isatty() else TransferLines(stream)

@@ -1,0 +1,100 @@
+"""What a data source hands over: tables of labelled images, and the parts into which a split puts them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import DataError
+from cxrbench.store import digest
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one part of a split, in the order that the split's rule makes; an id may stand in several rows.
+
+    `ids` (n,) name images as the data set's own tables do; `labels` (n, C) int8, 1 where the class holds, 0 elsewhere;
+    `classes` (C,) spelt as in the task file; `patients` (n,) or None where patients are not known.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int8]
+    classes: tuple[str, ...]
+    patients: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.ids), len(self.classes)):
+            raise DataError(f"labels have shape {self.labels.shape}, not {(len(self.ids), len(self.classes))}")
+        if self.patients is not None and len(self.patients) != len(self.ids):
+            raise DataError(f"{len(self.patients)} patients for {len(self.ids)} rows")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the ids in row order."""
+        return digest.of_lines(self.ids)
+
+    @property
+    def set_digest(self) -> str:
+        """SHA-256 over the distinct ids, sorted by code point."""
+        return digest.of_lines(sorted(set(self.ids)))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows per class."""
+        return dict(zip(self.classes, self.labels.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What indexing a folder against its label table showed; lists of ids or of paths relative to the root, sorted."""
+
+    missing: tuple[str, ...] = ()  # in the table, no file
+    extra: tuple[str, ...] = ()  # a file, in no table
+    duplicate: tuple[str, ...] = ()  # one id, several files: the one where the id says, else the first, is used
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One split of one data set: its parts (`all`, or `train` and `test`) and where each image lies on this disk."""
+
+    task: str
+    split: str
+    parts: Mapping[str, Table]
+    paths: Mapping[str, Path]  # id to file; ids without a file are absent and listed in findings.missing
+    findings: Findings = field(default_factory=Findings)
+    synthetic: bool = False  # drawn by `data phantom`: its numbers enter no table of results
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # sex, age, view by image, where known
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """The patient of every image whose patient is known."""
+        known = (part for part in self.parts.values() if part.patients is not None)
+        return {image: patient for part in known for image, patient in zip(part.ids, part.patients or (), strict=True)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over part names, ordered ids and labels: what a record means by "this split"."""
+        return digest.of_json(
+            {
+                n: [t.digest, digest.of_bytes(np.ascontiguousarray(t.labels).tobytes()), t.classes]
+                for n, t in self.parts.items()
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One fold as row numbers. `train[K]` indexes the train table, `test` the test table (one table for 5x200 sets)."""
+
+    fold: int
+    train: Mapping[int, IntArray]  # shots to (n,) rows, grouped by class in label order; may repeat a row
+    test: IntArray  # (m,)
+    random_state: object | None = None  # random.Random state left by the draw; released prompts go on from it
