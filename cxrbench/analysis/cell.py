@@ -18,7 +18,7 @@ from cxrbench.evaluate.statistics.interval import (
     still,
     wider,
 )
-from cxrbench.evaluate.statistics.shares import Metric, Shares, hits, shares
+from cxrbench.evaluate.statistics.shares import Metric, Shares, hits, metric_name, shares
 from cxrbench.evaluate.statistics.uncertainty import Covers, FoldSpread, Interval
 from cxrbench.evaluate.statistics.units import ScoredRows, class_units
 from cxrbench.records.predictions import ScoredCell
@@ -48,8 +48,7 @@ def covered(record: Record, *, these_draws: bool = False) -> Covers:
     told = record.prompts
     if told is None or told.source == "prototypes":
         return "images"
-    drawn = any(words != told.drawn[0] for words in told.drawn[1:])
-    return ("these prompts" if these_draws else "prompt draws") if drawn else "one wording"
+    return ("these prompts" if these_draws else "prompt draws") if told.redrawn else "one wording"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Measurement:
     @property
     def units(self) -> int:
         """How many test patients or images it has."""
-        return int((self.shares.stratum >= 0).sum())
+        return self.shares.units
 
     @property
     def estimate(self) -> Estimate:
@@ -86,10 +85,15 @@ class Measurement:
         right = sum(np.bincount(f.labels[f.predictions == f.labels], minlength=f.scores.shape[1]) for f in folds)
         rows = sum(np.bincount(f.labels, minlength=f.scores.shape[1]) for f in folds)
         near = bool(np.any(np.minimum(right, rows - right) < FEW_OF_A_KIND * len(folds)))
-        name = self.metric.replace("_", " ").replace("f1", "F1")
+        name = metric_name(self.metric)
         return (
             f"a class is nearly all right or all wrong, which {name} makes no allowance for: too short" if near else ""
         )
+
+    @property
+    def number(self) -> CellNumber:
+        """The interval with the spread over folds."""
+        return CellNumber(self.cell.record.id, self.interval, spread(self.cell, self.metric))
 
     def minus(self, other: "Measurement") -> Estimate:
         """The paired difference from another model's measurement of the same images, fold by fold.
@@ -109,11 +113,6 @@ def cautions(cell: ScoredCell) -> str:
     """What to beware of in any number of the cell; empty where there is nothing."""
     units = class_units(cell.folds).tolist()
     return sparse(dict(zip(cell.record.data.labels, units, strict=True)), cell.over)
-
-
-def cell_number(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> CellNumber:
-    """One metric of a cell with what surrounds it."""
-    return CellNumber(cell.record.id, cell_interval(cell, metric, these_draws=these_draws), spread(cell, metric))
 
 
 def cell_interval(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Interval:
@@ -138,12 +137,12 @@ def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interva
         return weights / np.bincount(fold.labels, minlength=len(labels))
 
     covers = covered(cell.record, these_draws=these_draws)
-    found = estimate(hits(cell.folds, worth), (0, 1), covers)
+    recalled = hits(cell.folds, worth)
+    found = estimate(recalled, (0, 1), covers)
     moved = replace(found, value=told["harmonic_mean"], centre=found.centre - found.value + told["harmonic_mean"])
-    units = len(np.unique(np.concatenate([fold.unit for fold in cell.folds])))
     if why := still(cell.folds):
         moved = moved.fixed()
-    return interval(moved, cell.over, units, (covers,), why or cautions(cell))
+    return interval(moved, cell.over, recalled.units, (covers,), why or cautions(cell))
 
 
 def spread(cell: ScoredCell, metric: Metric) -> FoldSpread:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from cxrbench.analysis.cell import CellNumber, Measurement, measurement, spread
+from cxrbench.analysis.cell import CellNumber, Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_difference, over_of, units_of
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.estimate import ALPHA
@@ -117,13 +117,12 @@ def compare(out: Path, selected: Selected, metric: Metric, *, these_draws: bool 
 def task_difference(pair: Pair, tests: int = 1) -> TaskDifference:
     """One task, not yet corrected; `tests` is over how many it will be. The same for the same records."""
     (a, b), found = pair, pair[0].minus(pair[1])
-    one, two = (CellNumber(own.cell.record.id, own.interval, spread(own.cell, own.metric)) for own in pair)
     covers = wider(a.covers, b.covers)
     alike = _alike(a, b)
     return TaskDifference(
         a.cell.record.data.task,
-        one,
-        two,
+        a.number,
+        b.number,
         interval(found.fixed() if alike else found, a.cell.over, a.units, (covers,), alike),
         1.0 if alike else found.p(),
         None,
@@ -134,11 +133,10 @@ def task_difference(pair: Pair, tests: int = 1) -> TaskDifference:
 
 def _alike(a: Measurement, b: Measurement) -> str:
     """Why no choice of images or draws moves a difference; empty where one could."""
-    folds = zip(a.cell.folds, b.cell.folds, strict=False)
     same = len(a.cell.folds) == len(b.cell.folds) and all(
         np.array_equal(one.scores, two.scores)
         or (a.metric != "macro_auroc" and np.array_equal(one.predictions, two.predictions))
-        for one, two in folds
+        for one, two in zip(a.cell.folds, b.cell.folds, strict=True)
     )
     return "both models judge every image alike" if same else ""
 

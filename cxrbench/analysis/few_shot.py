@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from cxrbench.analysis.cell import Measurement, measurement, spread
+from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.shares import Metric
@@ -149,7 +149,8 @@ def _curve(model: str, task: str, cells: Cells, records: Sequence[Record]) -> Cu
         if cell is None:
             points.append(Point(shots, None, printed=paper))
             continue
-        points.append(Point(shots, cell.interval, spread(cell.cell, _METRIC), cell.cell.record.id, paper))
+        number = cell.number
+        points.append(Point(shots, number.interval, number.spread, number.record, paper))
     return Curve(model, task, pretrained_on(model, own, task), tuple(points))
 
 

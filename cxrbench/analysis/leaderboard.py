@@ -9,21 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import Measurement, measurement
-from cxrbench.analysis.means import Weighted, covers_of, mean_difference, mean_estimate, over_of, units_of
+from cxrbench.analysis.means import Part, Weighted, interval_of_parts, mean_difference, part_of
 from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
-from cxrbench.evaluate.statistics.interval import interval
 from cxrbench.evaluate.statistics.paired import holm_of_given, not_worse
 from cxrbench.evaluate.statistics.ranks import Places, RankTest, places, rank_test
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
-from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 from cxrbench.records.shared_patients import namespace, taken_as_independent
 
 Pairs = Mapping[tuple[str, str], Estimate]  # differences, the first minus the second
 Refused = tuple[str, ...]
+Row = Mapping[str, Measurement]  # of one task, by model
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,9 @@ class TaskRow:
     tasks: tuple[str, ...]
     intervals: Mapping[str, Mapping[str, Interval]]
     pairs: Mapping[str, Pairs]
-    part: Mapping[str, Estimate]
+    part: Mapping[str, Part]
     part_pairs: Pairs
     controls: Mapping[str, Mapping[str, Interval | None]]
-    over: UnitKind
-    units: int
-    covers: tuple[Covers, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +86,28 @@ def leaderboard(out: Path, selected: Selected, metric: Metric, *, these_draws: b
     the reasons below two such tasks or three such models, DataError and IntegrityError for predictions that are gone or
     changed.
     """
-    models = checked_models(selected)
-    groups: dict[str, dict[str, dict[str, Measurement]]] = {}
-    refused: dict[str, Refused] = {}
-    for task, records in selected.records.items():
-        cells = {model: read_cell(out, records[model]) for model in selected.models if model in records}
-        found = {model: measurement(cell, metric, these_draws=these_draws) for model, cell in cells.items()}
-        if reasons := why_not_row(selected, found):
+    checked_models(selected)
+    found = {
+        task: {
+            model: measurement(read_cell(out, records[model]), metric, these_draws=these_draws)
+            for model in selected.models
+            if model in records
+        }
+        for task, records in selected.records.items()
+    }
+    groups, refused = by_shared_patients(selected, found)
+    return board_of(selected, [task_row(selected, own) for own in groups], refused, metric)
+
+
+def by_shared_patients(selected: Selected, found: Mapping[str, Row]) -> tuple[list[dict[str, Row]], dict[str, Refused]]:
+    """Tasks that can be part of a board, those that name their patients alike together, and why others cannot."""
+    models, groups, refused = checked_models(selected), dict[str, dict[str, Row]](), dict[str, Refused]()
+    for task, row in found.items():
+        if reasons := why_not_row(selected, row):
             refused[task] = reasons
         else:
-            groups.setdefault(namespace(task, found[models[0]].cell.over), {})[task] = found
-    return board_of(selected, [task_row(selected, own) for own in groups.values()], refused, metric)
+            groups.setdefault(namespace(task, row[models[0]].cell.over), {})[task] = row
+    return list(groups.values()), refused
 
 
 def checked_models(selected: Selected) -> tuple[str, ...]:
@@ -117,7 +124,7 @@ def _controls(selected: Selected) -> set[str]:
     return {r.model.name for row in selected.records.values() for r in row.values() if r.control}
 
 
-def why_not_row(selected: Selected, found: Mapping[str, Measurement]) -> Refused:
+def why_not_row(selected: Selected, found: Row) -> Refused:
     """The reasons why a task cannot be part of a board, from its measurements by model; none where it can."""
     models = checked_models(selected)
     if absent := tuple(f"no record of {model}" for model in models if model not in found):
@@ -131,30 +138,24 @@ def why_not_row(selected: Selected, found: Mapping[str, Measurement]) -> Refused
     return ("a class has no test image in a fold, so nothing can be ranked",) if undefined else ()
 
 
-def task_row(selected: Selected, found: Mapping[str, Mapping[str, Measurement]]) -> TaskRow:
+def task_row(selected: Selected, found: Mapping[str, Row]) -> TaskRow:
     """What tasks of the same patients add to a board, from their measurements by task and model."""
     models = checked_models(selected)
     own = {model: [Weighted(found[task][model], 1.0) for task in found] for model in models}
     every = list(itertools.combinations(models, 2))
-    one = own[models[0]]
     pairs = {task: {(a, b): row[a].minus(row[b]) for a, b in every} for task, row in found.items()}
     alone = next(iter(pairs.values())) if len(pairs) == 1 else None
     return TaskRow(
         tuple(found),
         {task: {model: row[model].interval for model in models} for task, row in found.items()},
         pairs,
-        {model: mean_estimate(own[model]) for model in models},
+        {model: part_of(own[model]) for model in models},
         alone or {(a, b): mean_difference(own[a], own[b]) for a, b in every},
         {task: _control_intervals(selected, models, row) for task, row in found.items()},
-        over_of(one),
-        units_of(one),
-        covers_of(one),
     )
 
 
-def _control_intervals(
-    selected: Selected, models: Sequence[str], row: Mapping[str, Measurement]
-) -> dict[str, Interval | None]:
+def _control_intervals(selected: Selected, models: Sequence[str], row: Row) -> dict[str, Interval | None]:
     names = [name for name in selected.models if name not in models]
     first = row[models[0]].cell
     fits = {name: name in row and not why_not_paired(first, row[name].cell) for name in names}
@@ -174,16 +175,13 @@ def board_of(
             f"ranks need two tasks that all of {', '.join(models)} share ({selected.setting}); "
             f"there are {len(tasks)}. {told}"
         )
-    means = {model: total(row.part[model] for row in rows).scaled(1 / len(tasks)) for model in models}
-    order = sorted(models, key=lambda model: -means[model].value)
+    means = {model: interval_of_parts([row.part[model] for row in rows], len(tasks)) for model in models}
     values = {task: known[task].intervals[task] for task in tasks}
+    order = sorted(models, key=lambda model: -sum(row.part[model].estimate.value for row in rows))
     every = list(itertools.combinations(models, 2))
     differences = {pair: total(row.part_pairs[pair] for row in rows).scaled(1 / len(tasks)) for pair in every}
     adjusted = holm_of_given([known[task].pairs[task][pair].p() for task in tasks for pair in every])
     first = selected.records[tasks[0]][models[0]]
-    over: UnitKind = "patient" if all(row.over == "patient" for row in rows) else "image"
-    covers = tuple(dict.fromkeys(one for row in rows for one in row.covers))
-    units = sum(row.units for row in rows)
     return Leaderboard(
         selected.setting,
         first.variant,
@@ -192,7 +190,7 @@ def board_of(
         tuple(order),
         tasks,
         tuple(tuple(values[task][model] for model in order) for task in tasks),
-        tuple(interval(means[model], over, units, covers) for model in order),
+        tuple(means[model] for model in order),
         places(differences, models),
         tuple(_sorted(not_worse(known[task].pairs[task], models), order) for task in tasks),
         _sorted(not_worse(differences, models), order),
@@ -200,7 +198,7 @@ def board_of(
         sum(p is not None for p in adjusted),
         _ranks(values, order),
         refused,
-        (*selected.notes, *taken_as_independent({task: known[task].over for task in tasks})),
+        (*selected.notes, *taken_as_independent({task: known[task].part[models[0]].over for task in tasks})),
         _control_rows(selected, models, known, tasks),
     )
 

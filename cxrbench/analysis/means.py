@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import Measurement, cautions
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
+from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws, total
 from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, difference_bounds, interval, wider
 from cxrbench.evaluate.statistics.shares import Shares, within
 from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
@@ -38,11 +38,34 @@ Mean = Sequence[Weighted]
 def mean_interval(mean: Mean) -> Interval:
     """The interval of a mean over these tasks: other test and training images of each, and no other tasks.
 
-    A patient of several tasks counts as one where they name it alike (see `kinship`); other tasks are taken as
+    A patient of several tasks counts as one where they name it alike (see `shared_patients`); other tasks are taken as
     independent. The same for the same records.
     """
     told = "; ".join(f"{part.task}: {why}" for part in mean if (why := cautions(part.measured.cell)))
     return interval(mean_estimate(mean), over_of(mean), units_of(mean), covers_of(mean), told)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What tasks add to a sum over tasks, and what this speaks of."""
+
+    estimate: Estimate
+    over: UnitKind
+    units: int
+    covers: tuple[Covers, ...]
+
+
+def part_of(mean: Mean) -> Part:
+    """What cells of tasks that may show the same patients add."""
+    return Part(mean_estimate(mean), over_of(mean), units_of(mean), covers_of(mean))
+
+
+def interval_of_parts(parts: Sequence[Part], tasks: int) -> Interval:
+    """The interval of the mean over so many tasks from independent parts of their sum."""
+    over: UnitKind = "patient" if all(part.over == "patient" for part in parts) else "image"
+    covers = tuple(dict.fromkeys(one for part in parts for one in part.covers))
+    found = total(part.estimate for part in parts).scaled(1 / tasks)
+    return interval(found, over, sum(part.units for part in parts), covers)
 
 
 def mean_estimate(mean: Mean) -> Estimate:
@@ -76,7 +99,7 @@ def _summed(parts: Sequence[tuple[Weighted, Shares]], bounds: tuple[float, float
         groups.setdefault(namespace(part.task, over[part.task]), []).append((part, own))
     units = tuple(component for own in groups.values() for component in _units(own))
     draws = tuple(
-        replace(component, variance=part.weight**2 * component.variance)
+        component.times(part.weight**2)
         for part, own in parts
         if part.measured.covers in DRAWN
         for component in over_draws(own.values.tolist())
@@ -89,11 +112,7 @@ def _summed(parts: Sequence[tuple[Weighted, Shares]], bounds: tuple[float, float
 
 def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
     """What cells of the same units add to the variance of a mean: units once, floors cell by cell."""
-    found = [
-        replace(component, variance=part.weight**2 * component.variance)
-        for part, own in parts
-        for component in own.floors
-    ]
+    found = [component.times(part.weight**2) for part, own in parts for component in own.floors]
     if len(parts) == 1:
         ((part, own),) = parts
         return [*within(part.weight * own.each, own.stratum), *found]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from cxrbench.analysis.cell import Measurement, measurement, spread
+from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
 from cxrbench.analysis.paper_tables import Cell, Standing, TableView, ViewRow
 from cxrbench.evaluate.statistics.estimate import Estimate
@@ -121,7 +121,8 @@ def _with_intervals(row: ViewRow, material: _Material) -> ViewRow:
     for name, cell in row.cells.items():
         own = material.cells.get(cell.record or "")
         if own is not None:
-            row = _changed(row, name, interval=own.interval, spread=spread(own.cell, METRIC))
+            number = own.number
+            row = _changed(row, name, interval=number.interval, spread=number.spread)
         elif name in material.shares and (mean := material.mean(row, name)):
             row = _changed(row, name, interval=mean_interval(mean))
     return row

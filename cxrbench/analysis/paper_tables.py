@@ -70,6 +70,12 @@ class TableView:
     rows: tuple[ViewRow, ...]
     notes: tuple[str, ...]
 
+    @property
+    def intervals(self) -> list[tuple[str, Interval]]:
+        """Those of measured cells, each with the title of its column; averages speak of what these do."""
+        titles = dict(self.columns)
+        return [(titles[n], c.interval) for row in self.rows for n, c in row.cells.items() if c.interval and c.record]
+
 
 def shown_value(record: Record) -> Decimal | None:
     """Balanced accuracy in percent with two decimals, rounded as the record's variant says; None where a fold has none.

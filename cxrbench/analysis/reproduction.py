@@ -41,14 +41,13 @@ def _parts(record: Record, task: TaskSpec) -> set[str]:
     if task.folds == "resplit":
         return {"all"}
     return {record.protocol.part} | (
-        {"train"} if record.protocol.protocol == "linear-probe" or _drawn(record) else set()
+        {"train"} if record.protocol.protocol == "linear-probe" or _redrawn(record) else set()
     )
 
 
-def _drawn(record: Record) -> bool:
+def _redrawn(record: Record) -> bool:
     """Whether prompts are drawn, which the released code does by the generator that shuffled the training rows."""
-    told = record.prompts
-    return told is not None and any(words != told.drawn[0] for words in told.drawn[1:])
+    return record.prompts is not None and record.prompts.redrawn
 
 
 def arithmetic(cell: ScoredCell) -> Tolerance:

@@ -1,7 +1,7 @@
 """Two measurements of one number, each with test images and draws of its own: do they agree?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from cxrbench.analysis.reproduction import HALF_FOLD, HALF_MEAN
@@ -36,9 +36,7 @@ def difference(measured: Estimate, printed: float) -> Estimate:
     common, they differ by less than this says.
     """
     low, high = measured.bounds
-    units, draws = (
-        tuple(replace(part, variance=2 * part.variance) for part in own) for own in (measured.units, measured.draws)
-    )
+    units, draws = (tuple(part.times(2) for part in own) for own in (measured.units, measured.draws))
     found = measured.value - printed
     return Estimate(found, found, units, draws, (low - high, high - low))
 

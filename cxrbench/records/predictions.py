@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
-from cxrbench.records.record import STATEMENT, Record, record_path
+from cxrbench.records.record import STATEMENT, Record, predictions_path
 from cxrbench.store import digest
 from cxrbench.store.sealed import read_regular
 from cxrbench.types import IntArray
@@ -79,7 +79,7 @@ def read_cell(out: Path, record: Record) -> ScoredCell:
 
     Raises DataError where the file is gone, IntegrityError where it is not the one that the record was written with.
     """
-    path = record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)
+    path = predictions_path(out, record)
     try:
         content = read_regular(path)
     except FileNotFoundError as error:

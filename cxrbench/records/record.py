@@ -86,6 +86,11 @@ class PromptIdentity(Facts):
     asked: tuple[tuple[str, ...], ...] = ()
     edition: str | None = None
 
+    @property
+    def redrawn(self) -> bool:
+        """Whether folds were scored by different prompts."""
+        return any(words != self.drawn[0] for words in self.drawn[1:])
+
 
 class ProtocolIdentity(Facts):
     """What was done with the embeddings."""
@@ -237,3 +242,8 @@ def record_id(identity: Mapping[str, Any]) -> str:
 def record_path(out: Path, task: str, model: str, ident: str) -> Path:
     """Where a record lies below the results folder."""
     return out / "records" / task / model / f"{ident}.json"
+
+
+def predictions_path(out: Path, record: Record) -> Path:
+    """Where the predictions of a record lie: beside it."""
+    return record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cxrbench.errors import UnreadableError
-from cxrbench.records.record import Record, record_path
+from cxrbench.records.record import Record, predictions_path, record_path
 from cxrbench.store import digest
 from cxrbench.store.sealed import DamagedError, read_regular, read_sealed, write_sealed
 from cxrbench.system.sources import code_digest
@@ -34,7 +34,7 @@ class Verified:
         """The digest of a record's two files as they lie there; None where one of them cannot be read."""
         place = record_path(self._out, record.data.task, record.model.name, record.id)
         try:
-            files = [place, place.with_name(record.predictions)]
+            files = [place, predictions_path(self._out, record)]
             return digest.of_lines(digest.of_bytes(read_regular(file, MOST_BYTES)) for file in files)
         except (FileNotFoundError, DamagedError, UnreadableError):
             return None

@@ -10,6 +10,7 @@ import numpy as np
 from cxrbench.analysis.compare import WEIGHTS, Comparison, TaskDifference
 from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.evaluate.statistics.estimate import ALPHA
+from cxrbench.evaluate.statistics.shares import metric_name
 from cxrbench.evaluate.statistics.uncertainty import Interval, covering
 
 Format = Literal["terminal", "markdown", "json"]
@@ -50,7 +51,7 @@ def _comparison(found: Comparison, form: Format) -> str:
     if len(rows) > 1:
         mean = [f"mean of these {len(rows)} tasks", "", "", "", interval_text(found.mean, sign=True)]
         rows.append([*mean, p_text(found.mean_p), *[""] * (len(head) - 6)])
-    title = f"{found.a} and {found.b}: {_named(found.metric)} in percent"
+    title = f"{found.a} and {found.b}: {metric_name(found.metric)} in percent"
     return "\n\n".join([_title(found, title, form), grid(rows, head, form), "\n".join(_reading(found))])
 
 
@@ -157,7 +158,7 @@ def _leaderboard(found: Leaderboard, form: Format) -> str:
     for control in found.controls:
         numbers = ("–" if value is None else interval_text(value) for value in control.values)
         rows.append([f"control: {control.model}", "–", "–", *numbers])
-    title = f"{len(found.models)} models: {_named(found.metric)} in percent"
+    title = f"{len(found.models)} models: {metric_name(found.metric)} in percent"
     return "\n\n".join([_title(found, title, form), grid(rows, head, form), "\n".join(_board_reading(found))])
 
 
@@ -213,10 +214,6 @@ def grid(rows: Sequence[Sequence[str]], head: Sequence[str], form: Format) -> st
 
     style = "github" if form == "markdown" else "simple"
     return tabulate(rows, head, tablefmt=style, disable_numparse=True, stralign="left")
-
-
-def _named(metric: str) -> str:
-    return metric.replace("_", " ").replace("auroc", "AUROC").replace("f1", "F1")
 
 
 def interval_text(value: Interval, *, sign: bool = False) -> str:

@@ -87,7 +87,7 @@ def _row(view: TableView, row: ViewRow) -> Iterator[str]:
 
 
 def _covers(cells: Sequence[Cell]) -> str:
-    told = covers_short(one for cell in cells if cell.interval is not None for one in cell.interval.covers)
+    told = covers_short(cell.interval for cell in cells)
     return rf"\quad{{\scriptsize {escaped(f'95 %, {told}')}}}"
 
 
@@ -124,9 +124,7 @@ def _notes(view: TableView) -> Iterator[str]:
             "comparisons)."
         )
     if any(cell.interval is not None for cell in cells):
-        titles = dict(view.columns)
-        known = [(titles[n], c.interval) for row in view.rows for n, c in row.cells.items() if c.interval and c.record]
-        told.append(f"Brackets: 95 % intervals: {covering(known)}; averages speak of these tasks.")
+        told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}; averages speak of these tasks.")
     if any(cell.seen for cell in cells):
         told.append(f"† {PRETRAINED.capitalize()}.")
     if any(cell.flaws for cell in cells):

@@ -67,15 +67,13 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
         lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
-        lines.append((f"95 %, {_covers(cells)}", [ends(cell.interval) for cell in cells]))
+        lines.append(
+            (f"95 %, {covers_short(cell.interval for cell in cells)}", [ends(cell.interval) for cell in cells])
+        )
         lines.append(("std over folds", [_std(cell.spread) for cell in cells]))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
-
-
-def _covers(cells: Sequence[Cell]) -> str:
-    return covers_short(one for cell in cells if cell.interval is not None for one in cell.interval.covers)
 
 
 def _marks(cell: Cell) -> str:
@@ -104,8 +102,7 @@ def _footnotes(view: TableView) -> list[str]:
 def notes(view: TableView) -> list[str]:
     """What a reader of the table must know: its variant, its marks, its intervals, then the view's own notes."""
     cells = [cell for row in view.rows for cell in row.cells.values()]
-    titles = dict(view.columns)
-    known = [(titles[n], c.interval) for row in view.rows for n, c in row.cells.items() if c.interval and c.record]
+    known = view.intervals
     told = [f"variant: {view.variant}"]
     if any(cell.flaws for cell in cells):
         told.append("* not comparable, see below")

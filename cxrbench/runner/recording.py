@@ -15,7 +15,15 @@ from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.records.files import read_record, write_record
 from cxrbench.records.integrity import sound_record
 from cxrbench.records.predictions import FoldScores, as_parquet
-from cxrbench.records.record import DataIdentity, Preprocessing, Record, Runtime, record_id, record_path
+from cxrbench.records.record import (
+    DataIdentity,
+    Preprocessing,
+    Record,
+    Runtime,
+    predictions_path,
+    record_id,
+    record_path,
+)
 from cxrbench.runner.cells import Cell
 from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Sweep
@@ -184,8 +192,7 @@ def write_cell(
     `predictions_sha256` is filled in here. `known`: see `as_parquet`.
     """
     parquet = as_parquet(folds, record.data.labels, known, record.statement)
-    path = record_path(out, record.data.task, record.model.name, record.id)
-    write_atomically(path.with_name(record.predictions), parquet)
+    write_atomically(predictions_path(out, record), parquet)
     whole = record.model_copy(update={"predictions_sha256": digest.of_bytes(parquet)})
     return read_record(write_record(out, whole))  # so that a rerun returns its equal
 

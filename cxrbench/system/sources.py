@@ -19,7 +19,7 @@ HARMLESS = {
     "cxrbench.models.hub": "finds files, which enter by their bytes",
     "cxrbench": "hands requests on; nothing in the package imports it for what it does",
     "cxrbench.specs.card": "types of facts, whose values enter by their own digests",
-    "cxrbench.system.contained": "which part an error ends, and how it is told",
+    "cxrbench.system.contained": "how far an error reaches, and how it is reported",
     "cxrbench.store.digest": "another way of naming content names everything anew by itself",
     "cxrbench.store.atomic": "how files are written, not what is in them",
     "cxrbench.errors": "kinds of errors and their exit codes",

@@ -10,7 +10,7 @@ from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench.analysis import paper_intervals as certainty
-from cxrbench.analysis.cell import Measurement, cell_number, measurement
+from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted
 from cxrbench.analysis.paper_intervals import shares, with_intervals
 from cxrbench.analysis.paper_tables import TableView, ViewRow, table_view
@@ -54,7 +54,7 @@ def cli(out: Path, *words: str) -> Result:
 def test_every_measured_cell_has_the_interval_of_its_record(tmp_path: Path) -> None:
     record = results(tmp_path)[3]
     cell = row(viewed(tmp_path), "unimodal_cm").cells["rsna"]
-    number = cell_number(read_cell(tmp_path, record), "balanced_accuracy")
+    number = measurement(read_cell(tmp_path, record), "balanced_accuracy").number
     assert (cell.record, cell.interval, cell.spread) == (record.id, number.interval, number.spread)
     assert cell.measured is not None and number.interval.estimate is not None
     assert float(cell.measured) == pytest.approx(100 * number.interval.estimate, abs=0.06)
@@ -162,7 +162,7 @@ def test_csv_carries_unrounded_ends(tmp_path: Path) -> None:
     cells = list(csv.DictReader(io.StringIO(cli(tmp_path, "--format", "csv").stdout)))
     (found,) = [c for c in cells if (c["model"], c["column"]) == ("dlilp_cm", "RSNA")]
     record = next(r for r in read_results(tmp_path, tmp_path).records if r.id == found["record"])
-    interval = cell_number(read_cell(tmp_path, record), "balanced_accuracy").interval
+    interval = measurement(read_cell(tmp_path, record), "balanced_accuracy").number.interval
     assert (found["low"], found["high"], found["units"]) == (repr(interval.low), repr(interval.high), "80 images")
     assert found["folds"] == "2, one test set"
 

@@ -8,7 +8,7 @@ import pytest
 from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench.analysis.cell import cell_number
+from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
@@ -56,7 +56,7 @@ def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Pat
     for point in curve(found, "gloria", "covid").points:
         record = records[point.record or ""]
         assert record.protocol.shots == point.shots
-        assert cell_number(read_cell(tmp_path, record), "balanced_accuracy").interval == point.interval
+        assert measurement(read_cell(tmp_path, record), "balanced_accuracy").number.interval == point.interval
     for place, point in enumerate(curve(found, "gloria", None).points):
         own = [curve(found, "gloria", task).points[place].interval.estimate for task in TASKS]  # type: ignore[union-attr]
         assert point.interval is not None

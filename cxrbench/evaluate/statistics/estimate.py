@@ -23,6 +23,10 @@ class Component:
     variance: float
     freedom: float
 
+    def times(self, factor: float) -> "Component":
+        """The part of a variance that is so many times as large, known as well."""
+        return Component(factor * self.variance, self.freedom)
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -50,9 +54,7 @@ class Estimate:
 
     def scaled(self, weight: float) -> "Estimate":
         """The number times a weight."""
-        units, draws = (
-            tuple(replace(part, variance=weight**2 * part.variance) for part in own) for own in (self.units, self.draws)
-        )
+        units, draws = (tuple(part.times(weight**2) for part in own) for own in (self.units, self.draws))
         ends = sorted(weight * bound for bound in self.bounds)
         return Estimate(weight * self.value, weight * self.centre, units, draws, (ends[0], ends[1]))
 
@@ -67,26 +69,20 @@ class Estimate:
         far tails, which Holm asks for, three to seven times too likely. Source: Satterthwaite 1946, for the parts of
         either; Behrens 1929 and Fisher 1935, for their sum.
         """
-        from scipy.special import stdtr
-
-        small, large = sorted((_pooled(self.units), _pooled(self.draws)), key=lambda own: own.variance)
-        if small.variance < ROUNDING * large.variance:
-            return below(-far / math.sqrt(large.variance), large.freedom)
-        moved = math.sqrt(small.variance) * _scattered(small.freedom)
-        return float(_WEIGHTS @ stdtr(large.freedom, (moved - far) / math.sqrt(large.variance)))
+        return _beyond(_pooled(self.units), _pooled(self.draws), far)
 
     def reach(self, tail: float) -> float:
         """How far the number is moved beyond with this probability on one side, at most one half."""
         from scipy.optimize import brentq
 
-        both = _pooled(self.units), _pooled(self.draws)
+        units, draws = _pooled(self.units), _pooled(self.draws)
         if not self.draws:
-            return math.sqrt(both[0].variance) * quantile(1 - tail, both[0].freedom)
-        most = sum(math.sqrt(own.variance) * quantile(1 - tail / 2, own.freedom) for own in both)
-        return float(brentq(lambda far: self.beyond(far) - tail, 0, most, xtol=1e-15)) if most else 0.0
+            return math.sqrt(units.variance) * quantile(1 - tail, units.freedom)
+        most = sum(math.sqrt(own.variance) * quantile(1 - tail / 2, own.freedom) for own in (units, draws))
+        return float(brentq(lambda far: _beyond(units, draws, far) - tail, 0, most, xtol=1e-15)) if most else 0.0
 
     def ends(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """Both ends of the two-sided interval of this level; None where nothing spreads.
+        """Both ends of the two-sided interval of this level; None where the variance is zero.
 
         Wilson's interval with as many trials as have this variance at `centre`. Source: Wilson 1927; Korn and Graubard
         1998.
@@ -110,7 +106,7 @@ class Estimate:
     def p(self) -> float | None:
         """Two-sided p that the number is 0: below 0.05 exactly where the interval of 0.95 leaves it out.
 
-        None where nothing spreads. No p is told below 1e-12.
+        None where the variance is zero. A smaller p than 1e-12 is given as 1e-12.
         """
         if math.isnan(self.value) or self.variance < ROUNDING:
             return None
@@ -129,6 +125,17 @@ class Estimate:
         if self.variance < ROUNDING:
             return None
         return self.reach(ALPHA / (2 * tests)) + self.reach(1 - POWER)
+
+
+def _beyond(one: Component, two: Component, far: float) -> float:
+    """See `Estimate.beyond`: the exact law of the larger part, averaged over that of the smaller."""
+    from scipy.special import stdtr
+
+    small, large = sorted((one, two), key=lambda own: own.variance)
+    if small.variance < ROUNDING * large.variance:
+        return below(-far / math.sqrt(large.variance), large.freedom)
+    moved = math.sqrt(small.variance) * _scattered(small.freedom)
+    return float(_WEIGHTS @ stdtr(large.freedom, (moved - far) / math.sqrt(large.variance)))
 
 
 def _pooled(parts: tuple[Component, ...]) -> Component:

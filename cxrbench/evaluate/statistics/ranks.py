@@ -17,7 +17,7 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """From which to which place each model may stand, 1 is best, and which pairs are told apart, the better first.
+    """The range of places that each model may hold (1 is best), and the pairs that differ, the better model first.
 
     `compared` is the number of all pairs with a test.
     """
@@ -30,9 +30,9 @@ class Places:
 def places(differences: Mapping[tuple[str, str], Estimate], models: Sequence[str]) -> Places:
     """Places from all pairs at once: together they hold every model's true place in 95 of 100 cases.
 
-    `differences` are of the first minus the second. A pair is told apart at 5 % after Holm's correction over all pairs
-    that have a p; a model's places leave room for all those above and below it. Source: Holm 1979; Klein, Wright and
-    Wieczorek 2020; Mogstad, Romano, Shaikh and Wilhelm 2024.
+    `differences` are of the first minus the second. A pair differs if its p is below 5 % after Holm's correction over
+    all pairs that have one; a model's places leave room for all those above and below it. Source: Holm 1979; Klein,
+    Wright and Wieczorek 2020; Mogstad, Romano, Shaikh and Wilhelm 2024.
     """
     adjusted = holm_of_given([found.p() for found in differences.values()])
     apart = []

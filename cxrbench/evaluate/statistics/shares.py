@@ -20,6 +20,11 @@ FEW = 10  # units of a class, below which what it adds to a number is hardly kno
 Worth = Callable[[ScoredRows], FloatArray]  # of a fold: what a right row of each class (C,) adds to its number
 
 
+def metric_name(metric: str) -> str:
+    """A metric as a reader knows it, such as `macro AUROC`."""
+    return metric.replace("_", " ").replace("auroc", "AUROC").replace("f1", "F1")
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """A number's value in each fold (F,), the shares (U,) of units in strata (U,), and what sparse classes add.
@@ -40,6 +45,11 @@ class Shares:
     def value(self) -> float:
         """The mean over folds, NaN where one of them has no value."""
         return float(self.values.mean())
+
+    @property
+    def units(self) -> int:
+        """How many units have a row."""
+        return int((self.stratum >= 0).sum())
 
     @property
     def spread(self) -> tuple[Component, ...]:

@@ -24,11 +24,6 @@ def covers_words(covers: Iterable[Covers], over: UnitKind) -> str:
     return " or ".join(dict.fromkeys(f"other test {over}s{_WORDS[one]}" for one in covers))
 
 
-def covers_short(covers: Iterable[Covers]) -> str:
-    """The same in the few words that the head of a row has room for; patients count as images."""
-    return covers_words(covers, "image").replace("images and training", "and training")
-
-
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A number with its 95 % interval, which speaks of what `covers` says beside other test units.
@@ -50,6 +45,12 @@ class Interval:
     def words(self) -> str:
         """What it covers, in words."""
         return covers_words(self.covers, self.over)
+
+
+def covers_short(intervals: Iterable[Interval | None]) -> str:
+    """What some intervals speak of in the few words that the head of a row has room for; patients count as images."""
+    covers = (one for found in intervals if found is not None for one in found.covers)
+    return covers_words(covers, "image").replace("images and training", "and training")
 
 
 def covering(told: Sequence[tuple[str, Interval]]) -> str:

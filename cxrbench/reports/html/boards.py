@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from cxrbench.analysis.leaderboard import Leaderboard, board_of
+from cxrbench.analysis.means import Part, interval_of_parts
 from cxrbench.analysis.subgroups import Subgroups
 from cxrbench.errors import DataError, NotApplicableError
-from cxrbench.evaluate.statistics.estimate import total
-from cxrbench.evaluate.statistics.interval import interval
 from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.records.selection import Selected, Setting
 from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.reports.html.cells import CellPage
-from cxrbench.reports.html.shares import METRIC, Added, Part
+from cxrbench.reports.html.shares import METRIC, Added
 from cxrbench.reports.html.show import about, spoken
 
 
@@ -192,10 +191,7 @@ def _lines(
 def _mean(own: Mapping[str, CellPage], parts: Sequence[Part]) -> Interval | None:
     if len(own) < 2 or any(page.cautions or page.interval.estimate is None for page in own.values()):
         return None
-    found = total(part.estimate for part in parts).scaled(1 / len(own))
-    over: UnitKind = "patient" if all(part.over == "patient" for part in parts) else "image"
-    covers = tuple(dict.fromkeys(one for part in parts for one in part.covers))
-    return interval(found, over, sum(part.units for part in parts), covers)
+    return interval_of_parts(parts, len(own))
 
 
 def _best_first(ranking: Leaderboard | None) -> Callable[[Line], tuple[bool, int, bool, float, str]]:

@@ -6,16 +6,13 @@ from itertools import chain
 from pathlib import Path
 
 from cxrbench.analysis.cell import Measurement, measurement
-from cxrbench.analysis.leaderboard import Refused, TaskRow, task_row, why_not_row
-from cxrbench.analysis.means import Mean, Weighted, covers_of, mean_estimate, over_of, units_of
+from cxrbench.analysis.leaderboard import Refused, Row, TaskRow, by_shared_patients, task_row
+from cxrbench.analysis.means import Part, Weighted, part_of
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Covers
-from cxrbench.evaluate.statistics.units import UnitKind
 from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import checked_cell
-from cxrbench.records.record import Record, record_path
+from cxrbench.records.record import Record, predictions_path
 from cxrbench.records.selection import Selected, Setting
 from cxrbench.records.shared_patients import namespace
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
@@ -42,16 +39,6 @@ class Share:
     def records(self) -> dict[str, Record]:
         """Its records by id, each once."""
         return {r.id: r for setting in self.settings for row in setting.records.values() for r in row.values()}
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a model's numbers on some tasks add to a sum over tasks, and what this speaks of."""
-
-    estimate: Estimate
-    over: UnitKind
-    units: int
-    covers: tuple[Covers, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +102,7 @@ def _bounded(out: Path, settings: Sequence[Selected]) -> Iterator[list[Selected]
 
 
 def _size(out: Path, record: Record) -> int:
-    path = record_path(out, record.data.task, record.model.name, record.id).with_name(record.predictions)
+    path = predictions_path(out, record)
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -143,28 +130,16 @@ def _added(setting: Selected, ranked: tuple[str, ...], measured: Measured) -> Ad
         task: {model: measured[record.id] for model, record in row.items()} for task, row in setting.records.items()
     }
     whole = [model for model in setting.models if all(model in row for row in found.values())]
-    parts = {model: _part([Weighted(row[model], 1.0) for row in found.values()]) for model in whole}
+    parts = {model: part_of([Weighted(row[model], 1.0) for row in found.values()]) for model in whole}
     rows, refused = _rows(replace(setting, models=ranked), found) if len(ranked) > 2 else ((), {})
     return Added(rows, refused, parts)
 
 
-def _part(tasks: Mean) -> Part:
-    return Part(mean_estimate(tasks), over_of(tasks), units_of(tasks), covers_of(tasks))
-
-
-def _rows(
-    selected: Selected, found: Mapping[str, Mapping[str, Measurement]]
-) -> tuple[tuple[TaskRow, ...], dict[str, Refused]]:
+def _rows(selected: Selected, found: Mapping[str, Row]) -> tuple[tuple[TaskRow, ...], dict[str, Refused]]:
     """The rows of the tasks on which all ranked models can be paired, by shared patients, and why others have none."""
-    groups: dict[str, dict[str, Mapping[str, Measurement]]] = {}
-    refused: dict[str, Refused] = {}
-    for task, row in found.items():
-        if reasons := why_not_row(selected, row):
-            refused[task] = reasons
-        else:
-            groups.setdefault(namespace(task, row[selected.models[0]].cell.over), {})[task] = row
+    groups, refused = by_shared_patients(selected, found)
     rows = list[TaskRow]()
-    for group in groups.values():
+    for group in groups:
         try:
             rows.append(task_row(selected, group))
         except DataError as error:
