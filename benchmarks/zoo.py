@@ -98,10 +98,10 @@ def ours(name: str) -> dict[str, Any]:
     from cxrbench.models.base import Runtime, adapter_class
     from cxrbench.models.certificate import read_certificate
     from cxrbench.models.checkpoint import Checkpoint
-    from cxrbench.specs import paths as facts
+    from cxrbench.specs import paths
     from cxrbench.specs.card import RecipeName, read_card
 
-    zoo = facts.folder("model_zoo")
+    zoo = paths.folder("model_zoo")
     certificate = read_certificate(zoo / "certificates" / name)
     card = read_card(zoo / f"{certificate.models[0]}.toml")
     tensors = {key: torch.from_numpy(values) for key, values in certificate.weights().items()}

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cxrbench.models import made
 from cxrbench.models.certificate import Certificate, made_tensors, read_certificate, read_layout
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-TEXT_ENCODER = facts.folder("model_zoo") / "certificates" / "dlilp" / "text"  # four layers, 373 words
+TEXT_ENCODER = paths.folder("model_zoo") / "certificates" / "dlilp" / "text"  # four layers, 373 words
 Entry = tuple[str, Sequence[int], str]
 
 
@@ -31,7 +31,7 @@ def fixture_json(name: str) -> Any:
 
 def certificate(name: str) -> Certificate:
     """The certificate of that name in the package."""
-    return read_certificate(facts.folder("model_zoo") / "certificates" / name)
+    return read_certificate(paths.folder("model_zoo") / "certificates" / name)
 
 
 def published_layout(name: str, file: str = "layout") -> Any:
@@ -85,7 +85,7 @@ def published_tensors(name: str, file: str = "layout") -> dict[str, Tensor]:
 
 def zoo_card(name: str) -> ModelCard:
     """A card of the zoo."""
-    return read_card(facts.folder("model_zoo") / f"{name}.toml")
+    return read_card(paths.folder("model_zoo") / f"{name}.toml")
 
 
 def small_card(name: str) -> ModelCard:

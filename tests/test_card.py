@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from cxrbench.errors import SpecError
 from cxrbench.models.base import adapter_class
 from cxrbench.models.dlilp_layout import Vocabulary
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import Weights, card_files, read_card
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store.schema import read_toml
 
-ZOO = {path.stem: read_card(path) for path in card_files(facts.folder("model_zoo"))}
+ZOO = {path.stem: read_card(path) for path in card_files(paths.folder("model_zoo"))}
 PAPER = (
     "clip_cm",
     "dlilp_cm",
@@ -106,7 +106,7 @@ def test_probed_taps(name: str, features: str, shots: int, group: str, tap: str)
     ],
 )
 def test_a_malformed_card_is_refused_by_key(old: str, new: str, says: str, tmp_path: Path) -> None:
-    text = (facts.folder("model_zoo") / "dlilp_cm.toml").read_text(encoding="utf-8")
+    text = (paths.folder("model_zoo") / "dlilp_cm.toml").read_text(encoding="utf-8")
     assert old in text
     (tmp_path / "card.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(SpecError, match=says):
@@ -114,7 +114,7 @@ def test_a_malformed_card_is_refused_by_key(old: str, new: str, says: str, tmp_p
 
 
 def test_a_card_knows_its_folder(tmp_path: Path) -> None:
-    source = facts.folder("model_zoo") / "dlilp_cm.toml"
+    source = paths.folder("model_zoo") / "dlilp_cm.toml"
     (tmp_path / "mine.toml").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     mine = read_card(tmp_path / "mine.toml")
     assert mine.home == tmp_path.resolve()
@@ -134,7 +134,7 @@ def test_reading_cards_needs_no_torch() -> None:
 
 
 def test_the_vocabulary_is_whole() -> None:
-    words = read_toml(facts.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
+    words = read_toml(paths.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
     assert len(words.categories) == len(set(words.categories)) == 85
     assert all(category in words.categories for stands_for in words.aliases.values() for category in stands_for)
 

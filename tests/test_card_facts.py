@@ -2,7 +2,7 @@
 
 import pytest
 
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
 from cxrbench.specs.card_facts import recipe_for
 from cxrbench.specs.catalog import load_variant
@@ -13,7 +13,7 @@ STEPPED = Steps(kind="steps", steps=(Resize(op="resize", to="exact", size=224, f
 
 
 def card(**authors: object) -> ModelCard:
-    plain = read_card(facts.folder("model_zoo") / "dlilp_cm.toml")
+    plain = read_card(paths.folder("model_zoo") / "dlilp_cm.toml")
     return plain.model_copy(
         update={"recipes": {"reality-check": Canvas(), "authors": STEPPED.model_copy(update=authors)}}
     )

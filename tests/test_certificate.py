@@ -10,13 +10,13 @@ from made_zoo import CERTIFIED
 
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.certificate import certificate_for, certificates, made_tensors, read_certificate
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import card_files, read_card
 
-ZOO = [read_card(path) for path in card_files(facts.folder("model_zoo"))]
+ZOO = [read_card(path) for path in card_files(paths.folder("model_zoo"))]
 ADAPTERS = {zoo_card(found.models[0]).adapter for found in CERTIFIED.values()}
 MOST = 150_000  # bytes a model adds to the wheel
-FOLDER = facts.folder("model_zoo") / "certificates"
+FOLDER = paths.folder("model_zoo") / "certificates"
 
 
 @pytest.mark.parametrize("card", [card for card in ZOO if card.adapter in ADAPTERS], ids=lambda card: card.name)

@@ -10,8 +10,7 @@ from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import MADE, grid, interval_text, percent
 from cxrbench.reports.sheets import frequency_sheet, render
-from cxrbench.specs import catalog
-from cxrbench.specs import paths as facts
+from cxrbench.specs import catalog, paths
 from cxrbench.specs.paper import MISSING
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import read_toml
@@ -48,7 +47,7 @@ def sheets(records: Sequence[Record], shares: Mapping[str, float | None]) -> str
 
     `shares` are those of the corpus by finding.
     """
-    words = read_toml(facts.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
+    words = read_toml(paths.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
     same = {name: of[0] for name, of in words.aliases.items() if len(of) == 1}
     views = [
         frequency(record, shares, same)

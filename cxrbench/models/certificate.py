@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr
 
 from cxrbench.errors import IntegrityError
 from cxrbench.models import made
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, RecipeName, read_card
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store.schema import Facts, read_toml
@@ -146,7 +146,7 @@ def read_certificate(folder: Path) -> Certificate:
 
 def certificates(folder: Path | None = None) -> Iterable[Certificate]:
     """All certificates of a folder, by default those of the package, by name."""
-    place = facts.folder("model_zoo") / "certificates" if folder is None else folder
+    place = paths.folder("model_zoo") / "certificates" if folder is None else folder
     return (read_certificate(path.parent) for path in sorted(place.glob("*/certificate.toml")))
 
 
@@ -156,7 +156,7 @@ def certificate_for(card: ModelCard, folder: Path | None = None) -> Certificate 
     None where there is none, as for an architecture of the user's own.
     """
     for found in certificates(folder):
-        zoo = (read_card(facts.folder("model_zoo") / f"{name}.toml") for name in found.models)
+        zoo = (read_card(paths.folder("model_zoo") / f"{name}.toml") for name in found.models)
         if any(_same(card, other) for other in zoo):
             return found
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cxrbench.errors import CxrBenchError, IntegrityError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, card_files, read_card
 
 
@@ -90,7 +90,7 @@ def _way_out(found: Coverage) -> str:
 
 def look_alikes(card: ModelCard, fits: Callable[[ModelCard], bool]) -> list[str]:
     """Names of the zoo's other cards with the same adapter that a file `fits`."""
-    others = map(read_card, card_files(facts.folder("model_zoo")))
+    others = map(read_card, card_files(paths.folder("model_zoo")))
     alike = [other for other in others if other.adapter == card.adapter and other.name != card.name]
     return [other.name for other in alike if _true(fits, other)]
 

@@ -22,7 +22,7 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import resnet50, under
 from cxrbench.models.swin import Swin
 from cxrbench.models.text import bert, text_files
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
 from cxrbench.store.schema import Facts
 
@@ -125,7 +125,7 @@ def _require_edition(kind: type[CXRCLIP], card: ModelCard, checkpoint: Checkpoin
     Names are all there is to compare for editions: their layouts are equal, and no digests are published.
     """
     family = {f"{k.__module__}:{k.__name__}": k for k in (CXRCLIP, CXRCLIPSwin)}
-    published = map(read_card, sorted(facts.folder("model_zoo").glob("cxr_clip*.toml")))
+    published = map(read_card, sorted(paths.folder("model_zoo").glob("cxr_clip*.toml")))
     zoo = [other for other in published if other.adapter in family]
     named = [c for c in zoo if checkpoint.name in c.weights.files]
     looks = [] if checkpoint.name in card.weights.files else named

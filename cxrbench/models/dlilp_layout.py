@@ -13,7 +13,7 @@ from cxrbench.models.named_trunk import NamedTrunk, named_trunk
 from cxrbench.models.nets import resnet, under, width
 from cxrbench.models.own_text import text_config, text_network
 from cxrbench.models.text import bert, text_files
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts, LocalPath, read_toml
 
@@ -66,7 +66,7 @@ def vocabulary(card: ModelCard, options: Options) -> Vocabulary | None:
     if options.vocabulary is None:
         return None
     beside = card.home / options.vocabulary
-    path = beside if beside.is_file() else facts.folder("model_zoo") / options.vocabulary
+    path = beside if beside.is_file() else paths.folder("model_zoo") / options.vocabulary
     return read_toml(path, Vocabulary)
 
 

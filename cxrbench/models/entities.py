@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import model_validator
 
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts, LocalPath, read_toml
 from cxrbench.store.sealed import read_regular
@@ -82,7 +82,7 @@ class EntityQueries:
 def vocabulary(card: ModelCard, options: Options) -> Entities:
     """The vocabulary that the options name; raises SpecError if the file cannot be read."""
     beside = card.home / options.vocabulary
-    return read_toml(beside if beside.is_file() else facts.folder("model_zoo") / options.vocabulary, Entities)
+    return read_toml(beside if beside.is_file() else paths.folder("model_zoo") / options.vocabulary, Entities)
 
 
 def descriptions(card: ModelCard, options: Options, text_encoder: Path | None) -> Descriptions:

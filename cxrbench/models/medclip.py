@@ -21,7 +21,7 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import feature_maps, resnet50, under
 from cxrbench.models.swin import Swin
 from cxrbench.models.text import BertText, bert, text_files
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, card_files, read_card
 from cxrbench.store.schema import Facts
 
@@ -152,5 +152,5 @@ class MedCLIPSwin(MedCLIP):
 def _titles(kind: type[MedCLIP]) -> str:
     """Titles and names of the zoo's cards that load this kind."""
     adapter = f"{kind.__module__}:{kind.__name__}"
-    cards = [card for card in map(read_card, card_files(facts.folder("model_zoo"))) if card.adapter == adapter]
+    cards = [card for card in map(read_card, card_files(paths.folder("model_zoo"))) if card.adapter == adapter]
     return " / ".join(f"{card.title} (card {card.name})" for card in cards)

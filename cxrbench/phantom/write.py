@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cxrbench.data import phantom_mark as note
+from cxrbench.data import phantom_mark
 from cxrbench.errors import DataError
 from cxrbench.phantom.develop import develop
 from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, rsna, siim, vindr
@@ -122,7 +122,7 @@ def _draw(asked: Order, layout: Layout, fresh: Path, request: Mapping[str, Any],
         "images": summary.images,
         "findings": dict(summary.findings),
     }
-    (fresh / note.NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (fresh / phantom_mark.NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return summary
 
 
@@ -176,16 +176,17 @@ def _developed(plates: Sequence[Plate], job: Callable[[Plate], Developed], worke
 
 def _existing(root: Path, request: Mapping[str, Any]) -> Summary:
     try:
-        content = json.loads((root / note.NAME).read_bytes())
+        content = json.loads((root / phantom_mark.NAME).read_bytes())
         if content["request"] == request:
             return Summary(str(request["task"]), root, content["images"], content["findings"])
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         raise DataError(
-            f"{root} is there already and has no readable {note.NAME}, so it may be a real data set. "
+            f"{root} is there already and has no readable {phantom_mark.NAME}, so it may be a real data set. "
             "Draw the phantom into another folder."
         ) from None
     raise DataError(
-        f"{root} holds a phantom that was made otherwise; {note.NAME} there says how. Remove it or draw elsewhere."
+        f"{root} holds a phantom that was made otherwise; {phantom_mark.NAME} there says how. "
+        "Remove it or draw elsewhere."
     )
 
 

@@ -20,7 +20,7 @@ from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
 from cxrbench.pretrain.state import Head
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
@@ -108,7 +108,7 @@ def card_name(folder: Path) -> str:
 
 def _vocabulary(corpus: Corpus) -> Vocabulary:
     """The corpus's classes, with those aliases of the official vocabulary that it can express."""
-    official = read_toml(facts.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
+    official = read_toml(paths.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
     aliases = {name: of for name, of in official.aliases.items() if set(of) <= set(corpus.classes)}
     source = f"the corpus of this run, digest {corpus.digest}"
     return Vocabulary(title="Categories of the corpus", source=source, categories=corpus.classes, aliases=aliases)

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cxrbench.records.record import CodeIdentity
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.store import digest
 
 _RECORDED = (
@@ -38,7 +38,7 @@ def code_identity() -> CodeIdentity:
 
 
 def _commit() -> str | None:
-    root = facts.checkout()
+    root = paths.checkout()
     if root is None:
         return None
     try:

@@ -10,8 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cxrbench.errors import SpecError
-from cxrbench.specs import card
-from cxrbench.specs import paths as facts
+from cxrbench.specs import card, paths
 from cxrbench.specs.card import ModelCard, UnavailableModel, read_card
 from cxrbench.specs.prompts import PromptSet, read_prompts
 from cxrbench.specs.settings import SettingDocs, Variant
@@ -82,14 +81,14 @@ def _points(group: str, _: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
 
 def card_files() -> dict[str, Path]:
     """Model cards by name: built-in ones, then those of installed packages (entry points `cxrbench.model_zoo`)."""
-    own = {path.stem: path for path in card.card_files(facts.folder("model_zoo"))}
+    own = {path.stem: path for path in card.card_files(paths.folder("model_zoo"))}
     others = (path for folder in _plugin_folders("cxrbench.model_zoo") for path in card.card_files(folder))
     return own | {path.stem: path for path in others if path.stem not in own}
 
 
 def unavailable_models() -> dict[str, UnavailableModel]:
     """Models that are known and cannot be run, by name."""
-    files = sorted(facts.folder("model_zoo").glob("*_unavailable.toml"))
+    files = sorted(paths.folder("model_zoo").glob("*_unavailable.toml"))
     return {model.name: model for model in (read_toml(path, UnavailableModel) for path in files)}
 
 
@@ -103,7 +102,7 @@ def refuse_unavailable(names: Iterable[str]) -> None:
 
 def task_files() -> dict[str, Path]:
     """Tasks by name: built-in ones in the paper's order, then those of entry points `cxrbench.tasks`."""
-    found = {path.stem: path for path in sorted(facts.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem != "settings"}
     order = [name for name in _PAPERS_ORDER if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
@@ -141,7 +140,7 @@ def known_task(name: str) -> TaskSpec | None:
 
 def variant_files() -> dict[str, Path]:
     """Variant bundles by name."""
-    return {path.stem: path for path in sorted((facts.folder("tasks") / "variants").glob("*.toml"))}
+    return {path.stem: path for path in sorted((paths.folder("tasks") / "variants").glob("*.toml"))}
 
 
 def load_variant(name: str) -> Variant:
@@ -156,12 +155,12 @@ def load_variant(name: str) -> Variant:
 
 def prompt_files() -> dict[str, Path]:
     """Prompt sets by name that serve every model."""
-    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts").glob("*.toml"))}
+    return {path.stem: path for path in sorted((paths.folder("tasks") / "prompts").glob("*.toml"))}
 
 
 def author_prompt_files() -> dict[str, Path]:
     """Prompt sets by name that the authors of single models use; the models' cards say which are theirs."""
-    return {path.stem: path for path in sorted((facts.folder("tasks") / "prompts" / "authors").glob("*.toml"))}
+    return {path.stem: path for path in sorted((paths.folder("tasks") / "prompts" / "authors").glob("*.toml"))}
 
 
 def load_prompts(name: str) -> PromptSet:
@@ -179,4 +178,4 @@ def load_prompts(name: str) -> PromptSet:
 
 def setting_docs() -> SettingDocs:
     """What every setting and each of its choices means."""
-    return read_toml(facts.folder("tasks") / "settings.toml", SettingDocs)
+    return read_toml(paths.folder("tasks") / "settings.toml", SettingDocs)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cxrbench.errors import SpecError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.store.schema import Facts, read_toml
 
 MISSING = "–"
@@ -93,14 +93,14 @@ class Table1(Facts):
 
 def table1() -> Table1:
     """Sizes of the data sets as printed."""
-    return read_toml(facts.folder("published") / "table1.toml", Table1)
+    return read_toml(paths.folder("published") / "table1.toml", Table1)
 
 
 def published_table(number: int) -> PublishedTable:
     """Table 2, 3 or 4 as printed; raises SpecError for another number."""
     if number not in (2, 3, 4):
         raise SpecError(f"there is no published table {number}; known are 1, 2, 3 and 4")
-    return read_toml(facts.folder("published") / f"table{number}.toml", PublishedTable)
+    return read_toml(paths.folder("published") / f"table{number}.toml", PublishedTable)
 
 
 def rounded_half_up(value: Decimal, decimals: int = 2) -> Decimal:

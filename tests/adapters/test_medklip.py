@@ -15,13 +15,13 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.entities import Entities
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.medklip import MedKLIP
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.schema import read_toml
 
 CARD = zoo_card("medklip")
-WORDS = read_toml(facts.folder("model_zoo") / "medklip_vocabulary.toml", Entities)
+WORDS = read_toml(paths.folder("model_zoo") / "medklip_vocabulary.toml", Entities)
 BOOK = "observation explanation.json"
 PIXELS = torch.rand((3, 1, 64, 96), generator=torch.Generator().manual_seed(1))
 CPU = Runtime(torch.device("cpu"))
@@ -169,7 +169,7 @@ def test_an_edition_of_the_descriptions_is_named(tmp_path: Path) -> None:
 
     place = book(tmp_path, {name: name for name in WORDS.entities})
     known = hashlib.md5((place / BOOK).read_bytes(), usedforsecurity=False).hexdigest()
-    vocabulary = (facts.folder("model_zoo") / "medklip_vocabulary.toml").read_text()
+    vocabulary = (paths.folder("model_zoo") / "medklip_vocabulary.toml").read_text()
     (tmp_path / "own.toml").write_text(vocabulary + f'"{known}" = "ours"\n')
     card = CARD.model_copy(update={"options": {**CARD.options, "vocabulary": "own.toml"}})
     card._home = tmp_path

@@ -23,14 +23,13 @@ from cxrbench.models.certificate import certificates
 from cxrbench.phantom.write import write
 from cxrbench.records.record import Record
 from cxrbench.runner.run import Report
-from cxrbench.specs import catalog
-from cxrbench.specs import paths as facts
+from cxrbench.specs import catalog, paths
 from cxrbench.specs.paper import published_table
 from cxrbench.store import digest
 
 pytestmark = pytest.mark.slow
 
-ENTITIES = tomllib.loads((facts.folder("model_zoo") / "medklip_vocabulary.toml").read_text())["entities"]
+ENTITIES = tomllib.loads((paths.folder("model_zoo") / "medklip_vocabulary.toml").read_text())["entities"]
 FIVE = catalog.load_task("chexpert5x200").groups["all"]
 ZOO = [name for found in certificates() for name in found.models]  # whose published layout is known
 
@@ -78,7 +77,7 @@ def medklip(tmp_path_factory: pytest.TempPathFactory) -> MadeModel:
 
 def for_any_task(name: str, folder: Path) -> str:
     """A copy of a set's file that serves any task."""
-    told = (facts.folder("tasks") / "prompts" / "authors" / f"{name}.toml").read_text().splitlines()
+    told = (paths.folder("tasks") / "prompts" / "authors" / f"{name}.toml").read_text().splitlines()
     path = folder / f"{name}.toml"
     path.write_text("\n".join(line for line in told if not line.startswith("tasks = ")))
     return str(path)

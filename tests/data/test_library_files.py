@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from cxrbench.images import library_files, raster
 from cxrbench.images.pixels import pixels_by
 from cxrbench.models import made
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import card_files, read_card
 from cxrbench.specs.recipe import Opening, Recipe, Steps
 
@@ -57,7 +57,7 @@ def test_what_needs_no_library_is_the_same_in_all(name: str) -> None:
 
 
 def made_by(card: str, name: str) -> np.ndarray:
-    recipe = read_card(facts.folder("model_zoo") / f"{card}.toml").recipe("authors")
+    recipe = read_card(paths.folder("model_zoo") / f"{card}.toml").recipe("authors")
     return pixels_by(FIGURES[f"file/{name}"].tobytes(), name, recipe).array
 
 
@@ -69,7 +69,7 @@ def made_by(card: str, name: str) -> np.ndarray:
 )  # fmt: skip
 @pytest.mark.parametrize("name", FILES)
 def test_a_cards_recipe_starts_from_what_its_authors_open(card: str, way: str, name: str) -> None:
-    recipe = read_card(facts.folder("model_zoo") / f"{card}.toml").recipe("authors")
+    recipe = read_card(paths.folder("model_zoo") / f"{card}.toml").recipe("authors")
     assert isinstance(recipe, Steps)
     picture = FIGURES[f"{way}/{name}"]
     planes = [picture] if picture.ndim == 2 else [picture[..., c] for c in range(3)]
@@ -88,7 +88,7 @@ def saved(plane: np.ndarray) -> bytes:
 
 def test_every_published_models_own_recipe_names_a_library() -> None:
     ways = {}
-    for path in card_files(facts.folder("model_zoo")):
+    for path in card_files(paths.folder("model_zoo")):
         card = read_card(path)
         recipe = card.recipes.get("authors")
         if isinstance(recipe, Steps) and recipe.files != "first":
@@ -105,7 +105,7 @@ def test_every_published_models_own_recipe_names_a_library() -> None:
 @pytest.mark.parametrize("side", [98, 322, 1002])
 def test_the_height_is_a_squares_longer_side(card: str, side: int) -> None:
     """int(98 * (256 / 98)) is 255: the authors' square becomes 256 x 255, with one black column at the right."""
-    recipe = read_card(facts.folder("model_zoo") / f"{card}.toml").recipe("authors")
+    recipe = read_card(paths.folder("model_zoo") / f"{card}.toml").recipe("authors")
     bare = recipe.model_copy(update={"mean": (0.0,), "std": (1.0,)})
     found = pixels_by(saved(made.images(1, side, side)[0]), "square", bare).array[0, ::4, ::4] * 255
     np.testing.assert_array_equal(np.rint(found), FIGURES[f"square/{side}"])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from cxrbench.data import phantom_mark as note
+from cxrbench.data import phantom_mark
 from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.anatomy import patient
 from cxrbench.phantom.develop import run_lengths
@@ -154,7 +154,7 @@ def test_findings_can_be_learnt_but_not_from_exposure(task: str, classes: tuple[
 @pytest.mark.parametrize("task", tasks())
 def test_every_data_set_says_that_it_is_made(task: str, written: Written) -> None:
     summary = written(task)
-    told = json.loads((summary.root / note.NAME).read_text())
+    told = json.loads((summary.root / phantom_mark.NAME).read_text())
     assert "nobody" in told["note"]
     assert told["request"]["seed"] == 5
     assert told["images"] == summary.images > 0
@@ -177,9 +177,9 @@ def test_several_processes_give_the_same_bytes(written: Written, tmp_path: Path)
 
 def test_a_phantom_that_is_there_is_kept_and_nothing_else_is_overwritten(tmp_path: Path) -> None:
     first = write("covid", tmp_path, images_per_class=1, size=(64, 64))
-    stamp = (first.root / note.NAME).stat().st_mtime_ns
+    stamp = (first.root / phantom_mark.NAME).stat().st_mtime_ns
     assert write("covid", tmp_path, images_per_class=1, size=(64, 64)) == first
-    assert (first.root / note.NAME).stat().st_mtime_ns == stamp
+    assert (first.root / phantom_mark.NAME).stat().st_mtime_ns == stamp
     with pytest.raises(DataError, match="made otherwise"):
         write("covid", tmp_path, images_per_class=2, size=(64, 64))
     (tmp_path / "real" / "COVID-19_Radiography_Dataset").mkdir(parents=True)

@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from cxrbench.data import phantom_mark as note
+from cxrbench.data import phantom_mark
 from cxrbench.data.listing import listing
 from cxrbench.data.sources import base
 from cxrbench.errors import DataError, SpecError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.task import TaskSpec, read_task
 from cxrbench.store.sealed import read_sealed, write_sealed
 from cxrbench.types import Partition
@@ -26,7 +26,7 @@ ABOVE = "Chest CT/masks/COVID/VinDr dicom MIMIC"  # words in the user's own path
 
 def small(name: str, split: str, **changes: Any) -> TaskSpec:
     """The task with a split's parameters scaled down."""
-    task = read_task(facts.folder("tasks") / f"{name}.toml")
+    task = read_task(paths.folder("tasks") / f"{name}.toml")
     spec = task.split(split)
     changed = spec.model_copy(update={"params": {**spec.params, **changes}, "complete": False, "reference": {}})
     return task.model_copy(update={"splits": {**task.splits, split: changed}})
@@ -499,7 +499,7 @@ def test_the_covid_authors_list_must_be_supplied(tmp_path: Path) -> None:
 
 # NIH-LT
 
-NIH = read_task(facts.folder("tasks") / "nih_lt.toml")
+NIH = read_task(paths.folder("tasks") / "nih_lt.toml")
 
 
 @pytest.mark.parametrize("stem", ["nih-cxr-lt", "nih-lt"])
@@ -632,7 +632,7 @@ def test_folders_whose_names_are_no_utf8_give_the_same_partition(
 
 def test_an_absent_data_set_says_what_was_looked_for(tmp_path: Path) -> None:
     for name, sign in (("rsna", "stage_2_train_labels.csv"), ("nih_lt", "nih-cxr-lt"), ("covid", "class folders")):
-        task = read_task(facts.folder("tasks") / f"{name}.toml")
+        task = read_task(paths.folder("tasks") / f"{name}.toml")
         with pytest.raises(DataError, match=sign):
             base.load_partition(tmp_path, task, "cxrbench-v1")
         with pytest.raises(DataError, match="there is no such folder"):
@@ -690,7 +690,7 @@ def test_a_listed_file_that_is_gone_is_missing(tmp_path: Path, monkeypatch: pyte
 def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: Path) -> None:
     drawing = pytest.importorskip("cxrbench.phantom.write")
     drawing.write(name, tmp_path, size=(32, 32))
-    task = read_task(facts.folder("tasks") / f"{name}.toml")
+    task = read_task(paths.folder("tasks") / f"{name}.toml")
     partition = base.load_partition(tmp_path, task, "phantom")
     assert partition.synthetic
     assert partition.findings.missing == ()
@@ -701,9 +701,9 @@ def test_a_phantom_split_is_drawn_from_a_phantom_data_set(name: str, tmp_path: P
 
 def test_only_drawn_data_sets_are_synthetic(tmp_path: Path) -> None:
     rsna_tables(tmp_path / "rsna", 2)
-    touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "other" / note.NAME)
+    touch(*(tmp_path / "rsna" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "other" / phantom_mark.NAME)
     assert not base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
-    touch(tmp_path / "rsna" / note.NAME)
+    touch(tmp_path / "rsna" / phantom_mark.NAME)
     assert base.load_partition(tmp_path, RSNA, "cxrbench-v1").synthetic
 
 
@@ -713,14 +713,14 @@ def test_the_note_of_a_drawn_data_set_counts_wherever_it_lies(tmp_path: Path, pl
     rsna_tables(tmp_path / "all/rsna", 2)
     touch(*(tmp_path / "all/images/deep" / f"{name}.dcm" for name in RSNA_IDS))
     assert not base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
-    touch(tmp_path / place / note.NAME)
+    touch(tmp_path / place / phantom_mark.NAME)
     assert base.load_partition(tmp_path / "all", RSNA, "cxrbench-v1").synthetic
 
 
 @pytest.mark.parametrize("link", ["images", "file"])
 def test_the_note_counts_behind_links(tmp_path: Path, link: str) -> None:
     rsna_tables(tmp_path / "rsna", 2)
-    touch(*(tmp_path / "drawn/images" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "drawn" / note.NAME)
+    touch(*(tmp_path / "drawn/images" / f"{name}.dcm" for name in RSNA_IDS), tmp_path / "drawn" / phantom_mark.NAME)
     if link == "images":
         (tmp_path / "rsna/images").symlink_to(tmp_path / "drawn/images")
     else:
@@ -745,11 +745,11 @@ def test_a_split_that_cannot_be_drawn_says_task_and_split_once(tmp_path: Path) -
 
 def test_a_drawn_data_set_that_is_too_small_says_which_split_fits(tmp_path: Path) -> None:
     rsna_tables(tmp_path / "rsna", 2)
-    touch(tmp_path / "rsna" / note.NAME)
+    touch(tmp_path / "rsna" / phantom_mark.NAME)
     for split in ("cxrbench-v1", "dlilp-boxes"):
         hint = rf"^task rsna, split {split}: .*--variant phantom \(or --set rsna\.split=phantom\)"
         with pytest.raises(DataError, match=hint):
-            base.load_partition(tmp_path, read_task(facts.folder("tasks") / "rsna.toml"), split)
+            base.load_partition(tmp_path, read_task(paths.folder("tasks") / "rsna.toml"), split)
     phantom = small("rsna", "phantom", per_class=60)
     with pytest.raises(DataError, match=r"^task rsna, split phantom: ") as told:
         base.load_partition(tmp_path, phantom, "phantom")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrbench.data.sources import base
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.task import TaskSpec, read_task
 from cxrbench.types import Table
 
@@ -65,7 +65,7 @@ def whole_mimic(raw: Path) -> Path:
 
 def with_params(name: str, split: str, changes: Mapping[str, Any]) -> TaskSpec:
     """The task with another split's parameters changed, as a user's own task file could have them."""
-    task = read_task(facts.folder("tasks") / f"{name}.toml")
+    task = read_task(paths.folder("tasks") / f"{name}.toml")
     spec = task.split(split)
     changed = spec.model_copy(update={"params": {**spec.params, **changes}, "complete": False, "reference": {}})
     return task.model_copy(update={"splits": {**task.splits, split: changed}})

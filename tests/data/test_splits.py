@@ -20,7 +20,7 @@ from cxrbench.data.hash_rank import rank, ranked, share
 from cxrbench.data.sources import base, chexpert5x200, covid
 from cxrbench.data.splits import HashQuotas, ThreeParts, by_hash, from_the_top, random_pair, three_parts
 from cxrbench.errors import DataError, SpecError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.settings import choices
 from cxrbench.specs.task import TaskSpec, read_task
 from cxrbench.types import Table
@@ -34,7 +34,7 @@ DISPLAY = {"Target 0": "Normal", "Target 1": "Pneumonia"}
 
 
 def task_named(name: str) -> TaskSpec:
-    return read_task(facts.folder("tasks") / f"{name}.toml")
+    return read_task(paths.folder("tasks") / f"{name}.toml")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from cxrbench.images import raster, steps
 from cxrbench.images.area import area
 from cxrbench.images.grey import Grey
 from cxrbench.images.pixels import pixels, pixels_by
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import card_files, read_card
 from cxrbench.specs.recipe import Canvas, Recipe, Steps
 
@@ -357,7 +357,7 @@ def test_digests_tell_recipes_apart_and_survive_writing() -> None:
 
 
 def test_cards_spell_these_recipes() -> None:
-    for path in card_files(facts.folder("model_zoo")):
+    for path in card_files(paths.folder("model_zoo")):
         card = read_card(path)
         for name, authors in AUTHORS.items():
             if card.name not in {f"{name}{edition}" for edition in ("", "_m", "_mc", "_mcc")}:

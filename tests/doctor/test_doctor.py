@@ -21,9 +21,9 @@ from cxrbench.models.certificate import certificate_for
 from cxrbench.models.dlilp import DLILP
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.image_statistics import ClassPrior
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 
-CERTIFICATES = facts.folder("model_zoo") / "certificates"
+CERTIFICATES = paths.folder("model_zoo") / "certificates"
 QUICK = "unimodal_m"  # a ResNet-50 without text
 
 

@@ -7,13 +7,13 @@ import pytest
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.few_shot import released_fold
 from cxrbench.evaluate.prompts import PromptTerms, all_prompts, combinations, released_prompts
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.prompts import read_prompts
 
 
 @pytest.fixture(scope="module")
 def terms() -> PromptTerms:
-    prompts = read_prompts(facts.folder("tasks") / "prompts" / "ensemble.toml")
+    prompts = read_prompts(paths.folder("tasks") / "prompts" / "ensemble.toml")
     assert prompts.sample is not None
     slots = {name: t.slots for name, t in prompts.terms.items()}
     return PromptTerms(slots, prompts.sample.order, prompts.sample.above, prompts.sample.size)

@@ -16,7 +16,7 @@ from cxrbench.errors import IntegrityError
 from cxrbench.models.text import text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.models.text_names import FILES, decides, deciding
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.card import TextEncoder
 
 FACTS = TextEncoder(hub="a/b", files=("config.json",), revision="0" * 40, max_tokens=16)
@@ -31,7 +31,7 @@ IDLE = (
     "training_args.bin",
     "notes.txt",
 )
-FOLDERS = sorted({path.parents[1].name for path in facts.folder("model_zoo").glob("certificates/*/text/*.json")})
+FOLDERS = sorted({path.parents[1].name for path in paths.folder("model_zoo").glob("certificates/*/text/*.json")})
 
 # Reads a text side as adapters do, and prints the files of its folder that were opened.
 READER = """
@@ -96,7 +96,7 @@ def test_every_file_that_a_tokenizer_of_the_library_names_is_known() -> None:
 
 @pytest.mark.parametrize("model", [FOLDERS[0], *(pytest.param(f, marks=pytest.mark.slow) for f in FOLDERS[1:])])
 def test_no_file_is_opened_that_the_digest_leaves_out(model: str, tmp_path: Path) -> None:
-    place = facts.folder("model_zoo") / "certificates" / model / "text"
+    place = paths.folder("model_zoo") / "certificates" / model / "text"
     mine = Path(shutil.copytree(place, tmp_path / "text"))
     for name in (*FILES, *IDLE):
         if not (mine / name).exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from cxrbench.data import phantom_mark as note
+from cxrbench.data import phantom_mark
 from cxrbench.data.attributes import Attributes
 from cxrbench.data.listing import IMAGE_SUFFIXES
 from cxrbench.data.sources.join import Disk, Layout, Survey, met
@@ -89,9 +89,10 @@ def _named(message: str, task: TaskSpec, split: str) -> str:
 
 
 def _hint(chosen: Source, root: Path, task: TaskSpec, split: str) -> str:
-    if split == "phantom" or not note.drawn(chosen.locate(root)):
+    if split == "phantom" or not phantom_mark.drawn(chosen.locate(root)):
         return ""
-    return f" {note.NAME} says that these images are drawn: use --variant phantom (or --set {task.name}.split=phantom)."
+    choice = f"--variant phantom (or --set {task.name}.split=phantom)"
+    return f" {phantom_mark.NAME} says that these images are drawn: use {choice}."
 
 
 def rule_of(task: TaskSpec, split: str, rules: Collection[str]) -> SplitSpec:
@@ -125,7 +126,7 @@ def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Par
     )
     paths = {name: found.home / file for name, file in found.paths.items()}
     known = {a: {i: values[i] for i in wanted if i in values} for a, values in labelled.attributes.items()}
-    drawn = note.drawn(disk.folder, paths.values())
+    drawn = phantom_mark.drawn(disk.folder, paths.values())
     return Partition(task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), drawn, known)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data import phantom_mark as note
+from cxrbench.data import phantom_mark
 from cxrbench.data.sources.join import Disk, met
 from cxrbench.errors import DataError, SpecError
 from cxrbench.pretrain.corpus import chexpert, mimic, padchest
@@ -132,7 +132,7 @@ def _part(name: SourceName, rows: Rows, left: IntArray, request: Request) -> _Pa
         files,
         counts,
         (*rows.notes, *_missing([image for image in ids if image not in found.paths])),
-        note.drawn(rows.folder, files),
+        phantom_mark.drawn(rows.folder, files),
     )
 
 

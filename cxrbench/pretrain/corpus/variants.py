@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import field_validator, model_validator
 
 from cxrbench.errors import SpecError
-from cxrbench.specs import paths as facts
+from cxrbench.specs import paths
 from cxrbench.specs.catalog import unknown
 from cxrbench.store import digest
 from cxrbench.store.schema import Facts, read_toml
@@ -134,17 +134,17 @@ class Kinships(Facts):
 
 def kinships() -> Kinships:
     """How evaluation sets and sources are related."""
-    return read_toml(facts.folder("tasks") / "pretraining" / f"{_OVERLAP}.toml", Kinships)
+    return read_toml(paths.folder("tasks") / "pretraining" / f"{_OVERLAP}.toml", Kinships)
 
 
 def lists() -> CategoryLists:
     """The category lists that ship with the package."""
-    return read_toml(facts.folder("tasks") / "pretraining" / f"{_LISTS}.toml", CategoryLists)
+    return read_toml(paths.folder("tasks") / "pretraining" / f"{_LISTS}.toml", CategoryLists)
 
 
 def variant_files() -> dict[str, Path]:
     """Corpus variants by name."""
-    found = sorted((facts.folder("tasks") / "pretraining").glob("*.toml"))
+    found = sorted((paths.folder("tasks") / "pretraining").glob("*.toml"))
     return {path.stem: path for path in found if path.stem not in {_LISTS, _OVERLAP}}
 
 
