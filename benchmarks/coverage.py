@@ -397,7 +397,7 @@ def _through_files(
     rng: np.random.Generator,
     found: Mapping[str, list[bool]],
 ) -> None:
-    from cxrbench.records.predictions import FoldScores
+    from cxrbench.records.scores import FoldScores
 
     ids = tuple(f"image{number:05}" for number in range(len(law.labels)))
     for task in ("siim", "vindr"):

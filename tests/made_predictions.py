@@ -12,8 +12,8 @@ from made_records import made_record
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
 from cxrbench.records.files import write_record
-from cxrbench.records.predictions import FoldScores, as_parquet
 from cxrbench.records.record import STATEMENT, Record, record_path
+from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.recording import write_cell
 from cxrbench.store import digest
 

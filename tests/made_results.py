@@ -9,8 +9,8 @@ import numpy as np
 from made_records import made_record
 
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.records.predictions import FoldScores, as_parquet
 from cxrbench.records.record import Record
+from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.recording import write_cell
 from cxrbench.store import digest
 

@@ -177,7 +177,7 @@ def board_of(
         )
     means = {model: interval_of_parts([row.part[model] for row in rows], len(tasks)) for model in models}
     values = {task: known[task].intervals[task] for task in tasks}
-    order = sorted(models, key=lambda model: -sum(row.part[model].estimate.value for row in rows))
+    order = sorted(models, key=lambda model: -(means[model].estimate or 0.0))
     every = list(itertools.combinations(models, 2))
     differences = {pair: total(row.part_pairs[pair] for row in rows).scaled(1 / len(tasks)) for pair in every}
     adjusted = holm_of_given([known[task].pairs[task][pair].p() for task in tasks for pair in every])

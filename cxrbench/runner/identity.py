@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from cxrbench.data.sources.base import reference_verdict
 from cxrbench.evaluate.linear_probe import solver_version
-from cxrbench.records.predictions import ABOUT
+from cxrbench.records.scores import ABOUT
 from cxrbench.runner.cells import Cell
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.plan import Plan

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cxrbench.errors import CxrBenchError, IntegrityError
 from cxrbench.records.files import read_record, write_record
 from cxrbench.records.integrity import sound_record
-from cxrbench.records.predictions import FoldScores, as_parquet
 from cxrbench.records.record import (
     DataIdentity,
     Preprocessing,
@@ -24,6 +23,7 @@ from cxrbench.records.record import (
     record_id,
     record_path,
 )
+from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.cells import Cell
 from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Sweep

@@ -23,8 +23,8 @@ from written_facts import write_facts
 import cxrbench
 from cxrbench.models.base import adapter_class
 from cxrbench.models.weights.content import content
-from cxrbench.records.predictions import ABOUT
 from cxrbench.records.record import Record, record_path
+from cxrbench.records.scores import ABOUT
 from cxrbench.runner.run import Report
 from cxrbench.specs import catalog
 from cxrbench.specs.card import read_card

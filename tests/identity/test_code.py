@@ -1,5 +1,6 @@
 """The code that decides a vector or a number is in its key: every module that really runs, whatever imports it."""
 
+import ast
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxrbench.runner.identity import ENTERING_BY_CONTENT as IDENTITY_BY_CONTENT
 from cxrbench.runner.model import ENTERING_BY_CONTENT, PIXEL_CODE, STORED
 from cxrbench.specs import catalog
 from cxrbench.system.sources import HARMLESS, closure, code_digest, statement_digest
@@ -78,6 +80,23 @@ def test_no_module_runs_that_the_imports_do_not_show(module: str) -> None:
     known |= {name.rpartition(".")[0] for name in HARMLESS}
     known.add("cxrbench.specs.recipe")  # imported by the types of cards; a recipe enters by its own digest
     assert {*json.loads(done.stdout)} <= known
+
+
+@pytest.mark.parametrize("room", sorted({name.rpartition(".")[0] for name in HARMLESS} - {"", "cxrbench"}))
+def test_the_rooms_of_harmless_modules_hold_nothing_but_them(room: str) -> None:
+    text = (PACKAGE / room.removeprefix("cxrbench.").replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    assert len(ast.parse(text).body) == 1 and ast.get_docstring(ast.parse(text))
+
+
+def test_code_that_only_reads_records_decides_no_records_id() -> None:
+    """Else another interval would have every cell measured again."""
+    within = closure("cxrbench.runner.measure", IDENTITY_BY_CONTENT)
+    assert "cxrbench.records.scores" in within and "cxrbench.evaluate.metrics" in within
+    assert not {
+        name
+        for name in within
+        if "statistics" in name or name.startswith(("cxrbench.records.pred", "cxrbench.analysis"))
+    }
 
 
 def package(root: Path) -> Path:

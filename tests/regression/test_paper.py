@@ -15,8 +15,9 @@ from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.analysis.reproduction import why_not_exact
 from cxrbench.checks.baseline.render import summary
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
-from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.scores import FoldScores
 from cxrbench.specs.paper import Column, PublishedTable, Row
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")

@@ -10,7 +10,8 @@ from made_results import scores, write_result
 
 from cxrbench.analysis.tolerance import ROUNDING, numerical
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.scores import FoldScores
 
 
 def close_scores(rng: np.random.Generator) -> FoldScores:

@@ -16,8 +16,9 @@ from cxrbench.analysis.paper_intervals import shares, with_intervals
 from cxrbench.analysis.paper_tables import TableView, ViewRow, table_view
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import read_results
-from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, record_path
+from cxrbench.records.scores import FoldScores
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import Average, PublishedTable, averages, published_table
 

@@ -7,7 +7,8 @@ import numpy as np
 from made_predictions import written
 from made_records import made_record
 
-from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.scores import FoldScores
 from cxrbench.reports.detail import detail
 
 

@@ -13,7 +13,8 @@ from cxrbench.analysis.means import Mean, Weighted, mean_difference, mean_interv
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.shares import METRICS, Metric
 from cxrbench.evaluate.statistics.units import shared_strata
-from cxrbench.records.predictions import FoldScores, ScoredCell, read_cell
+from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.scores import FoldScores
 
 TASKS = ("rsna", "siim", "covid")
 BALANCED: Metric = "balanced_accuracy"

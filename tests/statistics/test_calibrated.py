@@ -13,7 +13,7 @@ from cxrbench.analysis.calibration import calibrated
 from cxrbench.cli.main import app
 from cxrbench.errors import NotApplicableError
 from cxrbench.records.integrity import read_results
-from cxrbench.records.predictions import FoldScores
+from cxrbench.records.scores import FoldScores
 
 
 def fold(right: int, number: int) -> FoldScores:

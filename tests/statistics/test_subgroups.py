@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from cxrbench.analysis.subgroups import BANDS, Subgroups, _group, subgroups
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.records.predictions import FoldScores, ScoredCell, read_cell
+from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.scores import FoldScores
 
 IDS = tuple(f"image{i:03d}" for i in range(80))
 LABELS = np.arange(80) % 2

@@ -1,0 +1,51 @@
+"""Scores of test rows as Parquet: what every later statistic is computed from, without a GPU.
+
+Measuring a cell uses this module alone of the room, so that code which reads records decides no record's id.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.records.record import STATEMENT
+
+ABOUT = ("patient", "sex", "age", "view")  # of an image, where the label tables tell
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """Scores (n, C) of one fold's test rows, in the precision they were made in, with their ids and labels."""
+
+    fold: int
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.floating[Any]]
+
+
+def as_parquet(
+    folds: Sequence[FoldScores], classes: Sequence[str], known: Mapping[str, Mapping[str, str]], statement: str
+) -> bytes:
+    """Columns fold, image, label, those of `ABOUT`, then one score column a class, named after it; rows in fold order.
+
+    `known` says what is known of images, by column and image id; the rest is null. `statement` is the record's, so that
+    the predictions say whose they are. The bytes depend on all of this alone: no time stamp enters.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [image for fold in folds for image in fold.ids]
+    columns = {
+        "fold": pa.array(np.repeat([f.fold for f in folds], [len(f.ids) for f in folds]), pa.int16()),
+        "image": pa.array(images, pa.string()),
+        "label": pa.array(np.concatenate([fold.labels for fold in folds]), pa.int16()),
+    }
+    columns |= {name: pa.array([known.get(name, {}).get(i) for i in images], pa.string()) for name in ABOUT}
+    scores = np.concatenate([fold.scores for fold in folds])
+    columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns, metadata={STATEMENT: statement}), out, compression="zstd")
+    return out.getvalue()
