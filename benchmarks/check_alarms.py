@@ -3,8 +3,8 @@
     python -m benchmarks.check_alarms [--tables 500] [--cells 20] [--law NAME ...]
 
 A table has so many cells, each of an encoder of its own that the paper measured as well: on the same images with other
-draws, or on another split of that size. Every cell goes through `regression.measurements`, as in a check. Features are
-normal around the means of classes; a probe knows these means from K images a class, anew in each of five folds.
+draws, or on another split of that size. Every cell goes through `analysis.two_measurements`, as in a check. Features
+are normal around the means of classes; a probe knows these means from K images a class, anew in each of five folds.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def load_model(
     device: str = "auto",
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> "Adapter":
-    """A model by name or card, with `encode_image`, `encode_text` and `score`; see `adapters.base.load_adapter`."""
+    """A model by name or card, with `encode_image`, `encode_text` and `score`; see `models.base.load_adapter`."""
     from cxrbench.models.base import load_adapter
     from cxrbench.models.weights.fetch import locate
     from cxrbench.runner.model import chosen_device

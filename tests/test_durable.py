@@ -199,11 +199,11 @@ def test_a_file_taken_before_it_was_locked_is_made_again(tmp_path: Path, monkeyp
 
 def test_durable_files_are_used_by_all_that_writes(tmp_path: Path) -> None:
     """No module syncs by itself: what a mount or a system lacks is known in one place."""
-    package = Path(durable.__file__).parent
-    pending = {"store/shard.py", "pretrain/image_shelf.py", "models/weights/download.py"}
+    package = Path(durable.__file__).parents[1]
+    files = list(package.rglob("*.py"))
     alone = {
         path.relative_to(package).as_posix()
-        for path in package.rglob("*.py")
+        for path in files
         if path.name != "atomic.py" and any(word in path.read_text() for word in ("os.fsync(", "os.fdatasync("))
     }
-    assert alone <= pending
+    assert len(files) > 100 and alone == set()

@@ -1,1 +1,1 @@
-"""Is it right? Regression against a baseline, audit, and the examination of an installation."""
+"""Is it right? A baseline, an audit, and the examination of an installation."""

@@ -1,1 +1,1 @@
-"""From files on disk to pixels: indices, splits, image readers, phantoms."""
+"""From label tables to splits; one module a data set in `sources`."""

@@ -41,7 +41,7 @@ def write_record(out: Path, record: Record) -> Path:
 def read_record(path: Path) -> Record:
     """A record from its file, held against its checksum, its name and its folder, not against its predictions.
 
-    `verdict.integrity` does that too, and is what every reader calls. Raises ForeignError where the file says that it
+    `records.integrity` does that too, and is what every reader calls. Raises ForeignError where the file says that it
     is of another format, DamagedError, which names it and says why, for anything else that is no record.
     """
     try:

@@ -124,7 +124,7 @@ class FoldResult(Facts):
 
 
 class PublishedCell(Facts):
-    """The number that the paper prints for this cell; whether the two may be compared, `comparable.why_not` says."""
+    """The number that the paper prints for this cell; whether the two may be compared, `validity.why_not` says."""
 
     table: int
     row: str

@@ -17,8 +17,9 @@ from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
 from cxrbench.records.integrity import read_results
-from cxrbench.records.predictions import FoldScores, read_cell
+from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, record_path
+from cxrbench.records.scores import FoldScores
 from cxrbench.records.selection import Asked, every_setting, select, why_not_paired
 from cxrbench.reports.comparisons import render
 from cxrbench.reports.diagram import write_diagram
@@ -249,6 +250,17 @@ def test_three_models_are_ranked(tmp_path: Path) -> None:
     assert [mean.estimate for mean in found.means] == [
         pytest.approx(np.mean([row[place].estimate for row in found.values])) for place in range(3)
     ]
+
+
+def test_each_mean_of_a_board_says_what_it_covers_itself(tmp_path: Path) -> None:
+    """One model is scored by class vectors of its own, the others by prompts: no other prompts could move it."""
+    for seed, task in enumerate(TASKS):
+        for model, words in (("good", "prototypes"), ("fair", "mine"), ("poor", "mine")):
+            source = "prototypes" if words == "prototypes" else "prompts"
+            written(tmp_path, model, folds(SKILL[model], seed), data__task=task, **zero_shot(words, "1", source))
+    found = board(tmp_path, "poor", "fair", "good", protocol="zero-shot")
+    covers = {model: mean.covers for model, mean in zip(found.models, found.means, strict=True)}
+    assert covers == {"good": ("images",), "fair": ("one wording",), "poor": ("one wording",)}
 
 
 def test_twins_cannot_be_told_apart(tmp_path: Path) -> None:

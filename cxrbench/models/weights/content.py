@@ -27,7 +27,7 @@ class Content:
         """Hex SHA-256 over the tensors that decide something: the weights' part of every key.
 
         Those that the card ignores do not (that its model uses none of them is checked when it is loaded, see
-        `adapters.base.load_adapter`), nor do the counters that it says a file may lack.
+        `models.base.load_adapter`), nor do the counters that it says a file may lack.
         """
         idle = (*card.weights.ignored, *card.weights.absent)
         used = {n: told for n, told in self.tensors.items() if not any(fnmatchcase(n, pattern) for pattern in idle)}

@@ -21,7 +21,7 @@ def weights_folder(cache: Path) -> Path:
 def locate(card: ModelCard, given: Path | None, cache: Path) -> Path:
     """The weights of a card: `given`, or beside the card, or what `fetch` put into the cache.
 
-    Raises what `adapters.base.find_weights` raises, and SpecError for a card whose tensors are made.
+    Raises what `models.base.find_weights` raises, and SpecError for a card whose tensors are made.
     """
     _require_file(card)
     return find_weights(card, given, weights_folder(cache))
