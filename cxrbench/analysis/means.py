@@ -98,16 +98,13 @@ def _summed(parts: Sequence[tuple[Weighted, Shares]], bounds: tuple[float, float
     for part, own in parts:
         groups.setdefault(namespace(part.task, over[part.task]), []).append((part, own))
     units = tuple(component for own in groups.values() for component in _units(own))
-    draws = tuple(
-        component.times(part.weight**2)
-        for part, own in parts
-        if part.measured.covers in DRAWN
-        for component in over_draws(own.values.tolist())
-    )
+    drawn = [(part.weight**2, own) for part, own in parts if part.measured.covers in DRAWN]
+    draws = tuple(component.times(times) for times, own in drawn for component in over_draws(own.values.tolist()))
+    twice = sum(times * own.twice for times, own in drawn)
     whole = sum(part.weight for part, _ in parts)
     value = sum(part.weight * own.value for part, own in parts)
     shift = sum(part.weight * own.shift for part, own in parts)
-    return Estimate(value, value + shift, units, draws, (whole * bounds[0], whole * bounds[1]))
+    return Estimate(value, value + shift, units, draws, (whole * bounds[0], whole * bounds[1]), twice)
 
 
 def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:

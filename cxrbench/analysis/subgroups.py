@@ -16,6 +16,7 @@ from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_stra
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.types import IntArray
 
+FloatArray = NDArray[np.float64]
 By = Literal["sex", "age", "view"]
 
 BANDS = (("<18", 0), ("18–40", 18), ("40–60", 40), ("60–80", 60), ("80+", 80))  # each from its age to below the next
@@ -200,8 +201,13 @@ def _gap(cell: ScoredCell, group: _Group, reference: _Group, covers: Covers) -> 
 
 def _apart(one: Shares, two: Shares, n_units: int) -> Shares:
     """The difference of numbers over other rows, of which a unit may have some in both."""
-    each = [np.pad(own.each, (0, n_units - len(own.each))) for own in (one, two)]
-    stratum = shared_strata([one.stratum, two.stratum], n_units)
-    return Shares(
-        one.values - two.values, each[0] - each[1], stratum, (*one.floors, *two.floors), one.shift - two.shift
-    )
+
+    def apart(name: str) -> FloatArray:
+        own, other = (getattr(shares, name) for shares in (one, two))
+        every = np.zeros((*own.shape[:-1], n_units))
+        every[..., : own.shape[-1]] += own
+        every[..., : other.shape[-1]] -= other
+        return every
+
+    stratum, floors = shared_strata([one.stratum, two.stratum], n_units), (*one.floors, *two.floors)
+    return Shares(one.values - two.values, apart("each"), apart("alone"), stratum, floors, one.shift - two.shift)

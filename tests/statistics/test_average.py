@@ -40,8 +40,11 @@ def test_the_mean_is_that_of_its_cells_and_its_error_that_of_independent_tasks(
     alone = [cell_interval(own, metric, these_draws=these_draws) for own in cells]
     found = mean_interval(mean_of(cells, metric, these_draws=these_draws))
     assert found.estimate == pytest.approx(np.mean([i.estimate for i in alone]))  # type: ignore[arg-type]
-    expected = np.sqrt(sum(i.error**2 for i in alone if i.error is not None)) / 3
+    estimates = [measurement(own, metric, these_draws=these_draws).estimate for own in cells]
+    units, draws = (sum(part.variance for e in estimates for part in getattr(e, of)) for of in ("units", "draws"))
+    expected = np.sqrt(units + max(0.0, draws - sum(e.twice for e in estimates))) / 3
     assert found.error == pytest.approx(expected, rel=1e-9)
+    assert found.error <= np.sqrt(sum(i.error**2 for i in alone if i.error is not None)) / 3 * (1 + 1e-9)
     assert found.units == 360
     assert found.low < found.estimate < found.high  # type: ignore[operator]
     assert found.words == alone[0].words

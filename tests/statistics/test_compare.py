@@ -434,9 +434,11 @@ def test_the_narrow_comparison_says_so_and_is_narrower(tmp_path: Path) -> None:
         "other test images, these training images only",
     )
     for one, two in zip(wide.tasks, narrow.tasks, strict=True):
-        assert one.difference.error > two.difference.error  # type: ignore[operator]
+        assert one.difference.error >= two.difference.error  # type: ignore[operator]
+        assert one.difference.low <= two.difference.low and one.difference.high >= two.difference.high  # type: ignore[operator]
         assert (one.mcnemar, two.mcnemar is None) == (None, False)
         assert one.a.interval.words == one.difference.words != two.difference.words
+    assert any(one.difference.low < two.difference.low for one, two in zip(wide.tasks, narrow.tasks, strict=True))  # type: ignore[operator]
 
 
 def test_what_a_mean_takes_as_independent_stands_beside_it(tmp_path: Path) -> None:

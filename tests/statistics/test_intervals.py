@@ -1,7 +1,9 @@
 """Intervals beside independent formulas, and how they behave where there is little to know."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from made_means import cell_of
 from made_scores import Wards, judged, recalls, two_normals
 from scipy.integrate import quad
-from scipy.special import stdtrit
+from scipy.special import roots_genlaguerre, stdtrit
 from scipy.stats import multivariate_normal, norm, t
 from statsmodels.stats.proportion import proportion_confint
 
-from cxrbench.analysis.cell import cell_interval, covered
+from cxrbench.analysis.cell import Measurement, cell_interval, covered, measurement
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
@@ -22,6 +24,8 @@ from cxrbench.evaluate.statistics.interval import BOUNDS, estimate, fold_spread,
 from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares, within
 from cxrbench.evaluate.statistics.uncertainty import Interval, covers_words
 from cxrbench.evaluate.statistics.units import ScoredRows, strata
+
+ROOT = Path(__file__).parents[2]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -75,22 +79,61 @@ def test_degrees_of_freedom_are_satterthwaites() -> None:
     assert found.reach(0.025) == pytest.approx(found.error * stdtrit(freedom, 0.975))
 
 
-def integrated(far: float, large: tuple[float, int], small: tuple[float, int]) -> float:
-    """The probability that two parts, each a standard error with its degrees of freedom, exceed `far` together."""
-    (error, freedom), (other, few) = large, small
-    return float(quad(lambda x: t.pdf(x, few) * t.sf((far - other * x) / error, freedom), -np.inf, np.inf)[0])
+Part = tuple[float, int]  # a standard error with its degrees of freedom
+
+
+def behrens_fisher(far: float, units: Part, draws: Part) -> float:
+    """The probability that both parts together exceed `far`, integrated over Student's t of the smaller."""
+    (other, few), (error, freedom) = sorted((units, draws))
+    found, _ = quad(lambda x: t.pdf(x, few) * t.sf((far - other * x) / error, freedom), -np.inf, np.inf, limit=500)
+    return float(found)
+
+
+def ghosh_kim(far: float, units: Part, draws: Part) -> float:
+    """The same by their prior, integrated over both unknown variances."""
+    nodes = [roots_genlaguerre(60, freedom / 2 - 1) for _, freedom in (units, draws)]  # half a chi-squared
+    one, two = (error**2 * freedom / 2 / x for (error, freedom), (x, _) in zip((units, draws), nodes, strict=True))
+    weight = np.outer(nodes[0][1], nodes[1][1]) * np.add.outer(1 / one, 1 / two)
+    return float((weight * norm.sf(far / np.sqrt(np.add.outer(one, two)))).sum() / weight.sum())
 
 
 @pytest.mark.parametrize(("units", "draws"), [(0.014, 0.017), (0.017, 0.001), (0.001, 0.017)])
-def test_units_and_draws_go_by_their_own_t(units: float, draws: float) -> None:
-    """By numerical integration, in the far tails that Holm asks for too."""
-    found = Estimate(0.1, 0.1, (Component(units**2, 400),), (Component(draws**2, 4),), (-1, 1))
-    small, large = sorted([(units, 400), (draws, 4)])
-    for far in (0.0, 0.02, 0.05):
-        assert found.beyond(far) == pytest.approx(integrated(far, large, small), rel=1e-6)
-    for tail in (0.025, 0.0005):
-        assert found.beyond(found.reach(tail)) == pytest.approx(tail)
+@pytest.mark.parametrize("freedom", [8, 40])
+def test_units_and_draws_go_by_their_own_t(units: float, draws: float, freedom: int) -> None:
+    """By numerical integration: one prior at 5 %, another in the far tails that Holm asks for, both between."""
+    found = Estimate(0.1, 0.1, (Component(units**2, freedom),), (Component(draws**2, 4),), (-1, 1))
+
+    tails = 0.2, 0.025, 0.006, 0.001, 0.0001
+    reaches = [found.reach(tail) for tail in tails]
+    assert [found.beyond(far) for far in reaches] == pytest.approx(tails)
+
+    def expected(law: Callable[[float, Part, Part], float], far: float) -> float:
+        return max(law(far, (units, freedom), (draws, 4)), float(t.sf(far / units, freedom)))
+
+    for far in (0.0, reaches[0], reaches[1]):
+        assert found.beyond(far) == pytest.approx(expected(ghosh_kim, far), rel=2e-3)
+    for far in reaches[3:]:
+        assert found.beyond(far) == pytest.approx(expected(behrens_fisher, far), rel=1e-4)
+    assert 0.999 * expected(ghosh_kim, reaches[2]) <= 0.006 <= 1.001 * expected(behrens_fisher, reaches[2])
+    assert found.reach(0.025) >= Estimate(0.1, 0.1, found.units, bounds=(-1, 1)).reach(0.025)
     assert found.fixed().reach(0.025) == 0
+
+
+@pytest.mark.parametrize("freedom", [math.inf, 14.0])
+def test_the_level_is_held_whatever_draws_weigh(freedom: float) -> None:
+    """Of a number with a true value of 0, five draws: at 5 %, and at 0.25 % no more than 1.6 times as often."""
+    draw, times = rng(3), 4000
+    for ratio in (0.1, 0.5, 1.0, 3.0, 30.0):
+        values = draw.normal(size=times) * math.sqrt(1 + ratio)
+        units = np.ones(times) if math.isinf(freedom) else draw.chisquare(freedom, times) / freedom
+        spread = ratio * draw.chisquare(4, times) / 4
+        wide = 1e6  # bounds so far away that the ends are those of t
+        ps = [
+            Estimate(value, value, (Component(u, freedom),), (Component(d, 4),), (-wide, wide)).p() or 1.0
+            for value, u, d in zip(values, units, spread, strict=True)
+        ]
+        assert 0.03 < np.mean(np.array(ps) < 0.05) < 0.06
+        assert np.mean(np.array(ps) < 0.0025) < 0.006
 
 
 def test_the_interval_is_wilsons() -> None:
@@ -242,7 +285,36 @@ def test_draws_add_their_variance_over_their_number() -> None:
     folds = [some_right((50, 50), (k, 40)) for k in (35, 40, 45)]
     narrow, wide = (cell_interval(cell_of("rsna", folds), "balanced_accuracy", these_draws=t) for t in (True, False))
     assert narrow.error is not None and wide.error is not None
-    assert wide.error**2 - narrow.error**2 == pytest.approx(0.05**2 / 3)
+    twice = shares("balanced_accuracy", folds).twice
+    assert wide.error**2 - narrow.error**2 == pytest.approx(0.05**2 / 3 - twice)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_units_add_to_one_draw_alone_is_counted_once(metric: Metric) -> None:
+    """With the same images in all folds, what is left of the units is the mean covariance of two folds' shares."""
+    draw = rng(5)
+    labels = np.repeat([0, 1, 2], 60)
+    common = draw.normal(size=(180, 3)) + np.eye(3)[labels]
+    folds = [ScoredRows(np.arange(180), labels, common + draw.normal(size=(180, 3))) for _ in range(3)]
+    found = shares(metric, folds)
+    centred = [
+        own[labels == k] - own[labels == k].mean()
+        for own in (shares(metric, [f]).each for f in folds)
+        for k in range(3)
+    ]
+    by_fold = [np.concatenate(centred[3 * f : 3 * f + 3]) * math.sqrt(60 / 59) for f in range(3)]
+    shared = np.mean([by_fold[f] @ by_fold[g] for f in range(3) for g in range(3) if f != g])
+    units = sum(part.variance for part in within(found.each, found.stratum))
+    assert units - found.twice == pytest.approx(shared, rel=1e-9)
+    assert 0.1 < found.twice / units < 0.9
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_with_other_images_in_each_fold_units_are_in_the_spread_of_draws(metric: Metric) -> None:
+    folds = [ScoredRows(np.arange(180) + 180 * k, f.labels, f.scores) for k in range(3) for f in [one_fold(k, 174, 3)]]
+    found = shares(metric, folds)
+    assert found.twice == pytest.approx(sum(part.variance for part in within(found.each, found.stratum)), rel=0.05)
+    assert shares(metric, folds[:1]).twice == 0
 
 
 def test_folds_that_are_alike_count_as_one() -> None:
@@ -358,3 +430,24 @@ def test_laws_of_the_tests_have_the_truth_they_state() -> None:
     assert of("balanced_accuracy", *many).value == pytest.approx(0.7, abs=0.006)
     area = two_normals(5_000, 5_000, 0.9).draw(rng(1))
     assert of("macro_auroc", *area).value == pytest.approx(0.9, abs=0.01)
+
+
+def test_the_worked_example_is_what_the_page_says() -> None:
+    labels, place = np.repeat([0, 1], 1000), np.arange(2000) % 1000
+
+    def told(rights: tuple[int, ...], shift: int) -> Measurement:
+        folds = [judged(labels, (place + shift) % 1000 < right, 2) for right in rights]
+        return measurement(cell_of("rsna", folds), "balanced_accuracy")
+
+    b, a = told((830, 835, 825, 835, 845), 0), told((845, 852, 838, 845, 860), 20)
+    page = " ".join((ROOT / "docs" / "statistics.md").read_text().split())
+    for found in (b.estimate, a.estimate, a.minus(b)):
+        low, high = (f"{100 * end:.1f}" for end in found.ends() or ())
+        assert f"{low} to {high}" in page
+    for figure in (b.estimate.error, b.estimate.reach(0.025), math.sqrt(b.estimate.twice)):
+        assert f"{100 * figure:.3f}" in page
+    pair = a.minus(b)
+    assert f"p = {pair.p():.4f}" in page
+    assert (
+        f"from {100 * (pair.resolvable() or 0):.1f} points, or from {100 * (pair.resolvable(7) or 0):.1f} among" in page
+    )

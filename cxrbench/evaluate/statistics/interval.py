@@ -29,7 +29,8 @@ def wider(one: Covers, two: Covers) -> Covers:
 def estimate(found: Shares, bounds: tuple[float, float], covers: Covers) -> Estimate:
     """A number with its variance over units and, where `covers` names draws, over these."""
     draws = over_draws(found.values.tolist()) if covers in DRAWN else ()
-    return Estimate(found.value, found.value + found.shift, found.spread, draws, bounds)
+    twice = found.twice if draws else 0.0
+    return Estimate(found.value, found.value + found.shift, found.spread, draws, bounds, twice)
 
 
 def difference_bounds(metric: Metric) -> tuple[float, float]:

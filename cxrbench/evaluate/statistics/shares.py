@@ -29,13 +29,14 @@ def metric_name(metric: str) -> str:
 class Shares:
     """A number's value in each fold (F,), the shares (U,) of units in strata (U,), and what sparse classes add.
 
-    Values are NaN in a fold where the number is not defined. `shift` is how far the number moves with one right and one
-    wrong unit more in the classes that have a floor. `counted` is there for numbers that are weighted counts of right
-    rows: the floors of their differences come from it.
+    Values are NaN in a fold where the number is not defined. `alone` are the shares (F, U) of each fold's value.
+    `shift` is how far the number moves with one right and one wrong unit more in the classes that have a floor.
+    `counted` is there for numbers that are weighted counts of right rows: the floors of their differences come from it.
     """
 
     values: FloatArray
     each: FloatArray
+    alone: FloatArray
     stratum: IntArray
     floors: tuple[Component, ...] = ()
     shift: float = 0.0
@@ -56,6 +57,18 @@ class Shares:
         """The parts of the variance over units."""
         return (*within(self.each, self.stratum), *self.floors)
 
+    @property
+    def twice(self) -> float:
+        """The variance that both the spread over units and that over folds hold: what units add to one fold alone.
+
+        Nothing for one fold; all that units add where no unit is in two folds.
+        """
+        if len(self.alone) < 2:
+            return 0.0
+        mean = variance(self.alone.mean(axis=0), self.stratum)
+        one = sum(variance(fold, self.stratum) for fold in self.alone) / len(self.alone)
+        return max(0.0, one - mean) / (len(self.alone) - 1)
+
     def minus(self, other: "Shares") -> "Shares":
         """The same of the difference from another model's number over the same units, classes and rows.
 
@@ -64,12 +77,12 @@ class Shares:
         """
         if not np.array_equal(self.stratum, other.stratum):
             raise DataError("the two models score other units, or units of other classes: they cannot be paired")
-        values = _paired(self.values, other.values)
+        values, alone = _paired(self.values, other.values), self.alone - other.alone
         if self.counted is None or other.counted is None:
             floors = (floor for floor in (*self.floors, *other.floors) if floor.freedom <= FEW)
-            return Shares(values, self.each - other.each, self.stratum, tuple(floors))
+            return Shares(values, self.each - other.each, alone, self.stratum, tuple(floors))
         right = self.counted.right - other.counted.right
-        return _of_counts(Counted(right, self.counted.rows), values, self.stratum, symmetric=True)
+        return _of_counts(Counted(right, self.counted.rows), values, alone, self.stratum, symmetric=True)
 
 
 def _paired(one: FloatArray, two: FloatArray) -> FloatArray:
@@ -91,6 +104,11 @@ def within(shares: FloatArray, stratum: IntArray) -> tuple[Component, ...]:
     return tuple(Component(float(v), int(n) - 1) for v, n in zip(variances, sizes[known], strict=True))
 
 
+def variance(shares: FloatArray, stratum: IntArray) -> float:
+    """The variance of the sum of all shares (U,)."""
+    return sum(part.variance for part in within(shares, stratum))
+
+
 def shares(metric: Metric, folds: Sequence[ScoredRows]) -> Shares:
     """The shares of a metric's mean over folds. Raises DataError for folds that do not fit together."""
     if metric == "macro_auroc":
@@ -104,7 +122,7 @@ def hits(folds: Sequence[ScoredRows], worth: Worth) -> Shares:
     """The same of a number that is a weighted count of right rows, such as a mean of recalls."""
     stratum, n_classes = strata(folds), folds[0].scores.shape[1]
     size = len(stratum) * n_classes
-    right, rows, values = np.zeros(size), np.zeros(size), []
+    right, rows, values, alone = np.zeros(size), np.zeros(size), [], []
     for fold in folds:
         each = worth(fold)
         place, own = fold.unit * n_classes + fold.labels, each[fold.labels] / len(folds)
@@ -113,8 +131,10 @@ def hits(folds: Sequence[ScoredRows], worth: Worth) -> Shares:
         right += np.bincount(place[hit], own[hit], size)
         found = np.bincount(fold.labels[hit], minlength=n_classes)  # by class, so that equal recalls give equal numbers
         values.append(float(each @ found) if np.isfinite(each).all() else np.nan)
+        recall = found / np.maximum(np.bincount(fold.labels, minlength=n_classes), 1)
+        alone.append(np.bincount(fold.unit, (hit - recall[fold.labels]) * each[fold.labels], len(stratum)))
     counted = Counted(right.reshape(-1, n_classes), rows.reshape(-1, n_classes))
-    return _of_counts(counted, np.array(values), stratum, symmetric=False)
+    return _of_counts(counted, np.array(values), np.array(alone), stratum, symmetric=False)
 
 
 def balanced(fold: ScoredRows) -> FloatArray:
@@ -139,7 +159,9 @@ class Counted:
     rows: FloatArray
 
 
-def _of_counts(counted: Counted, values: FloatArray, stratum: IntArray, *, symmetric: bool) -> Shares:
+def _of_counts(
+    counted: Counted, values: FloatArray, alone: FloatArray, stratum: IntArray, *, symmetric: bool
+) -> Shares:
     """Shares with each class centred at its own mean; `symmetric` for a difference."""
     met = counted.rows.any(axis=0)
     right, rows = counted.right[:, met], counted.rows[:, met]
@@ -151,7 +173,7 @@ def _of_counts(counted: Counted, values: FloatArray, stratum: IntArray, *, symme
     extra = np.maximum(total**2 * floor - own, 0)
     floors = tuple(Component(float(v), int(n) + 1) for v, n in zip(extra, units, strict=True) if v > 0)
     shift = float((total * (centre - mean))[extra > 0].sum())
-    return Shares(values, each.sum(axis=1), stratum, floors, shift, counted)
+    return Shares(values, each.sum(axis=1), alone, stratum, floors, shift, counted)
 
 
 def _floor(right: FloatArray, rows: FloatArray, units: IntArray, *, symmetric: bool) -> tuple[FloatArray, FloatArray]:
@@ -173,29 +195,28 @@ def _areas(folds: Sequence[ScoredRows]) -> Shares:
     """
     stratum = strata(folds)
     n_units, n_classes = len(stratum), folds[0].scores.shape[1]
-    each, values = np.zeros(n_units), np.zeros(len(folds))
+    alone, values = np.zeros((len(folds), n_units)), np.zeros(len(folds))
     floors, shift = list[Component](), 0.0
     for number in range(n_classes):
         own = [fold.labels == number for fold in folds]
         areas, rows = zip(*(_of_class(f.scores[:, number], o) for f, o in zip(folds, own, strict=True)), strict=True)
-        alone: FloatArray = np.array([np.bincount(f.unit, row, n_units) for f, row in zip(folds, rows, strict=True)])
-        mean: FloatArray = alone.mean(axis=0)
+        added: FloatArray = np.array([np.bincount(f.unit, row, n_units) for f, row in zip(folds, rows, strict=True)])
         area = float(np.mean(areas))
         values += np.array(areas) / n_classes
-        each += mean / n_classes
-        found = _variance(mean, stratum)
+        alone += added / n_classes
+        found = variance(added.mean(axis=0), stratum)
         one, rest = (min(_met(f.unit[side(o)]) for f, o in zip(folds, own, strict=True)) for side in _SIDES)
         if min(one, rest) < FEW:  # whose units do not show how far their rows agree: each counts as one row
-            counts, single = (one, rest), [_variance(row, stratum) for row in alone]
+            counts, single = (one, rest), [variance(row, stratum) for row in added]
         else:
             counts = (min(int(o.sum()) for o in own), min(int((~o).sum()) for o in own))
-            single = [_variance(row, fold.labels) for fold, row in zip(folds, rows, strict=True)]
+            single = [variance(row, fold.labels) for fold, row in zip(folds, rows, strict=True)]
         floor, centre = _area_floor(area, *counts)
         floor *= found / float(np.mean(single)) if any(single) else 1.0  # rows of a unit agree as far as they do
         if floor > found:
             floors.append(Component((floor - found) / n_classes**2, min(one, rest) + 1))
             shift += (centre - area) / n_classes
-    return Shares(values, each, stratum, tuple(floors), shift)
+    return Shares(values, alone.mean(axis=0), alone, stratum, tuple(floors), shift)
 
 
 _SIDES: tuple[Callable[[NDArray[np.bool_]], NDArray[np.bool_]], ...] = (lambda own: own, np.logical_not)
@@ -203,10 +224,6 @@ _SIDES: tuple[Callable[[NDArray[np.bool_]], NDArray[np.bool_]], ...] = (lambda o
 
 def _met(units: IntArray) -> int:
     return int(np.count_nonzero(np.bincount(units)))
-
-
-def _variance(shares: FloatArray, stratum: IntArray) -> float:
-    return sum(part.variance for part in within(shares, stratum))
 
 
 def _area_floor(area: float, one: int, rest: int) -> tuple[float, float]:
@@ -240,15 +257,15 @@ def _of_class(raw: NDArray[Any], own: NDArray[np.bool_]) -> tuple[float, FloatAr
 def _agreement(folds: Sequence[ScoredRows], of: Callable[..., tuple[float, FloatArray]]) -> Shares:
     """A metric of the confusion matrix, by its gradient."""
     stratum = strata(folds)
-    each, values = np.zeros(len(stratum)), []
+    alone, values = [], []
     for fold in folds:
         n_classes, found = fold.scores.shape[1], fold.predictions
         truths, predicted = (np.bincount(labels, minlength=n_classes) for labels in (fold.labels, found))
         right = np.bincount(fold.labels[found == fold.labels], minlength=n_classes)
         value, rows = of(fold.labels, found, right, truths, predicted)
         values.append(value)
-        each += np.bincount(fold.unit, rows, len(stratum)) / len(folds)
-    return Shares(np.array(values), each, stratum)
+        alone.append(np.bincount(fold.unit, rows, len(stratum)))
+    return Shares(np.array(values), np.mean(alone, axis=0), np.array(alone), stratum)
 
 
 def _f1(
