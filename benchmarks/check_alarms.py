@@ -3,7 +3,7 @@
     python -m benchmarks.check_alarms [--tables 500] [--cells 20] [--law NAME ...]
 
 A table has so many cells, each of an encoder of its own that the paper measured as well: on the same images with other
-draws, or on another split of that size. Every cell goes through `analysis.two_measurements`, as in a check. Features
+draws, or on another split of that size. Every cell goes through `analysis.against_paper`, as in a check. Features
 are normal around the means of classes; a probe knows these means from K images a class, anew in each of five folds.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.analysis.two_measurements import MARGIN, difference, judged
+from cxrbench.analysis.against_paper import MARGIN, difference, judged
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
 from cxrbench.evaluate.statistics.shares import shares

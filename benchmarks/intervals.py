@@ -109,9 +109,9 @@ def write_records(out: str) -> dict[str, Any]:
 def whole_report(out: str) -> dict[str, Any]:
     """Arm: everything that `cxrbench report` does, after its libraries are imported by a small one."""
     from cxrbench.records.integrity import found_results
+    from cxrbench.reports.html.chapters import Work
     from cxrbench.reports.html.page import report
     from cxrbench.reports.html.render import render
-    from cxrbench.reports.html.work import Work
 
     def whole(some: slice) -> int:
         found = found_results(Path(out))

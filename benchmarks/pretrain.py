@@ -57,7 +57,7 @@ def store_rows(material: Material, rounds: int) -> list[Row]:
 
 def prepared(root: Path) -> None:
     """A drawn MIMIC-CXR-JPG with sentences, and a BERT of base size that knows their words."""
-    from cxrbench.demo.words import write_text_encoder
+    from cxrbench.demo.encoders import write_text_encoder
     from cxrbench.phantom.corpora import write_corpus
     from cxrbench.phantom.reports import phrases
 
@@ -80,7 +80,7 @@ def fed(root: str) -> dict[str, Any]:
 
 def augmented(root: str) -> dict[str, Any]:
     """Arm: batches and their augmentation."""
-    from cxrbench.pretrain.terms import pixels
+    from cxrbench.pretrain.engine import pixels
 
     return {"cpu": _pipeline(root, pixels)}
 

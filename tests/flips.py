@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from made_results import scores, write_result
 
+from cxrbench.analysis.cell_verdict import Tolerance
 from cxrbench.analysis.finding import Finding
-from cxrbench.analysis.tolerance import Tolerance
-from cxrbench.checks.audit.read import read_findings
-from cxrbench.checks.audit.render import write as write_findings
+from cxrbench.checks.audit.audit import read_findings
+from cxrbench.checks.audit.audit import write as write_findings
 from cxrbench.checks.baseline.baseline import entry, read_baseline, write_baseline
 from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from made_predictions import scored_fold, written
 
-from cxrbench.analysis.paper_intervals import with_intervals
-from cxrbench.analysis.paper_tables import TableView, table_view
+from cxrbench.analysis.paper_tables import TableView, table_view, with_intervals
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.specs import catalog

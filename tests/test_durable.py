@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from cxrbench.store import atomic
 from cxrbench.store import atomic as durable
-from cxrbench.store import temporary
-from cxrbench.store.atomic import naming, sync_file, sync_folder, write_atomically, written_whole
-from cxrbench.store.temporary import clear_dead, temporary_beside
+from cxrbench.store.atomic import (
+    clear_dead,
+    naming,
+    sync_file,
+    sync_folder,
+    temporary_beside,
+    write_atomically,
+    written_whole,
+)
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="no umask, no flock")
 
@@ -148,7 +155,7 @@ def test_what_a_killed_writer_left_goes_at_the_next_write_and_a_living_ones_file
     writer.kill()
     writer.wait()
     (tmp_path / "my.tmp").write_bytes(b"somebody's own")
-    temporary.clear_once.cache_clear()  # as in another process
+    atomic.clear_once.cache_clear()  # as in another process
     write_atomically(tmp_path / "next", b"x")
     assert names(tmp_path) == ["my.tmp", "next"], left
 
@@ -156,10 +163,10 @@ def test_what_a_killed_writer_left_goes_at_the_next_write_and_a_living_ones_file
 @UNIX
 def test_files_of_other_machines_go_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock on a network drive may be unknown here."""
-    monkeypatch.setattr(temporary, "_machine", lambda: "0123456789ab")
+    monkeypatch.setattr(atomic, "_machine", lambda: "0123456789ab")
     with temporary_beside(tmp_path / "file") as made:
         made.write_bytes(b"half")
-        monkeypatch.setattr(temporary, "_machine", lambda: "ba9876543210")
+        monkeypatch.setattr(atomic, "_machine", lambda: "ba9876543210")
         assert clear_dead(tmp_path) == [] and made.exists()
         yesterday = time.time() - 25 * 3600
         os.utime(made, (yesterday, yesterday))
@@ -171,7 +178,7 @@ def test_without_locks_age_alone_tells(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(handle: int, how: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    fcntl = temporary.fcntl
+    fcntl = atomic.fcntl
     assert fcntl is not None
     lock = fcntl.flock
     monkeypatch.setattr(fcntl, "flock", refuse)
@@ -182,7 +189,7 @@ def test_without_locks_age_alone_tells(tmp_path: Path, monkeypatch: pytest.Monke
 
 @UNIX
 def test_a_file_taken_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fcntl = temporary.fcntl
+    fcntl = atomic.fcntl
     assert fcntl is not None
     lock, taken = fcntl.flock, list[str]()
 

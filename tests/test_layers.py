@@ -101,6 +101,6 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 def test_no_module_is_longer_than_it_should_be() -> None:
     long = {
-        str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 300
+        str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 500
     }
     assert not long

@@ -18,8 +18,7 @@ from made_keys import made_key
 from cxrbench.errors import IntegrityError
 from cxrbench.store.atomic import sync_file
 from cxrbench.store.embeddings import Store, digest
-from cxrbench.store.npy import RowFile, mapped_rows
-from cxrbench.store.shard import read_shard, shard_folders
+from cxrbench.store.shard import RowFile, mapped_rows, read_shard, shard_folders
 
 KEY = made_key()
 DIMS = {"pooled": 5, "joint": 3}

@@ -10,11 +10,10 @@ from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
-from cxrbench.records.choice import measured
 from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
-from cxrbench.records.selection import Asked
+from cxrbench.records.selection import Asked, measured
 from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.records.validity import flaws
 from cxrbench.specs import catalog

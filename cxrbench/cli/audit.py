@@ -62,9 +62,8 @@ def audit(
     Label tables suffice; what they cannot tell is listed as such.
     """
     from cxrbench.analysis.finding import counted
-    from cxrbench.checks.audit.audit import Material
+    from cxrbench.checks.audit.audit import Material, render, write
     from cxrbench.checks.audit.audit import audit as audited
-    from cxrbench.checks.audit.render import render, write
     from cxrbench.specs import catalog
 
     tasks = chosen_tasks(task)

@@ -17,7 +17,7 @@ def calibration(
     ] = None,
 ) -> None:
     """Show calibration errors, Brier scores and reliability."""
-    from cxrbench.analysis.calibration import calibrated
+    from cxrbench.analysis.cell import calibrated
     from cxrbench.reports.diagram import checked_path
     from cxrbench.reports.figures import write_reliability
     from cxrbench.reports.sheets import calibration_sheets

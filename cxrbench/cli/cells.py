@@ -28,8 +28,8 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.records.choice import Measured
     from cxrbench.records.record import Protocol
+    from cxrbench.records.selection import Measured
     from cxrbench.reports.sheets import Sheet
 
 Verb = Callable[..., None]
@@ -72,8 +72,7 @@ class Cells:
     @cached_property
     def measured(self) -> "Measured":
         """The newest sound records of the cells; raises SpecError and DataError where there are none."""
-        from cxrbench.records.choice import measured
-        from cxrbench.records.selection import Asked
+        from cxrbench.records.selection import Asked, measured
 
         asked, records = self.asked, results(self.out)
         made = recorded_variant(asked["variant"], asked["choice"], records)

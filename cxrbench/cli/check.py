@@ -62,7 +62,7 @@ def check(
     Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved or
     differs from the printed one, 4 if a record is not what its predictions say.
     """
-    from cxrbench.checks.baseline.render import render, write
+    from cxrbench.checks.baseline.verdicts import render, write
 
     place = baseline or out / "baseline.toml"
     records, damaged = _records(out)
@@ -104,8 +104,7 @@ def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
 def _findings(
     out: Path, records: "list[Record]", known: "Baseline | None", margin: float | None, *, paper: bool
 ) -> "list[CellVerdict]":
-    from cxrbench.analysis.against_paper import against_paper
-    from cxrbench.analysis.two_measurements import MARGIN
+    from cxrbench.analysis.against_paper import MARGIN, against_paper
     from cxrbench.checks.baseline.verdicts import against_baseline, against_predictions
 
     if not records and (known is None or not known.cells):
@@ -128,9 +127,8 @@ def _update(
     partial: bool,
     closeness: float | None,
 ) -> None:
-    from cxrbench.analysis.tolerance import CLOSENESS
-    from cxrbench.checks.baseline.baseline import Baseline, read_baseline
-    from cxrbench.checks.baseline.update import update
+    from cxrbench.analysis.cell_verdict import CLOSENESS
+    from cxrbench.checks.baseline.baseline import Baseline, read_baseline, update
 
     if damaged:
         told = "; ".join(found.reasons[0] for found in damaged)

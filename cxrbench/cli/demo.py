@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.say import say, warn
+from cxrbench.cli.echo import say, warn
 from cxrbench.errors import gravest
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli import completion
+from cxrbench.cli import options
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places
 
 
 def doctor(
-    model: Annotated[str, typer.Argument(help="A model's name, or a card file.", autocompletion=completion.models)],
+    model: Annotated[str, typer.Argument(help="A model's name, or a card file.", autocompletion=options.models)],
     weights: WeightsFrom = None,
     text_encoder: Annotated[
         Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files.")

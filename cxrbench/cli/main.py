@@ -26,8 +26,7 @@ from cxrbench.cli import (
     table,
     weights,
 )
-from cxrbench.cli.echo import echo
-from cxrbench.cli.say import told, warn
+from cxrbench.cli.echo import echo, told, warn
 from cxrbench.cli.streams import steady_streams
 from cxrbench.errors import EXIT_CODES, SEVERAL, CxrBenchError, RunError
 from cxrbench.system.contained import contained, reason_of

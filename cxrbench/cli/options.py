@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli import completion
 from cxrbench.cli.echo import echo
 from cxrbench.errors import SpecError
 
@@ -17,6 +16,34 @@ if TYPE_CHECKING:
     from cxrbench.records.record import Record
     from cxrbench.specs.settings import Variant
     from cxrbench.specs.task import TaskSpec
+
+
+def models(incomplete: str) -> list[str]:
+    """Built-in and installed models that begin so."""
+    from cxrbench.specs import catalog
+
+    return _beginning(["all", *catalog.card_files()], incomplete)
+
+
+def tasks(incomplete: str) -> list[str]:
+    """Built-in and installed tasks that begin so."""
+    from cxrbench.specs import catalog
+
+    return _beginning(["all", *catalog.task_files()], incomplete)
+
+
+def variants(incomplete: str) -> list[str]:
+    """Bundles of settings that begin so."""
+    from cxrbench.specs import catalog
+
+    return _beginning(list(catalog.variant_files()), incomplete)
+
+
+def _beginning(names: list[str], incomplete: str) -> list[str]:
+    """The names for the last word of a comma list, each with what stands before it."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
 
 DataRoot = Annotated[
     list[str] | None,
@@ -48,7 +75,7 @@ VariantName = Annotated[
     typer.Option(
         "--variant",
         help="Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.",
-        autocompletion=completion.variants,
+        autocompletion=variants,
     ),
 ]
 Choices = Annotated[
@@ -76,8 +103,6 @@ TheseDraws = Annotated[
     typer.Option("--these-draws", help="Narrow intervals: other test images alone, training and prompts as they are."),
 ]
 SheetFormat = Annotated[Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")]
-
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 

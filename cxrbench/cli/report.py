@@ -23,12 +23,12 @@ def report(
     Leaderboards, the paper's tables, curves, classes, sources; it opens without a network. Everything is computed
     from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
-    from cxrbench.checks.audit.read import read_findings
+    from cxrbench.checks.audit.audit import read_findings
     from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
+    from cxrbench.reports.html.chapters import Work
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
-    from cxrbench.reports.html.work import Work
     from cxrbench.system import cpu
 
     audited = None if audit is None else read_findings(audit)

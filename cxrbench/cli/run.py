@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli import completion
+from cxrbench.cli import options
+from cxrbench.cli.echo import say, warn, warn_of_files
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -20,7 +21,6 @@ from cxrbench.cli.options import (
     weights_places,
     words,
 )
-from cxrbench.cli.say import say, warn, warn_of_files
 from cxrbench.errors import gravest
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(
             "--model",
             "-m",
             help="Models: names, globs, all, or card files; repeatable.",
-            autocompletion=completion.models,
+            autocompletion=options.models,
         ),
     ],
     task: Annotated[
@@ -43,7 +43,7 @@ def run(
             "--task",
             "-t",
             help="Tasks: names, globs, all, or task files; repeatable.",
-            autocompletion=completion.tasks,
+            autocompletion=options.tasks,
         ),
     ],
     protocol: Annotated[

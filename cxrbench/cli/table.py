@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cxrbench.cli.cells import Cells, about_cells
 from cxrbench.cli.echo import echo
-from cxrbench.cli.frequency import frequency
 from cxrbench.cli.options import (
     Cache,
     Choices,
@@ -17,6 +17,7 @@ from cxrbench.cli.options import (
     VariantName,
     chosen_variant,
     data_places,
+    pairs,
     recorded_variant,
     results,
 )
@@ -24,10 +25,40 @@ from cxrbench.cli.options import (
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
 
+
+@about_cells("model", "task", "group", "prompts", protocol="zero-shot")
+def frequency(
+    cells: Cells,
+    corpus: Annotated[Path, typer.Argument(help="Finding frequencies of the pre-training corpus (JSON).")],
+    same: Annotated[
+        list[str] | None,
+        typer.Option("--same", metavar="CLASS=FINDING", help="A class under the corpus's name for it; repeatable."),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Also draw it: SVG, PNG or PDF.")] = None,
+) -> None:
+    """Show recall beside how often pre-training saw a class.
+
+    Zero-shot recall and share of the pre-training images of each class, with their rank correlation. CORPUS is the
+    file `frequencies.json` in the folder of a `cxrbench pretrain run`.
+    """
+    from cxrbench.analysis.frequency import frequency as beside
+    from cxrbench.pretrain.frequencies import read
+    from cxrbench.reports.diagram import checked_path
+    from cxrbench.reports.figures import write_frequency
+    from cxrbench.reports.sheets import frequency_sheet
+
+    if figure is not None:
+        checked_path(figure)
+    shares = {name: found.share for name, found in read(corpus).all.of_images.items()}
+    views = tuple(beside(record, shares, pairs(same, "--same")) for record in cells.measured.records)
+    if figure is not None:
+        write_frequency(views, figure, synthetic=cells.synthetic)
+    cells.show(views, lambda: [frequency_sheet(view, synthetic=cells.synthetic) for view in views])
+
+
 Form = Annotated[
     Literal["terminal", "markdown", "latex", "csv", "json"], typer.Option("--format", "-f", help="Output format.")
 ]
-
 app = typer.Typer(no_args_is_help=True, help="Print Tables 1 to 4, measured beside printed.")
 app.command("frequency")(frequency)
 
@@ -93,7 +124,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         printed = published_table(number)
         view = table_view(printed, records, made.name, synthetic=synthetic)
         if intervals and records:
-            from cxrbench.analysis.paper_intervals import with_intervals
+            from cxrbench.analysis.paper_tables import with_intervals
 
             view = with_intervals(view, printed, records, out, these_draws=these_draws)
         echo(render(view, form), nl=False)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrbench.cli import completion
-from cxrbench.cli.echo import echo
+from cxrbench.cli import options
+from cxrbench.cli.echo import echo, told
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
-from cxrbench.cli.say import told
 from cxrbench.errors import CxrBenchError, DataError, gravest
 from cxrbench.system.contained import contained
 
@@ -23,7 +22,7 @@ app = typer.Typer(help="Look after the published weights on this disk.", no_args
 
 Models = Annotated[
     list[str],
-    typer.Argument(metavar="MODEL...", help="Names, globs, all, or card files.", autocompletion=completion.models),
+    typer.Argument(metavar="MODEL...", help="Names, globs, all, or card files.", autocompletion=options.models),
 ]
 TextFolder = Annotated[
     Path | None, typer.Option("--text-encoder", help="Local folder with the text encoder's files, instead of the hub.")
@@ -176,7 +175,7 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
 
 
 def _on_disk(path: Path, cache: Path) -> None:
-    from cxrbench.models.weights.pins import Pins
+    from cxrbench.models.weights.identity import Pins
 
     pin = Pins(cache).read(path)
     seen = f"first seen {pin.first_seen}, sha256 {pin.sha256}" if pin else "not yet verified"

@@ -2,16 +2,40 @@
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from cxrbench.data.presence import is_file
-from cxrbench.errors import CxrBenchError
+from cxrbench.errors import CxrBenchError, DataError
 from cxrbench.store import digest
 from cxrbench.store.sealed import read_sealed, write_sealed
+
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, links followed; raises DataError where the system does not say (permission, disk)."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; raises as `is_file`."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - one call, whatever pathlib makes of its errors
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise DataError(f"{path}: cannot be looked at: {error.strerror}. Mend its permissions, or its disk.") from error
+
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp", ".jp2"})
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from cxrbench.data.presence import is_file
+from cxrbench.data.listing import is_file
 
 NAME = "PHANTOM.json"
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data.listing import without_image_suffix
-from cxrbench.data.presence import is_file
-from cxrbench.data.table_file import opened
-from cxrbench.data.table_names import file_names, near_names
-from cxrbench.data.table_rows import SEPARATORS, Rows, other_separator, wide_fields
+from cxrbench.data.listing import is_file, without_image_suffix
+from cxrbench.data.search import file_names, near_names
+from cxrbench.data.table_file import SEPARATORS, Rows, opened, other_separator, wide_fields
 from cxrbench.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
 """The four encoders of the demonstration, trained by `cxrbench.pretrain` as any other, on drawn radiographs."""
 
-from collections.abc import Callable, Mapping
+import json
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from cxrbench.data import tables
-from cxrbench.demo.words import write_text_encoder
 from cxrbench.phantom.corpora import write_corpus
 from cxrbench.pretrain.config import Config, Objective, configured, saved
 from cxrbench.pretrain.corpus.build import Request
@@ -16,11 +18,37 @@ from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant, label_
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import CONFIG, Job, pretrain
 from cxrbench.specs import catalog
+from cxrbench.store.atomic import write_atomically
 from cxrbench.system import cpu
 from cxrbench.system.progress import Progress
 
-Say = Callable[[str], None]
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SIZES = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # training is short
+POSITIONS = 64
+_WORD = re.compile(r"[a-z]+|[0-9]|[^\w\s]")
 
+
+def vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
+    """The words of the texts in lower case, and letters and digits, of which every other word can be spelled."""
+    words = {word for text in texts for word in _WORD.findall(text.lower())}
+    letters = string.ascii_lowercase + string.digits
+    pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    return (*SPECIAL, *sorted(words - set(pieces)), *pieces)
+
+
+def write_text_encoder(texts: Iterable[str], folder: Path) -> Path:
+    """Write a folder that `text.folder` of a pre-training may name; its weights start at random. Returns the folder."""
+    words = vocabulary(texts)
+    config = {"model_type": "bert", "vocab_size": len(words), "max_position_embeddings": POSITIONS, **SIZES, **DROPOUT}
+    tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    write_atomically(folder / "vocab.txt", "".join(f"{word}\n" for word in words).encode())
+    write_atomically(folder / "config.json", json.dumps(config).encode())
+    write_atomically(folder / "tokenizer_config.json", json.dumps(tokenizer).encode())
+    return folder
+
+
+Say = Callable[[str], None]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 VARIANT = "as-meant"
 IMAGES: Mapping[SourceName, Mapping[str, int]] = {  # `pool`: of each finding alone; `other`: several, or none

@@ -1,26 +1,117 @@
 """The demonstration, step by step: the same code path as real data, on data that is made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+from cxrbench.analysis.cell import cell_interval
+from cxrbench.analysis.frequency import frequency
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.demo.drawing import draw
-from cxrbench.demo.encoders import Folders, Say, encoders
-from cxrbench.demo.seen import seen_and_unseen, sheets
+from cxrbench.demo.encoders import IMAGES, Folders, Say, encoders
+from cxrbench.models.dlilp_layout import Vocabulary
+from cxrbench.phantom.corpora import write_corpus
+from cxrbench.phantom.write import Summary, write
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.frequencies import read
 from cxrbench.pretrain.job import FREQUENCIES
 from cxrbench.records.integrity import read_results
+from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
+from cxrbench.reports.comparisons import MADE, grid, interval_text, percent
+from cxrbench.reports.html.chapters import Work
 from cxrbench.reports.html.page import report as html_report
 from cxrbench.reports.html.render import write as write_html
-from cxrbench.reports.html.work import Work
+from cxrbench.reports.sheets import frequency_sheet
+from cxrbench.reports.sheets import render as render_sheets
 from cxrbench.reports.tables import render
 from cxrbench.runner.request import Engine, Places, Request
 from cxrbench.runner.run import Report, run
-from cxrbench.specs import catalog
-from cxrbench.specs.paper import published_table
+from cxrbench.specs import catalog, paths
+from cxrbench.specs.paper import MISSING, published_table
+from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import read_toml
+from cxrbench.system import cpu
 from cxrbench.system.progress import Progress
+
+
+def draw(folders: Folders, say: Say) -> None:
+    """The evaluation sets and the pre-training sets, each unless it is there; a process for each core.
+
+    A process draws whole data sets: starting two for each set took as long as drawing a third of the images.
+    """
+    jobs: dict[str, Callable[[], Summary]] = {
+        f"pre-training phantom of {source}": partial(write_corpus, source, folders.corpora, images_per_class=images)
+        for source, images in IMAGES.items()
+    }
+    jobs |= {f"phantom of {task}": partial(write, task, folders.evaluation) for task in catalog.task_files()}
+    # Not forked: the caller may have threads, torch's say.
+    with ProcessPoolExecutor(min(cpu.cores(), len(jobs)), mp_context=get_context("spawn")) as pool:
+        for name, summary in zip(jobs, pool.map(_done, jobs.values()), strict=True):
+            say(f"{name}: {summary.images} images in {summary.root}")
+
+
+def _done(job: Callable[[], Summary]) -> Summary:
+    return job()
+
+
+GROUPS = ("base", "new")
+PROMPTS = "ensemble"
+BY_CLASS = ("nih_lt", "all")  # the task and group with classes of both kinds
+
+
+def seen_and_unseen(records: Sequence[Record], results: Path) -> str:
+    """Zero-shot balanced accuracy of the groups base and new of each encoder with 95 % intervals, and that of chance.
+
+    A dash: the encoder has no word for a class of the group, so nothing is scored.
+    """
+    tasks = [task for task in map(catalog.load_task, catalog.task_files()) if {*GROUPS} <= {*task.groups}]
+    columns = [(task, group) for task in tasks for group in GROUPS]
+    wanted = {(task.name, group) for task, group in columns}
+    cells = {
+        (record.model.name, record.data.task, record.data.group): interval_text(
+            cell_interval(read_cell(results, record), "balanced_accuracy")
+        )
+        for record in zero_shot(records)
+        if (record.data.task, record.data.group) in wanted
+    }
+    names = sorted({name for name, _, _ in cells})
+    rows = [[name, *(cells.get((name, task.name, group), MISSING) for task, group in columns)] for name in names]
+    rows.append(["chance", *(percent(1 / len(task.groups[group])) for task, group in columns)])
+    title = f"{MADE}zero-shot, balanced accuracy in percent: findings that pre-training saw (base) and never saw (new)"
+    return f"{title}\n\n{grid(rows, ['', *(_head(task, group) for task, group in columns)], 'terminal')}"
+
+
+def sheets(records: Sequence[Record], shares: Mapping[str, float | None]) -> str:
+    """Recall of each class of NIH-LT beside its share of the pre-training images, of encoders that read all its names.
+
+    `shares` are those of the corpus by finding.
+    """
+    words = read_toml(paths.folder("model_zoo") / "dlilp_vocabulary.toml", Vocabulary)
+    same = {name: of[0] for name, of in words.aliases.items() if len(of) == 1}
+    views = [
+        frequency(record, shares, same)
+        for record in zero_shot(records)
+        if (record.data.task, record.data.group) == BY_CLASS
+    ]
+    return render_sheets(views, lambda: [frequency_sheet(view, synthetic=True) for view in views], "terminal")
+
+
+def zero_shot(records: Sequence[Record]) -> list[Record]:
+    """The zero-shot records of Table 2: by the ensemble of prompts, or by prototypes."""
+    return [
+        record
+        for record in records
+        if record.protocol.protocol == "zero-shot"
+        and record.prompts is not None
+        and (record.prompts.set == PROMPTS or record.prompts.source == "prototypes")
+    ]
+
+
+def _head(task: TaskSpec, group: str) -> str:
+    return f"{task.title} {group} ({len(task.groups[group])})"
+
 
 VARIANT = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest

@@ -1,14 +1,81 @@
 """The first frame of compressed DICOM pixel data: found, told by its own content, checked, and decoded."""
 
+import struct
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from cxrbench.errors import ImageError
-from cxrbench.images import codestream, raster
-from cxrbench.images.codestream import Facts, Kind
+from cxrbench.images import raster
 from cxrbench.images.grey import ValueArray
 from cxrbench.images.header import ITEM
+
+Kind = Literal["JPEG", "JPEG Lossless", "JPEG-LS", "JPEG 2000"]
+JPEG_START, J2K_START, END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0..SOF15, and JPEG-LS
+ALONE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+OF_MARKER: dict[int, Kind] = {0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}
+FOREIGN = {
+    b"\x89PNG": "a PNG file",
+    b"BM": "a BMP file",
+    b"RIFF": "a WebP file",
+    b"\x00\x00\x00\x0c": "a JPEG 2000 file instead of its codestream",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`bits` a sample has; `signed` is True only where a JPEG 2000 codestream says so, others cannot."""
+
+    kind: Kind
+    width: int
+    height: int
+    bits: int
+    signed: bool = False
+
+
+def codestream_facts(stream: bytes) -> Facts:
+    """What a JPEG, JPEG-LS or JPEG 2000 codestream says; raises ImageError if it is none of these or cut.
+
+    Source: ITU-T T.81 annex B, T.87 annex C, T.800 annex A.
+    """
+    if not stream.startswith((JPEG_START, J2K_START)):
+        found = next((words for head, words in FOREIGN.items() if stream.startswith(head)), None)
+        start = stream[:4].hex(" ")
+        raise ImageError(f"the compressed picture is of another kind than declared ({found or f'begins with {start}'})")
+    if not is_whole(stream):
+        raise ImageError("the compressed picture is cut off: it lacks its end. Get a fresh copy.")
+    if stream.startswith(JPEG_START):
+        return _jpeg(stream)
+    if len(stream) < 43:
+        raise ImageError("the compressed picture has no frame header")
+    right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
+    return Facts("JPEG 2000", right - left, bottom - top, (stream[42] & 0x7F) + 1, stream[42] > 0x7F)
+
+
+def is_whole(stream: bytes) -> bool:
+    """Whether the end marker is there; fill bytes behind it count for nothing."""
+    return stream.rstrip(b"\0\xff").endswith(END)
+
+
+def _jpeg(stream: bytes) -> Facts:
+    at = 2
+    while at + 9 <= len(stream):
+        if stream[at] != 0xFF:
+            break
+        marker = stream[at + 1]
+        if marker in FRAME_HEADERS:
+            bits, height, width = struct.unpack_from(">B2H", stream, at + 4)
+            return Facts(OF_MARKER.get(marker, "JPEG"), width, height, bits)
+        if marker == 0xFF:
+            at += 1
+        elif marker in ALONE:
+            at += 2
+        else:
+            at += 2 + int(struct.unpack_from(">H", stream, at + 2)[0])
+    raise ImageError("the compressed picture has no frame header")
+
 
 ITEMS = 100_000
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -71,7 +138,7 @@ def _renamed(header: Any, syntax: str) -> str:
 def _kind(frame: bytes) -> Kind | Literal["RLE"]:
     if frame[4:8] == b"\x40\x00\x00\x00" and 0 < int.from_bytes(frame[:4], "little") < 16:  # PS3.5 annex G.5
         return "RLE"
-    return codestream.facts(frame).kind
+    return codestream_facts(frame).kind
 
 
 def first_frame(header: Any) -> bytes:
@@ -113,7 +180,7 @@ def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list
     if syntax not in KINDS:
         raise ImageError(f"transfer syntax {name_of(syntax)} ({syntax}) is not a still picture that can be decoded")
     frame = first_frame(header)
-    facts = codestream.facts(frame)
+    facts = codestream_facts(frame)
     if (facts.width, facts.height) != (int(header.Columns), int(header.Rows)):
         raise ImageError(
             f"the compressed picture has {facts.width} x {facts.height} pixels, "

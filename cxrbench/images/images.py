@@ -7,6 +7,7 @@ from pathlib import Path
 from cxrbench.errors import ImageError, MissingImageError, UnreadableError
 from cxrbench.images import dicom, display, raster
 from cxrbench.images.grey import Grey, refusing
+from cxrbench.images.header import is_dicom
 from cxrbench.store.folded_names import near
 from cxrbench.system.contained import of_machine, shortage
 
@@ -58,7 +59,7 @@ def read_radiograph(data: bytes, name: str, at_least: tuple[int, int] | None = N
     and the reason for whatever is not a whole picture.
     """
     with refusing(name):
-        if dicom.is_dicom(data):
+        if is_dicom(data):
             return display.grey(dicom.stored(data, reference))
         image = raster.opened(data)
         if at_least is not None:

@@ -7,13 +7,112 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxrbench.errors import ImageError
-from cxrbench.images import canvas, dicom, display, library_files, official, raster, resize, steps, tone
-from cxrbench.images.grey import Grey, ValueArray, oddities, refusing
+from cxrbench.images import dicom, display, official, raster, resize, steps
+from cxrbench.images.grey import FloatArray, Grey, ValueArray, oddities, refusing, value_range
+from cxrbench.images.header import is_dicom
+from cxrbench.images.resize import Tone
 from cxrbench.images.steps import ByteArray
-from cxrbench.images.tone import Tone
 from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps
+
+
+def fitted(height: int, width: int, recipe: Canvas) -> tuple[int, int]:
+    """Height and width on the canvas; 0 is possible for pictures more oblong than the size.
+
+    `released` floors a floating-point quotient, which makes the long side one pixel short for some sizes.
+    """
+    size, longest = recipe.size, max(height, width)
+    if height == width:
+        return size, size
+    if recipe.floor == "exact":
+        return height * size // longest, width * size // longest
+    scale = longest / size
+    return int(height / scale), int(width / scale)
+
+
+def laid_out(picture: FloatArray, recipe: Canvas) -> NDArray[np.float32]:
+    """(C, size, size) float32 from the resized picture (height, width): padded, then mean and std, then the cast.
+
+    C is 1 where mean and std have one value: the three channels are equal and are expanded by whoever needs them.
+    """
+    canvas = np.zeros((recipe.size, recipe.size))
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    if recipe.mean == (0.0,) and recipe.std == (1.0,):
+        return canvas.astype(np.float32)[None]
+    mean, std = (np.asarray(row)[:, None, None] for row in (recipe.mean, recipe.std))
+    return ((canvas - mean) / std).astype(np.float32)
+
+
+_PILLOW = (19595, 38470, 7471, 1 << 15, 16)  # weights of red, green and blue, rounding, shift
+_LIBPNG = (9797, 19234, 3737, 0, 15)
+_CONVERTED = ("P", "PA", "CMYK", "YCbCr", "LAB")  # modes whose samples are no grey and no red, green, blue
+
+
+def read_alike(image: Image.Image) -> bool:
+    """Whether every library gives the same values: 8-bit grey that EXIF does not turn. Reads the header alone."""
+    return image.mode == "L" and _orientation(image) == 1
+
+
+def planes(image: Image.Image, how: Opening, *, stretched: bool) -> tuple[ByteArray, ...]:
+    """The opened picture as one grey plane (H, W), or as three where `colour` is asked for and channels differ.
+
+    `stretched`: least value of all channels to 0, greatest to 255, in float64 from the file's full depth, then cut, as
+    BioViL's loader does before anything else. Raises ImageError for values that are not finite.
+    """
+    if how == "opencv" and image.format in ("JPEG", "MPO"):
+        image.draft("L", None)
+    by_opencv = how in ("opencv", "opencv-luma")
+    values = raster.upright(_samples(image), _orientation(image) if by_opencv else 1)
+    bytes_ = _stretched(values) if stretched else _eight_bit(values, upper=by_opencv)
+    if bytes_.ndim == 2:
+        return (bytes_,)
+    if bytes_.shape[2] == 2:  # grey and alpha
+        return (np.ascontiguousarray(bytes_[..., 0]),)
+    red, green, blue = (np.ascontiguousarray(bytes_[..., c]) for c in range(3))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return (red,)
+    return (red, green, blue) if how == "colour" else (_grey(bytes_, _LIBPNG if how == "opencv" else _PILLOW),)
+
+
+def _samples(image: Image.Image) -> ValueArray:
+    """Samples (H, W) or (H, W, bands), palettes and other colour spaces as red, green, blue; bilevel as 0 and 255."""
+    if image.mode in _CONVERTED:
+        raster.decode(image)
+        return np.asarray(image.convert("RGB"))
+    values = raster.loaded(image)
+    return values.astype(np.uint8) * np.uint8(255) if values.dtype == np.bool_ else values
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF asks for; OpenCV turns pictures by it, Pillow does not unless it is told to."""
+    found: int = image.getexif().get(raster.EXIF_ORIENTATION, 1)
+    return found
+
+
+def _stretched(values: ValueArray) -> ByteArray:
+    least, greatest = value_range(values)
+    found: ByteArray = ((values.astype(np.float64) - least) / (greatest - least) * 255).astype(np.uint8)
+    return found
+
+
+def _eight_bit(values: ValueArray, *, upper: bool) -> ByteArray:
+    if values.dtype == np.uint8:
+        return values
+    if upper and values.dtype == np.uint16:
+        return (values >> 8).astype(np.uint8)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _grey(values: ByteArray, weights: tuple[int, int, int, int, int]) -> ByteArray:
+    red, green, blue, half, shift = weights
+    wide = values.astype(np.int32)
+    found: ByteArray = ((wide[..., 0] * red + wide[..., 1] * green + wide[..., 2] * blue + half) >> shift).astype(
+        np.uint8
+    )
+    return found
+
 
 Path = Literal["fast", "reference"]
 T = TypeVar("T")
@@ -86,7 +185,7 @@ class _Source:
         self._data = data
         self._reference = path == "reference"
         self._resize = resize.literal if self._reference else resize.quick
-        self._stored = dicom.stored(data, self._reference) if dicom.is_dicom(data) else None
+        self._stored = dicom.stored(data, self._reference) if is_dicom(data) else None
         self._made: dict[Hashable, Any] = {}
 
     def pixels(self, recipe: Recipe) -> Pixels:
@@ -107,13 +206,13 @@ class _Source:
         """How this file is to be opened; all ways are one where it is DICOM, 8-bit grey, or read by its header."""
         if recipe.decode == "radiograph" or self._stored is not None:
             return "first"
-        alike = self._once("alike", lambda: library_files.read_alike(raster.opened(self._data)))
+        alike = self._once("alike", lambda: read_alike(raster.opened(self._data)))
         return "first" if alike else recipe.files
 
     def _start(self, recipe: Steps, how: Opening, stretched: bool) -> _Start:
         """What the steps of a recipe start from, at the file's full size."""
         if how != "first":
-            opened = library_files.planes(raster.opened(self._data), how, stretched=stretched)
+            opened = planes(raster.opened(self._data), how, stretched=stretched)
             return _Start(opened, oddities(opened[0]))
         grey = self._full(recipe)
         return _Start((steps.first_picture(grey, recipe.steps[0]),), grey.notes)
@@ -132,7 +231,7 @@ class _Source:
         need = (recipe.decode, recipe.polarity, recipe.size, recipe.floor)
         found = self._once(need, lambda: decode(recipe))
         rows, columns = found.values.shape
-        height, width = canvas.fitted(rows, columns, recipe)
+        height, width = fitted(rows, columns, recipe)
         notes = found.notes
         if min(height, width) < 1:
             if recipe.decode == "official":
@@ -143,7 +242,7 @@ class _Source:
             (found.key, height, width, recipe.antialias),
             lambda: self._resize(found.values, height, width, recipe.antialias, found.tone),
         )
-        return Pixels(canvas.laid_out(picture, recipe), notes)
+        return Pixels(laid_out(picture, recipe), notes)
 
     def _official(self, recipe: Canvas) -> _Decoded:
         key, plain = self._plain(recipe)
@@ -151,7 +250,7 @@ class _Source:
 
     def _radiograph(self, recipe: Canvas) -> _Decoded:
         key, grey = self._shown(recipe)
-        return _Decoded(key, grey.values, tone.window(grey.low, grey.high), grey.notes)
+        return _Decoded(key, grey.values, resize.window(grey.low, grey.high), grey.notes)
 
     def _plain(self, recipe: Canvas | None) -> tuple[Hashable, official.Plain]:
         """What the released reader decodes; JPEG at a scale that is enough for the canvas, full without one."""
@@ -170,7 +269,7 @@ class _Source:
             return key, self._once(key, lambda: display.grey(stored))
         image = raster.opened(self._data)
         if recipe is not None:
-            height, width = canvas.fitted(image.height, image.width, recipe)
+            height, width = fitted(image.height, image.width, recipe)
             raster.draft(image, max(height, 1), max(width, 1))
         key = ("radiograph", *image.size)
         return key, self._once(key, lambda: raster.grey(image))

@@ -13,15 +13,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.models.checkpoint import Checkpoint, index_beside, read_checkpoint, refuse_index
 from cxrbench.models.converted import preferred
 from cxrbench.models.coverage import Coverage
-from cxrbench.models.device import known_device
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.fit import loaded
 from cxrbench.models.nets import MemoryFormat
-from cxrbench.models.precision import exact, exact_float32
-from cxrbench.models.sharded import index_beside, refuse_index
+from cxrbench.models.precision import exact, exact_float32, known_device
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.store.schema import Facts, complaints
 from cxrbench.store.sealed import require_regular_file

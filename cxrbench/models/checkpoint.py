@@ -1,5 +1,6 @@
 """Checkpoint files as tensors, without ever running what is in them."""
 
+import json
 import pickle
 import struct
 import zipfile
@@ -14,18 +15,45 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.models import converted, sharded, torch_file
+from cxrbench.models import converted, torch_file
 from cxrbench.models.container import walk
-from cxrbench.models.inert import HostileNameError
-from cxrbench.models.pickle_names import foreign_names, start_of
+from cxrbench.models.inert import HostileNameError, foreign_names, start_of
 from cxrbench.models.stored import MOST_TENSORS, StoredTensor
 from cxrbench.store import digest
 from cxrbench.store.sealed import require_regular_file
 from cxrbench.system.printable import printable
 
+SUFFIX = ".index.json"
+
+
+def refuse_index(path: Path) -> None:
+    """Raise IntegrityError that names the parts if the file is such an index; do nothing for any other file."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        parts = sorted(set(told["weight_map"].values()))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return
+    lost = [str(part) for part in parts if not (path.parent / str(part)).is_file()]
+    whole = path.name.removesuffix(SUFFIX)
+    how = "safetensors.torch.load_file of each, then one save_file of all their tensors"
+    if not whole.endswith(".safetensors"):
+        how = "torch.load(..., weights_only=True) of each, then one torch.save of all their tensors"
+    named = ", ".join(map(str, parts[:4])) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+    missing = f" {len(lost)} of them are not beside it: {', '.join(lost[:4])}." if lost else ""
+    raise IntegrityError(
+        f"{path}: an index of {len(parts)} files which hold the tensors together: {named}.{missing} A checkpoint in "
+        f"several files is not read: join them into one {whole} ({how}), and give that."
+    )
+
+
+def index_beside(path: Path) -> Path | None:
+    """The index that stands in place of a single file, if there is one."""
+    found = path.with_name(path.name + SUFFIX)
+    return found if found.is_file() else None
+
+
 Format = Literal["torch", "safetensors"]
 ForeignClasses = Literal["refused", "inert"]
-
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
 _MOST_BYTES = 64 << 30
 _MOST_HEADER = 1 << 25  # of a safetensors file: some hundred bytes a tensor
@@ -180,7 +208,7 @@ def file_format(path: Path) -> Format:
             "was read. Only files written by torch.save or safetensors are accepted."
         )
     if head.lstrip()[:1] == b"{":
-        sharded.refuse_index(path)
+        refuse_index(path)
     raise IntegrityError(f"{path}: starts with {head[:8]!r}; that is neither a torch nor a safetensors file. {again}")
 
 

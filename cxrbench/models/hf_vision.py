@@ -11,8 +11,8 @@ from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
+from cxrbench.models.scaled_cosine import VisionOnly
 from cxrbench.models.transformers_nets import decisive, known_config, network
-from cxrbench.models.vision_only import VisionOnly
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.schema import Facts

@@ -8,7 +8,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cxrbench.models.base import Runtime
 from cxrbench.models.features import ImageFeatures
-from cxrbench.models.vision_only import VisionOnly
+from cxrbench.models.scaled_cosine import VisionOnly
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts
 

@@ -4,8 +4,12 @@ The opcodes that make plain values are CPython's own; those that look up, build 
 all others are unknown. What a file would build of a foreign class becomes a `Foreign`: a name that swallows all else.
 """
 
+import io
 import pickle
-from collections.abc import Callable, Mapping
+import pickletools
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from cxrbench.models.foreign import STORAGE, Foreign
@@ -238,3 +242,35 @@ _BUILT: Mapping[str, Callable[..., object]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
 }
+
+
+_MOST = 1 << 18  # bytes; the names stand early, and going through opcodes is slow
+_HARMLESS = ("torch.", "collections.OrderedDict", "_codecs.encode")
+
+
+def start_of(path: Path) -> bytes:
+    """The first 256 KB of a file."""
+    with path.open("rb") as stream:
+        return stream.read(_MOST)
+
+
+def foreign_names(data: bytes) -> str:
+    """The classes and functions beyond torch's own that a pickle names, found without running it."""
+    names = dict.fromkeys(name for name in _globals(data) if not name.startswith(_HARMLESS))
+    return ", ".join(list(names)[:5])
+
+
+def _globals(data: bytes) -> Iterator[str]:
+    stream = io.BytesIO(data)
+    while stream.tell() < len(data):
+        strings: list[str] = []
+        try:
+            for code, argument, _ in pickletools.genops(stream):
+                if code.name in ("GLOBAL", "INST"):
+                    yield str(argument).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL":
+                    yield ".".join(strings[-2:])
+                elif isinstance(argument, str):
+                    strings.append(argument)
+        except (ValueError, UnicodeDecodeError, struct.error):
+            return  # the rest is no pickle: storages of the legacy format, or damage

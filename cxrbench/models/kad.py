@@ -22,6 +22,7 @@ from cxrbench.models.nets import frozen, under
 from cxrbench.models.query_decoder import (
     STAGES,
     STEM,
+    PooledWords,
     QueryDecoder,
     Stages,
     TokenTrunk,
@@ -29,7 +30,6 @@ from cxrbench.models.query_decoder import (
     linear_like,
     text_side,
 )
-from cxrbench.models.query_text import PooledWords
 from cxrbench.models.text import bert, text_files
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest

@@ -17,8 +17,7 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.coverage import coverage, require_complete
 from cxrbench.models.entities import EntityQueries, Options, descriptions, vocabulary
 from cxrbench.models.nets import frozen, under
-from cxrbench.models.query_decoder import QueryDecoder, TokenTrunk, decoder_like, linear_like, text_side
-from cxrbench.models.query_text import UnclosedWords
+from cxrbench.models.query_decoder import QueryDecoder, TokenTrunk, UnclosedWords, decoder_like, linear_like, text_side
 from cxrbench.models.text import bert, text_checkpoint
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest

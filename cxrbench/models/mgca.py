@@ -5,23 +5,145 @@ aligned in training and enter no published score.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate, normalize, scaled_dot_product_attention
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint_model import CheckpointModel, require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import resnet50, under
-from cxrbench.models.orderless_bert import OrderlessWords, WordPieces, orderless_bert
-from cxrbench.models.text import text_files
-from cxrbench.models.vit import ViT
+from cxrbench.models.text import TextFiles, bert, text_files
+from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts
+
+
+class _NoTypes(nn.Module):
+    """Adds nothing where other BERTs add the embedding of the token's type."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.zeros((), device=ids.device)
+
+
+def orderless_bert(tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network without pooler, sized by `tensors` (names of BertModel), on the meta device.
+
+    The configuration at the hub is left alone: it says twelve layers, and the published checkpoints hold six.
+    """
+    model = bert(tensors, None, pooler=False)
+    model.get_submodule("embeddings").token_type_embeddings = _NoTypes()
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class WordPieces:
+    """What the network makes of P texts: `states` (P, L, hidden) float32; `pieces` of each text, without padding."""
+
+    states: Tensor
+    pieces: tuple[tuple[str, ...], ...]
+
+    def words(self, length: int) -> Tensor:
+        """Sums of the states of each word's pieces (P, length, hidden), zero after the last.
+
+        `[SEP]` counts as a word and is the last; `[CLS]` is left out.
+        """
+        texts, _, hidden = self.states.shape
+        sums = self.states.new_zeros(texts, length + 1, hidden)
+        for row, states, pieces in zip(sums, self.states, self.pieces, strict=True):
+            starts = torch.tensor([not piece.startswith("##") for piece in pieces], device=states.device)
+            row.index_add_(0, starts.cumsum(0) - 1, states[: len(pieces)])
+        return sums[:, 1:]
+
+
+class OrderlessWords:
+    """The WordPiece tokenizer of a folder with `vocab.txt`, lower-casing whatever the folder says."""
+
+    def __init__(self, files: TextFiles, vocabulary: int, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._tokenizer: Any = load_tokenizer("BertTokenizer", files.folder, do_lower_case=True)
+        if len(self._tokenizer) != vocabulary:
+            raise IntegrityError(
+                f"{files.folder / 'vocab.txt'}: {len(self._tokenizer)} tokens, and the checkpoint has word embeddings "
+                f"for {vocabulary}. Give the folder of the text encoder that the checkpoint was trained with."
+            )
+
+    def tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` (P, L), padded to the longest, cut to the limit with `[SEP]` kept."""
+        batch = self._tokenizer(
+            list(texts), padding="longest", truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        )
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    def read(self, texts: Sequence[str], network: nn.Module, device: torch.device) -> WordPieces:
+        """The last hidden states of the texts; a text's do not depend on its batch mates."""
+        batch = {name: values.to(device) for name, values in self.tokens(texts).items()}
+        nowhere = torch.zeros_like(batch["input_ids"])
+        states = network(**batch, position_ids=nowhere).last_hidden_state.float()
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        pieces = [
+            tuple(self._tokenizer.convert_ids_to_tokens(ids[:length].tolist()))
+            for ids, length in zip(batch["input_ids"], lengths, strict=True)
+        ]
+        return WordPieces(states, tuple(pieces))
+
+
+_HEAD = 64  # width of an attention head in ViT-S, B and L
+_EPS = 1e-6
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, length, width = x.shape
+        heads = self.qkv(x).view(rows, length, 3, width // _HEAD, _HEAD).permute(2, 0, 3, 1, 4)
+        seen = scaled_dot_product_attention(heads[0], heads[1], heads[2])
+        out: Tensor = self.proj(seen.transpose(1, 2).reshape(rows, length, width))
+        return out
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width, _EPS), nn.LayerNorm(width, _EPS)
+        self.attn = _Attention(width)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("fc1", nn.Linear(width, 4 * width))
+        self.mlp.add_module("act", nn.GELU())
+        self.mlp.add_module("fc2", nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    """Pixels (N, 3, S, S) to all tokens after the last norm (N, 1 + patches, width), the class token first."""
+
+    def __init__(self, width: int, depth: int, patch: int, size: int) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, (size // patch) ** 2 + 1, width))
+        self.patch_embed = nn.Sequential()
+        self.patch_embed.add_module("proj", nn.Conv2d(3, width, patch, patch))
+        self.blocks = nn.Sequential(*(_Block(width) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, _EPS)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See the class."""
+        patches = self.patch_embed(pixels).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.cls_token.to(patches.dtype).expand(len(patches), -1, -1), patches], dim=1)
+        out: Tensor = self.norm(self.blocks(tokens + self.pos_embed.to(patches.dtype)))
+        return out
+
 
 IMAGE, TEXT = "img_encoder_q.", "text_encoder_q."
 TRUNK, BERT, GLOBAL, LOCAL = "model.", "model.", "global_embed.", "local_embed."

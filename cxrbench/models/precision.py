@@ -9,10 +9,11 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from cxrbench.errors import SpecError
+
 _C: Any = torch._C  # `torch.backends` cannot set every level by itself: mkldnn's own sets the global one
 AdapterT = TypeVar("AdapterT")
 Level = tuple[str, str]
-
 # Where torch says per backend and operation how float32 is computed (from version 2.9), each after those it falls back
 # on: a level that says "none" has what the wider one has.
 _WIDER: tuple[Level, ...] = (("generic", "all"), ("cuda", "all"), ("mkldnn", "all"))
@@ -150,3 +151,18 @@ def _within(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **kwargs)
 
     return called
+
+
+def known_device(name: str) -> torch.device:
+    """The device of that name; raises SpecError if there is none here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SpecError(f"there is no device {name!r}; use cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"device {name!r}: adapters are checked on cpu and cuda alone; use one of them")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SpecError(f"device {name!r}: this torch sees no CUDA device; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SpecError(f"device {name!r}: this torch sees {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return device

@@ -13,9 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
+from torch.nn.utils.rnn import pad_sequence
 
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import EngineReport, Padding, Runtime, coloured
+from cxrbench.models.bert_words import BertWords
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import settle
@@ -167,3 +169,29 @@ class QueryDecoder(ABC):
         if view not in self.card.views:
             raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.views)}")
         return 1.0
+
+
+class UnclosedWords(BertWords):
+    """A text is `[CLS]` and its pieces, with no `[SEP]` after them."""
+
+    def tokens(self, texts: Sequence[str], limit: int | None) -> dict[str, Tensor]:
+        """See `BertWords.tokens`; the limit counts `[CLS]`."""
+        room = None if limit is None else limit - 1
+        bare = self._tokenizer(
+            list(texts), add_special_tokens=False, truncation=limit is not None, max_length=room
+        ).input_ids
+        rows = [torch.tensor([self._tokenizer.cls_token_id, *pieces]) for pieces in bare]
+        ids = pad_sequence(rows, batch_first=True, padding_value=self._tokenizer.pad_token_id)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
+
+
+class PooledWords(BertWords):
+    """A BERT read off through its own pooler, a linear layer and a tanh on the state of `[CLS]`."""
+
+    forced = True
+
+    def pooled(self, texts: Sequence[str], limit: int) -> Tensor:
+        """Vectors (P, hidden)."""
+        vectors: Tensor = self._model(**self.tokens(texts, limit)).pooler_output
+        return vectors

@@ -15,7 +15,7 @@ from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.nets import resnet50
-from cxrbench.models.vision_only import VisionOnly
+from cxrbench.models.scaled_cosine import VisionOnly
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts
 

@@ -1,7 +1,7 @@
 """Two-tower models whose published score is a cosine times a temperature, plus a bias where they have one."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,3 +43,18 @@ def require_widths(images: ImageFeatures, name: str, taps: Mapping[str, int]) ->
     if found != {tap: (width,) for tap, width in taps.items()}:
         told = ", ".join(f"{tap} = {'x'.join(map(str, shape))}" for tap, shape in found.items())
         raise SpecError(f"{name}: the card's taps do not fit the network, which gives {told}")
+
+
+class VisionOnly(CheckpointModel[OptionsT]):
+    """`pooled` alone; its width is held against the card's."""
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """See `Adapter.encode_image`; raises SpecError where a vector is not as wide as the card says."""
+        found = super().encode_image(pixels)
+        require_widths(found, self.card.name, self.card.taps)
+        return found
+
+    def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
+        """Raises SpecError: there is no text side."""
+        raise SpecError(f"{self.card.name} has no text side; only linear probes see it")

@@ -14,8 +14,15 @@ from cxrbench.models.fit import in_single_precision, require_finite
 from cxrbench.models.hub import require_hub
 from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import frozen
-from cxrbench.models.text_loading import load_tokenizer, refusing, require_files, settings_table
-from cxrbench.models.text_names import FILES, PATTERNS, deciding
+from cxrbench.models.text_loading import (
+    FILES,
+    PATTERNS,
+    deciding,
+    load_tokenizer,
+    refusing,
+    require_files,
+    settings_table,
+)
 from cxrbench.specs.card import TextEncoder
 from cxrbench.store import digest
 from cxrbench.store.sealed import check_folder

@@ -4,15 +4,110 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrbench.phantom.anatomy import FloatArray, Patient, patient
-from cxrbench.phantom.draw import Sketch, enlarged, sketch
-from cxrbench.phantom.lateral import lateral
-from cxrbench.phantom.plate import Developed, Plate, Region, generator
+from cxrbench.phantom.draw import Sketch, enlarged, film, sketch
+from cxrbench.phantom.plate import Developed, Plate, Region, Text, generator
+from cxrbench.phantom.scene import FloatArray, Patient, Scene, Shape, grid, patient, within
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+ROOT = "1.2.276.0.7230010.3"
+
+
+def jpeg_file(grey: NDArray[np.uint8], header: Text) -> bytes:
+    """(H, W) uint8 as a MONOCHROME2 CR file with one JPEG Baseline frame; header: DICOM keyword to value."""
+    from pydicom.encaps import encapsulate
+
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "JPEG", quality=90)
+    dataset = _dataset(grey, header, SECONDARY_CAPTURE, JPEG_BASELINE)
+    dataset.Modality = "CR"
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    _depth(dataset, allocated=8, stored=8)
+    dataset.LossyImageCompression = "01"
+    dataset.LossyImageCompressionMethod = "ISO_10918_1"
+    dataset.PixelData = encapsulate([stream.getvalue()])
+    dataset["PixelData"].VR = "OB"
+    return _bytes(dataset)
+
+
+def deep_file(grey: NDArray[np.float32], header: Text, bits: int, compressed: bool) -> bytes:
+    """(H, W) 0..1 as a DX file of 12 to 16 bits; MONOCHROME1 in the header stores the negative.
+
+    `compressed` writes JPEG 2000 lossless instead of plain values.
+    """
+    top = (1 << bits) - 1
+    value = 1 - grey if header["PhotometricInterpretation"] == "MONOCHROME1" else grey
+    stored = np.rint(np.clip(value, 0, 1) * top).astype("<u2")
+    dataset = _dataset(stored, header, DIGITAL_X_RAY, EXPLICIT_LITTLE_ENDIAN)
+    dataset.Modality = "DX"
+    _depth(dataset, allocated=16, stored=bits)
+    dataset.RescaleIntercept, dataset.RescaleSlope = "0", "1"
+    dataset.WindowCenter, dataset.WindowWidth = str((top + 1) // 2), str(top + 1)
+    dataset.PixelData = stored.tobytes()
+    dataset["PixelData"].VR = "OW"
+    if compressed:
+        dataset.compress(JPEG_2000_LOSSLESS, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    return _bytes(dataset)
+
+
+def _dataset(pixels: NDArray[Any], header: Text, kind: str, syntax: str) -> Any:
+    from pydicom.config import disable_value_validation
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset = Dataset()
+    dataset.SOPClassUID = kind
+    dataset.SpecificCharacterSet = "ISO_IR 100"
+    with disable_value_validation():  # RSNA and SIIM give an age without its unit
+        for keyword, value in header.items():
+            setattr(dataset, keyword, value.split("\\") if "\\" in value else value)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = kind
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.ImplementationClassUID = f"{ROOT}.0.3.6.0"
+    dataset.SamplesPerPixel = 1
+    dataset.Rows, dataset.Columns = pixels.shape
+    return dataset
+
+
+def _depth(dataset: Any, allocated: int, stored: int) -> None:
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = allocated, stored, stored - 1
+    dataset.PixelRepresentation = 0
+
+
+def _bytes(dataset: Any) -> bytes:
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def lateral(patient: Patient, size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """A lateral radiograph of a healthy chest, (H, W) float32 0..1; the breastbone is at image left."""
+    share = min(1, 384 / max(size))
+    board = grid(max(1, round(size[0] * share)), max(1, round(size[1] * share)), patient)
+    x, y = board.x, board.y
+    torso = within(np.abs(x) - 0.62 - 0.06 * y, 0.03) * within(-0.8 - y + 0.3 * np.abs(x), 0.05)
+    front, back = -0.42 + 0.25 * np.clip(-y, 0, 1), 0.48 - 0.15 * y**2
+    dome = 0.42 + 0.35 * np.clip(x + 0.3, 0, 1)
+    lung = within(front - x, 0.03) * within(x - back, 0.03) * within(y - dome, 0.03) * within(-0.62 - y, 0.1)
+    depth = torso * (0.9 * patient.build) * (1 - 0.6 * lung) + torso * np.clip((y - 0.2) / 0.5, 0, 1) * (1 - lung) * 0.5
+    scene = Scene(board, Shape(), depth, lung, np.zeros_like(lung))
+    scene.add(scene.disc((-0.2, 0.24), (0.27, 0.22), 0.04, angle=0.4) * lung, 0.45)
+    scene.add(scene.disc((0.02, -0.05), (0.12, 0.12), 0.1) * lung, 0.25)
+    spine = within(np.abs(x - 0.46 + 0.15 * y**2) - 0.08, 0.02) * torso
+    scene.add(spine * (0.75 + 0.25 * np.cos(y * (2 * np.pi / 0.15))), 0.3)
+    scene.add(np.clip(np.cos((y - 0.5 * x) * 42), 0, 1) * lung, 0.1)
+    return film(scene.depth, patient, size, rng)
+
 
 JPEG_QUALITY = 90
 
@@ -41,15 +136,11 @@ def _again(person: Patient, rng: np.random.Generator) -> Patient:
 
 def _encoded(image: FloatArray, plate: Plate) -> bytes:
     if plate.container in {"dicom-raw", "dicom-j2k"}:
-        from cxrbench.phantom.dicom import deep_file
-
         return deep_file(image, plate.header, int(plate.row["bits"]), plate.container == "dicom-j2k")
     if plate.container == "png-deep":
         return _deep_png(image, int(plate.row["bits"]))
     grey = np.rint(image * 255).astype(np.uint8)
     if plate.container == "dicom-jpeg":
-        from cxrbench.phantom.dicom import jpeg_file
-
         return jpeg_file(grey, plate.header)
     stream, picture = io.BytesIO(), Image.fromarray(grey)
     if plate.container == "jpeg":

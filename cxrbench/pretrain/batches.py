@@ -4,6 +4,7 @@ A process draws and cuts into tokens its own texts only. How long the padding of
 released text vectors, the processes tell each other at the step (see `Engine`).
 """
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,15 +15,71 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from cxrbench.models.own_text import require_room, text_config
 from cxrbench.models.text import TextFiles
 from cxrbench.models.text_loading import load_tokenizer
-from cxrbench.pretrain import augment, sampling
-from cxrbench.pretrain.config import Config, Objective
+from cxrbench.pretrain import sampling
+from cxrbench.pretrain.config import Augmentation, Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
 from cxrbench.pretrain.network import WITH_TEXT, Tokens
 from cxrbench.pretrain.sampling import Described, IntArray, Wording
+
+WIDTH = 8
+_FLIP, _AFFINE, _ANGLE, _SCALE, _JITTER, _BRIGHTNESS, _CONTRAST, _ORDER = range(WIDTH)
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Grey levels uint8 (n, 1, s, s) as float32 in [0, 1]."""
+    return pixels.float() / 255
+
+
+def augmented(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
+    """The images (n, 1, s, s) float32 in [0, 1], changed by `chances` (n, WIDTH) in [0, 1); same shape and range.
+
+    Flip left to right; then rotation by up to `degrees` either way about the centre and zoom by a factor of `scale`
+    (below 1 the picture shrinks), bilinear, zeros outside; then brightness x f and contrast (x - mean) f + mean, each
+    f within 1 ± its number, in either order, cut to [0, 1].
+    """
+    images = torch.where(_at(chances[:, _FLIP] < how.flip), images.flip(3), images)
+    moved = torch.nonzero(chances[:, _AFFINE] < how.affine).squeeze(1)
+    if len(moved):
+        images = images.index_copy(0, moved, _moved(images[moved], chances[moved], how))
+    toned = torch.nonzero(chances[:, _JITTER] < how.jitter).squeeze(1)
+    if len(toned):
+        images = images.index_copy(0, toned, _toned(images[toned], chances[toned], how))
+    return images
+
+
+def _moved(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
+    angle = (2 * chances[:, _ANGLE] - 1) * math.radians(how.degrees)
+    low, high = how.scale
+    factor = low + (high - low) * chances[:, _SCALE]
+    cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
+    zero = torch.zeros_like(cos)
+    # Where each pixel of the result comes from: the inverse of the rotation and the zoom.
+    matrix = torch.stack([torch.stack([cos, sin, zero], 1), torch.stack([-sin, cos, zero], 1)], 1)
+    grid = affine_grid(matrix, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _toned(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
+    bright = 1 + (2 * _at(chances[:, _BRIGHTNESS]) - 1) * how.brightness
+    contrast = 1 + (2 * _at(chances[:, _CONTRAST]) - 1) * how.contrast
+    first = _contrasted((images * bright).clamp(0, 1), contrast)
+    second = (_contrasted(images, contrast) * bright).clamp(0, 1)
+    return torch.where(_at(chances[:, _ORDER] < 0.5), first, second)
+
+
+def _contrasted(images: Tensor, factor: Tensor) -> Tensor:
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return ((images - mean) * factor + mean).clamp(0, 1)
+
+
+def _at(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
 
 AHEAD = 3  # batches that wait for the network
 
@@ -117,7 +174,7 @@ class Feed:
 
     def _batches(self, rows: IntArray, epoch: int, done: int, *, changed: bool) -> Iterator[Batch]:
         seed, size = self._config.seed, self._config.data.batch_size
-        chances = sampling.chances(len(self._corpus.ids), augment.WIDTH, seed, epoch) if changed else None
+        chances = sampling.chances(len(self._corpus.ids), WIDTH, seed, epoch) if changed else None
         for part in sampling.batches(len(rows), size, self._place.ranks)[done:]:
             yield self._batch(rows[part], epoch, chances)
 

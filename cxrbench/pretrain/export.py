@@ -12,7 +12,7 @@ from torch import Tensor
 from cxrbench.errors import RunError
 from cxrbench.models.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
 from cxrbench.models.text import TextFiles
-from cxrbench.models.text_names import deciding
+from cxrbench.models.text_loading import deciding
 from cxrbench.pretrain.checkpoint import read_tensors, write_tensors
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, IntegrityError, RunError
-from cxrbench.pretrain.canvas import recipe_key
-from cxrbench.pretrain.image_files import Read, Readers, read
+from cxrbench.pretrain.image_files import Read, Readers, read, recipe_key
 from cxrbench.pretrain.image_shelf import Bytes, Filler, Shelf, pixel_stores
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest

@@ -1,28 +1,165 @@
 """The loop: epochs, validation, early stopping, checkpoints; it goes on from any of them as if never stopped."""
 
 import math
+import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import sampling, state
-from cxrbench.pretrain.batches import Feed, Pixels, ahead
+from cxrbench.pretrain.batches import Batch, Feed, Pixels, ahead
 from cxrbench.pretrain.checkpoint import write_tensors
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.pretrain.engine import Engine, Processes
+from cxrbench.pretrain.engine import Engine, Processes, Stepped
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference, surroundings
-from cxrbench.pretrain.kept import BEST, LAST, Kept, exported
-from cxrbench.pretrain.log import Log, Logged, Row
-from cxrbench.pretrain.pending import Pending
-from cxrbench.pretrain.schedule import Schedule
+from cxrbench.pretrain.log import Log, Logged, Row, number
 from cxrbench.pretrain.state import Head, Position, State
-from cxrbench.pretrain.stop import Wish
 from cxrbench.store import digest
 from cxrbench.system.progress import Progress
+
+BEST, LAST = "best.pth", "last.pth"
+_NEXT = ".next"  # ends the name of weights that no checkpoint knows yet
+
+
+@dataclass
+class Kept:
+    """The files in `folder`, and the SHA-256 that the checkpoint knows of each; it is written between two steps here.
+
+    First new weights are put beside the old ones, then the checkpoint is written, then they take their place. A kill in
+    between is made good by `settle`: no checkpoint is ever without the weights that it speaks of.
+    """
+
+    folder: Path
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write weights beside those of before."""
+        self.sha256[name] = write_tensors(self.folder / f"{name}{_NEXT}", dict(tensors))
+
+    def settle(self) -> None:
+        """Put the weights that the checkpoint knows in their places; others were of an epoch that is done again."""
+        for name in (BEST, LAST):
+            waiting = self.folder / f"{name}{_NEXT}"
+            if not waiting.is_file():
+                continue
+            if digest.of_file(waiting) == self.sha256.get(name):
+                waiting.replace(self.folder / name)
+            else:
+                waiting.unlink()
+
+
+def exported(engine: Engine) -> dict[str, Tensor]:
+    """The network's tensors by the names of the official layout, on the CPU, as plain contiguous memory."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in engine.network.state_dict().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Update `step` of an epoch at a learning rate, over so many images."""
+
+    step: int
+    epoch: int
+    rate: float
+    images: int
+    done: Stepped
+
+    def row(self) -> Row:
+        """Its row of the log."""
+        done = self.done
+        scales = {name: float(value) for name, value in done.scales.items()}
+        return Row(
+            kind="step",
+            step=self.step,
+            epoch=self.epoch,
+            loss=number(float(done.loss)),
+            rate=self.rate,
+            scale=scales.get("logit_scale"),
+            scale_label=scales.get("logit_scale_head2"),
+            norm=number(float(done.norm)),
+            skipped=done.skipped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`base` is the highest rate; the cosine ends after `cosine_epochs` epochs, however many are trained.
+
+    As released: warm-up of one epoch and a cosine over 100 epochs, of which 30 are trained, so the rate hardly falls.
+    """
+
+    base: float
+    steps_per_epoch: int
+    warmup_epochs: float = 1
+    cosine_epochs: int = 100
+
+    def rate(self, step: int) -> float:
+        """The rate of a step, counted from 0; W = warm-up steps, T = all steps of the cosine.
+
+        base (t + 1) / W below W: reached at step W - 1, held at step W; then base / 2 (1 + cos(π (t - W) / (T - W))),
+        and 0 from T on.
+        """
+        warm = round(self.warmup_epochs * self.steps_per_epoch)
+        if step < warm:
+            return self.base * (step + 1) / warm
+        length = self.cosine_epochs * self.steps_per_epoch - warm
+        if step - warm >= length:
+            return 0.0
+        return self.base / 2 * (1 + math.cos(math.pi * (step - warm) / length))
+
+
+PATIENCE_S = 10  # SLURM and torchrun may pass one wish on twice, at once
+
+
+class Wish:
+    """Whether this process was asked to stop, and whether all processes have agreed to."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.granted = False
+        self._told, self._since, self._processes = False, 0.0, processes
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within, SIGTERM is remembered and ends nothing, but for one that comes `PATIENCE_S` after another.
+
+        That one ends the process at once, which may hang. No change in a thread that the signal does not reach.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _hear(self, *_: object) -> None:
+        now = time.monotonic()
+        if self._told and now - self._since >= PATIENCE_S:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        if not self._told:
+            self._told, self._since = True, now
+
+    def until(self, batches: Generator[Batch]) -> Iterator[Batch]:
+        """The batches, until one process is asked to stop, which all know before they take the next; none after that.
+
+        Every process must take equally many.
+        """
+        with closing(batches):
+            while not self.granted and (batch := next(batches, None)) is not None:
+                self.granted = bool(self._processes.most(int(self._told)))
+                if not self.granted:
+                    yield batch
+
 
 _MOST_SKIPPED = 50  # steps in a row that the gradient scaler may leave out before the run counts as lost
 

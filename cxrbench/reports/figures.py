@@ -6,7 +6,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from cxrbench.analysis.calibration import Calibrated
+from cxrbench.analysis.cell import Calibrated
 from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.evaluate.statistics.uncertainty import covering

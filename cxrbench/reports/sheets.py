@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cxrbench.analysis.calibration import Calibrated
+from cxrbench.analysis.cell import Calibrated
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.prompts import PromptSpread, Spread
 from cxrbench.analysis.subgroups import RULE, Gap, Subgroup, Subgroups

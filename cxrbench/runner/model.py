@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.models.base import Adapter, adapter_class, load_adapter
-from cxrbench.models.device import known_device
+from cxrbench.models.precision import known_device
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
@@ -49,7 +49,6 @@ ENTERING_BY_CONTENT = frozenset(
         "cxrbench.models.checkpoint",
         "cxrbench.models.converted",
         "cxrbench.models.coverage",
-        "cxrbench.models.sharded",
     }
 )
 

@@ -30,7 +30,6 @@ HARMLESS = {
     "cxrbench.store.schema": "refuses malformed facts, and changes nothing in sound ones",
     "cxrbench.store.sealed": "refuses damaged files, and changes nothing in sound ones",
     "cxrbench.system.sources": "names code, and is none of it",
-    "cxrbench.store.temporary": "what files are called before they are whole",
 }
 
 

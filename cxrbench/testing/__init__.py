@@ -7,7 +7,7 @@ check_adapter(adapter).require()          # one that is loaded already
 """
 
 from cxrbench.testing.adapter import check_adapter, check_card
-from cxrbench.testing.report import AdapterReport, Finding
 from cxrbench.testing.samples import Samples, samples
+from cxrbench.testing.subject import AdapterReport, Finding
 
 __all__ = ["AdapterReport", "Finding", "Samples", "check_adapter", "check_card", "samples"]

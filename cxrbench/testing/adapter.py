@@ -8,9 +8,8 @@ from cxrbench.models.base import Adapter, adapter_class, load_adapter
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.system.contained import PASSING
 from cxrbench.testing import image_side, text_side
-from cxrbench.testing.report import AdapterReport, Finding, held
 from cxrbench.testing.samples import Samples, samples
-from cxrbench.testing.subject import Subject, furthest, parts, score_difference
+from cxrbench.testing.subject import AdapterReport, Finding, Subject, furthest, held, parts, score_difference
 
 Check = Callable[[Subject], Iterator[Finding]]
 

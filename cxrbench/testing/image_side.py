@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cxrbench.testing.report import Finding, held, within
-from cxrbench.testing.subject import SAME, Subject, furthest, networks, parts, refused, rows
+from cxrbench.models.nets import SAME
+from cxrbench.testing.subject import Finding, Subject, furthest, held, networks, parts, refused, rows, within
 
 
 def taps(subject: Subject) -> Iterator[Finding]:

@@ -8,8 +8,8 @@ import torch
 
 from cxrbench.models.base import Padding
 from cxrbench.models.features import TextFeatures
-from cxrbench.testing.report import Finding, held, within
-from cxrbench.testing.subject import SAME, Subject, furthest, parts, refused, rows, score_difference
+from cxrbench.models.nets import SAME
+from cxrbench.testing.subject import Finding, Subject, furthest, held, parts, refused, rows, score_difference, within
 
 _NOBODY = "no such view or class, by design"
 

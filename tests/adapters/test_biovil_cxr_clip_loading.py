@@ -10,9 +10,8 @@ from made_weights import zoo_card
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import Runtime, adapter_class, checked_pixels
-from cxrbench.models.biovil import BioViL, BioViLT
+from cxrbench.models.biovil import BioViL, BioViLT, CXRBert
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.cxr_bert import CXRBert
 from cxrbench.specs.recipe import Canvas, Steps
 
 CPU = Runtime(torch.device("cpu"))

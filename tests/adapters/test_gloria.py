@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models import gloria
-from cxrbench.models.gloria_text import GloriaWords, Words, cleaned, compared_places, word_numbers
+from cxrbench.models.gloria import GloriaWords, Words, cleaned, compared_places, word_numbers
 
 Load = Callable[[str], Any]
 

@@ -9,7 +9,7 @@ import tomli_w
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench.checks.audit import corpora
+from cxrbench.checks.audit import overlap
 from cxrbench.cli.main import app
 from cxrbench.errors import IntegrityError
 from cxrbench.phantom.corpora import write_corpus
@@ -126,7 +126,7 @@ def test_what_a_corpus_tells_of_itself_is_read_whole(tmp_path: Path) -> None:
     built = build(Request({"CHEXPERT": drawn}, corpus_variant("as-published"), sets))
     path = tmp_path / "corpus.json"
     path.write_text(json.dumps(built.to_json() | {"unreadable": {"an image": "cut short"}}))
-    found = corpora.read_corpus(path)
+    found = overlap.read_corpus(path)
     assert (found.digest, found.images, found.overlap) == (
         built.corpus.digest,
         len(built.corpus),
@@ -136,4 +136,4 @@ def test_what_a_corpus_tells_of_itself_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_the_file_has_the_name_that_a_run_gives_it() -> None:
-    assert corpora.FILE == job.CORPUS
+    assert overlap.FILE == job.CORPUS

@@ -12,10 +12,9 @@ from official_tables import lay_out
 from typer.testing import CliRunner
 
 from cxrbench.analysis.finding import Finding
-from cxrbench.checks.audit.overlap import Rows, overlap, within
-from cxrbench.checks.audit.pools import Traced, between
+from cxrbench.checks.audit.overlap import Rows, Traced, between, overlap, within
 from cxrbench.cli.main import app
-from cxrbench.data.sources.rsna_mapping import Mapped, mapping
+from cxrbench.data.sources.rsna import Mapped, mapping
 from cxrbench.errors import DataError
 from cxrbench.specs import catalog
 from cxrbench.types import Partition, Table

@@ -7,8 +7,7 @@ import pytest
 from made_records import made_record
 from typer.testing import CliRunner
 
-from cxrbench.analysis.contamination import by_source_alone, confounded, pretrained_on_source
-from cxrbench.analysis.unequal_prompts import unequal_prompts
+from cxrbench.analysis.contamination import by_source_alone, confounded, pretrained_on_source, unequal_prompts
 from cxrbench.cli.main import app
 from cxrbench.records.contamination import contaminated
 from cxrbench.records.record import Record

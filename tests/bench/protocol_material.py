@@ -22,7 +22,7 @@ from written_facts import write_facts
 
 import cxrbench
 from cxrbench.models.base import adapter_class
-from cxrbench.models.weights.content import content
+from cxrbench.models.weights.identity import content
 from cxrbench.records.record import Record, record_path
 from cxrbench.records.scores import ABOUT
 from cxrbench.runner.run import Report

@@ -16,7 +16,7 @@ from lab import Lab, numbers, records_of
 
 from cxrbench.records.record import record_path
 from cxrbench.store.embeddings import Store, digest
-from cxrbench.store.journal import HEAD_BYTES
+from cxrbench.store.shard import HEAD_BYTES
 
 pytestmark = pytest.mark.slow
 

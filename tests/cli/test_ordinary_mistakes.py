@@ -14,7 +14,7 @@ import typer
 from made_results import write_result
 from typer.testing import CliRunner
 
-from cxrbench.cli import completion, main
+from cxrbench.cli import main, options
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import place_of
 from cxrbench.specs.paths import folder
@@ -182,9 +182,9 @@ def test_what_the_system_refuses_is_no_traceback(
 
 
 def test_shells_complete_names_and_comma_lists() -> None:
-    assert {"medclip", "medclip_vit"} <= set(completion.models("medcl"))
-    assert completion.tasks("rsna,cov") == ["rsna,covid"]
-    assert completion.variants("paper") == ["paper-code"]
+    assert {"medclip", "medclip_vit"} <= set(options.models("medcl"))
+    assert options.tasks("rsna,cov") == ["rsna,covid"]
+    assert options.variants("paper") == ["paper-code"]
     env = {**os.environ, "_CXRBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cxrbench run -t vin", "COMP_CWORD": "3"}
     program = "from cxrbench.cli.main import app; app(prog_name='cxrbench')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)

@@ -97,7 +97,7 @@ from cxrbench.cli import main
 @main.app.command("shout")
 def shout() -> None:
     main.warn("caf\\udce9 \\u2013 f\\xfcr \\u65e5")
-    from cxrbench.cli.say import say
+    from cxrbench.cli.echo import say
     say("caf\\udce9 \\u2013 f\\xfcr \\u65e5")
 main.main()
 """

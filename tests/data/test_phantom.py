@@ -20,12 +20,12 @@ from PIL import Image
 
 from cxrbench.data import phantom_mark
 from cxrbench.errors import DataError, SpecError
-from cxrbench.phantom.anatomy import patient
 from cxrbench.phantom.develop import run_lengths
 from cxrbench.phantom.draw import draw, signs, sketch
 from cxrbench.phantom.layouts.order import layout_facts, order
 from cxrbench.phantom.reports import phrases, report
-from cxrbench.phantom.signs_shape import RESHAPES
+from cxrbench.phantom.scene import patient
+from cxrbench.phantom.signs import RESHAPES
 from cxrbench.phantom.write import LAYOUTS, Summary, tasks, write
 from cxrbench.store import digest
 

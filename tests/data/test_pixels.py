@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxrbench.errors import ImageError
-from cxrbench.images import canvas, resize, tone
-from cxrbench.images.pixels import pixels, pixels_by
+from cxrbench.images import resize
+from cxrbench.images.pixels import fitted, pixels, pixels_by
 from cxrbench.specs.recipe import Canvas
 
 SIDES = st.integers(1, 90)
@@ -41,7 +41,7 @@ def by_torch(values: np.ndarray, height: int, width: int, antialias: bool) -> np
 @given(SIDES, SIDES, SIDES, WIDTHS, st.booleans(), st.sampled_from([resize.quick, resize.literal]))
 def test_resize_is_torch_in_float64(rows: int, columns: int, height: int, width: int, antialias: bool, way) -> None:
     values = picture(rows, columns, rows * 91 + columns)
-    found = way(values, height, width, antialias, tone.over_255())
+    found = way(values, height, width, antialias, resize.over_255())
     assert np.abs(found - by_torch(values / 255.0, height, width, antialias)).max() < 1e-12
 
 
@@ -50,7 +50,7 @@ def test_resize_is_torch_in_float64(rows: int, columns: int, height: int, width:
 def test_resize_at_true_sizes(rows: int, columns: int, antialias: bool) -> None:
     values = picture(rows, columns)
     expected = by_torch(values / 255.0, 224, 200, antialias)
-    found = resize.quick(values, 224, 200, antialias, tone.over_255())
+    found = resize.quick(values, 224, 200, antialias, resize.over_255())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert np.array_equal(found.astype(np.float32), expected.astype(np.float32))
 
@@ -66,10 +66,10 @@ def test_fast_equals_reference(height: int, width: int, top: int, antialias: boo
 
 
 @pytest.mark.parametrize(
-    "tones", [tone.stretched_negated(17, 60000), tone.stretched(17, 60000), tone.window(300, 9000)]
+    "tones", [resize.stretched_negated(17, 60000), resize.stretched(17, 60000), resize.window(300, 9000)]
 )
 @pytest.mark.parametrize("antialias", [False, True])
-def test_each_tone_commutes_with_the_resize(tones: tone.Tone, antialias: bool) -> None:
+def test_each_tone_commutes_with_the_resize(tones: resize.Tone, antialias: bool) -> None:
     values = np.clip(picture(300, 211, 3, 65536), 17, 60000)
     values[:40] = 17  # regions at both ends: exact zeros must stay exact
     values[-40:] = 60000
@@ -79,17 +79,17 @@ def test_each_tone_commutes_with_the_resize(tones: tone.Tone, antialias: bool) -
 
 def test_released_floor_leaves_the_long_side_short_where_the_facts_say() -> None:
     recipe = Canvas(size=224)
-    short = [n for n in range(112, 5000) if max(canvas.fitted(n, n - 1, recipe)) == 223]
+    short = [n for n in range(112, 5000) if max(fitted(n, n - 1, recipe)) == 223]
     assert len(short) == 450
     assert short[:10] == [116, 123, 130, 137, 144, 151, 158, 165, 225, 232]
     for size in (64, 512):
-        assert all(max(canvas.fitted(n, n - 1, Canvas(size=size))) == size for n in range(112, 5000))
+        assert all(max(fitted(n, n - 1, Canvas(size=size))) == size for n in range(112, 5000))
 
 
 @settings(derandomize=True)
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
 def test_exact_floor_always_fills_the_long_side(height: int, width: int, size: int) -> None:
-    assert max(canvas.fitted(height, width, Canvas(size=size, floor="exact"))) == size
+    assert max(fitted(height, width, Canvas(size=size, floor="exact"))) == size
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30)])

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrbench.data.contents import content_differences, contents
-from cxrbench.data.reading import read_all
+from cxrbench.data.manifest import content_differences, contents, read_all
 from cxrbench.errors import ImageError, MissingImageError
 from cxrbench.images.images import read_bytes
 from cxrbench.specs.recipe import Canvas

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrbench.data import presence
+from cxrbench.data import listing
 from cxrbench.data.search import folders, has_table, located
 from cxrbench.errors import DataError
 
@@ -62,10 +62,10 @@ def test_a_folder_that_refuses_is_named_when_nothing_is_found(tmp_path: Path, mo
 def test_presence_tells_absent_from_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "folder/file")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert presence.is_file(tmp_path / "folder/file")
-    assert presence.is_folder(tmp_path / "folder")
+    assert listing.is_file(tmp_path / "folder/file")
+    assert listing.is_folder(tmp_path / "folder")
     for absent in ("folder", "folder/none", "folder/file/below", "loop", "x" * 300):
-        assert not presence.is_file(tmp_path / absent)
+        assert not listing.is_file(tmp_path / absent)
     refuse(monkeypatch, "folder/file", "stat")
     with pytest.raises(DataError, match="folder/file: cannot be looked at: Permission denied"):
-        presence.is_file(tmp_path / "folder/file")
+        listing.is_file(tmp_path / "folder/file")

@@ -19,9 +19,9 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from cxrbench.errors import ImageError
 from cxrbench.images import raster, steps
-from cxrbench.images.area import area
 from cxrbench.images.grey import Grey
 from cxrbench.images.pixels import pixels, pixels_by
+from cxrbench.images.steps import area
 from cxrbench.specs import paths
 from cxrbench.specs.card import card_files, read_card
 from cxrbench.specs.recipe import Canvas, Recipe, Steps

@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.data import table_file, tables
-from cxrbench.data.search import has_table, located
-from cxrbench.data.sources import rsna_tables, siim
-from cxrbench.data.table_names import near_names
+from cxrbench.data.search import has_table, located, near_names
+from cxrbench.data.sources import rsna, siim
 from cxrbench.errors import DataError
 
 PLAIN = "id,label\na,1\nb,0\n"
@@ -167,7 +166,7 @@ def test_ids_that_a_spreadsheet_made_numbers_of_are_told_by_cause(tmp_path: Path
     path = tmp_path / "stage_2_train_labels.csv"
     path.write_text(f'patientId,Target\na,1\n"{number}",0\n')
     with pytest.raises(DataError, match=f"data row 2: {re.escape(number)} is no id: a spreadsheet"):
-        rsna_tables.targets(path)
+        rsna.targets(path)
     with pytest.raises(DataError, match="is no id"):
         tables.distinct(path, tables.read_table(path, ("patientId",)), "patientId")
 
@@ -175,18 +174,18 @@ def test_ids_that_a_spreadsheet_made_numbers_of_are_told_by_cause(tmp_path: Path
 def test_ids_that_only_look_like_numbers_are_ids(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("patientId,Target\n12345678901234e567890123456789012,1\n1.2.840.10008,0\n1e+05-a,0\n")
-    assert len(rsna_tables.targets(path).ids) == 3
+    assert len(rsna.targets(path).ids) == 3
 
 
 def test_a_files_suffix_is_no_part_of_an_id(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("patientId,Target\na.dcm,1\nb.DCM,0\n")
-    rows = rsna_tables.targets(path)
+    rows = rsna.targets(path)
     assert rows.ids == ("a", "b")
     assert rows.notes == ("t.csv: patientId holds file names, such as a.dcm; taken without the suffix",)
     path.write_text("patientId,Target\na.dcm,1\nb,0\n")
     with pytest.raises(DataError, match=r"data row 1: patientId is 'a\.dcm', with a file's suffix"):
-        rsna_tables.targets(path)
+        rsna.targets(path)
 
 
 NEAR = ["t (1).csv", "t.CSV", "T.csv", "t.csv.csv", "t - Copy.csv", "t.csv (2).gz", "t.csv.crdownload", "t.xlsx"]

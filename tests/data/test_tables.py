@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.data import tables
-from cxrbench.data.sources import chexpert5x200, rsna_tables, siim
+from cxrbench.data.sources import chexpert5x200, rsna, siim
 from cxrbench.errors import DataError
 
 
@@ -26,11 +26,11 @@ def spoilt(shared: Path, name: str) -> Path:
     [
         ("siim_leading_space.csv", siim.masks, 3, 1),
         ("siim_no_space.csv", siim.masks, 2, 1),
-        ("rsna_duplicate_rows.csv", rsna_tables.targets, 3, 1),
+        ("rsna_duplicate_rows.csv", rsna.targets, 3, 1),
     ],
 )
 def test_images_and_positives_of_odd_tables(
-    shared: Path, name: str, read: Callable[[Path], rsna_tables.Rows], images: int, positive: int
+    shared: Path, name: str, read: Callable[[Path], rsna.Rows], images: int, positive: int
 ) -> None:
     rows = read(spoilt(shared, name))
     assert len(set(rows.ids)) == images
@@ -53,14 +53,14 @@ def test_images_and_positives_of_odd_tables(
 )
 def test_spoilt_tables_are_refused_with_file_and_reason(shared: Path, name: str, said: str) -> None:
     with pytest.raises(DataError) as refused:
-        rsna_tables.targets(spoilt(shared, name))
+        rsna.targets(spoilt(shared, name))
     assert name in str(refused.value)
     assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["really_gzip.csv", "plain_named.csv.gz"])
 def test_content_decides_what_is_gzip(shared: Path, name: str) -> None:
-    assert rsna_tables.targets(spoilt(shared, name)).ids[0] == "aaa"
+    assert rsna.targets(spoilt(shared, name)).ids[0] == "aaa"
 
 
 def test_another_encoding_is_refused_by_file_name(shared: Path) -> None:
@@ -79,7 +79,7 @@ def test_an_unknown_rsna_class_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "stage_2_detailed_class_info.csv"
     path.write_text("patientId,class\na,Normal\nb,Lung opacity\n")
     with pytest.raises(DataError, match="data row 2: class is 'Lung opacity'"):
-        rsna_tables.kinds(path)
+        rsna.kinds(path)
 
 
 def test_byte_order_mark_and_line_ends_do_not_reach_the_names(shared: Path) -> None:

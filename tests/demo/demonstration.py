@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cxrbench.demo.encoders import OBJECTIVES, Folders
-from cxrbench.demo.seen import zero_shot
+from cxrbench.demo.show import zero_shot
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.runner.run import Report

@@ -9,10 +9,8 @@ from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench.analysis.cell import cell_interval
-from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe
-from cxrbench.demo.seen import seen_and_unseen
-from cxrbench.demo.show import VARIANT, demo
-from cxrbench.demo.words import vocabulary, write_text_encoder
+from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe, vocabulary, write_text_encoder
+from cxrbench.demo.show import VARIANT, demo, seen_and_unseen
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain

@@ -7,9 +7,9 @@ from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from made_board import write_board
 
 from cxrbench.records.integrity import found_results
+from cxrbench.reports.html.chapters import Work
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import write
-from cxrbench.reports.html.work import Work
 
 pytestmark = MARKS
 

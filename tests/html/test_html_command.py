@@ -7,7 +7,7 @@ from made_records import made_record
 
 from cxrbench.cli.options import pairs
 from cxrbench.records.record import Record
-from cxrbench.reports.html.command import command, own_files
+from cxrbench.reports.html.cells import command, own_files
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
 

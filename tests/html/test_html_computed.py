@@ -18,9 +18,9 @@ from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.reports.html import shares
+from cxrbench.reports.html.chapters import Work
 from cxrbench.reports.html.page import Report, report
 from cxrbench.reports.html.render import render
-from cxrbench.reports.html.work import Work
 from cxrbench.specs import catalog
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
@@ -150,7 +150,7 @@ def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
 
 @pytest.mark.slow
 def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cxrbench.reports.html.work.WORTH", 1)
+    monkeypatch.setattr("cxrbench.reports.html.chapters.WORTH", 1)
     assert render(report(Work(out, workers=2), found_results(out), None)) == render(made)
 
 

@@ -22,10 +22,10 @@ from cxrbench.records.integrity import found_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import every_setting
+from cxrbench.reports.html.chapters import Work
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
 from cxrbench.reports.html.show import about, ends, place, spoken
-from cxrbench.reports.html.work import Work
 from cxrbench.specs import catalog
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")

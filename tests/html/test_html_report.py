@@ -20,10 +20,9 @@ from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import Results, found_results, read_results
 from cxrbench.records.record import Record
-from cxrbench.reports.html.chapters import nameless
+from cxrbench.reports.html.chapters import Work, nameless
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
-from cxrbench.reports.html.work import Work
 from cxrbench.specs import catalog
 from cxrbench.store.sealed import with_checksum
 

@@ -21,22 +21,17 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cxrbench"
 
 # What of images and adapters is in no vector's code, with how it enters instead.
 BESIDE = {
-    "cxrbench.data.attributes": "sex, age and view enter a record by their values",
+    "cxrbench.data.sources.base": "sex, age and view enter a record by their values",
     "cxrbench.images.decoder_check": "chooses between two readers that give the same values",
-    "cxrbench.data.contents": "compares files with a manifest, and makes nothing",
+    "cxrbench.data.manifest": "compares files with a manifest, and makes nothing",
     "cxrbench.store.folded_names": "names files in messages, and makes nothing",
     "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
     "cxrbench.images.images": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",
-    "cxrbench.data.manifest": "checks, and makes nothing",
     "cxrbench.data.phantom_mark": "tells synthetic data sets, which a record says",
-    "cxrbench.data.presence": "finds files, which enter by their bytes",
-    "cxrbench.data.reading": "checks, and makes nothing",
     "cxrbench.data.search": "finds files, which enter by their bytes",
     "cxrbench.data.splits": "draws rows, which enter by their ids",
     "cxrbench.data.table_file": "reads label tables, which enter by ids and labels",
-    "cxrbench.data.table_names": "reads label tables, which enter by ids and labels",
-    "cxrbench.data.table_rows": "reads label tables, which enter by ids and labels",
     "cxrbench.models.certificate": "what a model was proven to give, and makes nothing",
     "cxrbench.models.made": "tells synthetic weights, which a record says",
     "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
@@ -229,8 +224,8 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
 
     before = digests()
     for name, moved in (
-        ("images/canvas.py", [True, False]),
-        ("models/gloria_text.py", [False, True]),
+        ("images/pixels.py", [True, False]),
+        ("models/gloria.py", [False, True]),
         ("models/inert.py", [False, False]),
         ("errors.py", [False, False]),
     ):

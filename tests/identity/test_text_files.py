@@ -14,8 +14,7 @@ from made_weights import TEXT_ENCODER
 
 from cxrbench.errors import IntegrityError
 from cxrbench.models.text import text_files
-from cxrbench.models.text_loading import load_tokenizer
-from cxrbench.models.text_names import FILES, decides, deciding
+from cxrbench.models.text_loading import FILES, decides, deciding, load_tokenizer
 from cxrbench.specs import paths
 from cxrbench.specs.card import TextEncoder
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as vision
 
-from cxrbench.pretrain.augment import WIDTH, augmented, unit
+from cxrbench.pretrain.batches import WIDTH, augmented, unit
 from cxrbench.pretrain.config import Augmentation, configured
 
 HOW = configured(None, {}).augmentation

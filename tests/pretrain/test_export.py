@@ -15,8 +15,7 @@ from cxrbench.models.dlilp import DLILP
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.export import Trained, export
 from cxrbench.pretrain.loop import Loop
-from cxrbench.pretrain.network import Network, Tokens, located
-from cxrbench.pretrain.trunks import trunk
+from cxrbench.pretrain.network import Network, Tokens, located, trunk
 from cxrbench.specs.card import read_card
 
 ROWS = 30

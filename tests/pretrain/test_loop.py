@@ -17,13 +17,12 @@ from made_lessons import made_corpus, small_choices
 from made_training import made_loop
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
-from cxrbench.models.named_trunk import named_trunk
+from cxrbench.models.dlilp_layout import named_trunk
 from cxrbench.pretrain.batches import Batch
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.log import Row, read_rows
-from cxrbench.pretrain.loop import Loop
+from cxrbench.pretrain.loop import PATIENCE_S, Loop
 from cxrbench.pretrain.state import read_head, read_state, write_state
-from cxrbench.pretrain.stop import PATIENCE_S
 from cxrbench.store import digest
 
 ROWS = 118

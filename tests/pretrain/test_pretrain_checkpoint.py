@@ -14,8 +14,8 @@ import torch
 from cxrbench.errors import IntegrityError
 from cxrbench.pretrain import checkpoint, identity, state
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference
-from cxrbench.pretrain.kept import BEST, LAST, Kept
 from cxrbench.pretrain.log import Logged
+from cxrbench.pretrain.loop import BEST, LAST, Kept
 from cxrbench.pretrain.state import Head, Position, State, read_head, read_state, write_state
 from cxrbench.store import digest
 from cxrbench.store.sealed import seal

@@ -14,7 +14,7 @@ from made_lessons import made_text_encoder
 from torch import nn
 
 from cxrbench.errors import SpecError
-from cxrbench.models.named_trunk import named_trunk
+from cxrbench.models.dlilp_layout import named_trunk
 from cxrbench.pretrain.batches import reading
 from cxrbench.pretrain.gather import GatheredBatchNorm, gathered, synchronised
 

@@ -15,6 +15,7 @@ from made_lessons import made_corpus
 from cxrbench.errors import DataError
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.corpus.types import Sentence
+from cxrbench.pretrain.loop import Schedule
 from cxrbench.pretrain.sampling import (
     Wording,
     batches,
@@ -26,7 +27,6 @@ from cxrbench.pretrain.sampling import (
     split,
     text_rng,
 )
-from cxrbench.pretrain.schedule import Schedule
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/pretrain"
 RECIPE: dict[str, Any] = json.loads((FIXTURES / "recipe.json").read_text())

@@ -22,7 +22,7 @@ from cxrbench.errors import SpecError
 from cxrbench.pretrain.corpus import chexpert as chexpert_rows
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, Verdict, audit, require_no_overlap
-from cxrbench.pretrain.corpus.rows import Space
+from cxrbench.pretrain.corpus.types import Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule, corpus_variant, kinships, label_spaces
 from cxrbench.specs import catalog
 

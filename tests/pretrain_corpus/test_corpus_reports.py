@@ -13,9 +13,8 @@ from made_corpus import CHEXPERT, built, labels, mimic_image, mimic_tables, subj
 
 from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.reports import phrases, report
-from cxrbench.pretrain.corpus.labellers import from_table, labeller, plain
 from cxrbench.pretrain.corpus.mimic import Reports
-from cxrbench.pretrain.corpus.reports import report_sentences, sections, sentences
+from cxrbench.pretrain.corpus.sentences import labeller, plain, report_sentences, sections, sentences, table_labeller
 from cxrbench.pretrain.corpus.variants import corpus_variant
 
 HEADINGS = corpus_variant("as-published").mimic.headings
@@ -138,14 +137,14 @@ def test_a_table_labels_sentences_whatever_their_case_and_blanks(tmp_path: Path)
     path = sentence_labels(
         tmp_path / "t.csv", {"sentences": "Small  Effusion.", "Pleural Effusion": 1.0, "Edema": -1.0}
     )
-    found = from_table(path, NAMES)(["small effusion.", "SMALL EFFUSION. ", "Other."])
+    found = table_labeller(path, NAMES)(["small effusion.", "SMALL EFFUSION. ", "Other."])
     assert found == [frozenset({"pleural effusion"})] * 2 + [None]
 
 
 def test_a_table_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     rows = [{"sentences": "Edema.", "Edema": 1.0}, {"sentences": "EDEMA.", "Edema": 0.0}]
     with pytest.raises(DataError, match="contradict each other"):
-        from_table(sentence_labels(tmp_path / "t.csv", *rows), NAMES)
+        table_labeller(sentence_labels(tmp_path / "t.csv", *rows), NAMES)
 
 
 def test_what_is_no_labeller_is_refused(tmp_path: Path) -> None:

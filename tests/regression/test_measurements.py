@@ -2,7 +2,7 @@
 
 import pytest
 
-from cxrbench.analysis.two_measurements import difference, judged
+from cxrbench.analysis.against_paper import difference, judged
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
 
 FAR = 1e6  # degrees of freedom at which Student's t is the normal law

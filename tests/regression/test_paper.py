@@ -9,11 +9,10 @@ from made_records import made_record
 from made_results import write_result
 
 from cxrbench.analysis import against_paper as paper
-from cxrbench.analysis.against_paper import against_paper
+from cxrbench.analysis.against_paper import against_paper, why_not_exact
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.cell_verdict import CellVerdict
-from cxrbench.analysis.reproduction import why_not_exact
-from cxrbench.checks.baseline.render import summary
+from cxrbench.checks.baseline.verdicts import summary
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record

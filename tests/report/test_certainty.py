@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench.analysis import paper_intervals as certainty
+from cxrbench.analysis import paper_tables as certainty
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted
-from cxrbench.analysis.paper_intervals import shares, with_intervals
-from cxrbench.analysis.paper_tables import TableView, ViewRow, table_view
+from cxrbench.analysis.paper_tables import TableView, ViewRow, shares, table_view, with_intervals
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell

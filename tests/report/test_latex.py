@@ -12,10 +12,9 @@ from made_predictions import scored_fold, written
 from made_records import made_record
 from made_tables import made_table
 
-from cxrbench.analysis.paper_intervals import with_intervals
-from cxrbench.analysis.paper_tables import TableView, table_view
+from cxrbench.analysis.paper_tables import TableView, table_view, with_intervals
 from cxrbench.records.integrity import read_results
-from cxrbench.reports.latex import as_latex, escaped
+from cxrbench.reports.tables import as_latex, escaped
 from cxrbench.specs.paper import published_table
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "tables"

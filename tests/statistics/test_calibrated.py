@@ -9,7 +9,7 @@ import pytest
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench.analysis.calibration import calibrated
+from cxrbench.analysis.cell import calibrated
 from cxrbench.cli.main import app
 from cxrbench.errors import NotApplicableError
 from cxrbench.records.integrity import read_results

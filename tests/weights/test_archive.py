@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cxrbench.errors import DataError, IntegrityError
-from cxrbench.models.weights import archive as unpacking
-from cxrbench.models.weights.archive import extract
+from cxrbench.models.weights import fetch as unpacking
+from cxrbench.models.weights.fetch import extract
 
 WANTED = b"the weights" * 1000
 Add = Callable[[zipfile.ZipFile], None]

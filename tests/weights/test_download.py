@@ -6,7 +6,7 @@ import pytest
 from made_web import CONTENT, Site, Told, served
 
 from cxrbench.errors import DataError, IntegrityError
-from cxrbench.models.weights.download import download
+from cxrbench.models.weights.fetch import download
 
 PAGE = b"\n<!DOCTYPE html><html><body>Sign in to download</body></html>"
 

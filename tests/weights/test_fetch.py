@@ -17,7 +17,7 @@ from made_weights import make_checkpoint, small_layout, zoo_card
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.weights.fetch import fetch, locate
-from cxrbench.models.weights.pins import Pins
+from cxrbench.models.weights.identity import Pins
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard, Weights
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from cxrbench.errors import IntegrityError
 from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.weights.fetch import fetch
-from cxrbench.models.weights.pins import Pins
+from cxrbench.models.weights.identity import Pins
 from cxrbench.models.weights.verify import verify
 
 CARD = small_card("unimodal_cm")

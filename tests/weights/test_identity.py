@@ -16,8 +16,7 @@ from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.converted import beside, origin
 from cxrbench.models.weights import identity
 from cxrbench.models.weights.convert import convert
-from cxrbench.models.weights.identity import WeightsIdentity
-from cxrbench.models.weights.pins import Pins
+from cxrbench.models.weights.identity import Pins, WeightsIdentity
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 
@@ -105,7 +104,7 @@ def test_damaged_pins_are_no_empty_pins(file: Path, tmp_path: Path) -> None:
 
 def test_processes_that_see_files_at_once_lose_no_pin(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from cxrbench.models.weights.pins import Pin, Pins\n"
+        "import sys; from pathlib import Path; from cxrbench.models.weights.identity import Pin, Pins\n"
         "for n in range(25): Pins(Path(sys.argv[1])).hold(Path(f'{sys.argv[2]}-{n}'),"
         " Pin(sha256='0' * 64, size=n, card='a', first_seen='now'))\n"
     )

@@ -1,19 +1,26 @@
 """Everything that can be found, task by task and then across tasks, on what lies on this disk."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from cxrbench.analysis import contamination
-from cxrbench.analysis.finding import Finding
-from cxrbench.analysis.unequal_prompts import unequal_prompts
-from cxrbench.checks.audit import copies, corpora, overlap, pools
+from cxrbench.analysis.contamination import unequal_prompts
+from cxrbench.analysis.finding import Finding, counted
+from cxrbench.checks.audit import copies, overlap
 from cxrbench.data.sources.base import Labelled, load_partition, source
-from cxrbench.errors import CxrBenchError, DataError
+from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.records.record import Record
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.task import TaskSpec
+from cxrbench.store.atomic import write_atomically
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.types import Partition
 
 
@@ -48,17 +55,17 @@ def audit(material: Material) -> list[Finding]:
 
     Facts alone suffice for the rest where a data set is not here: then that is said, and nothing is raised.
     """
-    found, traced, seen = list[Finding](), dict[str, pools.Traced](), dict[str, Seen]()
+    found, traced, seen = list[Finding](), dict[str, overlap.Traced](), dict[str, Seen]()
     for task in material.tasks:
         for place, split in enumerate(material.splits[task.name]):
             found += _split(material, task, split, traced if place == 0 else {}, seen)
         found += contamination.pretrained_on_source(task, material.cards)
         found += contamination.confounded(task)
-    found += pools.between(traced)
-    found += pools.same_collection(material.tasks, traced)
+    found += overlap.between(traced)
+    found += overlap.same_collection(material.tasks, traced)
     found += _across(material.tasks, seen)
-    found += corpora.in_corpora(material.own, material.splits)
-    found += corpora.of_no_card(material.records, material.cards, material.tasks)
+    found += overlap.in_corpora(material.own, material.splits)
+    found += overlap.of_no_card(material.records, material.cards, material.tasks)
     found += unequal_prompts(material.records)
     return sorted(found, key=lambda one: one.kind == "not known")
 
@@ -72,7 +79,7 @@ class Seen:
 
 
 def _split(
-    material: Material, task: TaskSpec, split: str, traced: dict[str, pools.Traced], seen: dict[str, Seen]
+    material: Material, task: TaskSpec, split: str, traced: dict[str, overlap.Traced], seen: dict[str, Seen]
 ) -> Iterator[Finding]:
     scope = f"{task.name}, split {split}"
     try:
@@ -85,9 +92,9 @@ def _split(
     except CxrBenchError as error:
         yield Finding("not known", scope, f"whether its parts overlap: {error}")
         return
-    own = pools.traced(task, folder, labelled)
+    own = overlap.traced(task, folder, labelled)
     if split == material.splits[task.name][0]:
-        yield from pools.in_training_table(task, labelled)
+        yield from overlap.in_training_table(task, labelled)
         if own is not None:
             traced[task.name] = own
     if material.images:
@@ -121,3 +128,86 @@ def _across(tasks: Sequence[TaskSpec], seen: Mapping[str, Seen]) -> Iterator[Fin
             scored = seen[one].pictures.of(parts.get("test", parts.get("all", ())))
             found = copies.copies(seen[other].pictures, scored)
             yield from copies.told(f"{one} and {other}", f"images of {one} that {other} has", found, len(scored.ids))
+
+
+class _Told(Facts):
+    """One finding as the file has it: with the share, which follows from the counts."""
+
+    kind: str
+    scope: str
+    text: str
+    count: int | None
+    total: int | None
+    source: str
+    share: float | None
+
+
+class _File(Facts):
+    findings: tuple[_Told, ...]
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """The findings of a file.
+
+    Raises DataError where there is none, SpecError where it is another file, DamagedError where it was changed.
+    """
+    try:
+        value = json_value(path, read_regular(path))
+        if not isinstance(value, dict) or "findings" not in value:
+            raise SpecError(f"{path}: holds no findings of `cxrbench audit`")
+        told = _File.model_validate(without_checksum(path, value, f"`cxrbench audit --report {path}` writes it anew."))
+        return [TypeAdapter(Finding).validate_python(found.model_dump(exclude={"share"})) for found in told.findings]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; `cxrbench audit --report {path}` writes it") from error
+    except ValidationError as error:
+        raise SpecError(f"{path}: holds no findings of `cxrbench audit`: {complaints(error)}") from error
+
+
+Format = Literal["table", "markdown", "json"]
+BY_SUFFIX: dict[str, Format] = {".txt": "table", ".md": "markdown", ".json": "json"}
+HEAD = ("kind", "where", "count", "of", "share", "what")
+WIDTH = 90  # characters of the last column of a table
+
+
+def render(findings: Sequence[Finding], form: Format) -> str:
+    """All findings in one of the formats, ending in a line feed; what counts nothing is left to JSON."""
+    if form == "json":
+        return as_json(findings)
+    told, unknown = counted(findings), [found for found in findings if found.kind == "not known"]
+    title = f"{len(told)} findings, {len(unknown)} questions that this data cannot answer"
+    blocks = [title, *(_grid(part, form) for part in (told, unknown) if part)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def write(path: Path, findings: Sequence[Finding]) -> None:
+    """The findings as a file whose suffix says the format; raises SpecError for another suffix."""
+    if path.suffix not in BY_SUFFIX:
+        raise SpecError(f"--report {path}: the name must end in {', '.join(BY_SUFFIX)}")
+    write_atomically(path, render(findings, BY_SUFFIX[path.suffix]).encode())
+
+
+def _grid(findings: Sequence[Finding], form: Format) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        (
+            found.kind,
+            found.scope,
+            "" if found.count is None else str(found.count),
+            "" if found.total is None else str(found.total),
+            "" if found.share is None else f"{100 * found.share:.1f} %",
+            found.text + (f" ({found.source})" if found.source else ""),
+        )
+        for found in findings
+    ]
+    aligned = ("left", "left", "right", "right", "right", "left")
+    if form == "markdown":
+        return tabulate(rows, HEAD, tablefmt="github", disable_numparse=True, colalign=aligned)
+    widths = [None] * 5 + [WIDTH]
+    return tabulate(rows, HEAD, tablefmt="simple", disable_numparse=True, colalign=aligned, maxcolwidths=widths)
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Every finding, also those that count nothing, with its share."""
+    body = with_checksum({"findings": [asdict(found) | {"share": found.share} for found in findings]})
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"

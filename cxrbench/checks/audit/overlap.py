@@ -1,13 +1,23 @@
 """The same image or the same patient on both sides of a split, told by ids."""
 
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from cxrbench.analysis.finding import Finding
+from cxrbench.data.sources import chexpert5x200, rsna
+from cxrbench.data.sources.base import Labelled
+from cxrbench.errors import DataError, IntegrityError
+from cxrbench.pretrain.corpus.overlap import Verdict
+from cxrbench.records.record import Record
 from cxrbench.runner.folds import N_FOLDS, id_folds
+from cxrbench.specs.card import ModelCard
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Facts, complaints
 from cxrbench.types import Partition, Table
 
 SHOTS = 16  # of the draws that are looked at where a task has no fixed test part
@@ -129,3 +139,178 @@ def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str)
         if several:
             text = f"{len(set(table.ids))} images are of {len(set(table.patients))} patients: folds may share some"
             yield Finding("shared patients", scope, text, several, len(set(table.ids)))
+
+
+FILE = "corpus.json"  # `pretrain.job` calls it so too, and loads torch
+
+
+class Told(Facts):
+    """`corpus.json` of a run: how its corpus came about, and who of the evaluation sets was looked for in it."""
+
+    digest: str
+    images: int
+    synthetic: bool
+    counts: Mapping[str, Mapping[str, int]]
+    overlap: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+    unreadable: Mapping[str, str] = {}
+
+
+def read_corpus(path: Path) -> Told:
+    """The file of a run; raises DataError where it cannot be read, IntegrityError where it is another file."""
+    try:
+        return Told.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise IntegrityError(f"{path}: is not what `cxrbench pretrain` writes: {complaints(error)}") from error
+
+
+def in_corpora(cards: Iterable[ModelCard], splits: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """What the runs of these cards wrote of the tasks that are looked at, `splits` by task.
+
+    Raises IntegrityError for a file that is of another corpus than the card's.
+    """
+    for card in cards:
+        path = card.home / FILE
+        if not path.is_file():
+            text = f"which patients {card.name} was pre-trained on: there is no {FILE} beside its card"
+            yield Finding("not known", card.name, text)
+            continue
+        told = read_corpus(path)
+        if not any(told.digest in note for note in card.notes):
+            raise IntegrityError(
+                f"{path}: tells of corpus {told.digest[:12]}, which the card of {card.name} does not name. "
+                "Were files of two runs put together?"
+            )
+        for verdict in told.overlap:
+            if verdict.task in splits:
+                yield from _found(card, verdict, splits[verdict.task])
+
+
+def _found(card: ModelCard, verdict: Verdict, splits: Sequence[str]) -> Iterator[Finding]:
+    side, basis = f"{verdict.task} in {card.name}'s {verdict.source}", verdict.confirmed
+    people = f"{verdict.patients} patients"
+    match verdict.finding:
+        case "remains":
+            text = f"{side}: {verdict.images} images of {people} of the task were pre-trained on"
+            yield Finding("pre-training", verdict.task, text, verdict.images, source=basis)
+        case "removed":
+            text = f"{side}: {verdict.images} images of {people} of the task were taken out before"
+            yield Finding("pre-training", verdict.task, text, 0, source=basis)
+        case "none":
+            yield Finding("pre-training", verdict.task, f"{side}: no patient of the task", 0, source=basis)
+        case "apart":
+            yield Finding("pre-training", verdict.task, f"{side}: other hospitals, {verdict.why}", 0, source=basis)
+        case "untold" | "unchecked":
+            yield Finding("not known", verdict.task, f"whether patients of {side} were pre-trained on: {verdict.why}")
+    compared = verdict.finding in ("none", "removed", "remains")
+    if compared and (others := [split for split in splits if split not in verdict.splits]):
+        text = f"{side}: the run looked for {', '.join(verdict.splits)}, not for {', '.join(others)}"
+        yield Finding("not known", verdict.task, text)
+
+
+def of_no_card(records: Iterable[Record], cards: Iterable[ModelCard], tasks: Sequence[TaskSpec]) -> Iterator[Finding]:
+    """Measured models of which nothing is known here: neither the zoo nor a card that was named has them."""
+    known, audited = {card.name for card in cards}, {task.name for task in tasks}
+    strange = {r.model.name for r in records if r.model.name not in known and r.data.task in audited}
+    for name in sorted(strange):
+        text = f"what {name} was pre-trained on: no card here has that name; give it by --model CARD"
+        yield Finding("not known", name, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Images by the name and the patient that their collection gives them; `whole`: of the whole data set.
+
+    `doubtful`: images whose name is a guess.
+    """
+
+    pool: str
+    images: Mapping[str, str]  # image id of the task to name in the collection
+    parts: Mapping[str, tuple[str, ...]]
+    whole: Collection[str]
+    doubtful: frozenset[str] = frozenset()
+
+    @property
+    def sure(self) -> "Traced":
+        """The same without the doubtful names."""
+        return replace(self, images={i: name for i, name in self.images.items() if i not in self.doubtful})
+
+    def named(self, ids: Sequence[str]) -> set[str]:
+        """Names in the collection of those of the ids that have one."""
+        return {self.images[image] for image in ids if image in self.images}
+
+
+def traced(task: TaskSpec, folder: Path, labelled: Labelled) -> Traced | None:
+    """The task's images by their names in NIH ChestX-ray14, the only collection that several data sets name; else None.
+
+    RSNA's names come from its mapping file, which need not be there.
+    """
+    parts = {name: part.ids for name, part in labelled.parts.items()}
+    if task.source == "nih_lt":
+        ids = {image for part in parts.values() for image in part}
+        return Traced("nih", {image: image for image in ids}, parts, ids)
+    if task.source == "rsna":
+        mapped = rsna.mapping(folder)
+        whole = set(labelled.known)
+        return None if mapped is None else Traced("nih", mapped.nih, parts, whole & set(mapped.nih), mapped.doubtful)
+    return None
+
+
+def between(found: Mapping[str, Traced]) -> Iterator[Finding]:
+    """For each part that is scored, how many of its images, and of its patients' images, stand in another data set."""
+    for one, other in permutations(found, 2):
+        first, second = found[one], found[other]
+        if first.pool != second.pool:
+            continue
+        part = next(name for name in ("test", "all", *first.parts) if name in first.parts)
+        alike, sure = _shared(first, second, part), _shared(first.sure, second.sure, part)
+        guessed = len(first.doubtful & {*first.parts[part]}) + len(second.doubtful & {*second.whole})
+        what = (f"are in {other}", f"are of patients who are in {other}")
+        for count, surely, text in zip(alike[:2], sure[:2], what, strict=True):
+            doubt = f"; {surely} of {sure[2]} without {guessed} images whose match is doubtful" if guessed else ""
+            told = f"{count} of {alike[2]} images of {one}'s part {part} {text}{doubt}"
+            yield Finding("data sets", f"{one} and {other}", told, count, alike[2])
+
+
+def _shared(first: Traced, second: Traced, part: str) -> tuple[int, int, int]:
+    """Pictures of a part that the second data set has, those of its patients, and how many the part has."""
+    own, names = first.named(first.parts[part]), second.named(list(second.whole))
+    patients = {nih_patient(name) for name in names}
+    return len(own & names), sum(nih_patient(name) in patients for name in own), len(own)
+
+
+def nih_patient(name: str) -> str:
+    """The patient of a picture of NIH ChestX-ray14: the first eight characters of its name."""
+    return name[:8]
+
+
+def same_collection(tasks: Sequence[TaskSpec], found: Mapping[str, Traced]) -> Iterator[Finding]:
+    """Pairs of tasks with images of one collection of which ids do not say which are which."""
+    for place, one in enumerate(tasks):
+        for other in tasks[place + 1 :]:
+            pools = {o.pool for o in one.origins if o.shares == "images"} & {o.pool for o in other.origins}
+            if pools and not (one.name in found and other.name in found):
+                unclear = [task.name for task in (one, other) if task.name not in found]
+                text = (
+                    f"both hold images of {' and '.join(sorted(pools))}; which, the ids of {' and '.join(unclear)} "
+                    "do not say. `--images` finds copies."
+                )
+                yield Finding("not known", f"{one.name} and {other.name}", text)
+
+
+def in_training_table(task: TaskSpec, labelled: Labelled) -> Iterator[Finding]:
+    """Images of the task's patients in the table that encoders are pre-trained on (CheXpert's train.csv)."""
+    if task.source != "chexpert5x200":
+        return
+    table: Table = labelled.parts["all"]
+    patients = set(table.patients or ())
+    frontal = [image for image in labelled.known if "_frontal" in image]
+    own = sum(chexpert5x200.patient_of(image) in patients for image in frontal)
+    if len(frontal) > len(set(table.ids)):  # a ready list holds the 1,000 alone
+        text = (
+            f"{own} of {len(frontal)} frontal images of CheXpert's training table are of the task's "
+            f"{len(patients)} patients, its own {len(set(table.ids))} among them"
+        )
+        yield Finding("pre-training", task.name, text, own, len(frontal))

@@ -1,21 +1,97 @@
 """The committed baseline: `results/baseline.toml`, one entry a cell."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import ValidationError, model_validator
 
-from cxrbench.analysis.cell_verdict import value_of
-from cxrbench.analysis.tolerance import Tolerance
-from cxrbench.checks.baseline.cell import Digests, Key, digests_of, key_of
-from cxrbench.errors import SpecError
-from cxrbench.records.record import Record
+from cxrbench.analysis.cell_verdict import CLOSENESS, Tolerance, numerical, value_of
+from cxrbench.errors import IntegrityError, SpecError
+from cxrbench.records.cells import newest_record
+from cxrbench.records.integrity import faults
+from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import Protocol, Record
+from cxrbench.records.validity import flaws
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import Facts, complaints
 from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
+
+
+class Key(Facts):
+    """A cell by name. `prompts` is None for linear probes, `shots` for zero-shot."""
+
+    model: str
+    task: str
+    group: str
+    protocol: Protocol
+    shots: int | None = None
+    prompts: str | None = None
+    variant: str
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What cells are sorted by."""
+        return (self.variant, self.task, self.group, self.model, self.protocol, self.shots or 0, self.prompts or "")
+
+    @property
+    def text(self) -> str:
+        """The cell in words."""
+        how = f"K={self.shots}" if self.shots else (self.prompts or "")
+        return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
+
+
+class Digests(Facts):
+    """What two equal measurements of a cell share; `prompts` is None where no prompts are used.
+
+    Class prototypes are part of the weights.
+    """
+
+    weights: str
+    split: str
+    preprocessing: str
+    prompts: str | None = None
+    variant: str
+
+    def unlike(self, other: "Digests") -> tuple[str, ...]:
+        """One reason for each digest in which `other` differs."""
+        return tuple(f"other {name}" for name in Digests.model_fields if getattr(self, name) != getattr(other, name))
+
+
+def key_of(record: Record) -> Key:
+    """The cell that a record measures."""
+    return Key(
+        model=record.model.name,
+        task=record.data.task,
+        group=record.data.group,
+        protocol=record.protocol.protocol,
+        shots=record.protocol.shots,
+        prompts=record.prompts.set if record.prompts else None,
+        variant=record.variant,
+    )
+
+
+def digests_of(record: Record) -> Digests:
+    """What decided a record's number."""
+    return Digests(
+        weights=record.model.weights_tensors,
+        split=record.data.partition_digest,
+        preprocessing=record.preprocessing.digest,
+        prompts=record.prompts.digest if record.prompts and record.prompts.source == "prompts" else None,
+        variant=record.variant_digest,
+    )
+
+
+def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each cell, by its name."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(key_of(record).text, []).append(record)
+    return found
+
 
 MOST_BYTES = 1 << 26
 HEADER = (
@@ -104,3 +180,33 @@ def write_baseline(path: Path, entries: Iterable[BaselineCell]) -> None:
 def merged(old: Baseline, new: Iterable[BaselineCell]) -> Mapping[str, BaselineCell]:
     """The old entries with the new ones in their place or added, by the cell's name."""
     return {found.text: found for found in (*old.cells, *new)}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a baseline was made from: its entries, and by reason the cells that were left out."""
+
+    entries: tuple[BaselineCell, ...]
+    left_out: Mapping[str, Sequence[str]]
+
+
+def update(path: Path, out: Path, records: Sequence[Record], kept: Baseline, closeness: float = CLOSENESS) -> Update:
+    """Write the newest sound record of every cell into the baseline at `path`, beside the entries `kept`.
+
+    A cell whose input was incomplete or altered is left out. Raises IntegrityError, and writes nothing, if a record is
+    not what its predictions say.
+    """
+    entries, left_out = list[BaselineCell](), dict[str, list[str]]()
+    for name, found in sorted(by_cell(records).items()):
+        record = newest_record(found)
+        if record is None:
+            continue
+        if reasons := flaws(record):
+            left_out.setdefault("; ".join(reasons), []).append(name)
+            continue
+        if wrong := faults(out, record):
+            raise IntegrityError(f"record {record.id} ({name}): {'; '.join(wrong)}. The baseline stays as it was.")
+        entries.append(entry(record, numerical(read_cell(out, record), closeness)))
+    whole = merged(kept, entries)
+    write_baseline(path, whole.values())
+    return Update(tuple(whole.values()), left_out)

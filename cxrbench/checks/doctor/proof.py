@@ -17,8 +17,8 @@ from torch.nn.functional import normalize
 from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
 from cxrbench.models.certificate import PIXEL_STEP, Certificate, Figure, Run
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.device import known_device
 from cxrbench.models.nets import relative_difference
+from cxrbench.models.precision import known_device
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.system.contained import PASSING
 from cxrbench.testing.samples import through

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxrbench.checks.doctor.examine import Diagnosis
-from cxrbench.checks.doctor.own import OwnModel
+from cxrbench.checks.doctor.examine import Diagnosis, OwnModel
 from cxrbench.checks.doctor.proof import Proof
 from cxrbench.testing import AdapterReport
 

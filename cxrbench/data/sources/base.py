@@ -2,13 +2,12 @@
 
 import importlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from cxrbench.data import phantom_mark
-from cxrbench.data.attributes import Attributes
+from cxrbench.data import phantom_mark, tables
 from cxrbench.data.listing import IMAGE_SUFFIXES
 from cxrbench.data.sources.join import Disk, Layout, Survey, met
 from cxrbench.data.splits import TooFewError
@@ -17,6 +16,57 @@ from cxrbench.specs.task import SplitSpec, TaskSpec
 from cxrbench.store.folded_names import near
 from cxrbench.types import Findings, Partition, Table
 
+Attributes = Mapping[str, Mapping[str, str]]  # sex, age, view to image id to value; an image may be in none
+_OLDEST = 120  # years; what lies above is a slip of the source
+
+
+def read(
+    path: Path,
+    image: str,
+    columns: Mapping[str, str],
+    name: Callable[[str], str] = str,
+    wanted: Collection[str] | None = None,
+) -> Attributes:
+    """The attributes that the table has: `sex` F or M, `age` in whole years, `view` AP or PA.
+
+    `image` is the column of the images, `name` makes an id of its values, and of `wanted` ids alone anything is told;
+    `columns` say which column holds an attribute, and one that is not there is none. Other values (`Unknown`, `LL`,
+    155 years) are left out, since nothing is known then. Raises DataError for a table that cannot be read.
+    """
+    there = set(tables.header(path))
+    known = {attribute: column for attribute, column in columns.items() if column in there}
+    if not known:
+        return {}
+    rows = tables.read_table(path, (image, *known.values()))
+    ids = [name(value) for value in rows[image]]
+    told: Attributes = {
+        a: {
+            i: value
+            for i, text in zip(ids, rows[column], strict=True)
+            if (wanted is None or i in wanted) and (value := _READERS[a](text)) is not None
+        }
+        for a, column in known.items()
+    }
+    return told
+
+
+def _sex(text: str) -> str | None:
+    letter = text[:1].upper()
+    return letter if text.upper() in {"F", "M", "FEMALE", "MALE"} else None
+
+
+def _age(text: str) -> str | None:
+    written = re.fullmatch(r"0*(\d{1,3})(?:\.0)?Y?", text)
+    return written[1] if written and int(written[1]) <= _OLDEST else None
+
+
+def _view(text: str) -> str | None:
+    return text.upper() if text.upper() in {"AP", "PA"} else None
+
+
+_READERS: Mapping[str, Callable[[str], str | None]] = {"sex": _sex, "age": _age, "view": _view}
+
+
 _SHOWN = 3
 
 
@@ -24,7 +74,7 @@ _SHOWN = 3
 class Labelled:
     """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
 
-    `attributes`: see `cxrbench.data.attributes`; they decide nothing. `doubtful`: images whose patient is a guess.
+    `attributes`: see `cxrbench.data.sources.base`; they decide nothing. `doubtful`: images whose patient is a guess.
     """
 
     parts: Mapping[str, Table]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data import attributes
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem
 from cxrbench.data.search import Sign, has_table, located
+from cxrbench.data.sources import base
 from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree
 from cxrbench.data.splits import TooFewError, table
@@ -156,7 +156,7 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
         "train_lateral": int((~frontal).sum()),
     }
     part = table(ids, index, np.concatenate(picked), task.classes, patients)
-    told = attributes.read(path, "Path", ATTRIBUTES, image_id, wanted=frozenset(part.ids))
+    told = base.read(path, "Path", ATTRIBUTES, image_id, wanted=frozenset(part.ids))
     return Labelled({"all": part}, ids, found, attributes=told)
 
 
@@ -190,5 +190,5 @@ def _from_list(path: Path, task: TaskSpec) -> Labelled:
     patients = tuple(patient_of(name) for name in ids)
     note = f"taken from the ready list {path.name}; train.csv is not there to draw it from"
     part = Table(tuple(ids), labels, task.classes, patients)
-    told = attributes.read(path, "Path", ATTRIBUTES, image_id)
+    told = base.read(path, "Path", ATTRIBUTES, image_id)
     return Labelled({"all": part}, ids, notes=(note,), attributes=told)

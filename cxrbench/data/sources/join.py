@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrbench.data.listing import Listing, Matches, listing, matches
-from cxrbench.data.presence import is_file
+from cxrbench.data.listing import Listing, Matches, is_file, listing, matches
 from cxrbench.data.search import folders
 from cxrbench.errors import DataError
 

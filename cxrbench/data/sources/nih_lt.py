@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data import attributes
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
+from cxrbench.data.sources import base
 from cxrbench.data.sources.base import Labelled, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.specs.task import TaskSpec
@@ -69,7 +69,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     found |= {name: len(ids) for name, ids in others.items()}
     every = {name for table in read.values() for name in table.ids}.union(*others.values())
     entries = _entries(folder)
-    told = attributes.read(entries, "Image Index", ATTRIBUTES) if entries else {}
+    told = base.read(entries, "Image Index", ATTRIBUTES) if entries else {}
     near = "" if entries else csv_tables.near_hint(folder, *_ENTRIES) or csv_tables.near_hint(folder.parent, *_ENTRIES)
     notes = (f"sex, age and view are not known: there is no {_ENTRIES[0]}.csv.{near}",) if near else ()
     return Labelled(parts, every, found, notes, attributes=told)

@@ -1,16 +1,154 @@
 """Whose bytes a file of weights has: hashed and read once, pinned, held against its card and its source."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from filelock import FileLock
+from pydantic import Field, ValidationError
+from torch import Tensor
+
 from cxrbench.errors import DataError, IntegrityError
-from cxrbench.models.checkpoint import file_format
-from cxrbench.models.converted import Origin, origin, require_source
-from cxrbench.models.weights.content import Content, content, known_content
-from cxrbench.models.weights.pins import Pin, Pins, changed, now
+from cxrbench.models import made
+from cxrbench.models.checkpoint import file_format, read_checkpoint
+from cxrbench.models.converted import Origin, origin, require_source, tensor_digests
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.file_hashes import Ledger, stamp
+from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.sealed import DamagedError, read_sealed, write_sealed
+from cxrbench.system.sources import code_digest
+
+
+class Pin(Facts):
+    """A file when it was first used.
+
+    `source`: SHA-256 of the published file that this one says it was converted from; `claim_accepted`: somebody took
+    that on trust (`weights verify --accept`), since the published file was never read here.
+    """
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int
+    card: str
+    first_seen: str
+    source: str | None = None
+    claim_accepted: bool = False
+
+
+class _Pins(Facts):
+    pins: Mapping[str, Pin] = {}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Pins:
+    """The pins below one cache folder, a file that is replaced whole; several processes may use it at once."""
+
+    def __init__(self, cache: Path) -> None:
+        self.file = cache / "weights_pins.json"
+
+    def read(self, path: Path) -> Pin | None:
+        """The pin of a place; raises IntegrityError if the file of pins is damaged."""
+        return self._all().get(str(path.resolve()))
+
+    def hold(self, path: Path, pin: Pin, *, replaces: str | None = None) -> Pin:
+        """The pin of a place, which becomes `pin` where there was none, or one with the digest `replaces`.
+
+        Raises IntegrityError if any other digest was pinned.
+        """
+        place = str(path.resolve())
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.file}.lock"):
+            pins = self._all()
+            known = pins.get(place)
+            if known is not None and known.sha256 == pin.sha256 and (known.claim_accepted or not pin.claim_accepted):
+                return known
+            if known is not None and known.sha256 not in (pin.sha256, replaces):
+                raise changed(path, known, pin)
+            write_sealed(self.file, _Pins(pins={**pins, place: pin}).model_dump(mode="json"))
+        return pin
+
+    def _all(self) -> Mapping[str, Pin]:
+        try:
+            return _Pins.model_validate(read_sealed(self.file)).pins
+        except FileNotFoundError:
+            return {}
+        except (DamagedError, ValidationError) as error:
+            reason = error.reason if isinstance(error, DamagedError) else complaints(error)
+            raise IntegrityError(
+                f"{self.file}: the digests of the weights first seen are damaged: {reason}. Restore this "
+                "file, or remove it: then every file of weights counts as seen for the first time."
+            ) from error
+
+
+def changed(path: Path, known: Pin, pin: Pin) -> IntegrityError:
+    """The error for a file that is not the one first seen at its place."""
+    return IntegrityError(
+        f"{path}: sha256 is {pin.sha256} ({pin.size} bytes); when it was first seen, {known.first_seen}, it was "
+        f"{known.sha256} ({known.size} bytes). If you replaced it on purpose: "
+        f"`cxrbench weights verify {pin.card} --accept`. If not, fetch it again."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """`tensors`: dtype, shape and SHA-256 of each by name; `synthetic`: nobody trained these values."""
+
+    tensors: Mapping[str, str]
+    synthetic: bool
+
+    def used_digest(self, card: ModelCard) -> str:
+        """Hex SHA-256 over the tensors that decide something: the weights' part of every key.
+
+        Those that the card ignores do not (that its model uses none of them is checked when it is loaded, see
+        `models.base.load_adapter`), nor do the counters that it says a file may lack.
+        """
+        idle = (*card.weights.ignored, *card.weights.absent)
+        used = {n: told for n, told in self.tensors.items() if not any(fnmatchcase(n, pattern) for pattern in idle)}
+        return digest.of_json(used)
+
+
+def content(path: Path, sha256: str, card: ModelCard, cache: Path) -> Content:
+    """The content of a file with that SHA-256, read with the card's container and sections unless it was before.
+
+    Raises IntegrityError for a damaged file and for one that changes while it is read.
+    """
+    known = known_content(sha256, card, cache)
+    if known is not None:
+        return known
+    facts = card.weights
+    read = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    found = Content(tensor_digests(read.tensors), are_synthetic(read.tensors))
+    if read.sha256 == sha256:  # else it was replaced meanwhile, which loading will tell
+        write_sealed(_place(sha256, card, cache), asdict(found))
+    return found
+
+
+def known_content(sha256: str, card: ModelCard, cache: Path) -> Content | None:
+    """The content of a file with that SHA-256, if one was ever read here as the card reads it."""
+    try:
+        return Content(**read_sealed(_place(sha256, card, cache)))
+    except (FileNotFoundError, DamagedError, TypeError):
+        return None
+
+
+def _place(sha256: str, card: ModelCard, cache: Path) -> Path:
+    facts = card.weights
+    reader = code_digest(__name__)
+    name = digest.of_json([sha256, facts.container, facts.sections, facts.foreign, reader, made.SEEDS])
+    return cache / "tensors" / name[:2] / f"{name}.json"
+
+
+def are_synthetic(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether tensors of a checkpoint, by the names that the file gives them, are those of `cxrbench.models.made`."""
+    matrices = {n: t for n, t in tensors.items() if t.numel() >= made.FEWEST and t.ndim > 1 and t.is_floating_point()}
+    smallest = sorted(matrices, key=lambda name: (matrices[name].numel(), name))[:1]
+    return made.is_made({name: matrices[name].float().numpy() for name in smallest})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from cxrbench.errors import DataError, SpecError
 from cxrbench.pretrain.corpus import chexpert, mimic, padchest
 from cxrbench.pretrain.corpus.mimic import Reports
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, audit
-from cxrbench.pretrain.corpus.rows import Rows, Space
-from cxrbench.pretrain.corpus.types import Corpus, Sentence
+from cxrbench.pretrain.corpus.types import Corpus, Rows, Sentence, Space
 from cxrbench.pretrain.corpus.variants import SOURCES, CorpusVariant, SourceName, label_spaces
 from cxrbench.store import digest
 from cxrbench.types import IntArray

@@ -9,7 +9,7 @@ from cxrbench.data import tables
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.chexpert5x200 import LAYOUT, image_id, patient_of
 from cxrbench.errors import DataError
-from cxrbench.pretrain.corpus.rows import Rows, Space
+from cxrbench.pretrain.corpus.types import Rows, Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule
 
 _VALUES = (0.0, 1.0, -1.0)

@@ -13,10 +13,8 @@ from cxrbench.data.sources.join import Layout
 from cxrbench.data.sources.mimic5x200 import image_rows, locate, study_tree, view_positions
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus import sentences
-from cxrbench.pretrain.corpus.labellers import SUPPLY, labeller
-from cxrbench.pretrain.corpus.rows import Rows, Space
-from cxrbench.pretrain.corpus.sentences import RawReports, Told
-from cxrbench.pretrain.corpus.types import Sentence
+from cxrbench.pretrain.corpus.sentences import SUPPLY, RawReports, Told, labeller
+from cxrbench.pretrain.corpus.types import Rows, Sentence, Space
 from cxrbench.pretrain.corpus.variants import MimicRule
 
 _NO_FINDING = "no finding"

@@ -13,7 +13,7 @@ from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.join import Layout
 from cxrbench.errors import DataError
-from cxrbench.pretrain.corpus.rows import Rows, Space, one_hot
+from cxrbench.pretrain.corpus.types import Rows, Space, one_hot
 from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule
 
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19"

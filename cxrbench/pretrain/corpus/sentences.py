@@ -1,25 +1,164 @@
 """Labelled report sentences of MIMIC-CXR studies: from the user's table, or made from the reports by a labeller."""
 
+import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from cxrbench.data import tables
-from cxrbench.data.presence import is_folder
+from cxrbench.data.listing import is_folder
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
-from cxrbench.errors import CxrBenchError, DataError
-from cxrbench.pretrain.corpus.labellers import SUPPLY, Labeller
-from cxrbench.pretrain.corpus.reports import Headings, report_sentences
-from cxrbench.pretrain.corpus.rows import Space
-from cxrbench.pretrain.corpus.types import Sentence
+from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.pretrain.corpus.types import Sentence, Space
 from cxrbench.store.sealed import DamagedError, read_regular
 from cxrbench.system.contained import PASSING
 
-TABLE = "labels_individual_sentences"
 _VALUES = (0.0, 1.0, -1.0)
+_TEXT_COLUMNS = ("sentences", "sentence", "text")
+SUPPLY = (
+    "Supply labels_individual_sentences.csv (columns patient or study_id, sentences, and the 14 observations) beside "
+    "the MIMIC-CXR-JPG tables; or the reports with a labeller: a table of sentences (columns sentences and the 14 "
+    "observations, as CheXbert or CheXpert's labeller write them), or package.module:function of your own."
+)
+
+
+class Labeller(Protocol):
+    """Sentences in, findings out."""
+
+    def __call__(self, sentences: Sequence[str]) -> Sequence[Collection[str] | None]:
+        """For each sentence the findings that it states to be present (any letter case), or None if it is unknown."""
+
+
+class TableLabeller:
+    """Looks sentences up in a table, letter case and white space aside."""
+
+    def __init__(self, findings: Mapping[str, frozenset[str]]) -> None:
+        self._findings = findings
+
+    def __call__(self, sentences: Sequence[str]) -> Sequence[frozenset[str] | None]:
+        """See `Labeller`; None for sentences that the table does not hold."""
+        return [self._findings.get(plain(sentence)) for sentence in sentences]
+
+
+def plain(sentence: str) -> str:
+    """The form in which sentences are compared: single blanks, lower case."""
+    return " ".join(sentence.split()).lower()
+
+
+def table_labeller(path: Path, names: Sequence[str]) -> TableLabeller:
+    """A labeller from a user's table with columns for (some of) the named findings; 1 is present, 0, -1 and blank not.
+
+    Raises DataError if there is no column of sentences or of findings, or if one sentence is labelled in two ways.
+    """
+    header = tables.header(path)
+    text = next((name for name in header if name.lower() in _TEXT_COLUMNS), None)
+    columns = [name for name in header if name.lower() in set(names)]
+    if text is None or not columns:
+        raise DataError(f"{path}: needs a column {' or '.join(_TEXT_COLUMNS)} and columns such as {names[0]}.")
+    table = tables.read_table(path, (text, *columns))
+    sentences = [plain(sentence) for sentence in table[text]]
+    present = np.stack([tables.numbers(path, table, column, _VALUES) == 1 for column in columns], axis=1)
+    lowered = np.array([column.lower() for column in columns])
+    found = [frozenset(lowered[row].tolist()) for row in present]
+    tables.agreeing(path, sentences, found, "findings")
+    return TableLabeller(dict(zip(sentences, found, strict=True)))
+
+
+def labeller(name: str, names: Sequence[str]) -> Labeller:
+    """A labeller by the path of a table (.csv, .csv.gz) or by `package.module:function`.
+
+    Raises SpecError for what is neither, or cannot be imported, and says what could be supplied.
+    """
+    if name.endswith((".csv", ".csv.gz")):
+        return table_labeller(Path(name), names)
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute) if module and attribute else None
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"labeller {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise SpecError(f"labeller {name!r} is neither a table (.csv) nor package.module:function. {SUPPLY}")
+    made: Labeller = found
+    return made
+
+
+Headings = Mapping[str, tuple[str, ...]]  # kind of section to the headings that open one
+_HEADING = re.compile(r"^[ \t]*(?P<name>[A-Z][A-Z0-9 ,/&()'-]*[A-Z)])[ \t]*:", re.MULTILINE)
+_LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)]\s+(?=[A-Z])")
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9_])")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:dr|drs|mr|mrs|ms|prof|st|vs|no|fig|approx|ca|cf|e\.g|i\.e|etc|resp|a\.m|p\.m|[A-Z])\.$",
+    re.IGNORECASE,
+)
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+
+
+def sections(report: str, headings: Headings) -> dict[str, str]:
+    """The wanted sections of a report, as far as it has them, with white space made single blanks.
+
+    A heading is a line's beginning in capitals with a colon; one that is not wanted ends the section before it.
+    Several sections of one kind are joined in order.
+    """
+    told = {heading: kind for kind, names in headings.items() for heading in names}
+    found: dict[str, list[str]] = {}
+    for name, body in _parts(report.replace("\r\n", "\n").replace("\r", "\n")):
+        kind = told.get(" ".join(name.split()))
+        text = " ".join(body.split())
+        if kind and text:
+            found.setdefault(kind, []).append(text)
+    return {kind: " ".join(found[kind]) for kind in headings if kind in found}
+
+
+def _parts(report: str) -> Iterator[tuple[str, str]]:
+    headings = list(_HEADING.finditer(report))
+    for heading, following in zip_longest(headings, headings[1:]):
+        yield heading["name"], report[heading.end() : following.start() if following else len(report)]
+
+
+def sentences(text: str) -> tuple[str, ...]:
+    """The sentences of a section, in order; the numbers 1, 2, 3 of a list are dropped, and so is what holds no word.
+
+    A sentence ends at a full stop, exclamation or question mark before a blank and a capital, digit or blank-out
+    (`___`); not after an abbreviation or initial, and not within a number.
+    """
+    found = [sentence for item in _items(" ".join(text.split())) for sentence in _split(item.strip())]
+    return tuple(sentence for sentence in found if _LETTERS.search(sentence))
+
+
+def _items(text: str) -> Iterator[str]:
+    """The items of numbered lists, and what stands before them; a list begins with 1 where a sentence may begin."""
+    begin, expected = 0, 1
+    for mark in _LIST_NUMBER.finditer(text):
+        number, before = int(mark[1]), text[: mark.start()].rstrip()
+        if (number == 1 and (not before or before[-1] in ".!?:;")) or number == expected > 1:
+            yield text[begin : mark.start()]
+            begin, expected = mark.end(), number + 1
+    yield text[begin:]
+
+
+def _split(line: str) -> Iterator[str]:
+    begin = 0
+    for gap in _END.finditer(line):
+        before = line[begin : gap.start()].rstrip("\"')]")
+        if _ABBREVIATION.search(before):
+            continue
+        yield line[begin : gap.end()].strip()
+        begin = gap.end()
+    if line[begin:].strip():
+        yield line[begin:].strip()
+
+
+def report_sentences(report: str, headings: Headings) -> tuple[str, ...]:
+    """The distinct sentences of the wanted sections, section after section; empty if the report has none."""
+    return tuple(dict.fromkeys(s for part in sections(report, headings).values() for s in sentences(part)))
+
+
+TABLE = "labels_individual_sentences"
 _STUDY = re.compile(r"s?(\d+)(?:\.txt)?")
 _LONGEST_REPORT = 1 << 24  # bytes; those of MIMIC-CXR have some thousands
 _STUDY_COLUMNS = ("study_id", "study", "patient")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxrbench.data.sources.join import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +37,45 @@ class Corpus:
     def __len__(self) -> int:
         """Number of images."""
         return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All classes of a corpus, and the indices (ascending) of those that one source's labels know."""
+
+    classes: tuple[str, ...]
+    inside: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the label space, in the order of the classes."""
+        return tuple(self.classes[number] for number in self.inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The usable rows of one source, in its table's order.
+
+    `labels` (n, C) int8 over the classes of the corpus; `folder` holds the tables, `layout` says how ids and files
+    meet below it. `counts`: what each filter left, in the order of filtering. `notes`: what a reader should know.
+    """
+
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    labels: NDArray[np.int8]
+    sentences: tuple[tuple[Sentence, ...], ...]
+    folder: Path
+    layout: Layout
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def one_hot(found: list[frozenset[str]], classes: tuple[str, ...]) -> NDArray[np.int8]:
+    """(n, C) int8 from each row's set of class names; names that are no class are left out."""
+    index = {name: number for number, name in enumerate(classes)}
+    labels = np.zeros((len(found), len(classes)), dtype=np.int8)
+    for row, names in enumerate(found):
+        for name in names:
+            if name in index:
+                labels[row, index[name]] = 1
+    return labels

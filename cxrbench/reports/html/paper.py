@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from cxrbench.analysis.against_paper import TABLES, Known, against_paper
 from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.analysis.paper_tables import Cell, TableView, ViewRow, table_view
-from cxrbench.reports.html.chapters import Chapter
-from cxrbench.reports.html.work import Work
+from cxrbench.reports.html.chapters import Chapter, Work
 from cxrbench.specs.paper import MISSING, PublishedTable, published_table
 
 

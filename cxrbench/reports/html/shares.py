@@ -16,8 +16,7 @@ from cxrbench.records.record import Record, predictions_path
 from cxrbench.records.selection import Selected, Setting
 from cxrbench.records.shared_patients import namespace
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
-from cxrbench.reports.html.chapters import Chapter, nameless
-from cxrbench.reports.html.work import Work
+from cxrbench.reports.html.chapters import Chapter, Work, nameless
 
 METRIC: Metric = "balanced_accuracy"
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
