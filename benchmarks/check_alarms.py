@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.against_paper import MARGIN, difference, judged
 from cxrbench.evaluate.statistics.estimate import Estimate
-from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
-from cxrbench.evaluate.statistics.shares import shares
-from cxrbench.evaluate.statistics.uncertainty import Covers
-from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.evaluate.statistics.interval import BOUNDS, Covers, estimate
+from cxrbench.evaluate.statistics.shares import ScoredRows, shares
 
 FloatArray = NDArray[np.float64]
 Paper = Literal["same images, other draws", "another split of that size"]

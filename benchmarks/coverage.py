@@ -26,11 +26,9 @@ from cxrbench.analysis.compare import compare
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.analysis.means import Weighted, mean_interval
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
-from cxrbench.evaluate.statistics.paired import not_worse
-from cxrbench.evaluate.statistics.ranks import places
-from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.paired import not_worse, places
+from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.selection import Asked, select

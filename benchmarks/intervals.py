@@ -150,7 +150,7 @@ def resamples(score: Callable[..., float], folds: Any, times: int) -> list[float
     """The mean over folds on each resample of the units, drawn within the class that most of their rows carry."""
     import numpy as np
 
-    from cxrbench.evaluate.statistics.units import strata
+    from cxrbench.evaluate.statistics.shares import strata
 
     draw, stratum = np.random.default_rng(SEED), strata(folds)
     members = [np.flatnonzero(stratum == number) for number in np.unique(stratum[stratum >= 0])]
@@ -167,7 +167,7 @@ def _fold() -> Any:
     """Drawn predictions; one image a unit."""
     import numpy as np
 
-    from cxrbench.evaluate.statistics.units import ScoredRows
+    from cxrbench.evaluate.statistics.shares import ScoredRows
 
     draw = np.random.default_rng(0)
     labels = draw.integers(0, CLASSES, IMAGES)

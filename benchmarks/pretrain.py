@@ -58,8 +58,8 @@ def store_rows(material: Material, rounds: int) -> list[Row]:
 def prepared(root: Path) -> None:
     """A drawn MIMIC-CXR-JPG with sentences, and a BERT of base size that knows their words."""
     from cxrbench.demo.encoders import write_text_encoder
-    from cxrbench.phantom.corpora import write_corpus
     from cxrbench.phantom.reports import phrases
+    from cxrbench.phantom.write import write_corpus
 
     write_corpus("MIMIC", root / "pretraining", images_per_class=PER_CLASS)
     told = [
@@ -131,7 +131,7 @@ def decoded(files: list[str]) -> dict[str, Any]:
 
 
 def _decode(files: list[str]) -> list[Any]:
-    from cxrbench.pretrain.image_files import read
+    from cxrbench.pretrain.images import read
     from cxrbench.specs.recipe import Canvas
 
     found = [read(Path(file), Canvas()).array for file in files]

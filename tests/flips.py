@@ -17,11 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from made_results import scores, write_result
 
-from cxrbench.analysis.cell_verdict import Tolerance
-from cxrbench.analysis.finding import Finding
-from cxrbench.checks.audit.audit import read_findings
-from cxrbench.checks.audit.audit import write as write_findings
-from cxrbench.checks.baseline.baseline import entry, read_baseline, write_baseline
+from cxrbench.analysis.cell_verdict import Finding, Tolerance
+from cxrbench.checks.audit import read_findings
+from cxrbench.checks.audit import write as write_findings
+from cxrbench.checks.baseline import entry, read_baseline, write_baseline
 from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.records.integrity import place_of, read_results

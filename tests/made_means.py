@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.means import Mean, Weighted
-from cxrbench.evaluate.statistics.shares import METRICS, Metric
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, UnitKind
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 

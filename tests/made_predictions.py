@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from made_records import made_record
 
-from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
+from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, mean_and_spread
 from cxrbench.records.files import write_record
 from cxrbench.records.record import STATEMENT, Record, record_path
 from cxrbench.records.scores import FoldScores, as_parquet

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from cxrbench.evaluate.metrics import fold_metrics, one_vs_rest_auroc
-from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.evaluate.statistics.shares import ScoredRows
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator], list[ScoredRows]]

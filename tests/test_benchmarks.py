@@ -96,8 +96,7 @@ def test_the_yardstick_reads_pixels_as_the_harness_does(rounds: ModuleType, tmp_
 def test_the_bootstrap_that_intervals_are_timed_against_has_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of images, and of patients who have images of several classes."""
     from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
-    from cxrbench.evaluate.statistics.shares import shares
-    from cxrbench.evaluate.statistics.units import ScoredRows
+    from cxrbench.evaluate.statistics.shares import ScoredRows, shares
 
     monkeypatch.syspath_prepend(str(ROOT))
     arms = importlib.import_module("benchmarks.intervals")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.evaluate.prompts import plain_combinations
+from cxrbench.evaluate.zero_shot import plain_combinations
 from cxrbench.runner.wording import require_task, wording
 from cxrbench.specs import catalog
 from cxrbench.specs.prompts import PromptSet, Terms, read_prompts

@@ -8,9 +8,9 @@ from typing import Literal
 from cxrbench.analysis.cell import covered, measurement
 from cxrbench.analysis.cell_verdict import CLOSENESS, CellVerdict, Tolerance, Verdict, numerical, percent, value_of
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
+from cxrbench.evaluate.statistics.interval import covers_words
 from cxrbench.evaluate.statistics.paired import holm
-from cxrbench.evaluate.statistics.uncertainty import covers_words
-from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.evaluate.statistics.shares import UnitKind
 from cxrbench.records.cells import newest_record
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record

@@ -13,6 +13,9 @@ from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, cal
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import (
     BOUNDS,
+    Covers,
+    FoldSpread,
+    Interval,
     difference_bounds,
     estimate,
     fold_spread,
@@ -21,9 +24,7 @@ from cxrbench.evaluate.statistics.interval import (
     still,
     wider,
 )
-from cxrbench.evaluate.statistics.shares import Metric, Shares, hits, metric_name, shares
-from cxrbench.evaluate.statistics.uncertainty import Covers, FoldSpread, Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, class_units
+from cxrbench.evaluate.statistics.shares import Metric, ScoredRows, Shares, class_units, hits, metric_name, shares
 from cxrbench.records.cells import cell_name
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record

@@ -11,14 +11,12 @@ from cxrbench.analysis.cell import CellNumber, Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_difference, over_of, units_of
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.estimate import ALPHA
-from cxrbench.evaluate.statistics.interval import DRAWN, interval, wider
+from cxrbench.evaluate.statistics.interval import DRAWN, Interval, interval, wider
 from cxrbench.evaluate.statistics.paired import McNemar, holm_of_given, mcnemar, seeded, sign_flip_p
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.records.predictions import ScoredCell, read_cell
+from cxrbench.records.predictions import ScoredCell, read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Selected, Setting, why_not_paired
-from cxrbench.records.shared_patients import taken_as_independent
 
 UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
 WEIGHTS = "these weights are compared, not their methods: another training run may differ"

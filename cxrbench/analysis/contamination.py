@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
-from cxrbench.analysis.finding import Finding
-from cxrbench.records.contamination import contaminated, sources_seen
+from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.records.record import Record
+from cxrbench.records.validity import contaminated, sources_seen
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store import digest

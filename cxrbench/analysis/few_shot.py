@@ -8,14 +8,12 @@ from pathlib import Path
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
-from cxrbench.records.contamination import pretrained_on
-from cxrbench.records.predictions import read_cell
+from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, measured
-from cxrbench.records.shared_patients import taken_as_independent
-from cxrbench.records.validity import flaws
+from cxrbench.records.validity import flaws, pretrained_on
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.specs.settings import choosing

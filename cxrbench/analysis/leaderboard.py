@@ -12,13 +12,11 @@ from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Part, Weighted, interval_of_parts, mean_difference, part_of
 from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
-from cxrbench.evaluate.statistics.paired import holm_of_given, not_worse
-from cxrbench.evaluate.statistics.ranks import Places, RankTest, places, rank_test
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.paired import Places, RankTest, holm_of_given, not_worse, places, rank_test
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.records.predictions import read_cell
+from cxrbench.records.predictions import namespace, read_cell, taken_as_independent
 from cxrbench.records.selection import Selected, Setting, why_not_paired
-from cxrbench.records.shared_patients import namespace, taken_as_independent
 
 Pairs = Mapping[tuple[str, str], Estimate]  # differences, the first minus the second
 Refused = tuple[str, ...]

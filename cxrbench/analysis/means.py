@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from cxrbench.analysis.cell import Measurement, cautions
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws, total
-from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, difference_bounds, interval, wider
-from cxrbench.evaluate.statistics.shares import Shares, within
-from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
-from cxrbench.evaluate.statistics.units import UnitKind, shared_strata
+from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, Covers, Interval, difference_bounds, interval, wider
+from cxrbench.evaluate.statistics.shares import Shares, UnitKind, shared_strata, within
+from cxrbench.records.predictions import namespace
 from cxrbench.records.selection import why_not_paired
-from cxrbench.records.shared_patients import namespace
 
 FloatArray = NDArray[np.float64]
 

@@ -12,15 +12,13 @@ from typing import Literal
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
 from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
 from cxrbench.records.cells import newest_record
-from cxrbench.records.contamination import pretrained_on
-from cxrbench.records.predictions import read_cell
+from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
-from cxrbench.records.shared_patients import taken_as_independent
-from cxrbench.records.validity import printed_flaws
+from cxrbench.records.validity import pretrained_on, printed_flaws
 from cxrbench.specs.paper import MISSING, Average, PublishedTable, Row, averages, rounded_half_up
 
 Standing = Literal["best", "not worse", "worse"]

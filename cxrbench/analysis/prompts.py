@@ -8,7 +8,7 @@ from statistics import fmean, pstdev
 
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 

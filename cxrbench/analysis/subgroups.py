@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import covered
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.interval import estimate, interval, sparse
-from cxrbench.evaluate.statistics.shares import Shares, hits
-from cxrbench.evaluate.statistics.uncertainty import Covers, Interval
-from cxrbench.evaluate.statistics.units import ScoredRows, UnitKind, shared_strata
+from cxrbench.evaluate.statistics.interval import Covers, Interval, estimate, interval, sparse
+from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, UnitKind, hits, shared_strata
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.types import IntArray
 

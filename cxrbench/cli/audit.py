@@ -61,9 +61,9 @@ def audit(
     Shared patients and images, pre-training on a task's source, sources that give the class away, unequal prompts.
     Label tables suffice; what they cannot tell is listed as such.
     """
-    from cxrbench.analysis.finding import counted
-    from cxrbench.checks.audit.audit import Material, render, write
-    from cxrbench.checks.audit.audit import audit as audited
+    from cxrbench.analysis.cell_verdict import counted
+    from cxrbench.checks.audit import Material, render, write
+    from cxrbench.checks.audit import audit as audited
     from cxrbench.specs import catalog
 
     tasks = chosen_tasks(task)

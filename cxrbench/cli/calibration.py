@@ -18,8 +18,7 @@ def calibration(
 ) -> None:
     """Show calibration errors, Brier scores and reliability."""
     from cxrbench.analysis.cell import calibrated
-    from cxrbench.reports.diagram import checked_path
-    from cxrbench.reports.figures import write_reliability
+    from cxrbench.reports.figures import checked_path, write_reliability
     from cxrbench.reports.sheets import calibration_sheets
 
     if figure is not None:

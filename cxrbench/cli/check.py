@@ -11,7 +11,7 @@ from cxrbench.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
     from cxrbench.analysis.cell_verdict import CellVerdict
-    from cxrbench.checks.baseline.baseline import Baseline
+    from cxrbench.checks.baseline import Baseline
     from cxrbench.records.record import Record
 
 MOVED = 1  # the exit code of a check that found something
@@ -62,7 +62,7 @@ def check(
     Records are held against their own predictions, the baseline and the paper's cells. Exit code 1 if a number moved or
     differs from the printed one, 4 if a record is not what its predictions say.
     """
-    from cxrbench.checks.baseline.verdicts import render, write
+    from cxrbench.checks.verdicts import render, write
 
     place = baseline or out / "baseline.toml"
     records, damaged = _records(out)
@@ -91,7 +91,7 @@ def _records(out: Path) -> "tuple[list[Record], list[CellVerdict]]":
 
 
 def _baseline(path: Path, *, needed: bool) -> "Baseline | None":
-    from cxrbench.checks.baseline.baseline import read_baseline
+    from cxrbench.checks.baseline import read_baseline
 
     if path.is_file():
         return read_baseline(path)
@@ -105,7 +105,7 @@ def _findings(
     out: Path, records: "list[Record]", known: "Baseline | None", margin: float | None, *, paper: bool
 ) -> "list[CellVerdict]":
     from cxrbench.analysis.against_paper import MARGIN, against_paper
-    from cxrbench.checks.baseline.verdicts import against_baseline, against_predictions
+    from cxrbench.checks.verdicts import against_baseline, against_predictions
 
     if not records and (known is None or not known.cells):
         raise DataError(f"{out}: there are no records to check. `cxrbench run` writes them; --out says where they are.")
@@ -128,7 +128,7 @@ def _update(
     closeness: float | None,
 ) -> None:
     from cxrbench.analysis.cell_verdict import CLOSENESS
-    from cxrbench.checks.baseline.baseline import Baseline, read_baseline, update
+    from cxrbench.checks.baseline import Baseline, read_baseline, update
 
     if damaged:
         told = "; ".join(found.reasons[0] for found in damaged)
@@ -143,7 +143,7 @@ def _update(
 
 
 def _leave(findings: "list[CellVerdict]", partial: bool) -> None:
-    from cxrbench.checks.baseline.verdicts import failed
+    from cxrbench.checks.verdicts import failed
 
     bad = failed(findings, partial=partial)
     if any(found.verdict == "broken" for found in bad):

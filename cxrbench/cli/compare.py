@@ -62,7 +62,7 @@ def compare(
     from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
     from cxrbench.records.selection import Asked, select
     from cxrbench.reports.comparisons import render
-    from cxrbench.reports.diagram import checked_path, write_diagram
+    from cxrbench.reports.figures import checked_path, write_diagram
 
     if figure is not None:
         checked_path(figure)

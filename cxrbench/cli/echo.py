@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.system.logbook import Logbook
+from cxrbench.system.contained import Logbook
 from cxrbench.system.printable import printable
 
 

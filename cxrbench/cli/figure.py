@@ -45,8 +45,7 @@ def figure(
     """
     from cxrbench.analysis.few_shot import few_shot
     from cxrbench.records.selection import Asked
-    from cxrbench.reports.diagram import checked_path
-    from cxrbench.reports.figures import write_few_shot
+    from cxrbench.reports.figures import checked_path, write_few_shot
 
     if number != 3:
         raise SpecError(f"Figure 3 is the only one that is drawn from records, not {number}")

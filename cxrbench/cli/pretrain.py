@@ -123,7 +123,7 @@ def phantom(
     encoder that knows the words of the reports.
     """
     from cxrbench.demo.encoders import words_read, write_text_encoder
-    from cxrbench.phantom.corpora import write_corpus
+    from cxrbench.phantom.write import write_corpus
 
     roots = {}
     for name, source in _SOURCES.items():

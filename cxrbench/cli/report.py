@@ -23,7 +23,7 @@ def report(
     Leaderboards, the paper's tables, curves, classes, sources; it opens without a network. Everything is computed
     from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
-    from cxrbench.checks.audit.audit import read_findings
+    from cxrbench.checks.audit import read_findings
     from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
     from cxrbench.reports.html.chapters import Work

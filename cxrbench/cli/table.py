@@ -43,8 +43,7 @@ def frequency(
     """
     from cxrbench.analysis.frequency import frequency as beside
     from cxrbench.pretrain.frequencies import read
-    from cxrbench.reports.diagram import checked_path
-    from cxrbench.reports.figures import write_frequency
+    from cxrbench.reports.figures import checked_path, write_frequency
     from cxrbench.reports.sheets import frequency_sheet
 
     if figure is not None:
@@ -75,7 +74,7 @@ def sizes(
 
     As the variant splits what is on this disk, beside the printed ones.
     """
-    from cxrbench.reports.table1 import sizes as told
+    from cxrbench.reports.tables import sizes as told
     from cxrbench.specs import catalog
     from cxrbench.specs.paths import default_cache
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from cxrbench.data import tables
-from cxrbench.phantom.corpora import write_corpus
+from cxrbench.phantom.write import write_corpus
 from cxrbench.pretrain.config import Config, Objective, configured, saved
 from cxrbench.pretrain.corpus.build import Request
 from cxrbench.pretrain.corpus.overlap import EvaluationSet

@@ -11,8 +11,7 @@ from cxrbench.analysis.frequency import frequency
 from cxrbench.analysis.paper_tables import table_view
 from cxrbench.demo.encoders import IMAGES, Folders, Say, encoders
 from cxrbench.models.dlilp_layout import Vocabulary
-from cxrbench.phantom.corpora import write_corpus
-from cxrbench.phantom.write import Summary, write
+from cxrbench.phantom.write import Summary, write, write_corpus
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.frequencies import read
 from cxrbench.pretrain.job import FREQUENCIES

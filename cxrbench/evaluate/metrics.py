@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
@@ -185,3 +186,14 @@ def _reason(name: str, absent: Sequence[str]) -> str:
     if name.endswith("kappa"):
         return "all rows have one class and all predictions are that class: chance alone agrees fully"
     return f"no test row of class {', '.join(absent)}" if absent else "all test rows have one class"
+
+
+SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
+
+
+def mean_and_spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean and spread over folds (ddof 0: the folds are all there are); None as soon as one fold has none."""
+    present = [value for value in values if value is not None]
+    if len(present) < len(values):
+        return {"mean": None, "std": None, "folds": len(values)}
+    return {"mean": fmean(present), "std": pstdev(present), "folds": len(values)}

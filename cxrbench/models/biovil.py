@@ -21,9 +21,9 @@ from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.bert_words import BertWords
 from cxrbench.models.checkpoint_model import CheckpointModel, require_size
+from cxrbench.models.container import layer_count
 from cxrbench.models.coverage import coverage, require_complete
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import frozen, resnet50, under, width
 from cxrbench.models.text import bert, text_checkpoint
 from cxrbench.specs.card import ModelCard

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint_model import CheckpointModel, require_size
+from cxrbench.models.container import layer_count
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.layers import layer_count
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Facts
 

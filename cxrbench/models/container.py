@@ -1,6 +1,8 @@
 """What lies under the keys that a card names: tensors by their names, and what else the file holds on the way."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,9 +10,36 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from cxrbench.errors import IntegrityError
-from cxrbench.models.foreign import Foreign
 from cxrbench.models.stored import StoredTensor
 from cxrbench.system.printable import one_line
+
+# All that torch.save itself names in a file of tensors and plain values.
+_OWN = re.compile(
+    r"torch\.(\w+Storage|Size|device|Tensor|bool|strided|per_\w+|b?float\d\w*|u?int\d+|complex\d+)|torch\._utils\._rebuild_\w+"
+    r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.\w*(Parameter|Buffer)|torch\.storage\.\w+"
+    r"|torch\.serialization\._get_layout|collections\.(OrderedDict|Counter)|_codecs\.encode"
+    r"|(builtins|__builtin__)\.(set|frozenset|bytearray|complex)"
+)
+STORAGE = re.compile(r"torch\.\w*Storage")  # of numbers that are not read: complex, quantised, 8-bit floats
+_UNREAD = re.compile(r"torch\.(\w*Storage|_utils\._rebuild_\w+|_tensor\._rebuild_\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What a file calls `name` (module.attribute), or would build of it. Never more than the name."""
+
+    name: str
+
+    @property
+    def own(self) -> bool:
+        """Whether torch.save itself writes this name into a file of tensors and plain values."""
+        return _OWN.fullmatch(self.name) is not None
+
+    @property
+    def unread_tensor(self) -> bool:
+        """Whether it stands for a tensor of a kind that is not read: sparse, quantised, complex, without values."""
+        return _UNREAD.fullmatch(self.name) is not None
+
 
 ValueT = TypeVar("ValueT")
 _MOST_SHOWN = 120  # characters of a name out of a file
@@ -110,3 +139,22 @@ def _kind(value: object) -> str:
         case StoredTensor():
             return "Tensor"
     return type(value).__name__
+
+
+MOST_LAYERS = 128  # a deeper network takes minutes to build, and there is none
+
+
+def layer_count(names: Iterable[str], prefix: str) -> int:
+    """How many different parts follow `prefix` in the names; raises IntegrityError where no network has so many."""
+    parts = {name.removeprefix(prefix).split(".", 1)[0] for name in names if name.startswith(prefix)}
+    return require_depth(len(parts), prefix)
+
+
+def require_depth(count: int, prefix: str) -> int:
+    """The count itself; raises IntegrityError for more layers than any network has."""
+    if count > MOST_LAYERS:
+        raise IntegrityError(
+            f"the tensors {shown(prefix)}* count {count} layers, more than the {MOST_LAYERS} of any network here. "
+            "Their names are damaged, or this is not the model's file."
+        )
+    return count

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint_model import CheckpointModel
+from cxrbench.models.container import layer_count
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import resnet50, under
 from cxrbench.models.text import TextFiles, text_files
 from cxrbench.models.text_loading import load_tokenizer

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cxrbench.models.foreign import STORAGE, Foreign
+from cxrbench.models.container import STORAGE, Foreign
 from cxrbench.models.stored import DTYPES, MOST_ELEMENTS, MOST_TENSORS, Bytes, Storage, StoredTensor
 
 _PLAIN = """

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import EngineReport, Padding, Runtime, coloured
 from cxrbench.models.bert_words import BertWords
+from cxrbench.models.container import layer_count
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import settle
 from cxrbench.specs.card import ModelCard, TextEncoder
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxrbench.errors import SpecError
-from cxrbench.models.layers import MOST_LAYERS
+from cxrbench.models.container import MOST_LAYERS
 
 # How a network is run, not what it computes; some of these fetch kernels from a hub, or swap layers.
 _RUNNING = re.compile(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.errors import IntegrityError
-from cxrbench.models.layers import require_depth
+from cxrbench.models.container import require_depth
 
 _CONSTANT = "relative_position_index"  # last part of the names that version 4 saved and anyone can compute
 

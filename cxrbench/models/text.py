@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
+from cxrbench.models.container import layer_count
 from cxrbench.models.fit import in_single_precision, require_finite
 from cxrbench.models.hub import require_hub
-from cxrbench.models.layers import layer_count
 from cxrbench.models.nets import frozen
 from cxrbench.models.text_loading import (
     FILES,

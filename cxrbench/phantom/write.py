@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cxrbench.data import phantom_mark
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.develop import develop
-from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, rsna, siim, vindr
-from cxrbench.phantom.layouts.order import Order, Size, layout_facts, order
+from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, padchest, rsna, siim, vindr
+from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, layout_facts, order, quotas, shape
 from cxrbench.phantom.plate import Developed, Plate
+from cxrbench.store.schema import Facts, read_toml
 
 REVISION = "cxrbench phantom 2"  # counts up when the same request comes to give other bytes
 _UNFINISHED = ".unfinished"
@@ -200,3 +201,53 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"drawing": REVISION, **{name: version(name) for name in ("numpy", "scipy", "pillow", "pydicom")}}
+
+
+class CorpusFacts(LayoutFacts):
+    """See corpora.toml."""
+
+    first: int
+    labels: Mapping[str, tuple[str, ...]] = {}
+
+
+class _AllFacts(Facts):
+    CHEXPERT: CorpusFacts
+    MIMIC: CorpusFacts
+    PADCHEST: CorpusFacts
+
+
+@cache
+def corpus_facts() -> Mapping[str, CorpusFacts]:
+    """The facts of every pre-training set by source."""
+    facts = read_toml(Path(__file__).parent / "layouts" / "corpora.toml", _AllFacts)
+    return {source: getattr(facts, source) for source in _AllFacts.model_fields}
+
+
+def write_corpus(
+    source: str,
+    out: Path,
+    *,
+    images_per_class: int | Mapping[str, int] | None = None,
+    size: Size = "small",
+    seed: int = 0,
+    workers: int = 1,
+) -> Summary:
+    """Draw the pre-training set of a source (CHEXPERT, MIMIC, PADCHEST) below `out`; see `write.write`.
+
+    Its patients are others than those of the evaluation phantoms, whatever their seeds; folders have the same names, so
+    `out` must be another. Raises the same errors.
+    """
+    facts = corpus_facts().get(source)
+    if facts is None:
+        raise SpecError(f"no phantom for source {source!r}; there is one for {', '.join(corpus_facts())}")
+    asked = quotas(source, facts.quotas, images_per_class)
+    order = Order(source, facts, asked, shape(source, facts, size), seed, facts.first)
+    return write_order(order, _layout(source, facts), out, workers)
+
+
+def _layout(source: str, facts: CorpusFacts) -> Layout:
+    if source == "CHEXPERT":
+        return Layout(chexpert.plates, chexpert.tables)
+    if source == "MIMIC":
+        return Layout(mimic.plates, mimic.tables)
+    return Layout(partial(padchest.plates, labels=facts.labels), padchest.tables)

@@ -16,8 +16,8 @@ from cxrbench.models.text_loading import deciding
 from cxrbench.pretrain.checkpoint import read_tensors, write_tensors
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.pretrain.disk import writing
 from cxrbench.pretrain.identity import Surroundings
+from cxrbench.pretrain.log import writing
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
 from cxrbench.pretrain.state import Head
 from cxrbench.specs import paths

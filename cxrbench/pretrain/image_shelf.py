@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from cxrbench.errors import RunError
-from cxrbench.pretrain.disk import writing
+from cxrbench.pretrain.log import writing
 from cxrbench.store.atomic import sync_file, sync_folder
 from cxrbench.store.sealed import (
     DamagedError,

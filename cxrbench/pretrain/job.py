@@ -12,13 +12,11 @@ from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import Config, saved
 from cxrbench.pretrain.corpus.build import Built, Request, build
 from cxrbench.pretrain.corpus.overlap import require_no_overlap
-from cxrbench.pretrain.disk import writing
-from cxrbench.pretrain.engine import Processes, precision
+from cxrbench.pretrain.engine import Processes, precision, speaks
 from cxrbench.pretrain.export import CARD, Trained, export
 from cxrbench.pretrain.identity import Identity
 from cxrbench.pretrain.images import Stored, Wanted, stored
-from cxrbench.pretrain.launch import speaks
-from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers
+from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers, writing
 from cxrbench.pretrain.loop import Loop, Material
 from cxrbench.pretrain.network import Network, located
 from cxrbench.specs.card import ModelCard, read_card

@@ -4,23 +4,37 @@ Every line ends with a checksum that runs through all lines before it; see `Logg
 """
 
 import csv
+import errno
 import io
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
-from cxrbench.errors import SpecError
-from cxrbench.pretrain.disk import writing
+from cxrbench.errors import RunError, SpecError
 from cxrbench.store import digest
 from cxrbench.store.atomic import sync_file, write_atomically
 from cxrbench.store.schema import Facts, complaints
 from cxrbench.store.sealed import DamagedError, advising, json_value, read_regular
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path, way_out: str) -> Iterator[None]:
+    """Within, what the system refuses becomes a RunError that names `path`; `way_out` is for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        advice = way_out if error.errno in _FULL else "Name a folder that can be written."
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}. {advice}") from error
+
 
 JSONL, CSV = "metrics.jsonl", "metrics.csv"
 

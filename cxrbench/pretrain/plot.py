@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cxrbench.errors import SpecError
-from cxrbench.pretrain.disk import writing
-from cxrbench.pretrain.log import Row, read_rows
+from cxrbench.pretrain.log import Row, read_rows, writing
 from cxrbench.pretrain.state import read_head
 
 Format = Literal["svg", "png", "pdf"]

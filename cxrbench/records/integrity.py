@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
-from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
-from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
+from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.files import WAY_OUT, ForeignError, read_record, results_of
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record, predictions_path, record_path

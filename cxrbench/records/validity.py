@@ -1,6 +1,6 @@
 """What keeps a measured number from being set beside a printed one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from cxrbench.errors import SpecError
@@ -9,6 +9,7 @@ from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import applied, card_digest
 from cxrbench.specs.prompts import PromptSet
+from cxrbench.specs.task import Origin, TaskSpec
 from cxrbench.store import digest
 
 
@@ -112,3 +113,38 @@ def _is_released(name: str, told: PromptIdentity, known: PromptSet) -> bool:
 def _prompts(name: str) -> PromptSet | None:
     """The known prompt set of that name; None where there is none."""
     return catalog.load_prompts(name) if name in catalog.prompt_files() else None
+
+
+def sources_seen(card_letters: Iterable[str], task: TaskSpec) -> tuple[Origin, ...]:
+    """The origins of a task's images that are among a card's pre-training data, those of the same institution too."""
+    letters = set(card_letters)
+    return tuple(origin for origin in task.origins if letters & set(origin.letters))
+
+
+def contaminated(card_letters: Iterable[str], task: TaskSpec) -> bool:
+    """Whether images of the task's own collection were pre-trained on: the mark † of a table.
+
+    `card_letters` is `ModelCard.pretraining`. Whether a model's authors took the test images out is not asked: where
+    they say so, few can be checked. The same institution alone does not count.
+    """
+    return any(origin.shares == "images" for origin in sources_seen(card_letters, task))
+
+
+def pretrained_on(model: str, record: Record | None, task: str) -> bool:
+    """Whether the model was pre-trained on the task's collection, by its record, or by its card without one.
+
+    False for a task that this installation does not have: what its images are from is not known.
+    """
+    known = _task(task)
+    letters = _letters(model) if record is None else filter(None, record.model.pretraining.split("+"))
+    return known is not None and contaminated(letters, known)
+
+
+@cache
+def _task(name: str) -> TaskSpec | None:
+    return catalog.known_task(name)
+
+
+@cache
+def _letters(model: str) -> tuple[str, ...]:
+    return catalog.load_card(model).pretraining if model in catalog.card_files() else ()

@@ -10,8 +10,8 @@ import numpy as np
 from cxrbench.analysis.compare import WEIGHTS, Comparison, TaskDifference
 from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.evaluate.statistics.estimate import ALPHA
+from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.evaluate.statistics.shares import metric_name
-from cxrbench.evaluate.statistics.uncertainty import Interval, covering
 
 Format = Literal["terminal", "markdown", "json"]
 

@@ -9,7 +9,7 @@ from cxrbench.analysis.cell import Calibrated
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.prompts import PromptSpread, Spread
 from cxrbench.analysis.subgroups import RULE, Gap, Subgroup, Subgroups
-from cxrbench.evaluate.statistics.uncertainty import covering
+from cxrbench.evaluate.statistics.interval import covering
 from cxrbench.reports.comparisons import MADE, grid, interval_text, p_text, percent, plain
 from cxrbench.specs.paper import MISSING
 

@@ -9,8 +9,7 @@ from typing import Self
 
 from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError, UnreadableError
 from cxrbench.images.decoder_check import self_test
-from cxrbench.runner.batch import Batch, Shards
-from cxrbench.runner.decoding import Claims, Decoded, Encoder, Reader, Work, decoded
+from cxrbench.runner.decoding import Batch, Claims, Decoded, Encoder, Reader, Shards, Work, decoded
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import Ledger, Stamp
 from cxrbench.system.contained import PASSING, contained

@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, FewRowsError
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
-from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
-from cxrbench.evaluate.summary import SUMMARISED, mean_and_spread
+from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
 from cxrbench.evaluate.zero_shot import scores
 from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
 from cxrbench.runner.cells import Cell
 from cxrbench.runner.checks import finite, finite_scale, refuse_short, require_shots, short_classes, where
 from cxrbench.runner.folds import IdFold, group_labels
-from cxrbench.runner.scoring import Readings, prompt_scores
-from cxrbench.runner.singles import single_prompts
+from cxrbench.runner.scoring import Readings, prompt_scores, single_prompts
 from cxrbench.runner.wording import Wording
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest

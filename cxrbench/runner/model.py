@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.models.base import Adapter, adapter_class, load_adapter
+from cxrbench.errors import SpecError
+from cxrbench.models.base import Adapter, Padding, adapter_class, load_adapter
 from cxrbench.models.precision import known_device
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
@@ -18,7 +19,6 @@ from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Encoder
 from cxrbench.runner.forward import SCORES, Asked, forward
 from cxrbench.runner.request import Engine, Places
-from cxrbench.runner.vectors import prompt_array, prototype_array, scale_array
 from cxrbench.runner.wording import Wording
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.specs.recipe import Recipe
@@ -29,6 +29,31 @@ from cxrbench.store.embeddings import Key, digest
 from cxrbench.system.sources import code_digest
 
 FloatArray = NDArray[np.float32]
+
+
+def prompt_array(adapter: Adapter, prompts: Sequence[str], padding: Padding, *, projected: bool) -> FloatArray:
+    """Vectors (P, d) of prompts, encoded as one batch; `projected`: before they get unit length.
+
+    Raises SpecError where the model keeps no vectors from before.
+    """
+    features = adapter.encode_text(list(prompts), padding)
+    vectors = features.projected if projected else features.joint
+    if vectors is None:
+        raise SpecError(f"{adapter.card.name}: its card pools projected vectors, and its adapter gives none")
+    found: FloatArray = vectors.float().cpu().numpy()
+    return found
+
+
+def prototype_array(adapter: Adapter, classes: Sequence[str]) -> FloatArray:
+    """Unit class vectors (C, d) of the label side; raises SpecError for a class outside its vocabulary."""
+    found: FloatArray = adapter.prototypes(list(classes)).float().cpu().numpy()
+    return found
+
+
+def scale_array(adapter: Adapter, view: str) -> FloatArray:
+    """The factor from cosine to logit of a view, without a dimension."""
+    return np.array(adapter.logit_scale(view), np.float32)
+
 
 # From bytes to stored rows; what brings the bytes and keeps the rows changes neither, for both have their digests.
 PIXEL_CODE = ("cxrbench.images.pixels", "cxrbench.runner.forward", "cxrbench.runner.encode")
@@ -42,7 +67,6 @@ STORED = frozenset(
         "cxrbench.store.embeddings",
     }
 )
-
 # What these bring to an adapter are tensors and files, which keys name by their own digests.
 ENTERING_BY_CONTENT = frozenset(
     {
@@ -192,7 +216,7 @@ class BenchModel:
         return Memo(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
-        return {**self._deciding, "taken": code_digest("cxrbench.runner.vectors", beyond=STORED), **what}
+        return {**self._deciding, "taken": code_digest("cxrbench.runner.model", beyond=STORED), **what}
 
     @cached_property
     def text_digest(self) -> str | None:

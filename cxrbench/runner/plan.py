@@ -9,9 +9,8 @@ from cxrbench.runner.cells import Cell
 from cxrbench.runner.checks import where
 from cxrbench.runner.folds import IdFold, group_labels, id_folds
 from cxrbench.runner.forward import Asked
-from cxrbench.runner.queries import own_queries, require_prototypes
 from cxrbench.runner.request import Request
-from cxrbench.runner.wording import Wording, require_task, wording
+from cxrbench.runner.wording import Wording, own_queries, require_prototypes, require_task, wording
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Key
 from cxrbench.system.contained import contained, containing

@@ -15,7 +15,7 @@ from cxrbench.runner.plan import Plan
 from cxrbench.runner.recording import Inputs, Outcome, cached, cell_id
 from cxrbench.runner.request import Request
 from cxrbench.runner.settle import Clerk, Report, Say
-from cxrbench.system.logbook import Logbook
+from cxrbench.system.contained import Logbook
 from cxrbench.system.progress import Progress, Quiet
 
 __all__ = ["Forecast", "Report", "forecast", "run"]

@@ -12,8 +12,7 @@ from cxrbench.runner.identity import NO_FILE
 from cxrbench.runner.measure import Basis, measure
 from cxrbench.runner.recording import Outcome, cached, cell_id, written
 from cxrbench.runner.requirements import files_missing
-from cxrbench.system.contained import contained
-from cxrbench.system.logbook import Logbook
+from cxrbench.system.contained import Logbook, contained
 
 Say = Callable[[str], None]
 

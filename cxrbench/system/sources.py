@@ -24,7 +24,6 @@ HARMLESS = {
     "cxrbench.store.atomic": "how files are written, not what is in them",
     "cxrbench.errors": "kinds of errors and their exit codes",
     "cxrbench.specs.paths": "where fact files lie; what is in them enters by their own digests",
-    "cxrbench.system.logbook": "where tracebacks are kept",
     "cxrbench.system.printable": "what of a text is shown",
     "cxrbench.system.progress": "what is shown while waiting",
     "cxrbench.store.schema": "refuses malformed facts, and changes nothing in sound ones",

@@ -11,8 +11,8 @@ from torch import Tensor
 from cxrbench.errors import IntegrityError
 from cxrbench.models.biovil import BioViLT, NoOptions
 from cxrbench.models.chexzero import CheXzero
+from cxrbench.models.container import MOST_LAYERS, layer_count
 from cxrbench.models.convirt import roberta
-from cxrbench.models.layers import MOST_LAYERS, layer_count
 from cxrbench.models.nets import resnet
 from cxrbench.models.query_decoder import decoder_like
 from cxrbench.models.swin import Swin

@@ -9,11 +9,10 @@ import tomli_w
 from made_predictions import scored_fold, written
 from typer.testing import CliRunner, Result
 
-from cxrbench.checks.audit import overlap
+from cxrbench.checks import overlap
 from cxrbench.cli.main import app
 from cxrbench.errors import IntegrityError
-from cxrbench.phantom.corpora import write_corpus
-from cxrbench.phantom.write import write
+from cxrbench.phantom.write import write, write_corpus
 from cxrbench.pretrain import job
 from cxrbench.pretrain.corpus.build import Request, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet

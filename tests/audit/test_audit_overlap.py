@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from official_tables import lay_out
 from typer.testing import CliRunner
 
-from cxrbench.analysis.finding import Finding
-from cxrbench.checks.audit.overlap import Rows, Traced, between, overlap, within
+from cxrbench.analysis.cell_verdict import Finding
+from cxrbench.checks.overlap import Rows, Traced, between, overlap, within
 from cxrbench.cli.main import app
 from cxrbench.data.sources.rsna import Mapped, mapping
 from cxrbench.errors import DataError

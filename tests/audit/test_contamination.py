@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from cxrbench.analysis.contamination import by_source_alone, confounded, pretrained_on_source, unequal_prompts
 from cxrbench.cli.main import app
-from cxrbench.records.contamination import contaminated
 from cxrbench.records.record import Record
+from cxrbench.records.validity import contaminated
 from cxrbench.specs import catalog
 from cxrbench.specs.task import Origin, TaskSpec
 

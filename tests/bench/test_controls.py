@@ -13,8 +13,8 @@ from made_weights import zoo_card
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.images.pixels import pixels_by
 from cxrbench.models.base import Adapter, load_adapter
+from cxrbench.models.controls import tensor
 from cxrbench.models.nets import relative_difference
-from cxrbench.models.random_resnet50 import tensor
 from cxrbench.records.record import Record
 from cxrbench.specs import catalog
 from cxrbench.testing import check_card

@@ -15,8 +15,8 @@ from protocol_figures import EXPERIMENTS, Wanted, wanted
 from protocol_material import MAIN, SHOTS, SINGLE, STRATEGIES, Found, measured
 
 from cxrbench.evaluate.metrics import FoldMetrics
-from cxrbench.evaluate.released_rounding import official_rounding
 from cxrbench.records.record import Record
+from cxrbench.reports.detail import official_rounding
 from cxrbench.store.embeddings import Store, digest
 
 pytestmark = pytest.mark.slow

@@ -13,14 +13,14 @@ from made_weights import TEXT_ENCODER, make_checkpoint, small_card, small_layout
 from made_zoo import CERTIFIED, MadeModel, made_model
 from typer.testing import CliRunner
 
-from cxrbench.checks.doctor.examine import Diagnosis, Patient, examine
-from cxrbench.checks.doctor.proof import prove
-from cxrbench.checks.doctor.tell import lines
+from cxrbench.checks.doctor import Diagnosis, Patient, examine
+from cxrbench.checks.findings import lines
+from cxrbench.checks.proof import prove
 from cxrbench.cli.main import app
 from cxrbench.models.certificate import certificate_for
+from cxrbench.models.controls import ClassPrior
 from cxrbench.models.dlilp import DLILP
 from cxrbench.models.features import ImageFeatures
-from cxrbench.models.image_statistics import ClassPrior
 from cxrbench.specs import paths
 
 CERTIFICATES = paths.folder("model_zoo") / "certificates"
@@ -102,7 +102,7 @@ def test_a_figure_that_differs_is_named(tmp_path: Path) -> None:
 
 
 def test_pixels_that_differ_are_told_from_a_network_that_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cxrbench.checks.doctor import proof
+    from cxrbench.checks import proof
 
     real = proof.through
     monkeypatch.setattr(proof, "through", lambda recipe, pictures: real(recipe, [p[:, ::-1] for p in pictures]))

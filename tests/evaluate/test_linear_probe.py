@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cxrbench.errors import DataError
 from cxrbench.evaluate.linear_probe import exact, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics
-from cxrbench.evaluate.released_rounding import official_rounding
+from cxrbench.reports.detail import official_rounding
 
 
 def converged_scores(experiment, run: str, fold: int):

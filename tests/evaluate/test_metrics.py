@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import fold_metrics, generalised, harmonic_mean
-from cxrbench.evaluate.released_rounding import official_rounding
+from cxrbench.reports.detail import official_rounding
 
 
 def as_stored(value):

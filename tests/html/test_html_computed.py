@@ -12,8 +12,8 @@ from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.analysis.means import Weighted, mean_interval
 from cxrbench.analysis.subgroups import subgroups
+from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Interval
 from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell

@@ -17,7 +17,7 @@ from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.cli.main import app
 from cxrbench.evaluate.metrics import generalised, harmonic_mean
-from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.integrity import found_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record

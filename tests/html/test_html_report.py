@@ -15,7 +15,7 @@ from made_board import write_board
 from made_predictions import restated
 from typer.testing import CliRunner
 
-from cxrbench.analysis.finding import Finding
+from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import Results, found_results, read_results
@@ -119,7 +119,7 @@ def test_contaminated_cells_bear_the_dagger(root: Element) -> None:
     table = board_of(root, "Linear probe, K = 16").find(".//table")
     assert table is not None
     task = catalog.load_task("rsna")
-    from cxrbench.records.contamination import contaminated
+    from cxrbench.records.validity import contaminated
 
     expected = {m for m in MODELS if contaminated(catalog.load_card(m).pretraining, task)}
     rows = {(row.get("data-model") or "").split()[0]: row for row in table.iterfind("tbody/tr")}

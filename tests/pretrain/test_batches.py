@@ -12,8 +12,7 @@ from made_training import made_loop
 from cxrbench.pretrain.batches import Batch, Feed, Place
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.engine import Whole, loss, pixels
-from cxrbench.pretrain.network import Tokens, located
-from cxrbench.pretrain.objectives import Pairs, unicl_loss, unicl_targets
+from cxrbench.pretrain.network import Pairs, Tokens, located, unicl_loss, unicl_targets
 
 ROWS = 60
 ALL = np.arange(ROWS)

@@ -3,7 +3,7 @@
 import pytest
 
 from cxrbench.errors import SpecError
-from cxrbench.pretrain.launch import Started, speaks, started
+from cxrbench.pretrain.engine import Started, speaks, started
 
 
 def test_alone_the_configuration_decides() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cxrbench.pretrain.objectives import (
+from cxrbench.pretrain.network import (
     Labelled,
     Pairs,
     Targets,

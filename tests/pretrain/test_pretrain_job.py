@@ -14,7 +14,7 @@ import pytest
 from made_lessons import small_choices
 
 from cxrbench.errors import CxrBenchError, DataError, SpecError
-from cxrbench.phantom.corpora import write_corpus
+from cxrbench.phantom.write import write_corpus
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.corpus.build import Request
 from cxrbench.pretrain.corpus.variants import corpus_variant

@@ -8,9 +8,8 @@ from made_corpus import built
 from PIL import Image
 
 from cxrbench.errors import DataError, SpecError
-from cxrbench.phantom.corpora import corpus_facts, write_corpus
 from cxrbench.phantom.draw import signs
-from cxrbench.phantom.write import write
+from cxrbench.phantom.write import corpus_facts, write, write_corpus
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, require_no_overlap
 from cxrbench.pretrain.corpus.variants import SOURCES

@@ -20,11 +20,10 @@ from PIL import Image
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
 from cxrbench.images.grey import refusing
 from cxrbench.images.pixels import pixels_by
-from cxrbench.pretrain import image_files, image_shelf, images
-from cxrbench.pretrain.image_files import Read, recipe_key
-from cxrbench.pretrain.image_files import stored as stored_array
+from cxrbench.pretrain import image_shelf, images
 from cxrbench.pretrain.image_shelf import Shelf
-from cxrbench.pretrain.images import Stored, Wanted, stored
+from cxrbench.pretrain.images import Read, Stored, Wanted, recipe_key, stored
+from cxrbench.pretrain.images import stored_pixels as stored_array
 from cxrbench.specs.recipe import Canvas
 from cxrbench.system.sources import closure
 
@@ -154,13 +153,13 @@ def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) ->
 
 def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on, by workers that are threads."""
-    whole, names = image_files.read, list[str]()
+    whole, names = images.read, list[str]()
 
     def told(path: Path, recipe: Canvas) -> Read:
         names.append(path.name)
         return whole(path, recipe)
 
-    monkeypatch.setattr(image_files, "read", told)
+    monkeypatch.setattr(images, "read", told)
     return names
 
 
@@ -189,7 +188,7 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
     paths[1].write_bytes(b"no picture")
     wanted = Wanted(paths, RECIPE, tmp_path / "c")
     with monkeypatch.context() as older:
-        older.setattr(image_files, "decoders", lambda: "pillow 1.0")
+        older.setattr(images, "decoders", lambda: "pillow 1.0")
         assert stored(wanted).decoded == 2
     names = read_files(monkeypatch)
     found = stored(wanted)
@@ -200,14 +199,14 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
 def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = Wanted(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
     stored(wanted)
-    monkeypatch.setattr(image_files, "code_digest", lambda module: f"{module} of tomorrow")
+    monkeypatch.setattr(images, "code_digest", lambda module: f"{module} of tomorrow")
     assert stored(wanted).decoded == 3
 
 
 def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
-    within = closure("cxrbench.pretrain.image_files")
+    within = closure("cxrbench.pretrain.images")
     assert {f"cxrbench.images.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
-    assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.image_files"}
+    assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.images"}
 
 
 @pytest.mark.parametrize("damage", [b"{", b"[" * 100_000, b"", b'{"sha256": "", "content": {}}'])
@@ -256,7 +255,7 @@ def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkey
         return None
 
     with monkeypatch.context() as less:
-        less.setattr(image_files, "pixels_by", short)
+        less.setattr(images, "pixels_by", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
             stored(Wanted(paths, RECIPE, tmp_path / "c"))
     assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 2

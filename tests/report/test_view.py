@@ -6,9 +6,8 @@ import pytest
 from made_records import made_record
 
 from cxrbench.analysis.paper_tables import CONTROLS, Cell, TableView, shown_value, table_view
-from cxrbench.records.contamination import pretrained_on
 from cxrbench.records.record import Record
-from cxrbench.records.validity import flaws, printed_flaws
+from cxrbench.records.validity import flaws, pretrained_on, printed_flaws
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import published_table
 

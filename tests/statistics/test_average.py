@@ -11,8 +11,7 @@ from made_predictions import scored_fold, written
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import Mean, Weighted, mean_difference, mean_interval, why_not_means
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.shares import METRICS, Metric
-from cxrbench.evaluate.statistics.units import shared_strata
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, shared_strata
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.scores import FoldScores
 

@@ -12,7 +12,7 @@ from scipy.stats import friedmanchisquare
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
-from cxrbench.evaluate.statistics.ranks import Places, places, rank_test, ranked
+from cxrbench.evaluate.statistics.paired import Places, places, rank_test, ranked
 
 VALUES = np.random.default_rng(0).normal(size=(7, 5)) + np.arange(5) * 0.8
 

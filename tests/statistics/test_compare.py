@@ -22,7 +22,7 @@ from cxrbench.records.record import Record, record_path
 from cxrbench.records.scores import FoldScores
 from cxrbench.records.selection import Asked, every_setting, select, why_not_paired
 from cxrbench.reports.comparisons import render
-from cxrbench.reports.diagram import write_diagram
+from cxrbench.reports.figures import write_diagram
 from cxrbench.specs import catalog
 
 TASKS = ("rsna", "siim", "covid")

@@ -14,11 +14,9 @@ from scipy.special import ndtri
 
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import mean_interval
-from cxrbench.evaluate.statistics.paired import not_worse
-from cxrbench.evaluate.statistics.ranks import places
-from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.paired import not_worse, places
+from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
 from cxrbench.records.predictions import ScoredCell
 
 BALANCED: Metric = "balanced_accuracy"

@@ -20,10 +20,16 @@ from cxrbench.analysis.cell import Measurement, cell_interval, covered, measurem
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
-from cxrbench.evaluate.statistics.interval import BOUNDS, estimate, fold_spread, relation, sparse
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares, within
-from cxrbench.evaluate.statistics.uncertainty import Interval, covers_words
-from cxrbench.evaluate.statistics.units import ScoredRows, strata
+from cxrbench.evaluate.statistics.interval import (
+    BOUNDS,
+    Interval,
+    covers_words,
+    estimate,
+    fold_spread,
+    relation,
+    sparse,
+)
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, shares, strata, within
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,8 @@ from scipy.special import stdtrit
 
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import kinds, mean_difference, mean_estimate, mean_interval
-from cxrbench.evaluate.statistics.shares import Metric
-from cxrbench.evaluate.statistics.units import ScoredRows
-from cxrbench.records.predictions import ScoredCell
-from cxrbench.records.shared_patients import namespace, taken_as_independent
+from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
+from cxrbench.records.predictions import ScoredCell, namespace, taken_as_independent
 from cxrbench.specs import catalog
 
 

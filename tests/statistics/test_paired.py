@@ -17,8 +17,7 @@ from cxrbench.analysis.compare import TaskDifference, task_difference
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
 from cxrbench.evaluate.statistics.paired import holm, holm_of_given, mcnemar, not_worse, sign_flip_p
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, shares
-from cxrbench.evaluate.statistics.units import ScoredRows
+from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, shares
 
 Folds = Sequence[ScoredRows]
 

@@ -9,10 +9,10 @@ from cxrbench.analysis.leaderboard import Leaderboard, board_of
 from cxrbench.analysis.means import Part, interval_of_parts
 from cxrbench.analysis.subgroups import Subgroups
 from cxrbench.errors import DataError, NotApplicableError
-from cxrbench.evaluate.statistics.uncertainty import Interval
-from cxrbench.evaluate.statistics.units import UnitKind
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.shares import UnitKind
+from cxrbench.records.predictions import taken_as_independent
 from cxrbench.records.selection import Selected, Setting
-from cxrbench.records.shared_patients import taken_as_independent
 from cxrbench.reports.html.cells import CellPage
 from cxrbench.reports.html.shares import METRIC, Added
 from cxrbench.reports.html.show import about, spoken

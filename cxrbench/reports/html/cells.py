@@ -20,7 +20,7 @@ from cxrbench.analysis.subgroups import By, Subgroups, subgroups
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
-from cxrbench.evaluate.statistics.uncertainty import FoldSpread, Interval
+from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws, has_known_card

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from cxrbench.evaluate.statistics.uncertainty import Interval
+from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.reports.html.boards import Board, Line
 from cxrbench.reports.html.show import spoken
 

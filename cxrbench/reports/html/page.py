@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cxrbench.analysis import contamination
+from cxrbench.analysis.cell_verdict import Finding, counted
 from cxrbench.analysis.contamination import unequal_prompts
-from cxrbench.analysis.finding import Finding, counted
 from cxrbench.analysis.paper_tables import ViewRow
 from cxrbench.analysis.prompts import Spread, spread_of
 from cxrbench.errors import DataError

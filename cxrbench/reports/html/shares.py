@@ -12,9 +12,9 @@ from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import checked_cell
+from cxrbench.records.predictions import namespace
 from cxrbench.records.record import Record, predictions_path
 from cxrbench.records.selection import Selected, Setting
-from cxrbench.records.shared_patients import namespace
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
 from cxrbench.reports.html.chapters import Chapter, Work, nameless
 

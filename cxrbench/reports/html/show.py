@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cxrbench.evaluate.statistics.uncertainty import Interval, covering
+from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.selection import Setting
 
 DASH = "–"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxrbench.analysis.cell_verdict import Against, CellVerdict, Verdict, percent, value_of
-from cxrbench.checks.baseline.baseline import Baseline, BaselineCell, Key, by_cell, digests_of, key_of
+from cxrbench.checks.baseline import Baseline, BaselineCell, Key, by_cell, digests_of, key_of
 from cxrbench.errors import SpecError
 from cxrbench.records.cells import newest_record
 from cxrbench.records.integrity import faults

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -14,7 +14,7 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
-from cxrbench.models.scaled_cosine import ScaledCosine
+from cxrbench.models.scaled_cosine import ScaledCosine, VisionOnly
 from cxrbench.models.text import text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.models.transformers_nets import decisive, known_config, network
@@ -23,39 +23,123 @@ from cxrbench.store import digest
 from cxrbench.store.schema import Facts
 
 CONFIG = "config.json"
+
+
+class VisionOptions(Facts):
+    """`pooled`: the network's own `pooler` output, the class token `cls` after the last norm, or the mean of `patches`.
+
+    `prefix`: what the published names of its tensors begin with, as where it was saved as a part of another model.
+    `config`: the repository's `config.json` on the card; without it, the published file.
+    """
+
+    pooled: Literal["pooler", "cls", "patches"]
+    prefix: str = ""
+    config: Mapping[str, Any] | None = None
+
+
+class HuggingFaceVision(VisionOnly[VisionOptions]):
+    """`pooled` as the options say; a transformer takes pixels of the size of its configuration alone."""
+
+    options_type = VisionOptions
+
+    def __init__(
+        self,
+        card: ModelCard,
+        options: VisionOptions,
+        checkpoint: Checkpoint,
+        text_encoder: Path | None,
+        runtime: Runtime,
+    ) -> None:
+        published = beside_weights(checkpoint, CONFIG)
+        if published is not None:
+            used = decisive(card.name, _vision_config(card, options))
+            require_agreement(card, checkpoint, CONFIG, used, decisive(card.name, published))
+        self.image_network = options.prefix
+        super().__init__(card, options, checkpoint, text_encoder, runtime)
+
+    @classmethod
+    def options_digest(cls, card: ModelCard) -> str:
+        """See `Adapter.options_digest`; the configuration is part of it."""
+        options = cls._options(card)
+        return digest.of_json([options.model_dump(mode="json"), _vision_config(card, options)])
+
+    @classmethod
+    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: VisionOptions) -> dict[str, nn.Module]:
+        """See `CheckpointModel.networks`; a pooler that the file lacks is left out where nothing asks for it."""
+        net = network(card.name, known_config(card.name, _vision_config(card, options)))
+        stored = any(name.startswith(f"{options.prefix}pooler.") for name in tensors)
+        if options.pooled != "pooler" and not stored and getattr(net, "pooler", None) is not None:
+            net.pooler = None  # type: ignore[assignment]
+        return {options.prefix: net}
+
+    def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        """See `CheckpointModel.image_vectors`; raises SpecError for pixels that the network cannot take."""
+        try:
+            with runtime.autocast():
+                found = self.parts[self.image_network](pixel_values=pixels)
+        except ValueError as error:  # the library's own complaint of a size
+            raise SpecError(f"{self.card.name}: pixels are {tuple(pixels.shape)}: {error}") from error
+        return ImageFeatures(self._pooled(found, pixels).float())
+
+    def _pooled(self, found: Any, pixels: Tensor) -> Tensor:
+        states: Tensor = found.last_hidden_state
+        if self.options.pooled == "pooler":
+            if found.get("pooler_output") is None:
+                raise SpecError(f"{self.card.name}: this network has no pooler; take `cls` or `patches`")
+            own: Tensor = found.pooler_output
+            return own.flatten(1)
+        if states.ndim != 3:
+            if self.options.pooled == "cls":
+                raise SpecError(f"{self.card.name}: this network has no class token; take `pooler` or `patches`")
+            return states.mean(dim=(2, 3))
+        return states[:, 0] if self.options.pooled == "cls" else self._patches(states, pixels).mean(dim=1)
+
+    def _patches(self, states: Tensor, pixels: Tensor) -> Tensor:
+        """The last states, one a patch: class, distillation and register tokens stand before them."""
+        side: int = self.parts[self.image_network].config.patch_size  # type: ignore[assignment, union-attr]
+        count = (pixels.shape[2] // side) * (pixels.shape[3] // side)
+        if not 0 < count <= states.shape[1]:
+            raise SpecError(f"{self.card.name}: {states.shape[1]} states for {count} patches; take `pooler` or `cls`")
+        return states[:, -count:]
+
+
+def _vision_config(card: ModelCard, options: VisionOptions) -> dict[str, Any]:
+    return model_config(card, options.config, weights_config(card, CONFIG))
+
+
 KNOWN = ("clip", "siglip")  # model types; SigLIP 2 at a fixed size is `siglip`, too
 
 
-class Options(Facts):
+class DualOptions(Facts):
     """`config`: the repository's `config.json` on the card; without it, the published file."""
 
     config: Mapping[str, Any] | None = None
 
 
-class HuggingFaceDual(ScaledCosine[Options]):
+class HuggingFaceDual(ScaledCosine[DualOptions]):
     """`pooled`: the image tower's pooled vector; `joint`: its projection (SigLIP: itself) at unit length."""
 
-    options_type = Options
+    options_type = DualOptions
     image_network = ""
 
     def __init__(
-        self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+        self, card: ModelCard, options: DualOptions, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
         published = beside_weights(checkpoint, CONFIG)
         if published is not None:
-            used = decisive(card.name, _config(card, options))
+            used = decisive(card.name, _dual_config(card, options))
             require_agreement(card, checkpoint, CONFIG, used, decisive(card.name, published))
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod
     def options_digest(cls, card: ModelCard) -> str:
         """See `Adapter.options_digest`; the configuration is part of it."""
-        return digest.of_json(_config(card, cls._options(card)))
+        return digest.of_json(_dual_config(card, cls._options(card)))
 
     @classmethod
-    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
+    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: DualOptions) -> dict[str, nn.Module]:
         """See `CheckpointModel.networks`; one network for all."""
-        return {"": network(card.name, known_config(card.name, _config(card, options)))}
+        return {"": network(card.name, known_config(card.name, _dual_config(card, options)))}
 
     @property
     def _model(self) -> Any:
@@ -117,13 +201,13 @@ class HuggingFaceDual(ScaledCosine[Options]):
         return found
 
 
-def _config(card: ModelCard, options: Options) -> dict[str, Any]:
+def _dual_config(card: ModelCard, options: DualOptions) -> dict[str, Any]:
     """The configuration of a model of a known kind; raises SpecError for others."""
     told = model_config(card, options.config, weights_config(card, CONFIG))
     if told.get("model_type") not in KNOWN:
         known = " and ".join(KNOWN)
         raise SpecError(
             f"{card.name}: model_type is {told.get('model_type')!r}; this adapter runs {known}. An image network alone "
-            "is run by cxrbench.models.hf_vision:HuggingFaceVision; anything else needs an adapter."
+            "is run by cxrbench.models.hf:HuggingFaceVision; anything else needs an adapter."
         )
     return told

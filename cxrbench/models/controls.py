@@ -1,4 +1,4 @@
-"""Negative control: a ResNet-50 that was never trained. What a probe reads off it is owed to the architecture."""
+"""Negative controls without any network: a few dozen numbers of the pixels, or none."""
 
 import math
 import zlib
@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
@@ -70,3 +71,71 @@ def tensor(name: str, wanted: Tensor, seed: int) -> Tensor:
         return torch.from_numpy(drawn.astype(np.float32)).reshape(wanted.shape)
     one = name.endswith(("weight", "running_var"))
     return torch.full(tuple(wanted.shape), int(one), dtype=wanted.dtype)
+
+
+_BINS, _CELLS = 16, 4  # of the histogram; a side of the coarse means
+_FLAT = 1e-12  # variance below which a picture counts as of one value
+
+
+class StatisticsOptions(Facts):
+    """There are none."""
+
+
+class ImageStatistics(VisionOnly[StatisticsOptions]):
+    """`pooled` (36): mean, standard deviation, skewness, kurtosis; 16 parts of a histogram over 0..1; 4 x 4 means.
+
+    Pixels are read as the mean of their channels on the scale 0..1; values outside count to the outermost part.
+    """
+
+    options_type = StatisticsOptions
+    image_network = ""
+
+    @classmethod
+    def networks(
+        cls, tensors: Mapping[str, Tensor], card: ModelCard, options: StatisticsOptions
+    ) -> dict[str, nn.Module]:
+        """See `CheckpointModel.networks`; there is nothing to fill."""
+        return {"": nn.Identity()}
+
+    def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        """See `CheckpointModel.image_vectors`; always in float64, whatever the precision of networks."""
+        grey = pixels.double().mean(dim=1)
+        values = grey.flatten(1)
+        coarse = adaptive_avg_pool2d(grey[:, None], _CELLS).flatten(1)
+        return ImageFeatures(torch.cat([_moments(values), _histogram(values), coarse], dim=1).float())
+
+
+class ClassPrior(VisionOnly[StatisticsOptions]):
+    """`pooled` (1): the number 1, whatever the image. A probe can learn nothing but how frequent the classes are."""
+
+    options_type = StatisticsOptions
+    image_network = ""
+
+    @classmethod
+    def networks(
+        cls, tensors: Mapping[str, Tensor], card: ModelCard, options: StatisticsOptions
+    ) -> dict[str, nn.Module]:
+        """See `CheckpointModel.networks`; there is nothing to fill."""
+        return {"": nn.Identity()}
+
+    def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        """See `CheckpointModel.image_vectors`."""
+        return ImageFeatures(torch.ones(len(pixels), 1, device=pixels.device))
+
+
+def _moments(values: Tensor) -> Tensor:
+    """Mean, standard deviation, skewness and kurtosis (N, 4) of (N, P); the last two are 0 for a flat picture."""
+    mean = values.mean(dim=1, keepdim=True)
+    centred = values - mean
+    variance = centred.square().mean(dim=1, keepdim=True)
+    unit = centred / variance.sqrt().clamp_min(_FLAT)
+    flat = variance < _FLAT
+    higher = [unit.pow(power).mean(dim=1, keepdim=True).masked_fill(flat, 0.0) for power in (3, 4)]
+    return torch.cat([mean, variance.sqrt(), *higher], dim=1)
+
+
+def _histogram(values: Tensor) -> Tensor:
+    """Share (N, 16) of the values in each of 16 equal parts of 0..1."""
+    part = (values * _BINS).floor().clamp(0, _BINS - 1).long()
+    counts = torch.zeros(len(values), _BINS, dtype=values.dtype, device=values.device)
+    return counts.scatter_add_(1, part, torch.ones_like(values)) / values.shape[1]

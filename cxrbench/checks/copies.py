@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.analysis.finding import Finding
+from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.errors import ImageError
 from cxrbench.images.images import read_bytes, read_radiograph
 from cxrbench.store import digest

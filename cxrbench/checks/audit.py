@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from cxrbench.analysis import contamination
+from cxrbench.analysis.cell_verdict import Finding, counted
 from cxrbench.analysis.contamination import unequal_prompts
-from cxrbench.analysis.finding import Finding, counted
-from cxrbench.checks.audit import copies, overlap
+from cxrbench.checks import copies, overlap
 from cxrbench.data.sources.base import Labelled, load_partition, source
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.records.record import Record

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from cxrbench.checks.doctor.examine import Diagnosis, OwnModel
-from cxrbench.checks.doctor.proof import Proof
+from cxrbench.checks.doctor import Diagnosis, OwnModel
+from cxrbench.checks.proof import Proof
 from cxrbench.testing import AdapterReport
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from cxrbench.checks.doctor.proof import Proof, prove
+from cxrbench.checks.proof import Proof, prove
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
 from cxrbench.models.certificate import certificate_for

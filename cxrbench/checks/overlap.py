@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cxrbench.analysis.finding import Finding
+from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.data.sources import chexpert5x200, rsna
 from cxrbench.data.sources.base import Labelled
 from cxrbench.errors import DataError, IntegrityError

@@ -1,1 +1,0 @@
-"""Whether this installation, and the user's own file in it, compute what a model's authors do."""
