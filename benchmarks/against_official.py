@@ -132,8 +132,9 @@ def _plan(data: str, card: str, setting: Setting, folder: str) -> "SomeFolds":
     from benchmarks.official import BATCH
     from benchmarks.runs import SomeFolds, places, probes
     from cxrbench.data.sources.base import load_partition
-    from cxrbench.runner.cells import Cell, TaskData
+    from cxrbench.runner.linear_probe import LinearProbe
     from cxrbench.runner.model import bench_model
+    from cxrbench.runner.protocol import Cell, TaskData
     from cxrbench.runner.request import Engine
     from cxrbench.specs import catalog
     from cxrbench.types import Partition, Table
@@ -153,7 +154,7 @@ def _plan(data: str, card: str, setting: Setting, folder: str) -> "SomeFolds":
     model = bench_model(catalog.load_card(card), request.places, request.engine, "cpu", alone=True)
     held = TaskData(task, small, Path(data))
     cells = [
-        Cell(model, held, "all", "linear-probe", k, None, "reality-check", model.card.recipe("reality-check"))
+        Cell(model, held, "all", LinearProbe(), k, None, "reality-check", model.card.recipe("reality-check"))
         for k in setting.shots
     ]
     return SomeFolds(request, variant, cells, n_folds=setting.n_folds)

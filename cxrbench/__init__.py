@@ -21,7 +21,7 @@ def run(
     *,
     data_root: Path | str | Mapping[str, Path],
     weights: Path | str | Mapping[str, Path] | None = None,
-    protocols: Sequence[str] = ("all",),
+    protocols: Sequence[str] | None = None,
     shots: Sequence[int] = (16,),
     groups: Sequence[str] = ("*",),
     variant: str = "paper-code",
@@ -48,20 +48,19 @@ def run(
     from cxrbench.specs import catalog
     from cxrbench.system import cpu
 
-    for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols), ("groups", groups)):
+    for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols or ()), ("groups", groups)):
         if isinstance(names, str):
             raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
     cpu.prepare()
     from cxrbench.runner.request import Engine, Places, Request
-    from cxrbench.runner.request import protocols as known_protocols
     from cxrbench.runner.run import run as measure
     from cxrbench.specs.paths import default_cache
 
     request = Request(
         models=tuple(models),
         tasks=tuple(tasks),
-        protocols=known_protocols(protocols),
+        protocols=catalog.PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
         shots=tuple(shots),
         groups=tuple(groups),
         variant=variant,

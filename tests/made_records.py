@@ -90,6 +90,6 @@ def _card_digest(body: Mapping[str, Any]) -> str:
     settings, name = checked_settings(body["settings"]), body["preprocessing"]["name"]
     recipe = applied(card.recipe(name), settings, "stored")
     try:
-        return card_digest(card, settings, body["data"]["group"], how["protocol"], how.get("shots"), recipe)
+        return card_digest(card, settings, body["data"]["group"], how.get("shots"), recipe)
     except SpecError:  # a zero-shot cell of a model that has no such side
         return "0" * 64

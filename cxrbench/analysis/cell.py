@@ -47,7 +47,7 @@ def covered(record: Record, *, these_draws: bool = False) -> Covers:
     Training draws differ where the folds of a probe were fitted to different images; prompt draws where folds were
     scored by different words. `these_draws` asks for the narrow interval: other test images alone.
     """
-    if record.protocol.protocol == "linear-probe":
+    if record.protocol.shots is not None:
         drawn = len({fold.train for fold in record.folds}) > 1
         return ("these draws" if these_draws else "draws") if drawn else "one draw"
     told = record.prompts
@@ -173,12 +173,12 @@ def pooled_calibration(cell: ScoredCell) -> Calibration:
 
 def _kind(cell: ScoredCell) -> ScoreKind:
     how = cell.record.protocol
-    if how.protocol == "zero-shot" and (how.logit_scale is None or how.standardised or how.scoring == "interaction"):
+    if how.scores == "other":
         raise NotApplicableError(
-            f"{cell.record.model.name}, zero-shot on {cell.record.data.task}: its scores are no logits "
-            "(standardised, or made from tokens), so there is no probability to judge"
+            f"{cell.record.model.name}, {how.protocol} on {cell.record.data.task}: its scores are neither "
+            "probabilities nor logits (standardised, or made from tokens), so there is no probability to judge"
         )
-    return "logits" if how.protocol == "zero-shot" else "probabilities"
+    return how.scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.records.cells import newest_record
 from cxrbench.records.integrity import faults
 from cxrbench.records.predictions import read_cell
-from cxrbench.records.record import Protocol, Record
+from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import Facts, complaints
@@ -27,7 +27,7 @@ class Key(Facts):
     model: str
     task: str
     group: str
-    protocol: Protocol
+    protocol: str
     shots: int | None = None
     prompts: str | None = None
     variant: str

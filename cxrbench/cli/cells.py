@@ -28,7 +28,6 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.records.record import Protocol
     from cxrbench.records.selection import Measured
     from cxrbench.reports.sheets import Sheet
 
@@ -57,7 +56,7 @@ class Cells:
     """What was asked about which cells; `protocol` is fixed by a verb that is about one."""
 
     asked: Mapping[str, Any]
-    protocol: "Protocol | None"
+    protocol: str | None
 
     @property
     def out(self) -> Path:
@@ -99,9 +98,7 @@ def _parameters(offered: Mapping[str, tuple[Any, Any]]) -> list[inspect.Paramete
     ]
 
 
-def about_cells(
-    *narrowed: str, protocol: "Protocol | None" = None, group: str | None = "all"
-) -> Callable[[Verb], Verb]:
+def about_cells(*narrowed: str, protocol: str | None = None, group: str | None = "all") -> Callable[[Verb], Verb]:
     """A verb whose first argument `cells` stands for the options that choose cells; `group` is that option's default.
 
     `narrowed` are the choices that it offers: model, task, protocol, shots, group, prompts.

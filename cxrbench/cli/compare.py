@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Choices, Out, TheseDraws, VariantName, recorded_variant, results
+from cxrbench.cli.options import Choices, Out, ProtocolName, TheseDraws, VariantName, recorded_variant, results
 from cxrbench.errors import NotApplicableError, SpecError
 
 
@@ -18,10 +18,7 @@ def compare(
     task: Annotated[
         list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")
     ] = None,
-    protocol: Annotated[
-        Literal["zero-shot", "linear-probe"] | None,
-        typer.Option("--protocol", help="Only this one. [default: each that was measured]"),
-    ] = None,
+    protocol: ProtocolName = None,
     shots: Annotated[
         int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")
     ] = None,

@@ -32,6 +32,13 @@ def tasks(incomplete: str) -> list[str]:
     return _beginning(["all", *catalog.task_files()], incomplete)
 
 
+def protocols(incomplete: str) -> list[str]:
+    """Protocols of the paper and of installed packages that begin so."""
+    from cxrbench.specs import catalog
+
+    return _beginning([*catalog.protocol_points(), "all"], incomplete)
+
+
 def variants(incomplete: str) -> list[str]:
     """Bundles of settings that begin so."""
     from cxrbench.specs import catalog
@@ -88,8 +95,8 @@ Models = Annotated[
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")]
 GroupName = Annotated[str | None, typer.Option("--group", help="Label group. [default: each that was measured]")]
 ProtocolName = Annotated[
-    Literal["zero-shot", "linear-probe"] | None,
-    typer.Option("--protocol", help="Only this one. [default: each that was measured]"),
+    str | None,
+    typer.Option("--protocol", help="Only this one. [default: each that was measured]", autocompletion=protocols),
 ]
 Shots = Annotated[
     int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")

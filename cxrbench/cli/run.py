@@ -47,7 +47,13 @@ def run(
         ),
     ],
     protocol: Annotated[
-        list[str] | None, typer.Option("--protocol", "-p", help="zero-shot, linear-probe; default both.")
+        list[str] | None,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="zero-shot, linear-probe, those of installed packages, or all; default the first two.",
+            autocompletion=options.protocols,
+        ),
     ] = None,
     shots: Annotated[
         list[str] | None, typer.Option("--shots", "-k", help="Training images a class, such as 1,2,4,8,16; default 16.")
@@ -118,13 +124,13 @@ def run(
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.runner.request import Engine, Places, Request, protocols
+    from cxrbench.runner.request import Engine, Places, Request
     from cxrbench.specs.paths import default_cache
 
     request = Request(
         models=words(model),
         tasks=words(task),
-        protocols=protocols(words(protocol) or ("all",)),
+        protocols=words(protocol) or catalog.PAPERS_PROTOCOLS,
         shots=numbers(shots or ["16"], "--shots"),
         groups=words(group) or ("*",),
         variant=variant,

@@ -13,7 +13,7 @@ from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
 from cxrbench.store.schema import Facts
 
-Protocol = Literal["zero-shot", "linear-probe"]
+ScoreKind = Literal["probabilities", "logits", "other"]
 
 STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
 
@@ -95,15 +95,17 @@ class PromptIdentity(Facts):
 class ProtocolIdentity(Facts):
     """What was done with the embeddings."""
 
-    protocol: Protocol
+    protocol: str
     view: str | None = None  # zero-shot: which head scored
     tap: str  # which embedding was used
     part: str  # which part of the split was scored
+    scores: ScoreKind  # what they are; others than the first two have no calibration
     shots: int | None = None
     C: float | None = None
     class_weight: str | None = None
     solver: str | None = None
     solver_version: str | None = None
+    options: Mapping[str, str | int | float] = Field(default_factory=dict)  # of a protocol from another package
     logit_scale: float | None = None
     scoring: Literal["cosine", "interaction"] | None = None
     pooling: str | None = None  # of a class's prompts
@@ -223,7 +225,7 @@ class Record(Facts):
 
 
 def prints(
-    row: Row, column: Column, cell: tuple[str, str, str], protocol: Protocol, shots: int | None, prompts: str | None
+    row: Row, column: Column, cell: tuple[str, str, str], protocol: str, shots: int | None, prompts: str | None
 ) -> bool:
     """Whether a place of a published table prints a `cell` (model, task, group), measured in that way."""
     wanted = column.prompts or row.prompts

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.cells import PROTOTYPES, CellKey, cell_key, cell_name, newest_record, prompt_set
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.records.record import Protocol, Record
+from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
@@ -16,7 +16,7 @@ from cxrbench.specs.settings import Variant
 class Setting:
     """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words."""
 
-    protocol: Protocol
+    protocol: str
     shots: int | None
     group: str
     prompts: str | None
@@ -34,7 +34,7 @@ class Asked:
     variant: Variant
     tasks: Sequence[str] = ("all",)
     group: str | None = "all"
-    protocol: Protocol | None = None
+    protocol: str | None = None
     shots: int | None = None
     prompts: str | None = None
     synthetic: bool = False

@@ -2,50 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from cxrbench.records.record import Protocol
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel
+from cxrbench.runner.protocol import Cell, Protocol, TaskData
 from cxrbench.runner.request import Request
 from cxrbench.specs import catalog
 from cxrbench.specs.card_facts import recipe_for
 from cxrbench.specs.prompts import PromptSet
-from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Variant
-from cxrbench.specs.task import TaskSpec
-from cxrbench.types import Partition
 
 AUTHORS = "authors"  # in place of a prompt set's name: those that each model's own authors use
-
-
-@dataclass(frozen=True, slots=True)
-class TaskData:
-    """One task with its images found on this disk."""
-
-    task: TaskSpec
-    partition: Partition
-    root: Path
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cell:
-    """One number to be measured; a cell equals itself alone."""
-
-    model: BenchModel
-    data: TaskData
-    group: str
-    protocol: Protocol
-    shots: int | None
-    prompts: PromptSet | None  # None for linear probes and for views that score by prototypes
-    recipe_name: str
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """The cell in words, for progress and errors."""
-        how = f"K={self.shots}" if self.shots else (self.prompts.name if self.prompts else "prototypes")
-        return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol} / {how}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +48,22 @@ class Wordings:
         return (*self.shared, *extra)
 
 
-def cells(request: Request, variant: Variant, data: TaskData, model: BenchModel, wordings: Wordings) -> Iterator[Cell]:
-    """The cells of one model on one task; a model without a zero-shot side has none for that protocol."""
-    name, recipe = recipe_for(model.card, variant.settings, data.task.released_polarity)
+def cells(
+    request: Request,
+    protocols: Sequence[Protocol],
+    variant: Variant,
+    data: TaskData,
+    model: BenchModel,
+    wordings: Wordings,
+) -> Iterator[Cell]:
+    """The cells of one model on one task, by every protocol that can score it."""
+    settings = variant.settings
+    name, recipe = recipe_for(model.card, settings, data.task.released_polarity)
     groups = [g for g in data.task.groups if not g.endswith("-20")] if "*" in request.groups else request.groups
     for group in groups:
         if group not in data.task.groups:
             continue
-        group_labels(data.task, group, variant.settings)
-        if "zero-shot" in request.protocols and model.card.zero_shot is not None:
-            view = model.card.view(group, variant.settings.dlilp_head)
-            for prompts in wordings.of(model) if view.classes == "prompts" else [None]:
-                yield Cell(model, data, group, "zero-shot", None, prompts, name, recipe)
-        if "linear-probe" in request.protocols:
-            for shots in request.shots:
-                yield Cell(model, data, group, "linear-probe", shots, None, name, recipe)
+        group_labels(data.task, group, settings)
+        for protocol in protocols:
+            for shots, prompts in protocol.variants(model, group, request.shots, wordings.of(model), settings):
+                yield Cell(model, data, group, protocol, shots, prompts, name, recipe)

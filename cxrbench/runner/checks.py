@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, IntegrityError, RunError
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.folds import Rows
+from cxrbench.runner.protocol import Cell
 
 
 def where(cell: Cell) -> str:

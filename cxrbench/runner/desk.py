@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.encode import Encoder
 from cxrbench.runner.forward import Asked
 from cxrbench.runner.plan import Plan
+from cxrbench.runner.protocol import Cell
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import Ledger
 from cxrbench.system.contained import contained, containing

@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from cxrbench.data.sources.base import reference_verdict
-from cxrbench.evaluate.linear_probe import solver_version
 from cxrbench.records.scores import ABOUT
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.plan import Plan
+from cxrbench.runner.protocol import Cell
 from cxrbench.runner.published_cells import published_cells
 from cxrbench.specs.card_facts import card_digest
 from cxrbench.store import digest
@@ -18,7 +17,7 @@ from cxrbench.system.sources import code_digest
 NO_FILE = "no file"
 
 # Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
-ENTERING_BY_CONTENT = frozenset({"cxrbench.runner.cells", "cxrbench.runner.model", "cxrbench.records.record"})
+ENTERING_BY_CONTENT = frozenset({"cxrbench.runner.protocol", "cxrbench.runner.model", "cxrbench.records.record"})
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "partition": cell.data.partition.digest,
         "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
         "folds": _folds_digest(made.folds(cell), cell.shots),
-        "cell": [cell.data.task.name, cell.group, cell.protocol, cell.shots, made.test_part(cell)],
+        "cell": [cell.data.task.name, cell.group, cell.protocol.name, cell.shots, made.test_part(cell)],
         "prompts": None if cell.prompts is None else [cell.prompts.name, cell.prompts.digest, cell.model.text_digest],
         "words": [
             None if words is None else [words.prompts, words.against, words.texts, words.edition]
@@ -44,15 +43,15 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "contents": contents_digest(contents),
         "about": _about_digest(cell, made),
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
-        "solver": solver_version(made.variant.settings.solver) if cell.protocol == "linear-probe" else None,
+        "protocol": dict(cell.protocol.identity(made.variant.settings)),
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
-        "code": code_digest("cxrbench.runner.measure", beyond=ENTERING_BY_CONTENT),
+        "code": code_digest("cxrbench.runner.measure", type(cell.protocol).__module__, beyond=ENTERING_BY_CONTENT),
     }
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:
     """Of what the model's card says that decides the cell."""
-    return card_digest(cell.model.card, made.variant.settings, cell.group, cell.protocol, cell.shots, cell.recipe)
+    return card_digest(cell.model.card, made.variant.settings, cell.group, cell.shots, cell.recipe)
 
 
 def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:

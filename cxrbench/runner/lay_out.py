@@ -6,11 +6,12 @@ from typing import TypeVar
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.models.weights.verify import missing_text
-from cxrbench.runner.cells import TaskData, Wordings, cells
+from cxrbench.runner.cells import Wordings, cells
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
+from cxrbench.runner.protocol import TaskData, load_protocols
 from cxrbench.runner.request import Request
-from cxrbench.runner.requirements import keep, require_files, require_group, require_text, require_zero_shot
+from cxrbench.runner.requirements import keep, require_cells, require_files, require_group, require_text
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import recipe_name
@@ -30,7 +31,10 @@ def lay_out(request: Request) -> Plan:
     tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
     known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
     variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
-    made = Plan(request, variant, problems=problems)
+    protocols = load_protocols(request.protocols)
+    if not request.shots and (fitted := [one.name for one in protocols if one.fitted]):
+        raise SpecError(f"{fitted[0]} needs --shots")
+    made = Plan(request, variant, protocols, problems=problems)
     _check_groups(request, tasks)
     catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
     cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
@@ -39,8 +43,8 @@ def lay_out(request: Request) -> Plan:
     for data in _data(request, tasks, made):
         for model in models:
             with made.part(f"{model.card.name} / {data.task.name}"):
-                made.cells += list(cells(request, variant, data, model, wordings))
-                require_zero_shot(made, data, model)
+                made.cells += list(cells(request, protocols, variant, data, model, wordings))
+                require_cells(made, data, model)
         require_group(made, data.task)
     keep(made, made.wanted)
     require_files(made)
@@ -97,7 +101,7 @@ def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[Be
             continue
         with made.part(card.name):
             text = missing_text(card, request.places.text_encoder)
-            if text is not None and "zero-shot" in request.protocols and card.zero_shot is not None:
+            if text is not None and card.zero_shot is not None and any(one.worded for one in made.protocols):
                 made.add(DataError(text))  # told now, not after the weights were found
 
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cxrbench.errors import CxrBenchError, FewRowsError
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.checks import where
 from cxrbench.runner.folds import IdFold, group_labels, id_folds
 from cxrbench.runner.forward import Asked
+from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
 from cxrbench.runner.wording import Wording, own_queries, require_prototypes, require_task, wording
 from cxrbench.specs.settings import Variant
@@ -24,10 +24,11 @@ class Plan:
 
     request: Request
     variant: Variant
+    protocols: tuple[Protocol, ...] = ()
     cells: list[Cell] = field(default_factory=list)
     problems: list[CxrBenchError] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    _folds: dict[tuple[str, str, str, str], list[IdFold]] = field(default_factory=dict)
+    _folds: dict[tuple[str, str, tuple[int, ...], str], list[IdFold]] = field(default_factory=dict)
     _words: dict[tuple[str, ...], list[Wording]] = field(default_factory=dict)
     _wanted: dict[Cell, frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
@@ -48,13 +49,12 @@ class Plan:
     def folds(self, cell: Cell) -> list[IdFold]:
         """The folds of the cell's task and group, drawn once for all models and shots.
 
-        Zero-shot prompts go on from the draw of K = 16, whatever shots are asked for. Raises DataError for a class that
-        has too few rows, with its name.
+        Raises DataError for a class that has too few rows, with its name.
         """
         part = self.test_part(cell)
-        key = (cell.data.task.name, cell.group, cell.protocol, part)
+        shots = tuple(cell.protocol.drawn_shots(self.request.shots))
+        key = (cell.data.task.name, cell.group, shots, part)
         if key not in self._folds:
-            shots = (16,) if cell.protocol == "zero-shot" else self.request.shots
             self._folds[key] = self._drawn(cell, shots, part)
         return self._folds[key]
 
@@ -67,12 +67,8 @@ class Plan:
                 raise error.named(where(cell), group_labels(task, cell.group, settings)) from error
 
     def test_part(self, cell: Cell) -> str:
-        """The part that is scored: `test`, or `train` where the released commands score a model on it zero-shot."""
-        how = cell.model.card.zero_shot
-        released = None if how is None else how.released_parts.get(cell.data.task.name)
-        if cell.protocol == "zero-shot" and released and self.variant.settings.covid_part == "train":
-            return released
-        return "test"
+        """The part that is scored."""
+        return cell.protocol.part(cell, self.variant.settings)
 
     def words(self, cell: Cell) -> Sequence[Wording | None]:
         """What stands for the classes in each fold of the cell; None for probes and prototypes.
@@ -83,7 +79,7 @@ class Plan:
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
         if prompts is None:
-            require_prototypes(model.card, labels if cell.protocol == "zero-shot" else ())
+            require_prototypes(model.card, () if cell.protocol.fitted else labels)
             return [None] * len(folds)
         require_task(prompts, cell.data.task.name)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)

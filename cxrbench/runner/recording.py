@@ -24,7 +24,6 @@ from cxrbench.records.record import (
     record_path,
 )
 from cxrbench.records.scores import FoldScores, as_parquet
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Sweep
 from cxrbench.runner.folds import group_labels
@@ -32,6 +31,7 @@ from cxrbench.runner.forward import SCORES
 from cxrbench.runner.identity import NO_FILE, cell_card_digest, contents_digest, identity, reference
 from cxrbench.runner.measure import Measured
 from cxrbench.runner.plan import Plan
+from cxrbench.runner.protocol import Cell
 from cxrbench.runner.published_cells import published_cells
 from cxrbench.runner.wording import Wording
 from cxrbench.store.atomic import write_atomically

@@ -1,26 +1,17 @@
 """What a user asks of a run, checked before anything is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cxrbench.errors import SpecError
-from cxrbench.records.record import Protocol
+from cxrbench.specs import catalog
+from cxrbench.specs.catalog import PAPERS_PROTOCOLS
 from cxrbench.specs.paths import default_cache
 from cxrbench.system import cpu
 
 Precision = Literal["float32", "bfloat16", "float16"]
-
-PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "linear-probe")
-
-
-def protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
-    """Protocols by name, each once; `all` is every one. Raises SpecError for another word."""
-    wanted = PROTOCOLS if "all" in names else tuple(p for p in PROTOCOLS if p in names)
-    if strange := [name for name in names if name not in (*PROTOCOLS, "all")]:
-        raise SpecError(f"there is no protocol {strange[0]!r}; known are {', '.join(PROTOCOLS)}")
-    return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ class Request:
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    protocols: tuple[Protocol, ...] = PROTOCOLS
+    protocols: tuple[str, ...] = PAPERS_PROTOCOLS
     shots: tuple[int, ...] = (16,)
     groups: tuple[str, ...] = ("all",)
     variant: str = "paper-code"
@@ -93,5 +84,5 @@ class Request:
             raise SpecError(f"--shots must be at least 1, not {bad[0]}")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
-        if "linear-probe" in self.protocols and not self.shots:
-            raise SpecError("linear-probe needs --shots")
+        if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:
+            raise catalog.unknown("protocol", strange[0], catalog.protocol_points())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
 from cxrbench.models.base import adapter_class
-from cxrbench.runner.cells import Cell, TaskData
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
+from cxrbench.runner.protocol import Cell, TaskData
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system.contained import contained
@@ -28,13 +28,13 @@ def keep(made: Plan, needs: Callable[[Cell], object]) -> None:
     made.cells = kept
 
 
-def require_zero_shot(made: Plan, data: TaskData, model: BenchModel) -> None:
-    """Name a model for which no zero-shot cell was laid out, with the reason."""
-    there = any(c.model is model and c.data is data and c.protocol == "zero-shot" for c in made.cells)
-    if "zero-shot" in made.request.protocols and not there and _has_group(made, data.task):
-        none = model.card.zero_shot is None
-        reason = "neither a text nor a label side" if none else "its card names no prompt set of its authors"
-        made.skipped[f"{model.card.name} / {data.task.name} / zero-shot"] = f"{model.card.name}: {reason}"
+def require_cells(made: Plan, data: TaskData, model: BenchModel) -> None:
+    """Name a model for which a protocol has no cell, with the reason."""
+    there = {cell.protocol for cell in made.cells if cell.model is model and cell.data is data}
+    for protocol in made.protocols:
+        if protocol not in there and _has_group(made, data.task):
+            reason = protocol.why_none(model.card)
+            made.skipped[f"{model.card.name} / {data.task.name} / {protocol.name}"] = f"{model.card.name}: {reason}"
 
 
 def _has_group(made: Plan, task: TaskSpec) -> bool:

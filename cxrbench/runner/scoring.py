@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,11 @@ from cxrbench.evaluate.metrics import balanced_accuracy
 from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vectors, scores, standardised
 from cxrbench.runner.folds import IdFold
 from cxrbench.runner.model import BenchModel
+from cxrbench.runner.protocol import FloatArray, Readings
 from cxrbench.runner.wording import Phrases, Wording
 from cxrbench.specs.settings import Settings
 
-FloatArray = NDArray[np.float32]
 Scores = NDArray[np.floating[Any]]
-
-
-class Readings(Protocol):
-    """What the store holds of a cell's images."""
-
-    def vectors(self, tap: str, images: Sequence[str]) -> FloatArray:
-        """Vectors (n, dim) of a tap, in the order of the image ids."""
-        ...
-
-    def scores(self, words: Wording, images: Sequence[str]) -> FloatArray:
-        """The model's own scores (n, P) of all texts of a wording, asked together."""
-        ...
 
 
 def prompt_scores(

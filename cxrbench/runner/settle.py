@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
 from cxrbench.records.record import Record
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.checks import where
 from cxrbench.runner.identity import NO_FILE
-from cxrbench.runner.measure import Basis, measure
+from cxrbench.runner.measure import measure
+from cxrbench.runner.protocol import Basis, Cell
 from cxrbench.runner.recording import Outcome, cached, cell_id, written
 from cxrbench.runner.requirements import files_missing
 from cxrbench.system.contained import Logbook, contained

@@ -56,6 +56,13 @@ def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
             )
 
 
+_PROTOCOLS = {
+    "zero-shot": "cxrbench.runner.zero_shot:ZeroShot",
+    "linear-probe": "cxrbench.runner.linear_probe:LinearProbe",
+}
+PAPERS_PROTOCOLS = tuple(_PROTOCOLS)
+
+
 def _plugin_folders(group: str) -> list[Path]:
     """Folders of installed packages that offer fact files by an entry point; none of their code is imported.
 
@@ -107,6 +114,18 @@ def task_files() -> dict[str, Path]:
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
     return own | {path.stem: path for path in others if path.stem not in own}
+
+
+def protocol_points() -> dict[str, str]:
+    """Protocols by name, each with `module:Class`: the paper's two, then those of entry points `cxrbench.protocols`.
+
+    Nothing is imported. Raises SpecError where a package names one like another.
+    """
+    found = dict(_PROTOCOLS)
+    for point in _points("cxrbench.protocols", tuple(sys.path)):
+        if found.setdefault(point.name, point.value) != point.value:
+            raise SpecError(f"two protocols are called {point.name}: {found[point.name]} and {point.value}")
+    return found
 
 
 def load_card(name: str) -> ModelCard:

@@ -65,7 +65,7 @@ def published(name: str, folder: Path) -> Adapter:
 
 
 def plugin(_: Path) -> Adapter:
-    told = made_card("hf_vision:X", {}, {"pooled": 8, "joint": 6})
+    told = made_card("hf:X", {}, {"pooled": 8, "joint": 6})
     checkpoint = Checkpoint(Path("x"), "0" * 64, {})
     return filled(made_adapters.Sound, told, checkpoint, None, Runtime(torch.device("cpu")))
 

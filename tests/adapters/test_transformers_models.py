@@ -20,7 +20,7 @@ from cxrbench.models.base import Adapter, Runtime, adapter_class, load_adapter
 from cxrbench.models.unfilled import unfilled
 from cxrbench.testing import check_adapter
 
-DUAL, VISION = "hf_dual:HuggingFaceDual", "hf_vision:HuggingFaceVision"
+DUAL, VISION = "hf:HuggingFaceDual", "hf:HuggingFaceVision"
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 SEEN = {**SIZES, "image_size": 32, "patch_size": 8}
 SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}  # [CLS], [SEP] and [PAD] of the made vocabulary

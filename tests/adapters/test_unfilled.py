@@ -42,12 +42,12 @@ def test_a_network_of_endless_parameters_is_given_up() -> None:
     [
         ("trunk:Trunk", {"library": "timm", "architecture": "vit_tiny_patch16_224", "arguments": {"depth": 10**7}}),
         ("trunk:Trunk", {"library": "timm", "architecture": "vit_tiny_patch16_224", "arguments": {"embed_dim": 10**9}}),
-        ("hf_vision:HuggingFaceVision", {"pooled": "cls", "config": {"model_type": "vit", "num_hidden_layers": 10**7}}),
+        ("hf:HuggingFaceVision", {"pooled": "cls", "config": {"model_type": "vit", "num_hidden_layers": 10**7}}),
         (
-            "hf_vision:HuggingFaceVision",
+            "hf:HuggingFaceVision",
             {"pooled": "cls", "config": {"model_type": "vit", "image_size": 10**6, "patch_size": 1}},
         ),
-        ("hf_vision:HuggingFaceVision", {"pooled": "cls", "config": {"model_type": "vit", "hidden_size": "wide"}}),
+        ("hf:HuggingFaceVision", {"pooled": "cls", "config": {"model_type": "vit", "hidden_size": "wide"}}),
     ],
 )
 def test_a_card_that_asks_for_such_a_network_is_refused_soon(adapter: str, options: dict[str, object]) -> None:

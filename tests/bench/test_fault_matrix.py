@@ -33,8 +33,8 @@ from cxrbench.errors import (
     gravest,
 )
 from cxrbench.runner import decoding, lay_out, settle
-from cxrbench.runner.cells import Cell
 from cxrbench.runner.model import BenchModel
+from cxrbench.runner.protocol import Cell
 from cxrbench.runner.run import Report
 from cxrbench.store.embeddings import Key, Store
 from cxrbench.store.file_hashes import Ledger
@@ -202,7 +202,7 @@ PARTS: Mapping[str, Part] = {
             lay_out,
             "cells",
             e,
-            lambda r, v, data, model, w: (model.card.name, data.task.name) == ("victim", "covid"),
+            lambda r, ps, v, data, model, w: (model.card.name, data.task.name) == ("victim", "covid"),
         ),
         lambda m, t, p: (m, t) == ("victim", "covid"),
         "victim / covid",

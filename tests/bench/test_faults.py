@@ -95,7 +95,7 @@ def test_a_changed_task_is_measured_anew(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_is_not_at_hand_ends_only_its_own_model(lab: Lab, tmp_path: Path) -> None:
-    bare = made_hub.card("hf_vision:HuggingFaceVision", {"pooled": "cls"}, {"pooled": 8})
+    bare = made_hub.card("hf:HuggingFaceVision", {"pooled": "cls"}, {"pooled": 8})
     path = write_facts(tmp_path / "models" / "tiny.toml", bare)
     save_file({"a": torch.zeros(1)}, path.with_name("tiny.safetensors"))
     report = lab.run(tmp_path, [], ["covid"], models=[lab.model("small_unimodal"), str(path)])

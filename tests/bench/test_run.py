@@ -111,7 +111,7 @@ def test_other_bytes_under_the_same_name_are_another_measurement(lab: Lab, tmp_p
         ({"groups": ["2-clas"]}, "did you mean 2-class"),
         ({"variant": "paper-cod"}, "did you mean paper-code"),
         ({"prompts": ["ensembel"]}, "did you mean ensemble"),
-        ({"protocols": ["zeroshot"]}, "known are zero-shot, linear-probe"),
+        ({"protocols": ["zeroshot"]}, "did you mean zero-shot"),
         ({"settings": {"lp.solvers": "converged"}}, "did you mean lp.solver"),
         ({"settings": {"lp.solver": "newton"}}, "'converged' or 'scikit-learn'"),
         ({"shots": [0]}, "at least 1"),

@@ -79,7 +79,9 @@ def short(value: str) -> str:
 
 def words(setting: Setting) -> str:
     """A setting as a heading."""
-    how = f"Linear probe, K = {setting.shots}" if setting.protocol == "linear-probe" else "Zero-shot"
+    how = setting.protocol.capitalize()
+    if setting.shots is not None:
+        how = f"{how.replace('-', ' ')}, K = {setting.shots}"
     asked = f", prompts {setting.prompts}" if setting.prompts else ""
     return f"{how}{asked}, {classes(setting.group)}"
 

@@ -1,0 +1,113 @@
+"""Protocols that learn from K training images per class and see nothing but vectors and labels."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrbench.errors import FewRowsError
+from cxrbench.records.record import ProtocolIdentity, ScoreKind
+from cxrbench.records.scores import FoldScores
+from cxrbench.runner.checks import finite, short_classes, where
+from cxrbench.runner.folds import group_labels
+from cxrbench.runner.measure import FoldExtra, measured
+from cxrbench.runner.model import BenchModel
+from cxrbench.runner.protocol import Basis, Cell, FloatArray, Measured, Protocol, Readings
+from cxrbench.specs.prompts import PromptSet
+from cxrbench.specs.settings import Settings
+from cxrbench.store import digest
+from cxrbench.types import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """One fold: vectors (n, D) float32 of the training images, their labels (n,) 0 to C - 1, vectors (m, D) to score.
+
+    A training image may occur twice where a class has fewer than K.
+    """
+
+    train: FloatArray
+    labels: IntArray
+    test: FloatArray
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores (m, C) of a fold's test images, higher is likelier, and what the record says of the fit."""
+
+    scores: NDArray[np.floating[Any]]
+    iterations: int | None = None
+    version: str = ""
+
+
+class FewShot(Protocol):
+    """Base of these protocols: `score_fold` is all that a new one must define.
+
+    `scores` says what the scores are: probabilities can be judged as such, logits go through softmax first.
+    """
+
+    fitted = True
+    scores: ClassVar[ScoreKind] = "other"
+
+    @abstractmethod
+    def score_fold(self, fold: Shots, settings: Settings) -> Scored:
+        """The scores of one fold. Raises FewRowsError for a class without a training image."""
+
+    def options(self, settings: Settings) -> Mapping[str, str | int | float]:
+        """Constants of the protocol that the record is to name; they enter its identity with the protocol's code."""
+        return {}
+
+    def identity(self, settings: Settings) -> Mapping[str, Any]:
+        """The constants that the record names."""
+        return dict(self.options(settings))
+
+    def recorded(self, settings: Settings, version: str) -> Mapping[str, Any]:
+        """Fields of the record's protocol that this one fills."""
+        return {"options": dict(self.options(settings))}
+
+    def variants(
+        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        """One cell for each number of shots."""
+        return [(k, None) for k in shots]
+
+    def measure(self, cell: Cell, basis: Basis, readings: Readings) -> Measured:
+        """Each fold fitted to its training images and scored on its test images."""
+        assert cell.shots is not None
+        settings, fitted_to = basis.settings, cell.model.card.probe.labels
+        labels = group_labels(cell.data.task, cell.group, settings)
+        tap = cell.model.card.probe_tap(settings.features, cell.shots, cell.group)
+        predictions, extras, version = [], [], ""
+        for fold in basis.folds:
+            train, truth = fold.train[cell.shots]
+            seed = f"{cell.data.task.name}/{cell.group}/{fold.fold}"
+            fitted = shuffled(truth, seed) if fitted_to == "shuffled" else truth
+            arrays = Shots(readings.vectors(tap, train), fitted, readings.vectors(tap, fold.test[0]), labels)
+            try:
+                scored = self.score_fold(arrays, settings)
+            except FewRowsError as error:
+                raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
+            predictions.append(FoldScores(fold.fold, *fold.test, finite(scored.scores, cell)))
+            extras.append(FoldExtra(train, scored.iterations))
+            version = scored.version
+        protocol = ProtocolIdentity(
+            protocol=self.name,
+            tap=tap,
+            part=basis.part,
+            labels=fitted_to,
+            shots=cell.shots,
+            scores=self.scores,
+            short=short_classes((fold.train[cell.shots] for fold in basis.folds), cell.shots, labels),
+            **self.recorded(settings, version),
+        )
+        return measured(cell, settings, protocol, predictions, extras, None)
+
+
+def shuffled(labels: NDArray[np.int64], seed: str) -> NDArray[np.int64]:
+    """The same labels in an order that `seed` alone decides: what a negative control is fitted to."""
+    rng = np.random.default_rng(int(digest.of_bytes(seed.encode()), 16))
+    return rng.permutation(labels)
