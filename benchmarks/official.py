@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cxrbench.images import dicom, official, raster
 from cxrbench.images.grey import ValueArray
+from cxrbench.images.header import is_dicom
 
 BATCH = 16
 SIZE = 224
@@ -40,7 +41,7 @@ def pixels(path: Path) -> FloatArray:
 
 
 def _decoded(data: bytes) -> ValueArray:
-    if dicom.is_dicom(data):
+    if is_dicom(data):
         return official.from_dicom(dicom.stored(data, reference=True)).values
     image = raster.opened(data)
     official.draft(image, SIZE)

@@ -16,7 +16,7 @@ from cxrbench.records.record import record_id
 from cxrbench.runner.identity import identity
 from cxrbench.runner.model import BenchModel, bench_model
 from cxrbench.runner.plan import Plan
-from cxrbench.runner.protocol import Cell, TaskData, load_protocols
+from cxrbench.runner.protocol import Cell, TaskData, load_protocol
 from cxrbench.runner.request import Engine, Places, Request
 from cxrbench.runner.wording import wording
 from cxrbench.specs.card import ModelCard
@@ -192,7 +192,7 @@ class Bench:
     ) -> str:
         request = Request(("keyed",), ("tiny",), shots=self.shots, places=Places(cache=self.home / "cache"))
         name, recipe = recipe_for(model.card, variant.settings, task.released_polarity)
-        (protocol,) = load_protocols(["zero-shot" if shots is None else "linear-probe"])
+        protocol = load_protocol("zero-shot" if shots is None else "linear-probe")
         prompted = shots is None and model.card.view(group, variant.settings.dlilp_head).classes == "prompts"
         data = TaskData(task, self.partition, self.home)
         cell = Cell(model, data, group, protocol, shots, words if prompted else None, name, recipe)

@@ -16,7 +16,7 @@ from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 
 Kind = Literal["probe", "zero-shot"]
-ZERO_SHOT = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}
+ZERO_SHOT = {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits", "logit_scale": 20.0}
 
 
 @cache

@@ -50,7 +50,13 @@ def made_record(**changes: Any) -> Record:
             "synthetic": False,
         },
         "preprocessing": {"name": "reality-check", "digest": Canvas().digest, "recipe": Canvas().model_dump()},
-        "protocol": {"protocol": "linear-probe", "tap": "pooled", "part": "test", "shots": 16},
+        "protocol": {
+            "protocol": "linear-probe",
+            "tap": "pooled",
+            "part": "test",
+            "scores": "probabilities",
+            "shots": 16,
+        },
         "folds": [
             {"fold": number, "metrics": {"balanced_accuracy": value}, **fold}
             for number, value in enumerate((0.9, 0.91))

@@ -30,7 +30,13 @@ def made_table(out: Path, number: int) -> TableView:
 def _written(out: Path, model: str, place: int, how: str, task: str, group: str, prompts: str) -> Record:
     card, noise = catalog.load_card(model), 50 * list(MODELS).index(model)
     folds = [scored_fold(MODELS[model], place, number=k, noise=noise + k, images=30) for k in range(2)]
-    protocol = {"protocol": how, "tap": "pooled", "part": "test", "shots": 16 if how == "linear-probe" else None}
+    protocol = {
+        "protocol": how,
+        "tap": "pooled",
+        "part": "test",
+        "scores": "probabilities" if how == "linear-probe" else "logits",
+        "shots": 16 if how == "linear-probe" else None,
+    }
     worded = {"set": prompts, "digest": catalog.load_prompts(prompts).digest, "source": "prompts"}
     identity = {"model__pretraining": "+".join(card.pretraining)}
     told = {"data__task": task, "data__group": group, "protocol": protocol, **identity}

@@ -9,7 +9,7 @@ from cxrbench.models.weights.verify import missing_text
 from cxrbench.runner.cells import Wordings, cells
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
-from cxrbench.runner.protocol import TaskData, load_protocols
+from cxrbench.runner.protocol import Protocol, TaskData, load_protocol
 from cxrbench.runner.request import Request
 from cxrbench.runner.requirements import keep, require_cells, require_files, require_group, require_text
 from cxrbench.specs import catalog
@@ -31,7 +31,7 @@ def lay_out(request: Request) -> Plan:
     tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
     known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
     variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
-    protocols = load_protocols(request.protocols)
+    protocols = _protocols(request.protocols, problems)
     if not request.shots and (fitted := [one.name for one in protocols if one.fitted]):
         raise SpecError(f"{fitted[0]} needs --shots")
     made = Plan(request, variant, protocols, problems=problems)
@@ -52,6 +52,18 @@ def lay_out(request: Request) -> Plan:
     keep(made, made.words)
     keep(made, made.readings)
     return made
+
+
+def _protocols(words: Sequence[str], problems: list[CxrBenchError]) -> tuple[Protocol, ...]:
+    """Each once, in the catalog's order; one that cannot be loaded is a problem."""
+    found = []
+    for name in catalog.protocol_points():
+        if name in words or "all" in words:
+            try:
+                found.append(load_protocol(name))
+            except BaseException as error:
+                problems.append(contained(error, name))
+    return tuple(found)
 
 
 def _loaded(what: str, words: Sequence[str], load: Callable[[str], T], problems: list[CxrBenchError]) -> list[T]:

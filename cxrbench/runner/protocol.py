@@ -23,6 +23,7 @@ from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
+from cxrbench.system.contained import containing
 from cxrbench.types import Partition
 
 FloatArray = NDArray[np.float32]
@@ -142,25 +143,17 @@ class Protocol(ABC):
         """
 
 
-def load_protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
-    """Protocols by name, each once, in the catalog's order; `all` is every one.
+def load_protocol(name: str) -> Protocol:
+    """A protocol by name; raises SpecError with the nearest names for one that does not exist or is none.
 
-    Raises SpecError with the nearest names for one that does not exist, and with the entry point for one that cannot
-    be imported or is no protocol.
+    What goes wrong in importing it, of whatever kind, is an error that names it.
     """
     known = catalog.protocol_points()
-    for name in names:
-        if name != "all" and name not in known:
-            raise catalog.unknown("protocol", name, known)
-    return tuple(_loaded(name, known[name]) for name in known if name in names or "all" in names)
-
-
-def _loaded(name: str, value: str) -> Protocol:
-    module, _, attribute = value.partition(":")
-    try:
+    if name not in known:
+        raise catalog.unknown("protocol", name, known)
+    module, _, attribute = known[name].partition(":")
+    with containing(f"protocol {name}: loading {known[name]}"):
         made = getattr(importlib.import_module(module), attribute)()
-    except Exception as error:
-        raise SpecError(f"protocol {name}: its entry point {value} cannot be loaded: {error}") from error
     if not isinstance(made, Protocol) or made.name != name:
-        raise SpecError(f"protocol {name}: {value} is no cxrbench.runner.protocol.Protocol of that name")
+        raise SpecError(f"protocol {name}: {known[name]} is no cxrbench.runner.protocol.Protocol of that name")
     return made

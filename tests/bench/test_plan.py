@@ -11,7 +11,7 @@ from cxrbench.data.splits import table
 from cxrbench.evaluate.few_shot import released_fold
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
-from cxrbench.runner.protocol import Cell, TaskData, load_protocols
+from cxrbench.runner.protocol import Cell, TaskData, load_protocol
 from cxrbench.runner.request import Request
 from cxrbench.specs import catalog
 from cxrbench.types import Findings, Partition
@@ -31,9 +31,7 @@ def cell(model: str, protocol: Any, split: str = "dlilp-author-list") -> Cell:
     card = catalog.load_card(model)
     shots = 1 if protocol == "linear-probe" else None
     known = cast(BenchModel, SimpleNamespace(card=card))
-    return Cell(
-        known, data, "all", load_protocols([protocol])[0], shots, None, "reality-check", card.recipe("reality-check")
-    )
+    return Cell(known, data, "all", load_protocol(protocol), shots, None, "reality-check", card.recipe("reality-check"))
 
 
 def planned(variant: str, shots: tuple[int, ...]) -> Plan:

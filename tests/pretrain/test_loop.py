@@ -398,10 +398,10 @@ def test_steps_that_overflow_are_left_out_and_the_scaler_goes_on(
 def test_a_later_second_sigterm_ends_a_process_that_hangs(wait_s: float, ended: bool) -> None:
     program = f"""
 import os, signal, time
-from cxrbench.pretrain import stop
+from cxrbench.pretrain import loop
 clock = iter([100.0, 100.0 + {wait_s}])
-stop.time.monotonic = lambda: next(clock)
-with stop.Wish(None).heard():
+loop.time.monotonic = lambda: next(clock)
+with loop.Wish(None).heard():
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     print("still here")

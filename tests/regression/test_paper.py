@@ -117,7 +117,10 @@ def test_another_draw_agrees_as_a_second_measurement(printed: Path) -> None:
 def zero_shot(*drawn: str) -> dict[str, object]:
     """A zero-shot cell with one prompt for its class in each fold."""
     prompts = {"set": "names", "digest": "", "source": "prompts", "drawn": [{"Normal": [word]} for word in drawn]}
-    return {"protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test"}, "prompts": prompts}
+    return {
+        "protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits"},
+        "prompts": prompts,
+    }
 
 
 COVID = {"data__task": "covid", "data__split": "dlilp-author-list"}

@@ -22,7 +22,7 @@ SHARES = {"atelectasis": 0.3, "lung opacity": 0.25, "pleural thickening": 0.1, "
 
 
 def zero_shot(out: Path, **changes: Any) -> Record:
-    how = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}
+    how = {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits", "logit_scale": 20.0}
     prompts = {"set": "names", "digest": "1" * 64, "source": "prompts"}
     folds = [scored_fold(0.7, 4, images=20, classes=len(LABELS))]
     return written(out, "clip_cm", folds, data__labels=LABELS, protocol=how, prompts=prompts, **changes)

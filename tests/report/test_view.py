@@ -124,7 +124,7 @@ def test_prompt_set_decides_the_column_of_table_3() -> None:
     record = made_record(
         data__task="covid",
         data__group="2-class",
-        protocol={"protocol": "zero-shot", "tap": "joint", "part": "test"},
+        protocol={"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits"},
         prompts=told,
     )
     view = table_view(published_table(3), [record], "paper-code", synthetic=False)
@@ -135,7 +135,7 @@ def test_prompt_set_decides_the_column_of_table_3() -> None:
 def described(*classes: str, digest: str = "0" * 64) -> Record:
     words = {name: catalog.load_prompts("description").classes[name] for name in classes}
     told = {"set": "description", "digest": digest, "source": "prompts", "drawn": [words]}
-    how = {"protocol": "zero-shot", "tap": "joint", "part": "test"}
+    how = {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits"}
     return made_record(data__task="covid", data__group="2-class", protocol=how, prompts=told)
 
 

@@ -29,7 +29,13 @@ def cli(out: Path, *words: str) -> Result:
 
 
 def fused(out: Path) -> None:
-    how: dict[str, Any] = {"protocol": "zero-shot", "tap": "joint", "part": "test", "scoring": "interaction"}
+    how: dict[str, Any] = {
+        "protocol": "zero-shot",
+        "tap": "joint",
+        "part": "test",
+        "scores": "other",
+        "scoring": "interaction",
+    }
     prompts = {"set": "names", "digest": "1" * 64, "source": "prompts"}
     written(out, "gloria", [scored_fold(1.0, 1)], protocol=how, prompts=prompts)
 

@@ -163,7 +163,7 @@ def test_other_images_are_never_compared(tmp_path: Path) -> None:
 
 def zero_shot(name: str, digest: str, source: str = "prompts") -> dict[str, Any]:
     return {
-        "protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0},
+        "protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits", "logit_scale": 20.0},
         "prompts": {"set": name, "digest": digest * 64, "source": source},
     }
 
@@ -363,8 +363,8 @@ def test_calibration_takes_scores_as_the_protocol_says(tmp_path: Path) -> None:
     words = read_cell(tmp_path, written(tmp_path, "good", logits, **zero_shot("names", "1")))
     assert cell_calibration(words)[0].brier == pytest.approx(cell_calibration(probe)[0].brier)
     fused = zero_shot("names", "1")
-    fused["protocol"]["standardised"] = True
-    with pytest.raises(NotApplicableError, match="no logits"):
+    fused["protocol"] |= {"standardised": True, "scores": "other"}
+    with pytest.raises(NotApplicableError, match="neither probabilities nor logits"):
         cell_calibration(read_cell(tmp_path, written(tmp_path, "good", logits, **fused)))
     with pytest.raises(DataError, match="no probabilities"):
         cell_calibration(read_cell(tmp_path, written(tmp_path, "fair", logits)))

@@ -19,7 +19,7 @@ from cxrbench.records.record import Record, record_path
 
 
 def worded(out: Path, name: str, skill: float, singles: tuple[float | None, ...] = (), **changes: Any) -> Record:
-    zero_shot = {"protocol": "zero-shot", "tap": "joint", "part": "test", "logit_scale": 20.0}
+    zero_shot = {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits", "logit_scale": 20.0}
     source = "prototypes" if name == "prototypes" else "prompts"
     prompts = {"set": name, "digest": "1" * 64, "source": source}
     folds = [scored_fold(skill, 1, noise=3)]

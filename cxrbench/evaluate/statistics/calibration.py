@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import checked
@@ -51,6 +50,8 @@ def probabilities(scores: FloatArray, kind: ScoreKind) -> NDArray[np.float64]:
     """
     exact = scores.astype(np.float64)
     if kind == "logits":
+        from scipy.special import softmax
+
         return softmax(exact, axis=1)
     if exact.min() < 0 or exact.max() > 1 or np.abs(exact.sum(axis=1) - 1).max() > 1e-4:
         raise DataError("these scores are no probabilities: rows must lie in 0..1 and sum to 1")

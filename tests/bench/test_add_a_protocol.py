@@ -1,0 +1,124 @@
+"""A protocol in one file of another package, as CONTRIBUTING shows it: from raw files to comparison and report."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab import Lab, records_of
+
+from cxrbench.errors import SpecError
+from cxrbench.records.integrity import read_results
+from cxrbench.records.predictions import read_cell
+from cxrbench.runner.linear_probe import LinearProbe
+from cxrbench.runner.protocol import load_protocol
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SECTION = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A protocol")[2]
+CODE = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[0]
+POINT = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)[0].splitlines()[1].replace('"', "")
+
+
+def installed(site: Path, code: str = CODE, *points: str) -> Path:
+    """A folder for PYTHONPATH with the package and its entry points."""
+    about = site / "nearest_mean-1.dist-info"
+    about.mkdir(parents=True, exist_ok=True)
+    (site / "nearest_mean.py").write_text(code)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: nearest-mean\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("\n".join(["[cxrbench.protocols]", *(points or (POINT,))]) + "\n")
+    return site
+
+
+def said(site: Path, lab: Lab, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
+    command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=place, env=env, timeout=300)
+
+
+def measured(site: Path, lab: Lab, place: Path, *protocols: str) -> subprocess.CompletedProcess[str]:
+    places = ["--out", str(place / "results"), "--cache", str(place / "cache"), "--device", "cpu"]
+    models = [word for name in ("small_unimodal", "small_clip") for word in ("--model", lab.model(name))]
+    roots = [w for task, root in lab.data.items() for w in ("--data-root", f"{task}={root}" if task else str(root))]
+    chosen = [word for name in protocols for word in ("--protocol", name)]
+    task = ["--task", lab.task("covid"), "--group", "2-class", "--variant", str(lab.variant), "--shots", "2"]
+    return said(site, lab, place, "run", *models, *task, *roots, *places, *chosen)
+
+
+def test_a_protocol_of_one_file_runs_from_files_to_comparison_and_report(lab: Lab, tmp_path: Path) -> None:
+    site = installed(tmp_path / "site")
+    done = measured(site, lab, tmp_path, "nearest-mean", "linear-probe")
+    assert done.returncode == 0, done.stderr
+    records = [record for record in records_of(tmp_path) if record.protocol.protocol == "nearest-mean"]
+    assert {record.model.name for record in records} == {"small_unimodal", "small_clip"}
+    assert {(record.protocol.shots, record.protocol.scores) for record in records} == {(2, "other")}
+    assert {len(record.folds) for record in records} == {5}
+    out = ["--out", str(tmp_path / "results")]
+    variant = ["--variant", str(lab.variant)]
+    compared = said(
+        site,
+        lab,
+        tmp_path,
+        "compare",
+        "small_unimodal",
+        "small_clip",
+        "--synthetic",
+        "--group",
+        "2-class",
+        *variant,
+        *out,
+    )
+    assert compared.returncode == 0, compared.stderr
+    assert "nearest-mean, K = 2" in compared.stdout and "linear-probe, K = 2" in compared.stdout
+    told = said(site, lab, tmp_path, "report", *out, "--to", str(tmp_path / "report.html"))
+    assert told.returncode == 0, told.stderr
+    assert "Nearest mean, K = 2" in (tmp_path / "report.html").read_text()
+
+
+def test_its_scores_are_what_its_code_gives(lab: Lab, tmp_path: Path) -> None:
+    """By hand from the stored predictions: rows are cosines, and a record is read where its package is missing."""
+    assert measured(installed(tmp_path / "site"), lab, tmp_path, "nearest-mean").returncode == 0
+    results = read_results(tmp_path / "results", tmp_path)
+    assert not results.left_out and len(results.records) == 2
+    for found in results.records:
+        for fold in read_cell(tmp_path / "results", found).folds:
+            assert np.abs(fold.scores).max() <= 1 + 1e-6 and fold.scores.std() > 0
+    with pytest.raises(SpecError, match="there is no protocol 'nearest-mean'"):
+        load_protocol("nearest-mean")
+
+
+def test_changed_code_of_a_protocol_makes_other_records_of_it_and_of_no_other(lab: Lab, tmp_path: Path) -> None:
+    site, both = installed(tmp_path / "site"), ("nearest-mean", "linear-probe")
+    measured(site, lab, tmp_path, *both)
+    again = measured(site, lab, tmp_path, *both)
+    assert again.stdout.count("% (recorded before)") == 4
+    installed(site, CODE + "\n\nMORE = 1\n")
+    changed = measured(site, lab, tmp_path, *both)
+    assert changed.stdout.count("% (recorded before)") == 2
+
+
+def test_a_protocol_that_cannot_be_imported_ends_only_itself(lab: Lab, tmp_path: Path) -> None:
+    site = installed(tmp_path / "site", "import nowhere_at_all\n")
+    done = measured(site, lab, tmp_path, "nearest-mean", "linear-probe")
+    assert done.returncode != 0 and "protocol nearest-mean: loading nearest_mean:NearestMean" in done.stderr
+    assert {record.protocol.protocol for record in records_of(tmp_path)} == {"linear-probe"}
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ("nearest-mean = nearest_mean:np", "protocol nearest-mean: loading nearest_mean:np"),
+        ("nearer = nearest_mean:NearestMean", "is no cxrbench.runner.protocol.Protocol of that name"),
+        ("linear-probe = nearest_mean:NearestMean", "two protocols are called linear-probe"),
+    ],
+)
+def test_what_is_no_protocol_is_refused_by_name(point: str, message: str, lab: Lab, tmp_path: Path) -> None:
+    site = installed(tmp_path / "site", CODE.replace("import numpy as np", "import numpy as np\n\n"), point)
+    done = measured(site, lab, tmp_path, point.partition(" ")[0])
+    assert done.returncode != 0 and message in done.stderr.replace("\n", " ")
+
+
+def test_the_papers_probe_is_a_protocol_as_any() -> None:
+    assert isinstance(load_protocol("linear-probe"), LinearProbe)
