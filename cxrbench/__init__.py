@@ -1,18 +1,44 @@
 """cxrbench: exact, repeatable comparison of chest X-ray encoders.
 
-`run`, `load_model` and `load_task` are the command line's words as functions; importing this loads nothing else.
+The functions are the command line's words; importing this loads nothing else.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cxrbench.errors import CxrBenchWarning
+
 if TYPE_CHECKING:
-    from cxrbench.models.base import Adapter
-    from cxrbench.runner.run import Report
+    from cxrbench.notebook.compare import Compared
+    from cxrbench.notebook.model import Model
+    from cxrbench.notebook.names import Names
+    from cxrbench.notebook.records import Records
+    from cxrbench.notebook.run import RunReport
+    from cxrbench.notebook.table import PaperTable
     from cxrbench.specs.task import TaskSpec
 
-__all__ = ["load_model", "load_task", "run"]
+__all__ = [
+    "CxrBenchWarning",
+    "__version__",
+    "compare",
+    "list_models",
+    "list_tasks",
+    "load_model",
+    "load_records",
+    "load_task",
+    "run",
+    "table",
+]
+
+
+def __getattr__(name: str) -> str:
+    """The version, read when it is asked for."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("cxrbench")
 
 
 def run(
@@ -38,23 +64,24 @@ def run(
     max_unreadable: float = 0.05,
     resume: bool = True,
     rehash: bool = False,
-) -> "Report":
+    progress: bool = True,
+) -> "RunReport":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
     `prompts`: by default the sets that serve every model; `authors` are those of each model's own authors, `all` both.
-    Returns the records and whatever went wrong; raises SpecError for a name that does not exist, TypeError for a
-    string where a list of names is wanted.
+    `progress` shows a bar in a terminal or notebook, and a line every ten seconds elsewhere, on stderr.
+    Returns the records and whatever went wrong, and warns of that (CxrBenchWarning). Raises SpecError for a name that
+    does not exist, TypeError for a string where a list of names is wanted.
     """
     from cxrbench.specs import catalog
     from cxrbench.system import cpu
 
     for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols or ()), ("groups", groups)):
-        if isinstance(names, str):
-            raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
+        _refuse_text(what, names)
 
     cpu.prepare()
+    from cxrbench.notebook.run import run as measure
     from cxrbench.runner.request import Engine, Places, Request
-    from cxrbench.runner.run import run as measure
     from cxrbench.specs.paths import default_cache
 
     request = Request(
@@ -79,7 +106,12 @@ def run(
         resume=resume,
         rehash=rehash,
     )
-    return measure(request)
+    return measure(request, progress=progress)
+
+
+def _refuse_text(what: str, names: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
 
 def _by_name(where: Path | str | Mapping[str, Path] | None) -> Mapping[str, Path]:
@@ -88,24 +120,117 @@ def _by_name(where: Path | str | Mapping[str, Path] | None) -> Mapping[str, Path
     return {name: Path(path) for name, path in where.items()} if isinstance(where, Mapping) else {"": Path(where)}
 
 
+def load_records(folder: Path | str = "results") -> "Records":
+    """The records that count below a results folder: of each cell the newest sound one.
+
+    They are held against their checksums and predictions first, and those that do not hold are warned of
+    (CxrBenchWarning) and left out. An empty or absent folder has none.
+    """
+    from cxrbench.notebook.records import load_records as load
+
+    return load(Path(folder))
+
+
+def compare(
+    a: str,
+    b: str,
+    folder: Path | str = "results",
+    *,
+    tasks: Sequence[str] = ("all",),
+    group: str = "all",
+    protocol: Literal["zero-shot", "linear-probe"] | None = None,
+    shots: int | None = None,
+    prompts: str | None = None,
+    metric: Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"] = "balanced_accuracy",
+    variant: str = "paper-code",
+    settings: Mapping[str, str] | None = None,
+    these_draws: bool = False,
+    synthetic: bool = False,
+) -> "Compared":
+    """Is one model better than the other on the same images? As `cxrbench compare`, in every setting or in one.
+
+    None stands for each protocol, number of shots or prompt set that was measured. Raises SpecError for names that were
+    not measured, DataError where there is nothing to compare, NotApplicableError with the reasons where no task can be.
+    """
+    from cxrbench.notebook.compare import Question
+    from cxrbench.notebook.compare import compare as compared
+
+    _refuse_text("tasks", tasks)
+    how = (group, protocol, shots, prompts, metric, variant, settings or {}, these_draws, synthetic)
+    return compared(Path(folder), Question((a, b), tuple(tasks), *how))
+
+
+def table(
+    number: Literal[2, 3, 4],
+    folder: Path | str = "results",
+    *,
+    variant: str = "paper-code",
+    settings: Mapping[str, str] | None = None,
+    these_draws: bool = False,
+    synthetic: bool = False,
+) -> "PaperTable":
+    """Table 2, 3 or 4 of the paper with the measured cells and their intervals, as `cxrbench table`.
+
+    `synthetic` shows records of made images or weights instead of measured ones. Raises SpecError for another number.
+    """
+    from cxrbench.notebook.table import table as found
+
+    return found(number, Path(folder), variant, settings or {}, synthetic=synthetic, these_draws=these_draws)
+
+
+def list_models() -> "Names":
+    """The models by name: what they were trained on, title, and whether they can be run."""
+    from cxrbench.notebook.names import models
+
+    return models()
+
+
+def list_tasks() -> "Names":
+    """The tasks by name: title, and each label group with its number of classes."""
+    from cxrbench.notebook.names import tasks
+
+    return tasks()
+
+
 def load_model(
     name: str,
     weights: Path | str | None = None,
     text_encoder: Path | str | None = None,
     device: str = "auto",
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
-) -> "Adapter":
-    """A model by name or card, with `encode_image`, `encode_text` and `score`; see `models.base.load_adapter`."""
+    *,
+    batch_size: int = 32,
+    variant: str = "paper-code",
+    settings: Mapping[str, str] | None = None,
+    task: str | None = None,
+) -> "Model":
+    """A model by name or card: `encode_image` of files, arrays or prepared pixels, `encode_text` and `score`.
+
+    Images are prepared as a run of the variant prepares them; `task` matters where the variant treats the grey values
+    of its data set in its own way, as paper-code does those of VinDr. Raises SpecError for names that do not exist,
+    DataError where there are no weights, and what `models.base.load_adapter` raises.
+    """
+    from cxrbench.system import cpu
+
+    cpu.prepare()
     from cxrbench.models.base import load_adapter
     from cxrbench.models.weights.fetch import locate
+    from cxrbench.notebook.model import Model
     from cxrbench.runner.model import chosen_device
-    from cxrbench.specs.catalog import load_card
+    from cxrbench.specs import catalog
+    from cxrbench.specs.card_facts import recipe_for, recipe_name
     from cxrbench.specs.paths import default_cache
 
-    card, file = load_card(name), None if weights is None else Path(weights)
+    card, file = catalog.load_card(name), None if weights is None else Path(weights)
+    spec = None if task is None else catalog.load_task(task)
+    tasks = (*catalog.task_files(), *([] if spec is None else [spec.name]))
+    chosen = catalog.load_variant(variant).with_choices(dict(settings or {}), tasks).settings
+    _, recipe = recipe_for(card, chosen, "stored" if spec is None else spec.released_polarity)
     folder = None if text_encoder is None else Path(text_encoder)
     found = None if card.weights.made is not None else locate(card, file, default_cache())
-    return load_adapter(card, found, folder, chosen_device(device), precision)
+    whose = recipe_name(card, chosen)
+    adapter = load_adapter(card, found, folder, chosen_device(device), precision, recipe=whose)
+    return Model(adapter, recipe, batch_size)
 
 
 def load_task(name: str) -> "TaskSpec":

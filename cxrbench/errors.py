@@ -24,6 +24,10 @@ class CxrBenchError(Exception):
     exit_code = 5
 
 
+class CxrBenchWarning(UserWarning):
+    """In Python, what the command line would say on stderr: there is a result, but a part of it is missing."""
+
+
 class SpecError(CxrBenchError):
     """A name, option, card, task, variant or prompt file that is unknown or malformed."""
 

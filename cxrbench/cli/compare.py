@@ -7,7 +7,7 @@ import typer
 
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import Choices, Out, ProtocolName, TheseDraws, VariantName, recorded_variant, results
-from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.errors import SpecError
 
 
 def compare(
@@ -54,10 +54,9 @@ def compare(
     were drawn, of other training images or prompts: what is better is better under other draws too. Everything is
     computed from the records and predictions below --out; no model runs.
     """
-    from cxrbench.analysis.compare import Comparison
-    from cxrbench.analysis.compare import compare as compared
-    from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
-    from cxrbench.records.selection import Asked, select
+    from cxrbench.analysis.by_setting import by_setting
+    from cxrbench.analysis.leaderboard import Leaderboard
+    from cxrbench.records.selection import Asked
     from cxrbench.reports.comparisons import render
     from cxrbench.reports.figures import checked_path, write_diagram
 
@@ -66,24 +65,16 @@ def compare(
     records = results(out)
     made = recorded_variant(variant, choice, records)
     asked = Asked(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
-    found, refused = list[Comparison | Leaderboard](), list[NotApplicableError]()
-    for selected in select(records, asked):
-        try:
-            how = compared if len(selected.models) == 2 else leaderboard
-            found.append(how(out, selected, metric, these_draws=these_draws))
-        except NotApplicableError as error:
-            refused.append(error)
-    if not found:
-        raise refused[0]
-    for reason in refused:
+    told = by_setting(out, records, asked, metric, these_draws=these_draws)
+    for reason in told.refused:
         echo(f"cxrbench: {reason}", err=True)
     if figure is not None:
-        boards = [board for board in found if isinstance(board, Leaderboard)]
+        boards = [board for board in told.found if isinstance(board, Leaderboard)]
         if len(boards) != 1:
-            settings = "; ".join(str(part.setting) for part in found)
+            settings = "; ".join(str(part.setting) for part in told.found)
             raise SpecError(
                 f"--figure draws one setting of three or more models, and there are {len(boards)} ({settings}); "
                 "choose with --protocol, --shots and --prompts"
             )
         write_diagram(boards[0], figure)
-    echo(render(found, "json" if as_json else form), nl=False)
+    echo(render(told.found, "json" if as_json else form), nl=False)

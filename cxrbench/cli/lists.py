@@ -27,12 +27,10 @@ def models() -> None:
     Name, pre-training data (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14) and title; `cxrbench info NAME`
     says more, `cxrbench weights info NAME` what of it is here.
     """
-    from cxrbench.specs import catalog
+    from cxrbench.specs.names import model_lines
 
-    cards = [catalog.load_card(name) for name in catalog.card_files()]
     rows = [("name", "trained on", "title")]
-    rows += [(card.name, "+".join(card.pretraining), card.title) for card in cards]
-    rows += [(m.name, "", f"{m.title}: cannot be run, see info") for m in catalog.unavailable_models().values()]
+    rows += [(m.name, m.trained_on, m.title + ": cannot be run, see info" * (not m.available)) for m in model_lines()]
     echo("\n".join(_columns(rows)))
 
 
@@ -42,11 +40,10 @@ def tasks() -> None:
     Name, title, and each group with its number of classes; `cxrbench info NAME` names classes and splits, and says
     where the data set is had.
     """
-    from cxrbench.specs import catalog
+    from cxrbench.specs.names import task_lines
 
     rows = [("name", "title", "groups")]
-    for spec in (catalog.load_task(name) for name in catalog.task_files()):
-        rows.append((spec.name, spec.title, ", ".join(f"{name} {len(labels)}" for name, labels in spec.groups.items())))
+    rows += [(task.name, task.title, task.groups_told) for task in task_lines()]
     echo("\n".join(_columns(rows)))
 
 

@@ -16,6 +16,7 @@ from cxrbench.cli import (
     data,
     demo,
     doctor,
+    export,
     figure,
     lists,
     pretrain,
@@ -77,6 +78,7 @@ app.command("subgroups")(subgroups.subgroups)
 app.command("prompts")(prompts.prompts)
 app.command("calibration")(calibration.calibration)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)

@@ -227,6 +227,23 @@ class Measured:
     notes: tuple[str, ...] = field(default=())
 
 
+def counting(records: Iterable[Record]) -> tuple[Record, ...]:
+    """The record that counts of every cell, of each variant, and of made and measured ones apart.
+
+    By variant, then measured before made, tasks in the paper's order, models by name.
+    """
+    cells: dict[tuple[str, bool, CellKey], list[Record]] = {}
+    for record in records:
+        cells.setdefault((record.variant_digest, record.synthetic, cell_key(record)), []).append(record)
+    chosen = [best for found in cells.values() if (best := newest_record(found))]
+    tasks = in_order({record.data.task for record in chosen})
+    return tuple(
+        sorted(
+            chosen, key=lambda r: (r.variant, r.synthetic, tasks.index(r.data.task), r.model.name, cell_key(r), r.id)
+        )
+    )
+
+
 def measured(records: Iterable[Record], asked: Asked) -> Measured:
     """The records of the cells asked for, only made or only measured ones, of one variant.
 
@@ -235,20 +252,17 @@ def measured(records: Iterable[Record], asked: Asked) -> Measured:
     fitting = of_variant(list(records), asked)
     models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
     tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
-    cells: dict[CellKey, list[Record]] = {}
-    for record in fitting:
-        if record.model.name in models and record.data.task in tasks and is_asked(record, asked):
-            cells.setdefault(cell_key(record), []).append(record)
-    if not cells:
+    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+    if not fitting:
         told = {"group": asked.group, "protocol": asked.protocol, "shots": asked.shots, "prompts": asked.prompts}
         words = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
         raise DataError(
             f"no record of {', '.join(models)} on {', '.join(tasks)} has {words}; `cxrbench run` measures it, or leave "
             "out what narrows the choice"
         )
-    chosen = [best for found in cells.values() if (best := newest_record(found))]
+    chosen = counting(fitting)
     ordered = sorted(chosen, key=lambda r: (tasks.index(r.data.task), models.index(r.model.name), cell_key(r)))
-    older = sum(map(len, cells.values())) - len(cells)
+    older = len(fitting) - len(chosen)
     notes = [f"{cell_name(record)}: {flaw}" for record in ordered for flaw in flaws(record)]
     notes += [f"{older} older records of the same cells are not used"] if older else []
     return Measured(tuple(ordered), tuple(notes))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,14 +18,41 @@ Format = Literal["terminal", "markdown", "json"]
 MADE = "PHANTOM, made images or weights, no result: "
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting as it is shown: what it is about, a table, and lines below it."""
+
+    title: str
+    setting: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    lines: Sequence[str]
+
+
 def render(found: Sequence[Comparison | Leaderboard], form: Format) -> str:
     """All settings as text, ending in a line feed; JSON holds the unrounded numbers of the same."""
     if form == "json":
         return json.dumps([plain(part) for part in found], indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = [_comparison(p, form) if isinstance(p, Comparison) else _leaderboard(p, form) for p in found]
+    texts = [_text(shown(part), form) for part in found]
     if len(found) > 1:
-        texts.append(f"note: p are corrected within a setting, not over the {len(found)} settings shown")
+        texts.append(several(len(found)))
     return "\n\n".join(texts) + "\n"
+
+
+def several(settings: int) -> str:
+    """What to know of so many settings that are shown together."""
+    return f"note: p are corrected within a setting, not over the {settings} settings shown"
+
+
+def shown(found: Comparison | Leaderboard) -> Shown:
+    """A comparison or a board in words; its numbers are in percent."""
+    return _comparison(found) if isinstance(found, Comparison) else _leaderboard(found)
+
+
+def _text(told: Shown, form: Literal["terminal", "markdown"]) -> str:
+    mark, between = ("## ", "\n\n") if form == "markdown" else ("", "\n")
+    title = f"{mark}{told.title}{between}{told.setting}"
+    return "\n\n".join([title, grid(told.rows, told.head, form), "\n".join(told.lines)])
 
 
 def plain(value: Any) -> Any:
@@ -42,7 +69,7 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _comparison(found: Comparison, form: Format) -> str:
+def _comparison(found: Comparison) -> Shown:
     narrow = any(task.mcnemar is not None for task in found.tasks)
     head = ["task", "units", f"A: {found.a}", f"B: {found.b}", "A - B", "p, Holm", "can show", _better(found)]
     rows = [_task_row(found, task, narrow=narrow) for task in found.tasks]
@@ -52,7 +79,7 @@ def _comparison(found: Comparison, form: Format) -> str:
         mean = [f"mean of these {len(rows)} tasks", "", "", "", interval_text(found.mean, sign=True)]
         rows.append([*mean, p_text(found.mean_p), *[""] * (len(head) - 6)])
     title = f"{found.a} and {found.b}: {metric_name(found.metric)} in percent"
-    return "\n\n".join([_title(found, title, form), grid(rows, head, form), "\n".join(_reading(found))])
+    return Shown(_title(found, title), _setting(found), head, rows, _reading(found))
 
 
 def _better(found: Comparison) -> str:
@@ -141,7 +168,7 @@ def _spreads(found: Comparison) -> list[str]:
     return [f"note: std over folds, no standard error: {'; '.join(told)}"] if told else []
 
 
-def _leaderboard(found: Leaderboard, form: Format) -> str:
+def _leaderboard(found: Leaderboard) -> Shown:
     head = ["model", "place", f"mean of these {len(found.tasks)} tasks", *found.tasks]
     rows = [
         [
@@ -159,7 +186,7 @@ def _leaderboard(found: Leaderboard, form: Format) -> str:
         numbers = ("–" if value is None else interval_text(value) for value in control.values)
         rows.append([f"control: {control.model}", "–", "–", *numbers])
     title = f"{len(found.models)} models: {metric_name(found.metric)} in percent"
-    return "\n\n".join([_title(found, title, form), grid(rows, head, form), "\n".join(_board_reading(found))])
+    return Shown(_title(found, title), _setting(found), head, rows, _board_reading(found))
 
 
 def place_text(place: tuple[int, int]) -> str:
@@ -202,10 +229,12 @@ def _refused(refused: Mapping[str, Sequence[str]]) -> list[str]:
     return [f"not compared: {task}: {'; '.join(reasons)}" for task, reasons in refused.items()]
 
 
-def _title(found: Comparison | Leaderboard, title: str, form: Format) -> str:
-    mark = "## " if form == "markdown" else ""
-    lines = [f"{mark}{MADE if found.synthetic else ''}{title}", f"{found.setting}, variant {found.variant}"]
-    return ("\n\n" if form == "markdown" else "\n").join(lines)
+def _title(found: Comparison | Leaderboard, title: str) -> str:
+    return f"{MADE if found.synthetic else ''}{title}"
+
+
+def _setting(found: Comparison | Leaderboard) -> str:
+    return f"{found.setting}, variant {found.variant}"
 
 
 def grid(rows: Sequence[Sequence[str]], head: Sequence[str], form: Format) -> str:

@@ -174,20 +174,30 @@ def as_grid(view: TableView, form: Literal["terminal", "markdown"]) -> str:
     from tabulate import tabulate
 
     style = {"terminal": "simple", "markdown": "github"}[form]
-    head = ["", "", *(title for _, title in view.columns)]
-    grids: list[tuple[str, list[list[str]]]] = []
-    section: str | None = None
-    for row in view.rows:
-        if row.section != section:
-            grids.append((row.section, []))
-            section = row.section
-        grids[-1][1].extend(_lines(view, row))
+    head = head_of(view)
     bodies = [
         (f"{name}\n\n" if name else "")
         + tabulate(lines, head, tablefmt=style, disable_numparse=True, stralign="left", colalign=_align(view))
-        for name, lines in grids
+        for name, lines in sections(view)
     ]
     return "\n\n".join([_title(view, form), *bodies, *_footnotes(view)]) + "\n"
+
+
+def head_of(view: TableView) -> list[str]:
+    """The head over the lines of `sections`."""
+    return ["", "", *(title for _, title in view.columns)]
+
+
+def sections(view: TableView) -> list[tuple[str, list[list[str]]]]:
+    """Each section's name, and its lines: row, what the line says, and a text for each column."""
+    found: list[tuple[str, list[list[str]]]] = []
+    section: str | None = None
+    for row in view.rows:
+        if row.section != section:
+            found.append((row.section, []))
+            section = row.section
+        found[-1][1].extend(_lines(view, row))
+    return found
 
 
 def _align(view: TableView) -> list[str]:
@@ -253,7 +263,8 @@ def _uncertainty(cells: Sequence[Cell]) -> Iterator[str]:
     yield from (f"{reason} ({number} cell{'s' * (number > 1)})" for reason, number in sorted(reasons.items()))
 
 
-def _flat(view: TableView) -> list[dict[str, str | None]]:
+def flat(view: TableView) -> list[dict[str, str | None]]:
+    """One entry a cell, its numbers as text; those of intervals and spreads 0 to 1, the others in percent."""
     titles = dict(view.columns)
     return [_entry(view, row, titles[name], row.cells[name]) for row in view.rows for name, _ in view.columns]
 
@@ -294,7 +305,7 @@ def _certainty(cell: Cell) -> dict[str, str | None]:
 
 def as_csv(view: TableView) -> str:
     """One line a cell, with the record that measures it; missing values are empty."""
-    entries = _flat(view)
+    entries = flat(view)
     out = io.StringIO()
     writer = csv.DictWriter(out, entries[0], lineterminator="\n")
     writer.writeheader()
@@ -309,7 +320,7 @@ def as_json(view: TableView) -> str:
         "source": view.source,
         "variant": view.variant,
         "notes": view.notes,
-        "cells": _flat(view),
+        "cells": flat(view),
     }
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import Protocol, TextIO
+import warnings
+from typing import Any, Protocol, TextIO
 
 from cxrbench.system.printable import one_line
 
@@ -80,42 +81,39 @@ def told_time(seconds: float) -> str:
 
 
 class Bar:
-    """A rich progress bar with images per second and time left."""
+    """A bar with images per second and time left, in a notebook a widget where it has ipywidgets."""
 
     def start(self, total: int, what: str) -> None:
         """See `Progress`."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        self._bar = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} images/s"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._began, self._done = time.monotonic(), 0
-        self._task = self._bar.add_task(f"images for {one_line(what)}", total=total, rate="–")
-        self._bar.start()
+        self._bar = _bar()(total=total, desc=f"images for {one_line(what)}", unit=" images", dynamic_ncols=True)
 
     def advance(self) -> None:
         """See `Progress`."""
-        self._done += 1
-        rate = self._done / max(time.monotonic() - self._began, 1e-9)
-        self._bar.update(self._task, advance=1, rate=f"{rate:.1f}")
+        self._bar.update()
 
     def stop(self) -> None:
         """See `Progress`."""
-        self._bar.stop()
+        self._bar.close()
+
+
+def _bar() -> Any:
+    """The kind of bar that this terminal or notebook can show."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a notebook has no ipywidgets: the bar is one of text then
+        from tqdm.auto import tqdm
+    return tqdm
+
+
+def watched(stream: TextIO) -> bool:
+    """Whether somebody watches the stream: a terminal, or a notebook, whose streams are none."""
+    return stream.isatty() or "ipykernel" in sys.modules
 
 
 def progress_for(stream: TextIO | None) -> Bar | Lines | Quiet:
     """A bar where somebody watches, lines in a log file, nothing where there is no stream."""
     if stream is None:
         return Quiet()
-    return Bar() if stream.isatty() else Lines(stream)
+    return Bar() if watched(stream) else Lines(stream)
 
 
 class Transfer(Protocol):
@@ -164,28 +162,22 @@ class TransferLines:
 
 
 class TransferBar:
-    """A rich progress bar with bytes per second and time left."""
+    """A bar with bytes per second and time left."""
 
     def start(self, total: int, done: int, what: str) -> None:
         """See `Transfer`."""
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self._bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._bar.add_task(one_line(what), total=total, completed=done)
-        self._bar.start()
+        size = {"unit": "B", "unit_scale": True, "dynamic_ncols": True}
+        self._bar = _bar()(total=total, initial=done, desc=one_line(what), **size)
 
     def advance(self, count: int) -> None:
         """See `Transfer`."""
-        self._bar.update(self._task, advance=count)
+        self._bar.update(count)
 
     def stop(self) -> None:
         """See `Transfer`."""
-        self._bar.stop()
+        self._bar.close()
 
 
 def transfer_for(stream: TextIO) -> TransferBar | TransferLines:
     """A bar where somebody watches, lines in a log file."""
-    return TransferBar() if stream.isatty() else TransferLines(stream)
+    return TransferBar() if watched(stream) else TransferLines(stream)

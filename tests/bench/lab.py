@@ -66,6 +66,7 @@ class Lab:
             "cache": place / "cache",
             "device": "cpu",
             "batch_size": 8,
+            "progress": False,
         }
         return standard | changes
 

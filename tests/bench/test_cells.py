@@ -49,7 +49,7 @@ def test_by_default_every_model_is_asked_the_same_three_sets(monkeypatch: pytest
         told.append(request)
         return Forecast((), (), {}, ())
 
-    def run(request: Request) -> Report:
+    def run(request: Request, progress: object = None) -> Report:
         told.append(request)
         return Report()
 
@@ -57,6 +57,7 @@ def test_by_default_every_model_is_asked_the_same_three_sets(monkeypatch: pytest
     monkeypatch.setattr(bench_run, "run", run)
     done = CliRunner().invoke(app, ["run", "-m", "kad", "-t", "rsna", "--data-root", ".", "--dry-run"])
     assert done.exit_code == 0, done.output
-    cxrbench.run(["kad"], ["rsna"], data_root=".")
+    with pytest.warns(cxrbench.CxrBenchWarning, match="nothing was measured"):
+        cxrbench.run(["kad"], ["rsna"], data_root=".")
     assert [tuple(sorted(request.prompts)) for request in told] == [SHARED, SHARED]
     assert not any(Wordings.asked(request.prompts).authors for request in told)

@@ -21,7 +21,7 @@ def loaded(words: list[str], cwd: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split()[1:])
 
 
-@pytest.mark.parametrize("verb", ["check", "audit", "table", "figure", "subgroups", "prompts", "calibration"])
+@pytest.mark.parametrize("verb", ["check", "audit", "table", "figure", "subgroups", "prompts", "calibration", "export"])
 def test_help_loads_nothing_heavy(verb: str, tmp_path: Path) -> None:
     assert loaded([verb, "--help"], tmp_path) == set()
 

@@ -1,0 +1,105 @@
+"""The records below a results folder, as a sequence that shows itself."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from cxrbench.notebook.cells import Cells
+from cxrbench.notebook.warn import TOLD, warn, warn_of
+from cxrbench.records.integrity import Results, read_results
+from cxrbench.records.record import Record
+from cxrbench.records.selection import counting
+from cxrbench.specs import catalog
+from cxrbench.specs.paths import default_cache
+from cxrbench.specs.settings import Variant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Records(Sequence[Record]):
+    """The records that count below a results folder, one a cell.
+
+    `left_out` says by place what does not hold and why; `foreign` counts files of other versions, `older` the records
+    that newer or sounder ones of the same cells replace.
+    """
+
+    def __init__(
+        self, out: Path, records: Sequence[Record], left_out: dict[str, str], foreign: int, older: int
+    ) -> None:
+        self.out, self.left_out, self.foreign, self.older = out, left_out, foreign, older
+        self._records = tuple(records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Records": ...
+    def __getitem__(self, place: int | slice) -> "Record | Records":
+        if isinstance(place, slice):
+            return self._of(self._records[place])
+        return self._records[place]
+
+    def _of(self, records: Sequence[Record]) -> "Records":
+        return Records(self.out, records, self.left_out, self.foreign, self.older)
+
+    def __repr__(self) -> str:
+        told = [f"{len(self)} cells in {self.out / 'records'}"]
+        told += [f"{len(self.left_out)} records left out"] if self.left_out else []
+        told += [f"{self.foreign} files of other versions"] if self.foreign else []
+        told += [f"{self.older} older records of the same cells not used"] if self.older else []
+        return f"<{'; '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        return self._cells.html(repr(self)[1:-1], list(self.left_out.values())[:TOLD])
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """One row a cell with its numbers, intervals and all that made it; docs/export.md tells the columns."""
+        return self._cells.frame()
+
+    def predictions(self, place: int) -> "pd.DataFrame":
+        """The scores of one cell: a row for each fold, image and class, as `cxrbench export --predictions` has them.
+
+        Raises DataError and IntegrityError for predictions that are gone or changed.
+        """
+        import pyarrow as pa
+
+        from cxrbench.records.predictions import read_cell
+        from cxrbench.reports.export import score_tables
+
+        found: pd.DataFrame = pa.concat_tables(score_tables(read_cell(self.out, self[place]))).to_pandas()
+        return found
+
+    @cached_property
+    def _cells(self) -> Cells:
+        return Cells(self.out, self._records)
+
+
+def load_records(folder: Path) -> Records:
+    """The records that count below a results folder; warns of those that do not hold."""
+    found = sound_records(folder)
+    chosen = counting(found.records)
+    return Records(folder, chosen, dict(found.left_out), found.foreign, len(found.records) - len(chosen))
+
+
+def sound_records(folder: Path) -> Results:
+    """All records that hold; warns of those that do not."""
+    found = read_results(folder, default_cache())
+    if found.left_out:
+        head = f"{len(found.left_out)} records in {folder / 'records'} do not hold and are left out:"
+        warn_of(head, list(found.left_out.values()), "`load_records(...).left_out`")
+    if found.foreign:
+        warn(f"{found.foreign} files in {folder / 'records'} are of another version and are left out")
+    return found
+
+
+def recorded_variant(name: str, choices: Mapping[str, str], records: Sequence[Record]) -> Variant:
+    """The bundle of that name with other choices; every task that was recorded may get a split.
+
+    Raises SpecError for a bundle, setting or choice that does not exist.
+    """
+    tasks = {record.data.task for record in records}
+    return catalog.load_variant(name).with_choices(dict(choices), (*catalog.task_files(), *tasks))

@@ -1,0 +1,182 @@
+"""Flat rows as data frames, and tables as HTML for a notebook."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, fields
+from html import escape
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from cxrbench.analysis.compare import Comparison
+from cxrbench.analysis.paper_tables import TableView
+from cxrbench.analysis.rows import HARMONIC, CellFacts, CellRow, beware
+from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.shares import METRICS
+from cxrbench.reports.comparisons import interval_text, percent
+from cxrbench.reports.tables import flat
+from cxrbench.specs.paper import MISSING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = (*METRICS, HARMONIC)  # the metrics of a frame of cells
+_ABOUT_INTERVALS: Mapping[str, type] = {"covers": str, "units": int, "over": str, "beware": str}
+_PANDAS = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
+
+
+def column_types(row: type) -> dict[str, type]:
+    """The fields of a dataclass with the type of each: str, int, float or bool; None may stand for all of them."""
+    hints = get_type_hints(row)
+    return {
+        f.name: next(kind for kind in (*get_args(hints[f.name]), hints[f.name]) if kind is not None)
+        for f in fields(row)
+    }
+
+
+def cell_columns() -> dict[str, type]:
+    """The columns of a frame of cells: facts, each number with the ends of its interval, and what these speak of."""
+    numbers = [f"{name}{end}" for name in NUMBERS for end in ("", "_low", "_high")]
+    return {**column_types(CellFacts), **dict.fromkeys(numbers, float), **_ABOUT_INTERVALS}
+
+
+def cell_frame(rows: Iterable[CellRow]) -> "pd.DataFrame":
+    """One row a cell, with the columns of `cell_columns`; numbers 0 to 1, kappa -1 to 1, missing ones NA."""
+    return frame([_flat(row) for row in rows], cell_columns())
+
+
+def frame(rows: Sequence[Sequence[Any]], columns: Mapping[str, type]) -> "pd.DataFrame":
+    """Rows under typed columns; None becomes NA."""
+    import pandas as pd
+
+    by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
+    return pd.DataFrame(
+        {
+            name: pd.Series(list(values), dtype=_PANDAS[kind])
+            for (name, kind), values in zip(columns.items(), by_column, strict=True)
+        }
+    )
+
+
+def _flat(row: CellRow) -> tuple[Any, ...]:
+    found: list[Any] = list(astuple(row.facts))
+    for name in NUMBERS:
+        number = row.numbers.get(name)
+        found += [None] * 3 if number is None else [number.mean, *_ends(number.interval)]
+    known = [number.interval for number in row.numbers.values() if number.interval is not None]
+    told = known[0] if known else None
+    return (*found, *((None,) * 3 if told is None else (told.words, told.units, told.over)), beware(row))
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (interval.low, interval.high)
+
+
+_INTERVAL: Mapping[str, type] = {"": float, "_low": float, "_high": float}
+PAIR_COLUMNS: Mapping[str, type] = {
+    **dict.fromkeys(("protocol", "group", "prompts", "variant", "metric", "a", "b", "task"), str),
+    "shots": int,
+    "synthetic": bool,
+    **{f"{side}{end}": kind for side in ("value_a", "value_b", "difference") for end, kind in _INTERVAL.items()},
+    "covers": str,
+    "units": int,
+    "over": str,
+    **dict.fromkeys(("p", "p_holm", "resolvable", "p_mcnemar"), float),
+    **dict.fromkeys(("better", "beware"), str),
+}
+
+
+def pair_frame(found: Iterable[Comparison]) -> "pd.DataFrame":
+    """One row a setting and task, and one without a task for the mean of the differences; numbers 0 to 1.
+
+    `p` is that of the task alone, `p_holm` corrected over the tasks of the setting; `better` goes by the latter.
+    """
+    lines = [line for one in found for line in _pair_lines(one)]
+    return frame([[line.get(name) for name in PAIR_COLUMNS] for line in lines], PAIR_COLUMNS)
+
+
+def _pair_lines(found: Comparison) -> Iterator[dict[str, Any]]:
+    how = found.setting
+    facts = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts, "shots": how.shots}
+    facts |= {"variant": found.variant, "metric": found.metric, "synthetic": found.synthetic}
+    facts |= {"a": found.a, "b": found.b}
+    for task in found.tasks:
+        yield {
+            **facts,
+            "task": task.task,
+            **_three("value_a", task.a.interval),
+            **_three("value_b", task.b.interval),
+            **_difference(task.difference),
+            "p": task.p,
+            "p_holm": task.p_holm,
+            "resolvable": task.resolvable,
+            "p_mcnemar": None if task.mcnemar is None else task.mcnemar.p,
+            "better": {"a": found.a, "b": found.b, "undecided": None}[task.verdict],
+        }
+    if len(found.tasks) > 1:
+        yield {**facts, **_difference(found.mean), "p": found.mean_p}
+
+
+def _difference(told: Interval) -> dict[str, Any]:
+    about = {"covers": told.words, "units": told.units, "over": told.over, "beware": told.reason or None}
+    return {**_three("difference", told), **about}
+
+
+def _three(name: str, told: Interval) -> dict[str, float | None]:
+    return {name: told.estimate, f"{name}_low": told.low, f"{name}_high": told.high}
+
+
+_NUMBERS_OF_TABLES = ("published", "measured", "difference", "low", "high", "fold_std")
+
+
+def table_frame(view: TableView) -> "pd.DataFrame":
+    """One row a cell of a table: printed, measured and their difference in percent, interval and spread 0 to 1."""
+    entries = flat(view)
+    columns = {name: float if name in _NUMBERS_OF_TABLES else str for name in entries[0]}
+    rows = [[_typed(value, columns[name]) for name, value in entry.items()] for entry in entries]
+    return frame(rows, columns)
+
+
+def _typed(value: str | None, kind: type) -> Any:
+    return None if value is None else kind(value)
+
+
+CELLS_HEAD = ("model", "task", "protocol", "balanced accuracy", "macro AUROC", "paper", "marks")
+
+
+def cell_lines(rows: Iterable[CellRow]) -> list[list[str]]:
+    """What a notebook shows of cells, under `CELLS_HEAD`: percent with 95 % intervals, and what is to be known."""
+    return [_line(row) for row in rows]
+
+
+def _line(row: CellRow) -> list[str]:
+    facts = row.facts
+    how = [facts.protocol, f"K = {facts.shots}" if facts.shots else "", facts.prompts or ""]
+    marks = ["made" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
+    return [
+        facts.model,
+        facts.task if facts.group == "all" else f"{facts.task} ({facts.group})",
+        ", ".join(filter(None, how)),
+        _shown(row, "balanced_accuracy"),
+        _shown(row, "macro_auroc"),
+        MISSING if facts.published_percent is None else f"{facts.published_percent:.2f}",
+        "; ".join(filter(None, marks)),
+    ]
+
+
+def _shown(row: CellRow, metric: str) -> str:
+    number = row.numbers.get(metric)
+    if number is None or number.mean is None:
+        return MISSING
+    return percent(number.mean) if number.interval is None else interval_text(number.interval)
+
+
+def html_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
+    """A table with its title above and notes below; whatever the texts hold is shown as it stands."""
+    body = "".join(f"<tr>{_cells(row, 'td')}</tr>" for row in rows)
+    below = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f"<p><b>{escape(title)}</b></p><table><thead><tr>{_cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+        + (f"<ul>{below}</ul>" if below else "")
+    )
+
+
+def _cells(texts: Iterable[str], tag: str) -> str:
+    return "".join(f'<{tag} style="text-align: left">{escape(text)}</{tag}>' for text in texts)
