@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.analysis.against_paper import MARGIN, difference, judged
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.estimate import Estimate
-from cxrbench.evaluate.statistics.interval import BOUNDS, Covers, estimate
-from cxrbench.evaluate.statistics.shares import ScoredRows, shares
+from cxrbench.evaluate.statistics.interval import Covers, estimate
+from cxrbench.evaluate.statistics.shares import ScoredRows
 
 FloatArray = NDArray[np.float64]
 Paper = Literal["same images, other draws", "another split of that size"]
@@ -76,12 +77,12 @@ LAWS = (
 def measured(law: Law, folds: Sequence[ScoredRows]) -> Estimate:
     """Balanced accuracy with its error, as of a record."""
     covers: Covers = "one wording" if law.shots is None else "draws"
-    return estimate(shares("balanced_accuracy", folds), BOUNDS["balanced_accuracy"], covers)
+    return estimate(BALANCED_ACCURACY.shares(folds), BALANCED_ACCURACY.bounds, covers)
 
 
 def printed(folds: Sequence[ScoredRows]) -> float:
     """The same as the paper prints it: three decimals a fold, four of the mean."""
-    values = shares("balanced_accuracy", folds).values
+    values = BALANCED_ACCURACY.shares(folds).values
     return round(float(values.round(3).mean()), 4)
 
 

@@ -25,10 +25,11 @@ from cxrbench.analysis.cell import Measurement, covered, measurement
 from cxrbench.analysis.compare import compare
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.analysis.means import Weighted, mean_interval
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, MACRO_F1, Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.paired import not_worse, places
-from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
+from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.selection import Asked, select
@@ -40,8 +41,8 @@ from made_predictions import written
 from made_scores import Law, Probes, judged, many_normals, recalls, two_normals
 
 TIMES = 2000
-BALANCED: Metric = "balanced_accuracy"
-AREA: Metric = "macro_auroc"
+BALANCED = BALANCED_ACCURACY
+AREA = MACRO_AUROC
 Rows = Iterator[Sequence[str]]
 
 
@@ -167,7 +168,7 @@ DRAWN_LAWS: Mapping[str, DrawLaw] = {
     "unequal classes, 1,000 + 150 + 40, K = 4": of_probes(Probes((1000, 150, 40), 4)),
     "long tail, 8 classes of 300 to 2, K = 4": of_probes(Probes(LONG_TAIL, 4, gain=2.5)),
     "AUROC, 19 x 15, K = 4": of_probes(nineteen(4), AREA),
-    "macro F1, 5 x 100, K = 4": of_probes(Probes((100,) * 5, 4, gain=2.0), "macro_f1"),
+    "macro F1, 5 x 100, K = 4": of_probes(Probes((100,) * 5, 4, gain=2.0), MACRO_F1),
     "mean over three tasks, K = 4": of_tasks(THREE_TASKS),
     "mean over two tasks of the same 150 patients, K = 4": of_patients_in_two_tasks(two(75, 4, images=4, alike=0.5)),
 }

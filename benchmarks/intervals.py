@@ -62,15 +62,15 @@ def report_rows(rounds: int) -> list[Row]:
     return [Row("report, 20 models x 7 tasks x 5 shots", ratios(loop, ours), Target(REPORT_TARGET), equal, note)]
 
 
-def ours(metric: Any) -> dict[str, Any]:
+def ours(metric: str) -> dict[str, Any]:
     """Arm: the interval, and its standard error."""
-    from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
-    from cxrbench.evaluate.statistics.shares import shares
+    from cxrbench.evaluate.metric_table import TABLE
+    from cxrbench.evaluate.statistics.interval import estimate
 
-    fold = _fold()
+    fold, row = _fold(), TABLE[metric]
 
     def interval() -> Any:
-        found = estimate(shares(metric, [fold]), BOUNDS[metric], "images")
+        found = estimate(row.shares([fold]), row.bounds, "images")
         return found.ends(), found.error
 
     interval()
@@ -128,7 +128,7 @@ def sampled_cells(out: str) -> dict[str, Any]:
 
     `apart` is by how much its values differ from ours.
     """
-    from cxrbench.evaluate.statistics.shares import shares
+    from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
     from cxrbench.records.integrity import read_results
     from cxrbench.records.predictions import read_cell
 
@@ -142,7 +142,7 @@ def sampled_cells(out: str) -> dict[str, Any]:
         spent, _ = cpu_seconds(partial(resamples, score, folds, SAMPLED_RESAMPLES))
         total += spent * RESAMPLES / SAMPLED_RESAMPLES
         whole = sum(score(fold.labels, fold.scores) for fold in folds) / len(folds)
-        apart = max(apart, abs(whole - shares("balanced_accuracy", folds).value))
+        apart = max(apart, abs(whole - BALANCED_ACCURACY.shares(folds).value))
     return {"each": total / len(chosen), "apart": apart}
 
 

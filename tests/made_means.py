@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.means import Mean, Weighted
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, UnitKind
+from cxrbench.evaluate.metric_table import TABLE, Metric
+from cxrbench.evaluate.statistics.shares import ScoredRows, UnitKind
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 
@@ -26,7 +27,7 @@ def record_of(task: str, folds: int, kind: Kind = "probe", draws: int = 0) -> Re
     Its own metrics are not those of any predictions.
     """
     draws = draws or folds
-    fold = {"test_rows": 1, "test_digest": "d" * 64, "metrics": dict.fromkeys(METRICS, 0.5)}
+    fold = {"test_rows": 1, "test_digest": "d" * 64, "metrics": dict.fromkeys(TABLE, 0.5)}
     told = [{**fold, "fold": k, "train": [f"training image {k % draws}"]} for k in range(folds)]
     if kind == "probe":
         return made_record(data__task=task, folds=told)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, Metric
 from cxrbench.evaluate.metrics import fold_metrics, one_vs_rest_auroc
 from cxrbench.evaluate.statistics.shares import ScoredRows
 
@@ -133,24 +134,24 @@ class Probes:
         train = np.stack([own[n : n + int(self.shots)] for own, n in zip(order, self.sizes, strict=True)])
         return train, test
 
-    def worth(self, metric: str, probes: Array, rng: np.random.Generator, rows: int = 0, gain: float = 0) -> Array:
+    def worth(self, metric: Metric, probes: Array, rng: np.random.Generator, rows: int = 0, gain: float = 0) -> Array:
         """What a metric of each probe (F, C, D) is on other images: of two classes exactly, else on so many rows."""
         means = self.means(gain or self.gain)
-        if len(self.sizes) == 2 and metric in ("balanced_accuracy", "macro_auroc"):
+        if len(self.sizes) == 2 and metric in (BALANCED_ACCURACY, MACRO_AUROC):
             return _exact(metric, probes, means)
         times = max(1, round(rows / sum(self.sizes)))
         labels = np.repeat(np.arange(len(self.sizes)), [n * times for n in self.sizes])
-        if metric == "balanced_accuracy":
+        if metric is BALANCED_ACCURACY:
             labels = np.repeat(np.arange(len(self.sizes)), max(1, round(rows / len(self.sizes))))
         features = means[labels] + rng.normal(size=(len(labels), self.dims))
         return np.array([_worth(metric, scores(features, probe), labels) for probe in probes])
 
     @lru_cache  # noqa: B019 (laws are few)
-    def truth(self, metric: str, gain: float = 0) -> float:
+    def truth(self, metric: Metric, gain: float = 0) -> float:
         """The mean over draws of the probe and of the images; exact to some thousandths of its interval's width."""
         rng, gain = np.random.default_rng(5), gain or self.gain
         many, rows = (200_000, 0) if len(self.sizes) == 2 else (2_000, 1_000)
-        if metric not in ("balanced_accuracy", "macro_auroc"):
+        if metric not in (BALANCED_ACCURACY, MACRO_AUROC):
             many, rows = 300, 20_000  # what is no mean over images is not the same on few
         found = []
         for _ in range(many if rows else 1):
@@ -159,13 +160,13 @@ class Probes:
         return float(np.mean(found))
 
 
-def _worth(metric: str, given: Array, labels: NDArray[np.int64]) -> float:
-    if metric == "balanced_accuracy":
+def _worth(metric: Metric, given: Array, labels: NDArray[np.int64]) -> float:
+    if metric is BALANCED_ACCURACY:
         right = given.argmax(axis=1) == labels
         return float((np.bincount(labels, right) / np.bincount(labels)).mean())
-    if metric == "macro_auroc":
+    if metric is MACRO_AUROC:
         return float(one_vs_rest_auroc(given, labels).mean())
-    return float(getattr(fold_metrics(given, labels), metric))
+    return float(getattr(fold_metrics(given, labels), metric.name))
 
 
 def scores(features: Array, probe: Array) -> Array:
@@ -176,10 +177,10 @@ def scores(features: Array, probe: Array) -> Array:
     return np.asarray(raw - np.logaddexp.reduce(raw, axis=1, keepdims=True))
 
 
-def _exact(metric: str, probes: Array, means: Array) -> Array:
+def _exact(metric: Metric, probes: Array, means: Array) -> Array:
     way = probes[:, 1] - probes[:, 0]
     length = np.sqrt((way**2).sum(axis=1))
-    if metric == "macro_auroc":
+    if metric is MACRO_AUROC:
         return np.asarray(norm.cdf(way @ (means[1] - means[0]) / (np.sqrt(2) * length)))
     middle = ((probes[:, 1] ** 2).sum(axis=1) - (probes[:, 0] ** 2).sum(axis=1)) / 2
     high, low = (way @ means[1] - middle) / length, (way @ means[0] - middle) / length
@@ -219,10 +220,10 @@ class Wards:
         noise = 0.7 * rng.normal(size=(len(rows), self.classes)) if self.folds > 1 else 0
         return ScoredRows(patient[rows], labels[rows], image[rows] + noise)
 
-    def law(self, metric: str, patients: int = 60_000) -> Law:
+    def law(self, metric: Metric, patients: int = 60_000) -> Law:
         """The truth from so many patients, one fold of all their images; its own error is below 0.002."""
         many = Wards(patients, self.classes, self.gain, self.effect, self.folds).draw(np.random.default_rng(7))[0]
-        return Law(self.draw, getattr(fold_metrics(many.scores, many.labels), metric))
+        return Law(self.draw, getattr(fold_metrics(many.scores, many.labels), metric.name))
 
 
 def pair_under_null(patients: int, images: int, rng: np.random.Generator) -> tuple[list[ScoredRows], list[ScoredRows]]:

@@ -95,8 +95,9 @@ def test_the_yardstick_reads_pixels_as_the_harness_does(rounds: ModuleType, tmp_
 
 def test_the_bootstrap_that_intervals_are_timed_against_has_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of images, and of patients who have images of several classes."""
-    from cxrbench.evaluate.statistics.interval import BOUNDS, estimate
-    from cxrbench.evaluate.statistics.shares import ScoredRows, shares
+    from cxrbench.evaluate.metric_table import TABLE
+    from cxrbench.evaluate.statistics.interval import estimate
+    from cxrbench.evaluate.statistics.shares import ScoredRows
 
     monkeypatch.syspath_prepend(str(ROOT))
     arms = importlib.import_module("benchmarks.intervals")
@@ -107,7 +108,8 @@ def test_the_bootstrap_that_intervals_are_timed_against_has_their_error(monkeypa
         fold = ScoredRows(units, labels, scores)
         for metric in arms.LOOPED:
             theirs = np.std(arms.resamples(arms._scorer(metric), [fold], 300))
-            assert estimate(shares(metric, [fold]), BOUNDS[metric], "images").error == pytest.approx(theirs, rel=0.15)
+            found = estimate(TABLE[metric].shares([fold]), TABLE[metric].bounds, "images")
+            assert found.error == pytest.approx(theirs, rel=0.15)
 
 
 def test_tables_of_coverage_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

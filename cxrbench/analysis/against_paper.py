@@ -7,6 +7,7 @@ from typing import Literal
 
 from cxrbench.analysis.cell import covered, measurement
 from cxrbench.analysis.cell_verdict import CLOSENESS, CellVerdict, Tolerance, Verdict, numerical, percent, value_of
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.interval import covers_words
 from cxrbench.evaluate.statistics.paired import holm
@@ -212,7 +213,7 @@ def _compared(out: Path, known: Mapping[str, Known], cell: _Cell) -> CellVerdict
 
 def _measured(out: Path, record: Record) -> Known:
     cell = read_cell(out, record)
-    return measurement(cell, "balanced_accuracy").estimate, cell.over
+    return measurement(cell, BALANCED_ACCURACY).estimate, cell.over
 
 
 def _repeated(name: str, printed: float, value: float, cell: ScoredCell) -> CellVerdict:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cxrbench.analysis.compare import Comparison, compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.metric_table import Metric
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, select
 

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.metric_table import Metric
+from cxrbench.evaluate.metrics import SUMMARISED
 from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import (
-    BOUNDS,
     Covers,
     FoldSpread,
     Interval,
-    difference_bounds,
     estimate,
     fold_spread,
     interval,
@@ -24,7 +24,7 @@ from cxrbench.evaluate.statistics.interval import (
     still,
     wider,
 )
-from cxrbench.evaluate.statistics.shares import Metric, ScoredRows, Shares, class_units, hits, metric_name, shares
+from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, class_units, hits
 from cxrbench.records.cells import cell_name
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
@@ -73,7 +73,7 @@ class Measurement:
     @property
     def estimate(self) -> Estimate:
         """The number with its variance."""
-        return estimate(self.shares, BOUNDS[self.metric], self.covers)
+        return estimate(self.shares, self.metric.bounds, self.covers)
 
     @property
     def interval(self) -> Interval:
@@ -84,13 +84,13 @@ class Measurement:
 
     def _near(self) -> str:
         """A warning of a metric without floors where a class is nearly all right or wrong; empty for others."""
-        if self.shares.counted is not None or self.metric == "macro_auroc":
+        if self.shares.floored:
             return ""
         folds = self.cell.folds
         right = sum(np.bincount(f.labels[f.predictions == f.labels], minlength=f.scores.shape[1]) for f in folds)
         rows = sum(np.bincount(f.labels, minlength=f.scores.shape[1]) for f in folds)
         near = bool(np.any(np.minimum(right, rows - right) < FEW_OF_A_KIND * len(folds)))
-        name = metric_name(self.metric)
+        name = self.metric.title
         return (
             f"a class is nearly all right or all wrong, which {name} makes no allowance for: too short" if near else ""
         )
@@ -98,7 +98,16 @@ class Measurement:
     @property
     def number(self) -> CellNumber:
         """The interval with the spread over folds."""
-        return CellNumber(self.cell.record.id, self.interval, spread(self.cell, self.metric))
+        return CellNumber(self.cell.record.id, self.interval, self.spread)
+
+    @property
+    def spread(self) -> FoldSpread:
+        """The spread over the folds of the record, of the values that it holds where it holds the metric."""
+        if self.metric.name in SUMMARISED:
+            values = [fold.metrics[self.metric.name] for fold in self.cell.record.folds]
+        else:
+            values = [None if np.isnan(value) else value for value in self.shares.values.tolist()]
+        return fold_spread(values, self.cell.image)
 
     def minus(self, other: "Measurement") -> Estimate:
         """The paired difference from another model's measurement of the same images, fold by fold.
@@ -106,12 +115,17 @@ class Measurement:
         It speaks of what `wider` says. Raises DataError for one of other images.
         """
         covers = wider(self.covers, other.covers)
-        return estimate(self.shares.minus(other.shares), difference_bounds(self.metric), covers)
+        return estimate(self.shares.minus(other.shares), self.metric.difference_bounds, covers)
 
 
 def measurement(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Measurement:
-    """A metric of a cell. Raises DataError for folds that do not fit together."""
-    return Measurement(cell, metric, shares(metric, cell.folds), covered(cell.record, these_draws=these_draws))
+    """A metric of a cell. Raises DataError for folds that do not fit together.
+
+    Raises NotApplicableError with the reason for classes that the metric does not fit, and what `Metric.of` raises.
+    """
+    if reason := metric.why_not(cell.record.data.labels):
+        raise NotApplicableError(f"{metric.title} does not fit: {reason}")
+    return Measurement(cell, metric, metric.shares(cell.folds), covered(cell.record, these_draws=these_draws))
 
 
 def cautions(cell: ScoredCell) -> str:
@@ -148,11 +162,6 @@ def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interva
     if why := still(cell.folds):
         moved = moved.fixed()
     return interval(moved, cell.over, recalled.units, (covers,), why or cautions(cell))
-
-
-def spread(cell: ScoredCell, metric: Metric) -> FoldSpread:
-    """The spread of one metric over the folds of the record."""
-    return fold_spread([fold.metrics[metric] for fold in cell.record.folds], cell.image)
 
 
 def cell_calibration(cell: ScoredCell) -> tuple[Calibration, ...]:

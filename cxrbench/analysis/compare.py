@@ -10,15 +10,14 @@ import numpy as np
 from cxrbench.analysis.cell import CellNumber, Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_difference, over_of, units_of
 from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA
 from cxrbench.evaluate.statistics.interval import DRAWN, Interval, interval, wider
 from cxrbench.evaluate.statistics.paired import McNemar, holm_of_given, mcnemar, seeded, sign_flip_p
-from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.records.predictions import ScoredCell, read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 
-UNDEFINED = "a class has no test image in a fold, so the metric is not defined there"
 WEIGHTS = "these weights are compared, not their methods: another training run may differ"
 Verdict = Literal["a", "b", "undecided"]
 
@@ -84,13 +83,19 @@ def compare(out: Path, selected: Selected, metric: Metric, *, these_draws: bool 
     cells, refused = paired_cells(out, selected)
     pairs = list[Pair]()
     for a, b in cells:
-        pair = measurement(a, metric, these_draws=these_draws), measurement(b, metric, these_draws=these_draws)
+        task = a.record.data.task
+        try:
+            pair = measurement(a, metric, these_draws=these_draws), measurement(b, metric, these_draws=these_draws)
+        except NotApplicableError as error:
+            refused[task] = (str(error),)
+            continue
         if np.isnan(pair[0].shares.value - pair[1].shares.value):
-            refused[a.record.data.task] = (UNDEFINED,)
+            refused[task] = (metric.undefined,)
         else:
             pairs.append(pair)
     if not pairs:
-        raise NotApplicableError(f"no task has this {metric.replace('_', ' ')}: {', '.join(refused)}: {UNDEFINED}")
+        told = "; ".join(f"{task}: {', '.join(reasons)}" for task, reasons in refused.items())
+        raise NotApplicableError(f"no task has this {metric.title}: {told}")
     first, tasks = pairs[0][0].cell.record, [task_difference(pair, len(pairs)) for pair in pairs]
     adjusted = holm_of_given([task.p for task in tasks])
     one, two = ([Weighted(pair[side], 1 / len(pairs)) for pair in pairs] for side in (0, 1))
@@ -133,7 +138,7 @@ def _alike(a: Measurement, b: Measurement) -> str:
     """Why no choice of images or draws moves a difference; empty where one could."""
     same = len(a.cell.folds) == len(b.cell.folds) and all(
         np.array_equal(one.scores, two.scores)
-        or (a.metric != "macro_auroc" and np.array_equal(one.predictions, two.predictions))
+        or (a.metric.reads == "predictions" and np.array_equal(one.predictions, two.predictions))
         for one, two in zip(a.cell.folds, b.cell.folds, strict=True)
     )
     return "both models judge every image alike" if same else ""
@@ -168,7 +173,7 @@ def _over_tasks(tasks: Sequence[TaskDifference], pairs: Sequence[Pair], metric: 
     estimates = [task.difference.estimate for task in tasks if task.difference.estimate is not None]
     if len(estimates) < 2:
         return None
-    words = ["sign flips over tasks", metric, *(one.cell.record.id for pair in pairs for one in pair)]
+    words = ["sign flips over tasks", metric.name, *(one.cell.record.id for pair in pairs for one in pair)]
     return sign_flip_p(estimates, seeded(*words))
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
-from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, measured
@@ -19,7 +19,6 @@ from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.specs.settings import choosing
 
 SHOTS = (1, 2, 4, 8, 16)
-_METRIC: Metric = "balanced_accuracy"
 _NAMED = 8  # commands that an error spells out
 
 
@@ -85,7 +84,7 @@ def few_shot(
     chosen = [record for record in found.records if record.protocol.shots in SHOTS]
     models = tuple(sorted({record.model.name for record in found.records}))
     tasks = tuple(dict.fromkeys(record.data.task for record in found.records))
-    cells = {_place(r): measurement(read_cell(out, r), _METRIC, these_draws=these_draws) for r in chosen}
+    cells = {_place(r): measurement(read_cell(out, r), BALANCED_ACCURACY, these_draws=these_draws) for r in chosen}
     absent = [place for place in _places(models, tasks) if place not in cells]
     if absent and not allow_missing:
         raise DataError(_missing(absent, asked))

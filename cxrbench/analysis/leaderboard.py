@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Part, Weighted, interval_of_parts, mean_difference, part_of
 from cxrbench.errors import DataError, NotApplicableError
+from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.paired import Places, RankTest, holm_of_given, not_worse, places, rank_test
-from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.records.predictions import namespace, read_cell, taken_as_independent
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 
@@ -85,16 +85,15 @@ def leaderboard(out: Path, selected: Selected, metric: Metric, *, these_draws: b
     changed.
     """
     checked_models(selected)
-    found = {
-        task: {
-            model: measurement(read_cell(out, records[model]), metric, these_draws=these_draws)
-            for model in selected.models
-            if model in records
-        }
-        for task, records in selected.records.items()
-    }
+    found, unfit = dict[str, Row](), dict[str, Refused]()
+    for task, records in selected.records.items():
+        cells = {model: read_cell(out, records[model]) for model in selected.models if model in records}
+        try:
+            found[task] = {m: measurement(cell, metric, these_draws=these_draws) for m, cell in cells.items()}
+        except NotApplicableError as error:
+            unfit[task] = (str(error),)
     groups, refused = by_shared_patients(selected, found)
-    return board_of(selected, [task_row(selected, own) for own in groups], refused, metric)
+    return board_of(selected, [task_row(selected, own) for own in groups], {**refused, **unfit}, metric)
 
 
 def by_shared_patients(selected: Selected, found: Mapping[str, Row]) -> tuple[list[dict[str, Row]], dict[str, Refused]]:
@@ -133,7 +132,7 @@ def why_not_row(selected: Selected, found: Row) -> Refused:
     ):
         return reasons
     undefined = any(np.isnan(found[model].shares.value) for model in models)
-    return ("a class has no test image in a fold, so nothing can be ranked",) if undefined else ()
+    return (found[models[0]].metric.undefined,) if undefined else ()
 
 
 def task_row(selected: Selected, found: Mapping[str, Row]) -> TaskRow:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cxrbench.analysis.cell import Measurement, cautions
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws, total
-from cxrbench.evaluate.statistics.interval import BOUNDS, DRAWN, Covers, Interval, difference_bounds, interval, wider
+from cxrbench.evaluate.statistics.interval import DRAWN, Covers, Interval, interval, wider
 from cxrbench.evaluate.statistics.shares import Shares, UnitKind, shared_strata, within
 from cxrbench.records.predictions import namespace
 from cxrbench.records.selection import why_not_paired
@@ -68,7 +68,7 @@ def interval_of_parts(parts: Sequence[Part], tasks: int) -> Interval:
 
 def mean_estimate(mean: Mean) -> Estimate:
     """The mean with its variance."""
-    return _summed([(part, part.measured.shares) for part in mean], BOUNDS[mean[0].measured.metric])
+    return _summed([(part, part.measured.shares) for part in mean], mean[0].measured.metric.bounds)
 
 
 def mean_difference(a: Mean, b: Mean) -> Estimate:
@@ -82,7 +82,7 @@ def mean_difference(a: Mean, b: Mean) -> Estimate:
         (replace(one, measured=_of_both(one, two)), one.measured.shares.minus(two.measured.shares))
         for one, two in zip(a, b, strict=True)
     ]
-    return _summed(pairs, difference_bounds(a[0].measured.metric))
+    return _summed(pairs, a[0].measured.metric.difference_bounds)
 
 
 def _of_both(one: Weighted, two: Weighted) -> Measurement:

@@ -8,6 +8,7 @@ from statistics import fmean, pstdev
 
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.errors import DataError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
@@ -91,7 +92,7 @@ def _number(out: Path, record: Record, *, these_draws: bool) -> SetNumber:
     assert record.prompts is not None
     values = [fold.metrics["balanced_accuracy"] for fold in record.folds]
     try:
-        interval = cell_interval(read_cell(out, record), "balanced_accuracy", these_draws=these_draws)
+        interval = cell_interval(read_cell(out, record), BALANCED_ACCURACY, these_draws=these_draws)
     except DataError:
         interval = None
     value = None if None in values else fmean(values)

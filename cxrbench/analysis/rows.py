@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
+from cxrbench.evaluate.metric_table import TABLE
 from cxrbench.evaluate.statistics.interval import Interval
-from cxrbench.evaluate.statistics.shares import METRICS, metric_name
 from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import place_of
 from cxrbench.records.predictions import read_cell
@@ -76,7 +76,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class CellRow:
-    """One measured cell: its record, the facts, and its numbers by metric, the five of `METRICS` first."""
+    """One measured cell: its record, the facts, and its numbers by metric, the five of `TABLE` first."""
 
     measured: Record
     facts: CellFacts
@@ -115,7 +115,7 @@ def cell_row(out: Path, record: Record, *, intervals: bool = True) -> CellRow:
         numbers[HARMONIC] = Number(joint[HARMONIC], None, None)
     if intervals:
         cell = read_cell(out, record)
-        found: dict[str, Interval] = {name: cell_interval(cell, name) for name in METRICS if name in numbers}
+        found = {name: cell_interval(cell, metric) for name, metric in TABLE.items() if name in numbers}
         if (joined := harmonic_interval(cell)) is not None:
             found |= {HARMONIC: joined}
         numbers |= {name: replace(numbers[name], interval=interval) for name, interval in found.items()}
@@ -190,6 +190,6 @@ def beware(row: CellRow) -> str | None:
     about: dict[str, list[str]] = {}
     for name, number in row.numbers.items():
         if number.interval is not None and number.interval.reason:
-            about.setdefault(number.interval.reason, []).append(metric_name(name))
-    told = {reason: "" if len(names) >= len(METRICS) else f"{', '.join(names)}: " for reason, names in about.items()}
+            about.setdefault(number.interval.reason, []).append(TABLE[name].title)
+    told = {reason: "" if len(names) >= len(TABLE) else f"{', '.join(names)}: " for reason, names in about.items()}
     return "; ".join(f"{names}{reason}" for reason, names in told.items()) or None

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Choices, Out, ProtocolName, TheseDraws, VariantName, recorded_variant, results
+from cxrbench.cli.options import (
+    Choices,
+    Out,
+    ProtocolName,
+    TheseDraws,
+    VariantName,
+    metrics,
+    recorded_variant,
+    results,
+)
 from cxrbench.errors import SpecError
 
 
@@ -27,8 +36,13 @@ def compare(
         str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")
     ] = None,
     metric: Annotated[
-        Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"],
-        typer.Option("--metric", help="What is compared."),
+        str,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What is compared: a built-in metric, or one of an installed package. A wrong name lists all.",
+            autocompletion=metrics,
+        ),
     ] = "balanced_accuracy",
     variant: VariantName = "paper-code",
     choice: Choices = None,
@@ -56,16 +70,18 @@ def compare(
     """
     from cxrbench.analysis.by_setting import by_setting
     from cxrbench.analysis.leaderboard import Leaderboard
+    from cxrbench.evaluate.metric_table import load_metric
     from cxrbench.records.selection import Asked
     from cxrbench.reports.comparisons import render
     from cxrbench.reports.figures import checked_path, write_diagram
 
     if figure is not None:
         checked_path(figure)
+    judged = load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
     asked = Asked(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
-    told = by_setting(out, records, asked, metric, these_draws=these_draws)
+    told = by_setting(out, records, asked, judged, these_draws=these_draws)
     for reason in told.refused:
         echo(f"cxrbench: {reason}", err=True)
     if figure is not None:

@@ -46,6 +46,13 @@ def variants(incomplete: str) -> list[str]:
     return _beginning(list(catalog.variant_files()), incomplete)
 
 
+def metrics(incomplete: str) -> list[str]:
+    """Built-in and installed metrics that begin so."""
+    from cxrbench.evaluate.metric_table import metric_names
+
+    return _beginning(list(metric_names()), incomplete)
+
+
 def _beginning(names: list[str], incomplete: str) -> list[str]:
     """The names for the last word of a comma list, each with what stands before it."""
     before, comma, last = incomplete.rpartition(",")

@@ -10,6 +10,7 @@ from cxrbench.analysis.cell import cell_interval
 from cxrbench.analysis.frequency import frequency
 from cxrbench.analysis.paper_tables import table_view
 from cxrbench.demo.encoders import IMAGES, Folders, Say, encoders
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.phantom.write import Summary, write, write_corpus
 from cxrbench.pretrain.export import CARD
@@ -70,7 +71,7 @@ def seen_and_unseen(records: Sequence[Record], results: Path) -> str:
     wanted = {(task.name, group) for task, group in columns}
     cells = {
         (record.model.name, record.data.task, record.data.group): interval_text(
-            cell_interval(read_cell(results, record), "balanced_accuracy")
+            cell_interval(read_cell(results, record), BALANCED_ACCURACY)
         )
         for record in zero_shot(records)
         if (record.data.task, record.data.group) in wanted

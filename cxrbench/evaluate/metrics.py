@@ -188,6 +188,8 @@ def _reason(name: str, absent: Sequence[str]) -> str:
     return f"no test row of class {', '.join(absent)}" if absent else "all test rows have one class"
 
 
+# What records hold the mean and spread of. Further metrics of `metric_table` are computed from predictions: one more
+# here would have every cell measured again.
 SUMMARISED = ("balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa")
 
 

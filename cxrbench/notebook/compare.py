@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 from cxrbench.analysis.by_setting import by_setting
 from cxrbench.analysis.compare import Comparison
 from cxrbench.errors import SpecError
-from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.metric_table import load_metric
 from cxrbench.notebook.records import recorded_variant, sound_records
 from cxrbench.notebook.warn import warn
 from cxrbench.records.selection import Asked
@@ -58,7 +58,7 @@ class Question:
     protocol: str | None
     shots: int | None
     prompts: str | None
-    metric: Metric
+    metric: str
     variant: str
     choices: Mapping[str, str]
     these_draws: bool
@@ -74,7 +74,11 @@ def compare(folder: Path, asked: Question) -> Compared:
     variant = recorded_variant(asked.variant, asked.choices, records)
     how = (asked.group, asked.protocol, asked.shots, asked.prompts, asked.synthetic)
     told = by_setting(
-        folder, records, Asked(asked.models, variant, asked.tasks, *how), asked.metric, these_draws=asked.these_draws
+        folder,
+        records,
+        Asked(asked.models, variant, asked.tasks, *how),
+        load_metric(asked.metric),
+        these_draws=asked.these_draws,
     )
     pairs = tuple(one for one in told.found if isinstance(one, Comparison))
     if len(pairs) < len(told.found):

@@ -9,17 +9,18 @@ import numpy as np
 
 from cxrbench.analysis.compare import WEIGHTS, Comparison, TaskDifference
 from cxrbench.analysis.leaderboard import Leaderboard
+from cxrbench.evaluate.metric_table import Metric, NumberFormat
 from cxrbench.evaluate.statistics.estimate import ALPHA
 from cxrbench.evaluate.statistics.interval import Interval, covering
-from cxrbench.evaluate.statistics.shares import metric_name
 
 Format = Literal["terminal", "markdown", "json"]
 
+PERCENT = NumberFormat()
 MADE = "PHANTOM, made images or weights, no result: "
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ComparisonText:
     """One setting as it is shown: what it is about, a table, and lines below it."""
 
     title: str
@@ -44,19 +45,21 @@ def several(settings: int) -> str:
     return f"note: p are corrected within a setting, not over the {settings} settings shown"
 
 
-def shown(found: Comparison | Leaderboard) -> Shown:
-    """A comparison or a board in words; its numbers are in percent."""
+def shown(found: Comparison | Leaderboard) -> ComparisonText:
+    """A comparison or a board in words."""
     return _comparison(found) if isinstance(found, Comparison) else _leaderboard(found)
 
 
-def _text(told: Shown, form: Literal["terminal", "markdown"]) -> str:
+def _text(told: ComparisonText, form: Literal["terminal", "markdown"]) -> str:
     mark, between = ("## ", "\n\n") if form == "markdown" else ("", "\n")
     title = f"{mark}{told.title}{between}{told.setting}"
     return "\n\n".join([title, grid(told.rows, told.head, form), "\n".join(told.lines)])
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, mappings, sets, tuples and arrays as what JSON holds."""
+    """Dataclasses, mappings, sets, tuples and arrays as what JSON holds; a metric is its name."""
+    if isinstance(value, Metric):
+        return value.name
     if is_dataclass(value):
         told = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         if isinstance(value, Interval):
@@ -69,17 +72,19 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _comparison(found: Comparison) -> Shown:
+def _comparison(found: Comparison) -> ComparisonText:
     narrow = any(task.mcnemar is not None for task in found.tasks)
     head = ["task", "units", f"A: {found.a}", f"B: {found.b}", "A - B", "p, Holm", "can show", _better(found)]
     rows = [_task_row(found, task, narrow=narrow) for task in found.tasks]
     if narrow:
         head.insert(6, "McNemar")
     if len(rows) > 1:
-        mean = [f"mean of these {len(rows)} tasks", "", "", "", interval_text(found.mean, sign=True)]
-        rows.append([*mean, p_text(found.mean_p), *[""] * (len(head) - 6)])
-    title = f"{found.a} and {found.b}: {metric_name(found.metric)} in percent"
-    return Shown(_title(found, title), _setting(found), head, rows, _reading(found))
+        mean = interval_text(found.mean, found.metric.shown, sign=True)
+        rows.append(
+            [f"mean of these {len(rows)} tasks", "", "", "", mean, p_text(found.mean_p), *[""] * (len(head) - 6)]
+        )
+    title = f"{found.a} and {found.b}: {_head(found.metric)}"
+    return ComparisonText(_title(found, title), _setting(found), head, rows, _reading(found))
 
 
 def _better(found: Comparison) -> str:
@@ -96,14 +101,14 @@ def _better(found: Comparison) -> str:
 
 
 def _task_row(found: Comparison, task: TaskDifference, *, narrow: bool) -> list[str]:
-    difference = task.difference
-    smallest = "–" if task.resolvable is None else percent(task.resolvable)
+    difference, shown = task.difference, found.metric.shown
+    smallest = "–" if task.resolvable is None else number_text(task.resolvable, shown)
     row = [
         task.task,
         f"{difference.units} {difference.over}s",
-        interval_text(task.a.interval),
-        interval_text(task.b.interval),
-        interval_text(difference, sign=True),
+        interval_text(task.a.interval, shown),
+        interval_text(task.b.interval, shown),
+        interval_text(difference, shown, sign=True),
         p_text(task.p_holm),
         smallest,
         {"a": found.a, "b": found.b, "undecided": "–"}[task.verdict],
@@ -163,30 +168,36 @@ def _spreads(found: Comparison) -> list[str]:
     for task in found.tasks:
         a, b = task.a.spread, task.b.spread
         if max(a.folds, b.folds) > 1:
-            stds = " and ".join("–" if s.std is None else percent(s.std) for s in (a, b))
+            stds = " and ".join("–" if s.std is None else number_text(s.std, found.metric.shown) for s in (a, b))
             told.append(f"{task.task} {stds} ({a.folds} and {b.folds} folds, {a.relation})")
     return [f"note: std over folds, no standard error: {'; '.join(told)}"] if told else []
 
 
-def _leaderboard(found: Leaderboard) -> Shown:
+def _leaderboard(found: Leaderboard) -> ComparisonText:
     head = ["model", "place", f"mean of these {len(found.tasks)} tasks", *found.tasks]
+    shown = found.metric.shown
     rows = [
         [
             model,
             place_text(found.places.of[model]),
-            _marked(interval_text(found.means[number]), model in found.best_mean),
+            _marked(interval_text(found.means[number], shown), model in found.best_mean),
             *(
-                _marked(interval_text(row[number]), model in best)
+                _marked(interval_text(row[number], shown), model in best)
                 for row, best in zip(found.values, found.best, strict=True)
             ),
         ]
         for number, model in enumerate(found.models)
     ]
     for control in found.controls:
-        numbers = ("–" if value is None else interval_text(value) for value in control.values)
+        numbers = ("–" if value is None else interval_text(value, shown) for value in control.values)
         rows.append([f"control: {control.model}", "–", "–", *numbers])
-    title = f"{len(found.models)} models: {metric_name(found.metric)} in percent"
-    return Shown(_title(found, title), _setting(found), head, rows, _board_reading(found))
+    title = f"{len(found.models)} models: {_head(found.metric)}"
+    return ComparisonText(_title(found, title), _setting(found), head, rows, _board_reading(found))
+
+
+def _head(metric: Metric) -> str:
+    """What is compared, and in what."""
+    return f"{metric.title} in percent" if metric.shown.percent else metric.title
 
 
 def place_text(place: tuple[int, int]) -> str:
@@ -245,19 +256,24 @@ def grid(rows: Sequence[Sequence[str]], head: Sequence[str], form: Format) -> st
     return tabulate(rows, head, tablefmt=style, disable_numparse=True, stralign="left")
 
 
-def interval_text(value: Interval, *, sign: bool = False) -> str:
-    """An estimate in percent with its interval in brackets, a dash without one."""
+def interval_text(value: Interval, shown: NumberFormat = PERCENT, *, sign: bool = False) -> str:
+    """An estimate with its interval in brackets, in percent unless shown otherwise; a dash without one."""
     if value.estimate is None:
         return "–"
-    shown = percent(value.estimate, sign=sign)
+    told = number_text(value.estimate, shown, sign=sign)
     if value.low is None or value.high is None:
-        return shown
-    return f"{shown} [{percent(value.low, sign=sign)}, {percent(value.high, sign=sign)}]"
+        return told
+    return f"{told} [{number_text(value.low, shown, sign=sign)}, {number_text(value.high, shown, sign=sign)}]"
 
 
 def percent(value: float, *, sign: bool = False) -> str:
     """A share as percent with two decimals."""
-    return f"{100 * value:+.2f}" if sign else f"{100 * value:.2f}"
+    return number_text(value, PERCENT, sign=sign)
+
+
+def number_text(value: float, shown: NumberFormat, *, sign: bool = False) -> str:
+    """A value as its metric is shown."""
+    return f"{100 * value if shown.percent else value:{'+' if sign else ''}.{shown.decimals}f}"
 
 
 def p_text(value: float | None) -> str:

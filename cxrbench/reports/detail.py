@@ -8,6 +8,7 @@ import numpy as np
 
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.errors import DataError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.predictions import ScoredCell
@@ -96,8 +97,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
-        "balanced accuracy": cell_interval(cell, "balanced_accuracy"),
-        "macro AUROC": cell_interval(cell, "macro_auroc"),
+        **{metric.title: cell_interval(cell, metric) for metric in (BALANCED_ACCURACY, MACRO_AUROC)},
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
     known = [(name, found) for name, found in told.items() if found is not None]

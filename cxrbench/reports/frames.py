@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 from cxrbench.analysis.compare import Comparison
 from cxrbench.analysis.paper_tables import TableView
 from cxrbench.analysis.rows import HARMONIC, CellFacts, CellRow, beware
+from cxrbench.evaluate.metric_table import TABLE
 from cxrbench.evaluate.statistics.interval import Interval
-from cxrbench.evaluate.statistics.shares import METRICS
 from cxrbench.reports.comparisons import interval_text, percent
 from cxrbench.reports.tables import flat
 from cxrbench.specs.paper import MISSING
@@ -17,7 +17,7 @@ from cxrbench.specs.paper import MISSING
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = (*METRICS, HARMONIC)  # the metrics of a frame of cells
+NUMBERS = (*TABLE, HARMONIC)  # the metrics of a frame of cells
 _ABOUT_INTERVALS: Mapping[str, type] = {"covers": str, "units": int, "over": str, "beware": str}
 _PANDAS = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
 
@@ -95,7 +95,7 @@ def pair_frame(found: Iterable[Comparison]) -> "pd.DataFrame":
 def _pair_lines(found: Comparison) -> Iterator[dict[str, Any]]:
     how = found.setting
     facts = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts, "shots": how.shots}
-    facts |= {"variant": found.variant, "metric": found.metric, "synthetic": found.synthetic}
+    facts |= {"variant": found.variant, "metric": found.metric.name, "synthetic": found.synthetic}
     facts |= {"a": found.a, "b": found.b}
     for task in found.tasks:
         yield {

@@ -69,7 +69,7 @@ def _plugin_folders(group: str) -> list[Path]:
     Raises SpecError that names the entry point of a package that is not there, or not a folder.
     """
     folders = []
-    for point in _points(group, tuple(sys.path)):
+    for point in plugin_points(group):
         top, *inner = point.value.split(".")
         found = importlib.util.find_spec(top)  # of the topmost package: for one within it, Python would import that
         places = found.submodule_search_locations if found is not None else None
@@ -78,6 +78,11 @@ def _plugin_folders(group: str) -> list[Path]:
             raise SpecError(f"entry point {point.name} of {group}: there is no package {point.value!r} as a folder")
         folders.append(folder)
     return folders
+
+
+def plugin_points(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """Entry points of a group that installed packages offer; none of their code is imported."""
+    return _points(group, tuple(sys.path))
 
 
 @cache

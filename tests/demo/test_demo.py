@@ -11,6 +11,7 @@ from filelock import FileLock
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe, vocabulary, write_text_encoder
 from cxrbench.demo.show import VARIANT, demo, seen_and_unseen
+from cxrbench.evaluate.metric_table import MACRO_AUROC
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
@@ -70,7 +71,7 @@ def test_every_task_is_measured_and_every_table_has_the_four_rows(shown: Shown) 
 def test_encoders_beat_chance_on_every_base_task(task: str, group: str, model: str, shown: Shown) -> None:
     record = shown.one(model, task, group, "zero-shot")
     assert record is not None
-    found = cell_interval(read_cell(shown.folders.results, record), "macro_auroc")
+    found = cell_interval(read_cell(shown.folders.results, record), MACRO_AUROC)
     low = found.estimate if found.low is None else found.low  # perfect: nothing to resample
     assert low is not None and low > 0.5
 

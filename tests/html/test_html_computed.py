@@ -12,8 +12,8 @@ from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.analysis.means import Weighted, mean_interval
 from cxrbench.analysis.subgroups import subgroups
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, Metric
 from cxrbench.evaluate.statistics.interval import Interval
-from cxrbench.evaluate.statistics.shares import Metric
 from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell
@@ -25,7 +25,7 @@ from cxrbench.specs import catalog
 
 MODELS = ("clip_cm", "dlilp_cm", "gloria", "medclip")
 KIN = ("rsna", "nih_lt", "siim")  # the first two name their patients alike
-METRIC: Metric = "balanced_accuracy"
+METRIC: Metric = BALANCED_ACCURACY
 
 
 def about(images: int) -> dict[str, dict[str, str]]:
@@ -56,7 +56,7 @@ def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None
     for page in pages.values():
         cell = read_cell(out, page.record)
         assert page.interval == cell_interval(cell, METRIC)
-        assert page.area == cell_interval(cell, "macro_auroc")
+        assert page.area == cell_interval(cell, MACRO_AUROC)
         assert page.interval.over == "patient"
         if page.record.protocol.shots == 16:
             assert list(page.subgroups) == [subgroups(cell, by) for by in ("sex", "age")]
@@ -115,7 +115,7 @@ def test_these_draws_ask_for_the_narrow_interval_everywhere(out: Path, made: Rep
     for page in narrow.chapters[0].pages.values():
         cell = read_cell(out, page.record)
         assert page.interval == cell_interval(cell, METRIC, these_draws=True)
-        assert page.area == cell_interval(cell, "macro_auroc", these_draws=True)
+        assert page.area == cell_interval(cell, MACRO_AUROC, these_draws=True)
         for found in page.subgroups:
             assert found == subgroups(cell, found.by, these_draws=True)
 

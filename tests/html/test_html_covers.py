@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.analysis.leaderboard import leaderboard
 from cxrbench.cli.main import app
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC
 from cxrbench.evaluate.metrics import generalised, harmonic_mean
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.integrity import found_results
@@ -80,7 +81,7 @@ def test_the_narrow_interval_is_asked_for_by_an_option_and_named(out: Path, tmp_
     assert NARROW in text and DRAWS not in text
     assert "the narrow intervals" in text
     (record, *_) = [r for r in found_results(out).records if r.protocol.shots == 16]
-    assert ends(cell_interval(read_cell(out, record), "balanced_accuracy", these_draws=True)) in text
+    assert ends(cell_interval(read_cell(out, record), BALANCED_ACCURACY, these_draws=True)) in text
 
 
 def test_curves_paper_tables_and_cells_say_what_their_intervals_cover(root: Element, out: Path) -> None:
@@ -92,13 +93,13 @@ def test_curves_paper_tables_and_cells_say_what_their_intervals_cover(root: Elem
     for record in found_results(out).records:
         told = WORDING if record.protocol.shots is None else DRAWS
         assert told in cells[f"r{record.id}"]
-        area = cell_interval(read_cell(out, record), "macro_auroc")
+        area = cell_interval(read_cell(out, record), MACRO_AUROC)
         assert f"AUROC {100 * (area.estimate or 0):.2f} ({ends(area)})" in cells[f"r{record.id}"]
 
 
 def test_places_and_bold_are_those_of_the_leaderboard(root: Element, out: Path) -> None:
     (selected,) = [s for s in every_setting(found_results(out).records) if s.setting.shots == 16]
-    found = leaderboard(out, selected, "balanced_accuracy")
+    found = leaderboard(out, selected, BALANCED_ACCURACY)
     section = board(root, "Linear probe, K = 16")
     rows = section.findall(".//table[@class='sortable board']/tbody/tr")
     assert [row.get("data-model") for row in rows] == list(found.models)
@@ -118,7 +119,7 @@ def test_places_and_bold_are_those_of_the_leaderboard(root: Element, out: Path) 
 
 def test_who_is_better_than_whom_stands_beside_the_average_ranks(root: Element, out: Path) -> None:
     (selected,) = [s for s in every_setting(found_results(out).records) if s.setting.shots == 16]
-    apart = leaderboard(out, selected, "balanced_accuracy").places.apart
+    apart = leaderboard(out, selected, BALANCED_ACCURACY).places.apart
     tables = [t for t in board(root, "Linear probe, K = 16").iter("table") if "board" not in (t.get("class") or "")]
     (table,) = tables
     rows = {row.get("data-model"): [words(field) for field in row.findall("td")] for row in table.iterfind("tbody/tr")}

@@ -14,6 +14,7 @@ from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.checks.verdicts import summary
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.scores import FoldScores
@@ -160,7 +161,7 @@ def test_a_number_that_two_tables_print_is_one_question(tmp_path: Path, monkeypa
 def test_known_estimates_give_the_same_findings(tmp_path: Path) -> None:
     record = write_result(tmp_path)
     cell = read_cell(tmp_path, record)
-    known = {record.id: (measurement(cell, "balanced_accuracy").estimate, cell.over)}
+    known = {record.id: (measurement(cell, BALANCED_ACCURACY).estimate, cell.over)}
     assert against_paper(tmp_path, [record], known) == against_paper(tmp_path, [record])
     sure = {record.id: (known[record.id][0].fixed(), cell.over)}
     assert against_paper(tmp_path, [record], sure) != against_paper(tmp_path, [record])

@@ -14,6 +14,7 @@ from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted
 from cxrbench.analysis.paper_tables import TableView, ViewRow, shares, table_view, with_intervals
 from cxrbench.cli.main import app
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, record_path
@@ -54,7 +55,7 @@ def cli(out: Path, *words: str) -> Result:
 def test_every_measured_cell_has_the_interval_of_its_record(tmp_path: Path) -> None:
     record = results(tmp_path)[3]
     cell = row(viewed(tmp_path), "unimodal_cm").cells["rsna"]
-    number = measurement(read_cell(tmp_path, record), "balanced_accuracy").number
+    number = measurement(read_cell(tmp_path, record), BALANCED_ACCURACY).number
     assert (cell.record, cell.interval, cell.spread) == (record.id, number.interval, number.spread)
     assert cell.measured is not None and number.interval.estimate is not None
     assert float(cell.measured) == pytest.approx(100 * number.interval.estimate, abs=0.06)
@@ -162,7 +163,7 @@ def test_csv_carries_unrounded_ends(tmp_path: Path) -> None:
     cells = list(csv.DictReader(io.StringIO(cli(tmp_path, "--format", "csv").stdout)))
     (found,) = [c for c in cells if (c["model"], c["column"]) == ("dlilp_cm", "RSNA")]
     record = next(r for r in read_results(tmp_path, tmp_path).records if r.id == found["record"])
-    interval = measurement(read_cell(tmp_path, record), "balanced_accuracy").number.interval
+    interval = measurement(read_cell(tmp_path, record), BALANCED_ACCURACY).number.interval
     assert (found["low"], found["high"], found["units"]) == (repr(interval.low), repr(interval.high), "80 images")
     assert found["folds"] == "2, one test set"
 
@@ -212,7 +213,7 @@ def test_the_narrow_intervals_are_shorter_and_named(tmp_path: Path) -> None:
 
 
 def measured_of(out: Path, model: str, fold: FoldScores) -> Measurement:
-    return measurement(read_cell(out, written(out, model, [fold], data__task="rsna")), "balanced_accuracy")
+    return measurement(read_cell(out, written(out, model, [fold], data__task="rsna")), BALANCED_ACCURACY)
 
 
 def test_a_class_of_one_image_is_named_and_tells_little(tmp_path: Path) -> None:

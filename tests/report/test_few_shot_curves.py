@@ -12,6 +12,7 @@ from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.selection import Asked
@@ -56,7 +57,7 @@ def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Pat
     for point in curve(found, "gloria", "covid").points:
         record = records[point.record or ""]
         assert record.protocol.shots == point.shots
-        assert measurement(read_cell(tmp_path, record), "balanced_accuracy").number.interval == point.interval
+        assert measurement(read_cell(tmp_path, record), BALANCED_ACCURACY).number.interval == point.interval
     for place, point in enumerate(curve(found, "gloria", None).points):
         own = [curve(found, "gloria", task).points[place].interval.estimate for task in TASKS]  # type: ignore[union-attr]
         assert point.interval is not None

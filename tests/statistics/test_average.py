@@ -11,12 +11,13 @@ from made_predictions import scored_fold, written
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import Mean, Weighted, mean_difference, mean_interval, why_not_means
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, shared_strata
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, MACRO_F1, TABLE, Metric
+from cxrbench.evaluate.statistics.shares import shared_strata
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.scores import FoldScores
 
 TASKS = ("rsna", "siim", "covid")
-BALANCED: Metric = "balanced_accuracy"
+BALANCED: Metric = BALANCED_ACCURACY
 
 
 def cell(out: Path, model: str, skill: float, task: str, **changes: object) -> ScoredCell:
@@ -31,7 +32,7 @@ def mean_of(cells: list[ScoredCell], metric: Metric = BALANCED, *, these_draws: 
 
 
 @pytest.mark.parametrize("these_draws", [True, False])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_the_mean_is_that_of_its_cells_and_its_error_that_of_independent_tasks(
     metric: Metric, these_draws: bool, tmp_path: Path
 ) -> None:
@@ -59,13 +60,13 @@ def test_cells_of_one_task_share_their_images(tmp_path: Path) -> None:
 
 def test_equal_records_give_equal_intervals_in_any_order(tmp_path: Path) -> None:
     cells = [cell(tmp_path, "clip_cm", 1.5, task) for task in TASKS]
-    one, two = mean_interval(mean_of(cells, "macro_auroc")), mean_interval(mean_of(cells, "macro_auroc"))
+    one, two = mean_interval(mean_of(cells, MACRO_AUROC)), mean_interval(mean_of(cells, MACRO_AUROC))
     assert one == two
-    turned = mean_interval(mean_of(cells[::-1], "macro_auroc"))
+    turned = mean_interval(mean_of(cells[::-1], MACRO_AUROC))
     assert (turned.low, turned.high, turned.error) == pytest.approx((one.low, one.high, one.error))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_a_mean_of_one_cell_is_that_cell(metric: Metric, tmp_path: Path) -> None:
     a, b = (cell(tmp_path, m, skill, "rsna") for m, skill in (("clip_cm", 1.5), ("gloria", 0.9)))
     alone, found = cell_interval(a, metric), mean_interval(mean_of([a], metric))
@@ -80,7 +81,7 @@ def test_models_that_differ_are_told_apart_and_one_model_is_not_from_itself(tmp_
     good, poor = ([cell(tmp_path, m, s, t) for t in TASKS] for m, s in (("clip_cm", 3.0), ("gloria", 0.3)))
     found = mean_difference(mean_of(good, these_draws=True), mean_of(poor, these_draws=True))
     assert found.p() < 0.001  # type: ignore[operator]
-    same = mean_difference(mean_of(good, "macro_f1"), mean_of(good, "macro_f1"))
+    same = mean_difference(mean_of(good, MACRO_F1), mean_of(good, MACRO_F1))
     assert (same.value, same.p(), same.ends()) == (0, None, None)
 
 

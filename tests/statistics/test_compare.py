@@ -16,6 +16,7 @@ from cxrbench.analysis.compare import Comparison, compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, record_path
@@ -47,12 +48,12 @@ def asked(*models: str, **how: Any) -> Asked:
 
 def compared(out: Path, *models: str, **how: Any) -> Comparison:
     (selected,) = select(read_results(out, out).records, asked(*models, **how))
-    return compare(out, selected, "balanced_accuracy")
+    return compare(out, selected, BALANCED_ACCURACY)
 
 
 def board(out: Path, *models: str, **how: Any) -> Leaderboard:
     (selected,) = select(read_results(out, out).records, asked(*models, **how))
-    return leaderboard(out, selected, "balanced_accuracy")
+    return leaderboard(out, selected, BALANCED_ACCURACY)
 
 
 def cli(*words: str) -> Result:
@@ -304,7 +305,7 @@ def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) ->
     lone = FoldScores(1, rows.ids[:60], rows.labels[:60], rows.scores[:60])  # the first class alone
     for model in ("good", "fair"):
         written(tmp_path, model, [rows, lone], data__task="vindr")
-    for metric in ("balanced_accuracy", "macro_auroc"):
+    for metric in (BALANCED_ACCURACY, MACRO_AUROC):
         (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
         found = compare(tmp_path, selected, metric)  # type: ignore[arg-type]
         assert "a class has no test image in a fold" in found.refused["vindr"][0]
@@ -312,14 +313,14 @@ def test_a_task_whose_fold_lacks_a_class_is_told_not_compared(tmp_path: Path) ->
         assert found.mean.estimate is not None
     (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair", tasks=("vindr",)))
     with pytest.raises(NotApplicableError, match="no task has this balanced accuracy"):
-        compare(tmp_path, selected, "balanced_accuracy")
+        compare(tmp_path, selected, BALANCED_ACCURACY)
 
 
 def test_several_settings_say_that_p_are_not_corrected_over_them(tmp_path: Path) -> None:
     results(tmp_path)
     results(tmp_path, protocol__shots=1)
     chosen = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
-    found = [compare(tmp_path, selected, "balanced_accuracy") for selected in chosen]
+    found = [compare(tmp_path, selected, BALANCED_ACCURACY) for selected in chosen]
     assert "not over the 2 settings" in render(found, "terminal")
     assert "not over the" not in render(found[:1], "terminal")
 
@@ -412,7 +413,7 @@ def test_one_image_of_a_class_leaves_its_task_open_and_is_named(tmp_path: Path) 
     assert (found.mean.high or 0) - found.mean.low > 2 * ((before.high or 0) - before.low)
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
+@pytest.mark.parametrize("metric", [BALANCED_ACCURACY, MACRO_AUROC])
 def test_p_goes_with_the_interval_beside_it_for_tasks_and_their_mean(metric: Any, tmp_path: Path) -> None:
     for seed, task in enumerate(TASKS):
         for model, skill in (("good", 1.1 + 0.4 * seed), ("fair", 1.0)):
@@ -428,7 +429,7 @@ def test_p_goes_with_the_interval_beside_it_for_tasks_and_their_mean(metric: Any
 def test_the_narrow_comparison_says_so_and_is_narrower(tmp_path: Path) -> None:
     results(tmp_path)
     (selected,) = select(read_results(tmp_path, tmp_path).records, asked("good", "fair"))
-    wide, narrow = (compare(tmp_path, selected, "balanced_accuracy", these_draws=these) for these in (False, True))
+    wide, narrow = (compare(tmp_path, selected, BALANCED_ACCURACY, these_draws=these) for these in (False, True))
     assert (wide.mean.words, narrow.mean.words) == (
         "other test images and training images",
         "other test images, these training images only",

@@ -11,6 +11,7 @@ from cxrbench.analysis.compare import compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.cli.main import app
 from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Asked, Selected, every_setting, select
@@ -34,14 +35,14 @@ def selected(out: Path, *models: str) -> Selected:
 
 
 def board(out: Path, *models: str) -> Leaderboard:
-    return leaderboard(out, selected(out, *models), "balanced_accuracy")
+    return leaderboard(out, selected(out, *models), BALANCED_ACCURACY)
 
 
 @pytest.mark.parametrize(("how", "words"), [(CONTROL, "no encoder of radiographs"), (SHUFFLED, "shuffled labels")])
 def test_a_pair_with_a_control_says_so_once(how: dict[str, Any], words: str, tmp_path: Path) -> None:
     measured(tmp_path, "good", 3.0)
     measured(tmp_path, "blank", 0.0, **how)
-    found = compare(tmp_path, selected(tmp_path, "good", "blank"), "balanced_accuracy")
+    found = compare(tmp_path, selected(tmp_path, "good", "blank"), BALANCED_ACCURACY)
     (note,) = [note for note in found.notes if "control" in note]
     assert note.startswith("blank is a negative control") and words in note
     shown = CliRunner().invoke(app, ["compare", "good", "blank", "--out", str(tmp_path)]).stdout
@@ -51,7 +52,7 @@ def test_a_pair_with_a_control_says_so_once(how: dict[str, Any], words: str, tmp
 def test_pairs_without_controls_have_no_such_note(tmp_path: Path) -> None:
     measured(tmp_path, "good", 3.0)
     measured(tmp_path, "fair", 1.5)
-    told = compare(tmp_path, selected(tmp_path, "all"), "balanced_accuracy").notes
+    told = compare(tmp_path, selected(tmp_path, "all"), BALANCED_ACCURACY).notes
     assert not [note for note in told if "control" in note]
 
 
@@ -109,4 +110,4 @@ def test_controls_alone_are_not_ranked(tmp_path: Path) -> None:
         measured(tmp_path, name, 0.0, **CONTROL)
     (found,) = every_setting(read_results(tmp_path, tmp_path).records)
     with pytest.raises(NotApplicableError, match=r"no negative controls .*there are 1, and the controls blank, pixels"):
-        leaderboard(tmp_path, found, "balanced_accuracy")
+        leaderboard(tmp_path, found, BALANCED_ACCURACY)

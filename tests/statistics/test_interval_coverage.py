@@ -14,13 +14,14 @@ from scipy.special import ndtri
 
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import mean_interval
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, Metric
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.paired import not_worse, places
-from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
+from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.predictions import ScoredCell
 
-BALANCED: Metric = "balanced_accuracy"
-AREA: Metric = "macro_auroc"
+BALANCED: Metric = BALANCED_ACCURACY
+AREA: Metric = MACRO_AUROC
 
 
 def rngs(times: int, seed: int = 11) -> list[np.random.Generator]:

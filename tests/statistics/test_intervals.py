@@ -18,10 +18,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from cxrbench.analysis.cell import Measurement, cell_interval, covered, measurement
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metrics import fold_metrics
+from cxrbench.evaluate.metric_table import ACCURACY, BALANCED_ACCURACY, KAPPA, MACRO_AUROC, MACRO_F1, TABLE, Metric
+from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics
 from cxrbench.evaluate.statistics.estimate import Component, Estimate, over_draws
 from cxrbench.evaluate.statistics.interval import (
-    BOUNDS,
     Interval,
     covers_words,
     estimate,
@@ -29,7 +29,7 @@ from cxrbench.evaluate.statistics.interval import (
     relation,
     sparse,
 )
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, shares, strata, within
+from cxrbench.evaluate.statistics.shares import ScoredRows, strata, within
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,7 +48,7 @@ def one_fold(seed: int, n: int, classes: int, decimals: int = 1) -> ScoredRows:
 
 def of(metric: Metric, *folds: ScoredRows) -> Estimate:
     """The estimate that speaks of these draws."""
-    return estimate(shares(metric, folds), BOUNDS[metric], "these draws")
+    return estimate(metric.shares(folds), metric.bounds, "these draws")
 
 
 def some_right(sizes: tuple[int, ...], right: tuple[int, ...]) -> ScoredRows:
@@ -58,7 +58,7 @@ def some_right(sizes: tuple[int, ...], right: tuple[int, ...]) -> ScoredRows:
     return judged(labels, hit, len(sizes))
 
 
-def interval(*folds: ScoredRows, metric: Metric = "balanced_accuracy", draws: int = 0) -> Interval:
+def interval(*folds: ScoredRows, metric: Metric = BALANCED_ACCURACY, draws: int = 0) -> Interval:
     return cell_interval(cell_of("rsna", folds, draws=draws), metric)
 
 
@@ -67,20 +67,22 @@ def interval(*folds: ScoredRows, metric: Metric = "balanced_accuracy", draws: in
 def test_values_are_the_metrics_of_the_record(seed: int, n: int, classes: int) -> None:
     folds = [one_fold(seed + k, n, classes) for k in range(2)]
     told = [fold_metrics(fold.scores, fold.labels) for fold in folds]
-    for metric in METRICS:
-        assert shares(metric, folds).values == pytest.approx([getattr(values, metric) for values in told], abs=1e-12)
+    for metric in (TABLE[name] for name in SUMMARISED):
+        expected = [getattr(values, metric.name) for values in told]
+        assert metric.shares(folds).values == pytest.approx(expected, abs=1e-12)
+        assert [metric.of(fold) for fold in folds] == expected
 
 
 def test_the_error_of_balanced_accuracy_is_the_textbooks() -> None:
     """By hand: sqrt(0.7 x 0.3 / 39 + 0.65 x 0.35 / 199) / 2."""
-    found = of("balanced_accuracy", some_right((40, 200), (28, 130)))
+    found = of(BALANCED_ACCURACY, some_right((40, 200), (28, 130)))
     assert (found.value, found.centre) == (pytest.approx(0.675), found.value)
     assert found.error == pytest.approx(math.sqrt(0.7 * 0.3 / 39 + 0.65 * 0.35 / 199) / 2, rel=1e-12)
 
 
 def test_degrees_of_freedom_are_satterthwaites() -> None:
     parts = 0.7 * 0.3 / 39 / 4, 0.65 * 0.35 / 199 / 4
-    found = of("balanced_accuracy", some_right((40, 200), (28, 130)))
+    found = of(BALANCED_ACCURACY, some_right((40, 200), (28, 130)))
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 39 + parts[1] ** 2 / 199)
     assert found.reach(0.025) == pytest.approx(found.error * stdtrit(freedom, 0.975))
 
@@ -144,7 +146,7 @@ def test_the_level_is_held_whatever_draws_weigh(freedom: float) -> None:
 
 def test_the_interval_is_wilsons() -> None:
     """Accuracy of independent images, of which the spread is that of n - 1 trials; the normal law."""
-    found = replace(of("accuracy", some_right((200, 200), (170, 150))), units=(Component(0.8 * 0.2 / 400, math.inf),))
+    found = replace(of(ACCURACY, some_right((200, 200), (170, 150))), units=(Component(0.8 * 0.2 / 400, math.inf),))
     assert found.ends() == pytest.approx(proportion_confint(320, 400, method="wilson"), abs=1e-9)
 
 
@@ -169,20 +171,20 @@ def test_the_error_of_auroc_is_delongs(ties: int) -> None:
         share[own] += (above.mean(axis=1) - above.mean()) / own.sum() / 3
         share[~own] += (above.mean(axis=0) - above.mean()) / (~own).sum() / 3
     expected = sum(share[labels == c].var(ddof=1) * (labels == c).sum() for c in range(3))
-    found = shares("macro_auroc", [ScoredRows(np.arange(150), labels, scores)])
+    found = MACRO_AUROC.shares([ScoredRows(np.arange(150), labels, scores)])
     assert found.value == pytest.approx(np.mean(areas), abs=1e-12)
     assert sum(part.variance for part in within(found.each, found.stratum)) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "kappa", "macro_auroc", "balanced_accuracy", "accuracy"])
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_shares_are_what_leaving_a_unit_out_changes(metric: Metric) -> None:
     """Patients with images of several classes: the variance is the jackknife's to a few percent."""
     (fold,) = Wards(150, 3).draw(rng(3))
-    own = shares(metric, [fold])
+    own = metric.shares([fold])
     without = []
     for unit in range(150):
         rows = fold.unit != unit
-        without.append(getattr(fold_metrics(fold.scores[rows], fold.labels[rows]), metric))
+        without.append(metric.of(ScoredRows(fold.unit[rows], fold.labels[rows], fold.scores[rows])))
     jackknife = -(np.array(without) - np.mean(without)) * 149 / 150
     assert np.corrcoef(jackknife, own.each)[0, 1] > 0.99
     spread = sum(jackknife[own.stratum == k].var(ddof=1) * (own.stratum == k).sum() for k in range(3))
@@ -200,12 +202,12 @@ def test_the_error_over_patients_is_a_bootstraps() -> None:
         rows = [np.concatenate([of_fold[u] for u in chosen]) for of_fold in places]
         drawn = zip(folds, rows, strict=True)
         values.append(np.mean([fold_metrics(f.scores[r], f.labels[r]).balanced_accuracy for f, r in drawn]))
-    assert of("balanced_accuracy", *folds).error == pytest.approx(np.std(values), rel=0.07)
+    assert of(BALANCED_ACCURACY, *folds).error == pytest.approx(np.std(values), rel=0.07)
 
 
 def test_a_sparse_class_has_the_floor_of_agresti_and_caffo() -> None:
     """Two images, both right: one right and one wrong are put to them, p = 3/4 of four, p (1 - p) / (n + 3)."""
-    found = of("balanced_accuracy", some_right((200, 2), (160, 2)))
+    found = of(BALANCED_ACCURACY, some_right((200, 2), (160, 2)))
     dense, rare = 0.8 * 0.2 / 199 / 4, 0.75 * 0.25 / 5 / 4
     assert found.variance == pytest.approx(dense + rare, rel=1e-9)
     assert found.value == pytest.approx(0.9)
@@ -217,7 +219,7 @@ def test_a_sparse_area_has_the_floor_of_hanley_and_mcneil_for_normal_scores() ->
     a = (4 * 5 * 1.0 + (4 + 5 + 1) / 2) / (5 * 6)
     both = multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]]).cdf([norm.ppf(a)] * 2)
     expected = (a * (1 - a) + (4 + 5) * (both - a**2)) / (5 * 6)
-    found = of("macro_auroc", some_right((4, 5), (4, 5)))
+    found = of(MACRO_AUROC, some_right((4, 5), (4, 5)))
     assert (found.value, found.centre) == (1.0, pytest.approx(a))
     assert found.variance == pytest.approx(2 * expected / 4, rel=1e-6)
 
@@ -226,9 +228,9 @@ def test_images_of_a_patient_widen_an_area_only_as_far_as_they_agree() -> None:
     """Each image twice is no more than once; two images of a patient that have nothing in common are two patients."""
     (fold,) = two_normals(60, 60, 0.8).draw(rng(1))
     twice = ScoredRows(fold.unit.repeat(2), fold.labels.repeat(2), fold.scores.repeat(2, axis=0))
-    assert of("macro_auroc", twice).error == pytest.approx(of("macro_auroc", fold).error, rel=0.03)
+    assert of(MACRO_AUROC, twice).error == pytest.approx(of(MACRO_AUROC, fold).error, rel=0.03)
     paired = ScoredRows(fold.unit // 2, fold.labels, fold.scores)
-    assert of("macro_auroc", paired).error == pytest.approx(of("macro_auroc", fold).error, rel=0.1)
+    assert of(MACRO_AUROC, paired).error == pytest.approx(of(MACRO_AUROC, fold).error, rel=0.1)
 
 
 def test_the_floor_of_a_difference_puts_half_a_unit_to_either_model() -> None:
@@ -238,14 +240,14 @@ def test_the_floor_of_a_difference_puts_half_a_unit_to_either_model() -> None:
         judged(labels, (np.arange(204) >= low) & ((np.arange(204) < high) | (labels == 1)), 2)
         for low, high in ((0, 150), (30, 170))
     )
-    found = estimate(shares("balanced_accuracy", [a]).minus(shares("balanced_accuracy", [b])), (-1, 1), "images")
+    found = estimate(BALANCED_ACCURACY.shares([a]).minus(BALANCED_ACCURACY.shares([b])), (-1, 1), "images")
     dense, rare = (0.25 - 0.05**2) / 199 / 4, 6 / 7 * 1 / 6**2 / 4
     assert found.variance == pytest.approx(dense + rare, rel=1e-9)
     assert (found.value, found.centre) == (pytest.approx(0.025), pytest.approx(0.025))
 
 
 def test_all_right_leaves_a_lower_bound() -> None:
-    for metric in ("balanced_accuracy", "macro_auroc"):
+    for metric in (BALANCED_ACCURACY, MACRO_AUROC):
         few, many = (interval(some_right((n, n), (n, n)), metric=metric, draws=1) for n in (15, 1000))
         assert few.estimate == 1.0
         assert few.high == pytest.approx(1.0)
@@ -268,7 +270,7 @@ def test_the_warning_names_the_rarest_classes_first() -> None:
 
 def test_a_class_that_is_absent_leaves_no_number() -> None:
     absent = ScoredRows(np.arange(20), np.zeros(20, dtype=int), np.eye(2)[np.zeros(20, dtype=int)])
-    for metric in ("balanced_accuracy", "macro_auroc", "macro_f1"):
+    for metric in (BALANCED_ACCURACY, MACRO_AUROC, MACRO_F1):
         found = interval(absent, metric=metric)
         assert (found.estimate, found.low, found.error) == (None, None, None)
         assert found.reason
@@ -277,7 +279,7 @@ def test_a_class_that_is_absent_leaves_no_number() -> None:
 def test_scores_that_know_nothing_of_the_image_have_no_interval() -> None:
     labels = np.repeat([0, 1], [30, 50])
     constant = ScoredRows(np.arange(80), labels, np.tile([0.4, 0.6], (80, 1)))
-    for metric in METRICS:
+    for metric in TABLE.values():
         found = interval(constant, constant, metric=metric)
         assert (found.low, found.high) == (None, None)
         assert "all images have the same scores, and others would change nothing" in found.reason
@@ -289,24 +291,22 @@ def test_draws_add_their_variance_over_their_number() -> None:
     assert (part.variance, part.freedom) == (pytest.approx(0.0016 / 3), 2)
     assert over_draws([0.8]) == over_draws([0.8, math.nan]) == ()
     folds = [some_right((50, 50), (k, 40)) for k in (35, 40, 45)]
-    narrow, wide = (cell_interval(cell_of("rsna", folds), "balanced_accuracy", these_draws=t) for t in (True, False))
+    narrow, wide = (cell_interval(cell_of("rsna", folds), BALANCED_ACCURACY, these_draws=t) for t in (True, False))
     assert narrow.error is not None and wide.error is not None
-    twice = shares("balanced_accuracy", folds).twice
+    twice = BALANCED_ACCURACY.shares(folds).twice
     assert wide.error**2 - narrow.error**2 == pytest.approx(0.05**2 / 3 - twice)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_what_units_add_to_one_draw_alone_is_counted_once(metric: Metric) -> None:
     """With the same images in all folds, what is left of the units is the mean covariance of two folds' shares."""
     draw = rng(5)
     labels = np.repeat([0, 1, 2], 60)
     common = draw.normal(size=(180, 3)) + np.eye(3)[labels]
     folds = [ScoredRows(np.arange(180), labels, common + draw.normal(size=(180, 3))) for _ in range(3)]
-    found = shares(metric, folds)
+    found = metric.shares(folds)
     centred = [
-        own[labels == k] - own[labels == k].mean()
-        for own in (shares(metric, [f]).each for f in folds)
-        for k in range(3)
+        own[labels == k] - own[labels == k].mean() for own in (metric.shares([f]).each for f in folds) for k in range(3)
     ]
     by_fold = [np.concatenate(centred[3 * f : 3 * f + 3]) * math.sqrt(60 / 59) for f in range(3)]
     shared = np.mean([by_fold[f] @ by_fold[g] for f in range(3) for g in range(3) if f != g])
@@ -315,22 +315,22 @@ def test_what_units_add_to_one_draw_alone_is_counted_once(metric: Metric) -> Non
     assert 0.1 < found.twice / units < 0.9
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_with_other_images_in_each_fold_units_are_in_the_spread_of_draws(metric: Metric) -> None:
     folds = [ScoredRows(np.arange(180) + 180 * k, f.labels, f.scores) for k in range(3) for f in [one_fold(k, 174, 3)]]
-    found = shares(metric, folds)
+    found = metric.shares(folds)
     assert found.twice == pytest.approx(sum(part.variance for part in within(found.each, found.stratum)), rel=0.05)
-    assert shares(metric, folds[:1]).twice == 0
+    assert metric.shares(folds[:1]).twice == 0
 
 
 def test_folds_that_are_alike_count_as_one() -> None:
     fold = one_fold(8, 200, 2)
-    for metric in METRICS:
+    for metric in TABLE.values():
         one, five = interval(fold, metric=metric), interval(*[fold] * 5, metric=metric, draws=1)
         assert (five.low, five.high) == pytest.approx((one.low, one.high), rel=1e-9)
 
 
-@given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS))
+@given(seed=st.integers(0, 10**6), metric=st.sampled_from(list(TABLE.values())))
 @settings(max_examples=25, deadline=None)
 def test_no_order_matters(seed: int, metric: Metric) -> None:
     """Of folds, of images, and of the numbers that units have."""
@@ -351,12 +351,12 @@ def test_no_order_matters(seed: int, metric: Metric) -> None:
     value=st.floats(0, 1),
     parts=st.lists(st.tuples(st.floats(1e-8, 0.05), st.integers(1, 400)), min_size=1, max_size=4),
     draws=st.lists(st.tuples(st.floats(1e-8, 0.05), st.integers(1, 4)), max_size=2),
-    metric=st.sampled_from(METRICS),
+    metric=st.sampled_from(list(TABLE.values())),
 )
 def test_an_interval_lies_in_its_bounds_and_around_its_number(
     value: float, parts: list[tuple[float, int]], draws: list[tuple[float, int]], metric: Metric
 ) -> None:
-    low, high = BOUNDS[metric]
+    low, high = metric.bounds
     number = low + value * (high - low)
     centre = min(high - 1e-3, max(low + 1e-3, number))
     units, drawn = (tuple(Component(v, f) for v, f in own) for own in (parts, draws))
@@ -366,7 +366,7 @@ def test_an_interval_lies_in_its_bounds_and_around_its_number(
 
 
 def test_more_images_and_a_lower_level_make_it_shorter() -> None:
-    few, many = of("kappa", one_fold(1, 60, 3)), of("kappa", one_fold(1, 6000, 3))
+    few, many = of(KAPPA, one_fold(1, 60, 3)), of(KAPPA, one_fold(1, 6000, 3))
     assert many.error < few.error / 5
     (low, high), (lower, higher) = few.ends(0.8) or (0, 0), few.ends() or (0, 0)
     assert lower < low < high < higher
@@ -387,7 +387,7 @@ def test_what_an_interval_covers_follows_from_the_record(
     kind: str, folds: int, draws: int, these: bool, words: str
 ) -> None:
     cell = cell_of("rsna", [one_fold(1, 40, 2)] * folds, kind=kind, draws=draws)  # type: ignore[arg-type]
-    assert cell_interval(cell, "accuracy", these_draws=these).words == words
+    assert cell_interval(cell, ACCURACY, these_draws=these).words == words
     assert covers_words((covered(cell.record, these_draws=these),), "patient") == words.replace(
         "test images", "test patients"
     )
@@ -427,15 +427,15 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="number the 3 rows"):
         ScoredRows(np.arange(2), np.array([0, 1, 0]), np.eye(2)[[0, 1, 0]])
     with pytest.raises(DataError, match="same classes"):
-        shares("accuracy", [one_fold(1, 9, 2), one_fold(1, 9, 3)])
+        ACCURACY.shares([one_fold(1, 9, 2), one_fold(1, 9, 3)])
 
 
 def test_laws_of_the_tests_have_the_truth_they_state() -> None:
     """Simulated with many images, so that what is held against them can be believed."""
     many = recalls((40_000, 40_000), (0.8, 0.6)).draw(rng(1))
-    assert of("balanced_accuracy", *many).value == pytest.approx(0.7, abs=0.006)
+    assert of(BALANCED_ACCURACY, *many).value == pytest.approx(0.7, abs=0.006)
     area = two_normals(5_000, 5_000, 0.9).draw(rng(1))
-    assert of("macro_auroc", *area).value == pytest.approx(0.9, abs=0.01)
+    assert of(MACRO_AUROC, *area).value == pytest.approx(0.9, abs=0.01)
 
 
 def test_the_worked_example_is_what_the_page_says() -> None:
@@ -443,7 +443,7 @@ def test_the_worked_example_is_what_the_page_says() -> None:
 
     def told(rights: tuple[int, ...], shift: int) -> Measurement:
         folds = [judged(labels, (place + shift) % 1000 < right, 2) for right in rights]
-        return measurement(cell_of("rsna", folds), "balanced_accuracy")
+        return measurement(cell_of("rsna", folds), BALANCED_ACCURACY)
 
     b, a = told((830, 835, 825, 835, 845), 0), told((845, 852, 838, 845, 860), 20)
     page = " ".join((ROOT / "docs" / "statistics.md").read_text().split())

@@ -10,7 +10,8 @@ from scipy.special import stdtrit
 
 from cxrbench.analysis.cell import cell_interval, measurement
 from cxrbench.analysis.means import kinds, mean_difference, mean_estimate, mean_interval
-from cxrbench.evaluate.statistics.shares import Metric, ScoredRows
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC, Metric
+from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.predictions import ScoredCell, namespace, taken_as_independent
 from cxrbench.specs import catalog
 
@@ -24,7 +25,7 @@ def ward_cell(task: str, seed: int = 1, *, named: bool = True, noise: int | None
     return cell_of(task, folds, {k: f"{k:08}" for k in range(120)} if named else None)
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
+@pytest.mark.parametrize("metric", [BALANCED_ACCURACY, MACRO_AUROC])
 @pytest.mark.parametrize(
     ("tasks", "named", "share"),
     [
@@ -47,10 +48,8 @@ def test_patients_are_one_where_their_collection_is(
 
 def test_one_task_whose_patients_are_not_known_stands_apart() -> None:
     cells = [ward_cell("rsna", named=False), ward_cell("nih_lt")]
-    assert kinds(mean_of(cells, "balanced_accuracy")) == {"rsna": "image", "nih_lt": "patient"}
-    together, apart = (
-        mean_interval(mean_of(own, "balanced_accuracy")) for own in ([ward_cell("rsna"), cells[1]], cells)
-    )
+    assert kinds(mean_of(cells, BALANCED_ACCURACY)) == {"rsna": "image", "nih_lt": "patient"}
+    together, apart = (mean_interval(mean_of(own, BALANCED_ACCURACY)) for own in ([ward_cell("rsna"), cells[1]], cells))
     assert apart.error is not None and together.error is not None and apart.error < 0.8 * together.error
     assert (apart.over, together.over) == ("image", "patient")
 
@@ -62,14 +61,14 @@ def test_degrees_of_freedom_of_unequal_tasks_are_satterthwaites() -> None:
         two_normals(8, 9, 0.95).draw(np.random.default_rng(4)),
     ]
     cells = [cell_of(task, folds) for task, folds in zip(("rsna", "vindr"), draws, strict=True)]
-    parts = [part for cell in cells for part in measurement(cell, "macro_auroc").estimate.units]
+    parts = [part for cell in cells for part in measurement(cell, MACRO_AUROC).estimate.units]
     variance = sum(part.variance for part in parts)
     freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)
-    found = mean_estimate(mean_of(cells, "macro_auroc"))
+    found = mean_estimate(mean_of(cells, MACRO_AUROC))
     assert found.reach(0.025) == pytest.approx(math.sqrt(variance) / 2 * stdtrit(freedom, 0.975))
 
 
-@pytest.mark.parametrize("metric", ["balanced_accuracy", "macro_auroc"])
+@pytest.mark.parametrize("metric", [BALANCED_ACCURACY, MACRO_AUROC])
 def test_a_difference_over_shared_patients_is_no_more_certain_than_over_one_task(metric: Metric) -> None:
     pairs = [(ward_cell(task), ward_cell(task, noise=5)) for task in ("rsna", "nih_lt")]
     one = measurement(pairs[0][0], metric).minus(measurement(pairs[0][1], metric))

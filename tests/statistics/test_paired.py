@@ -15,9 +15,10 @@ from statsmodels.stats import contingency_tables, multitest, power
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.compare import TaskDifference, task_difference
 from cxrbench.errors import DataError
+from cxrbench.evaluate.metric_table import ACCURACY, BALANCED_ACCURACY, KAPPA, MACRO_AUROC, TABLE, Metric
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
 from cxrbench.evaluate.statistics.paired import holm, holm_of_given, mcnemar, not_worse, sign_flip_p
-from cxrbench.evaluate.statistics.shares import METRICS, Metric, ScoredRows, shares
+from cxrbench.evaluate.statistics.shares import ScoredRows
 
 Folds = Sequence[ScoredRows]
 
@@ -30,12 +31,12 @@ def null(seed: int, patients: int = 60, images: int = 1) -> tuple[Folds, Folds]:
     return pair_under_null(patients, images, rng(seed))
 
 
-def compared(a: Folds, b: Folds, metric: Metric = "balanced_accuracy", *, draws: int = 1) -> TaskDifference:
+def compared(a: Folds, b: Folds, metric: Metric = BALANCED_ACCURACY, *, draws: int = 1) -> TaskDifference:
     one, two = (measurement(cell_of("rsna", folds, draws=min(draws, len(folds))), metric) for folds in (a, b))
     return task_difference((one, two))
 
 
-def minus(a: Folds, b: Folds, metric: Metric = "balanced_accuracy", *, draws: int = 1) -> Estimate:
+def minus(a: Folds, b: Folds, metric: Metric = BALANCED_ACCURACY, *, draws: int = 1) -> Estimate:
     one, two = (measurement(cell_of("rsna", folds, draws=min(draws, len(folds))), metric) for folds in (a, b))
     return one.minus(two)
 
@@ -113,7 +114,7 @@ def test_the_error_of_a_difference_of_areas_is_delongs() -> None:
         placed.append((above.mean(axis=1), above.mean(axis=0)))
     expected = sum((one - two).var(ddof=1) / len(one) for one, two in zip(*placed, strict=True))
     a, b = ([ScoredRows(np.arange(200), labels, np.stack([-s, s], axis=1))] for s in both)
-    found = minus(a, b, "macro_auroc")
+    found = minus(a, b, MACRO_AUROC)
     assert found.value == pytest.approx(placed[0][0].mean() - placed[1][0].mean())
     assert found.variance == pytest.approx(expected, rel=1e-9)
 
@@ -151,7 +152,7 @@ def test_p_is_below_5_percent_exactly_where_the_interval_leaves_0_out(
         assert (p < 0.05) == (not ends[0] <= 0 <= ends[1])
 
 
-@given(seed=st.integers(0, 10**6), metric=st.sampled_from(METRICS), draws=st.sampled_from([1, 3]))
+@given(seed=st.integers(0, 10**6), metric=st.sampled_from(list(TABLE.values())), draws=st.sampled_from([1, 3]))
 @settings(max_examples=25, deadline=None)
 def test_p_agrees_with_the_interval_of_simulated_models_and_the_order_of_two_turns_the_sign(
     seed: int, metric: Metric, draws: int
@@ -180,7 +181,7 @@ def test_the_smallest_difference_that_can_be_shown_is_statsmodels() -> None:
     assert Estimate(0.0, 0.0, ()).resolvable() is None
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", TABLE.values(), ids=TABLE)
 def test_a_model_does_not_differ_from_itself(metric: Metric) -> None:
     a, _ = null(5)
     found = compared(a, a, metric)
@@ -192,8 +193,8 @@ def test_a_model_does_not_differ_from_itself(metric: Metric) -> None:
 def test_predictions_alike_from_other_scores_differ_in_their_areas_alone() -> None:
     (a,), _ = null(5)
     b = ScoredRows(a.unit, a.labels, a.scores + 1.5 * np.eye(3)[a.predictions])
-    assert compared([a], [b], "kappa").p == 1
-    assert compared([a], [b], "macro_auroc").difference.low is not None
+    assert compared([a], [b], KAPPA).p == 1
+    assert compared([a], [b], MACRO_AUROC).difference.low is not None
 
 
 def test_two_models_that_are_always_right_and_always_wrong_are_told_apart() -> None:
@@ -217,10 +218,10 @@ def test_a_difference_without_any_error_has_no_p() -> None:
     """One model ranks all images rightly, the other gives all the same score: no placement spreads."""
     labels = np.repeat([0, 1], 30)
     a, b = ([ScoredRows(np.arange(60), labels, scores)] for scores in (np.eye(2)[labels], np.full((60, 2), 0.5)))
-    found = compared(a, b, "macro_auroc")
+    found = compared(a, b, MACRO_AUROC)
     assert (found.difference.estimate, found.difference.low, found.p) == (0.5, None, None)
     assert found.difference.reason
-    assert compared(b, b, "macro_auroc").p == 1
+    assert compared(b, b, MACRO_AUROC).p == 1
 
 
 def test_differences_of_kappa_reach_as_far_as_they_can() -> None:
@@ -228,7 +229,7 @@ def test_differences_of_kappa_reach_as_far_as_they_can() -> None:
     labels = np.repeat([0, 1], 40)
     right, wrong = np.eye(2)[labels], np.eye(2)[np.where(np.arange(80) % 8 == 0, labels, 1 - labels)]
     a, b = ([ScoredRows(np.arange(80), labels, scores)] for scores in (right, wrong))
-    found = compared(a, b, "kappa").difference
+    found = compared(a, b, KAPPA).difference
     assert found.estimate == pytest.approx(1.75)
     assert 1 < found.low < found.estimate < found.high < 2  # type: ignore[operator]
 
@@ -250,8 +251,8 @@ def test_folds_that_cannot_be_paired_are_refused_and_one_number_stands_against_e
     others = [ScoredRows(fold.unit, fold.labels, fold.scores + k * rng(k).normal(size=(120, 2))) for k in (1, 2, 3)]
     with pytest.raises(DataError, match="one model has 2 folds, the other 3"):
         minus([fold] * 2, others)
-    found, alone = minus([fold], others, draws=3), measurement(cell_of("rsna", others), "balanced_accuracy").estimate
-    assert found.value == pytest.approx(measurement(cell_of("rsna", [fold]), "accuracy").estimate.value - alone.value)
+    found, alone = minus([fold], others, draws=3), measurement(cell_of("rsna", others), BALANCED_ACCURACY).estimate
+    assert found.value == pytest.approx(measurement(cell_of("rsna", [fold]), ACCURACY).estimate.value - alone.value)
     ((ours,), (theirs,)) = found.draws, alone.draws
     assert (ours.variance, ours.freedom) == (pytest.approx(theirs.variance), 2)
 
@@ -288,7 +289,7 @@ def test_a_rare_class_makes_no_difference_of_areas() -> None:
             shared = draw.normal(size=len(labels))
             scores = [labels + shared + draw.normal(size=len(labels)) for _ in range(2)]
             a, b = ([ScoredRows(np.arange(len(labels)), labels, np.stack([-s, s], axis=1))] for s in scores)
-            found.append(minus(a, b, "macro_auroc").p() or 0.0)
+            found.append(minus(a, b, MACRO_AUROC).p() or 0.0)
         assert np.mean(np.array(found) < 0.05) <= 0.08
         assert np.mean(np.array(found) < 0.001) <= 0.01
 
@@ -299,5 +300,5 @@ def test_equal_recalls_give_equal_numbers_whichever_images_are_wrong() -> None:
     for number in range(20):
         wrong = np.concatenate([rng(number).permutation(300)[:75], 300 + rng(number).permutation(57)[:14]])
         right = ~np.isin(np.arange(357), wrong)
-        numbers.add(shares("balanced_accuracy", [judged(labels, right, 2)]).value)
+        numbers.add(BALANCED_ACCURACY.shares([judged(labels, right, 2)]).value)
     assert len(numbers) == 1

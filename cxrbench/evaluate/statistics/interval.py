@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cxrbench.evaluate.statistics.estimate import Estimate, over_draws
-from cxrbench.evaluate.statistics.shares import FEW, Metric, ScoredRows, Shares, UnitKind
+from cxrbench.evaluate.statistics.shares import FEW, ScoredRows, Shares, UnitKind
 from cxrbench.types import IntArray
 
 Covers = Literal["draws", "prompt draws", "one wording", "these draws", "these prompts", "one draw", "images"]
@@ -86,13 +86,6 @@ class FoldSpread:
 
 
 DRAWN: frozenset[Covers] = frozenset({"draws", "prompt draws"})  # whose folds say what drawing anew changes
-BOUNDS: dict[Metric, tuple[float, float]] = {
-    "balanced_accuracy": (0, 1),
-    "accuracy": (0, 1),
-    "macro_auroc": (0, 1),
-    "macro_f1": (0, 1),
-    "kappa": (-1, 1),
-}
 
 
 def wider(one: Covers, two: Covers) -> Covers:
@@ -105,12 +98,6 @@ def estimate(found: Shares, bounds: tuple[float, float], covers: Covers) -> Esti
     draws = over_draws(found.values.tolist()) if covers in DRAWN else ()
     twice = found.twice if draws else 0.0
     return Estimate(found.value, found.value + found.shift, found.spread, draws, bounds, twice)
-
-
-def difference_bounds(metric: Metric) -> tuple[float, float]:
-    """Between what the difference of two values of a metric lies."""
-    low, high = BOUNDS[metric]
-    return low - high, high - low
 
 
 def interval(found: Estimate, over: UnitKind, units: int, covers: tuple[Covers, ...], caution: str = "") -> Interval:

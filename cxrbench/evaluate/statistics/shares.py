@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,15 +90,8 @@ def class_units(folds: Sequence[ScoredRows]) -> IntArray:
 
 
 FloatArray = NDArray[np.float64]
-Metric = Literal["balanced_accuracy", "accuracy", "macro_auroc", "macro_f1", "kappa"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 FEW = 10  # units of a class, below which what it adds to a number is hardly known
 Worth = Callable[[ScoredRows], FloatArray]  # of a fold: what a right row of each class (C,) adds to its number
-
-
-def metric_name(metric: str) -> str:
-    """A metric as a reader knows it, such as `macro AUROC`."""
-    return metric.replace("_", " ").replace("auroc", "AUROC").replace("f1", "F1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +101,7 @@ class Shares:
     Values are NaN in a fold where the number is not defined. `alone` are the shares (F, U) of each fold's value.
     `shift` is how far the number moves with one right and one wrong unit more in the classes that have a floor.
     `counted` is there for numbers that are weighted counts of right rows: the floors of their differences come from it.
+    `floored` says that sparse classes were looked at, and got a floor where they need one.
     """
 
     values: FloatArray
@@ -117,6 +111,7 @@ class Shares:
     floors: tuple[Component, ...] = ()
     shift: float = 0.0
     counted: "Counted | None" = None
+    floored: bool = False
 
     @property
     def value(self) -> float:
@@ -185,17 +180,11 @@ def variance(shares: FloatArray, stratum: IntArray) -> float:
     return sum(part.variance for part in within(shares, stratum))
 
 
-def shares(metric: Metric, folds: Sequence[ScoredRows]) -> Shares:
-    """The shares of a metric's mean over folds. Raises DataError for folds that do not fit together."""
-    if metric == "macro_auroc":
-        return _areas(folds)
-    if metric in WORTH:
-        return hits(folds, WORTH[metric])
-    return _agreement(folds, _f1 if metric == "macro_f1" else _kappa)
-
-
 def hits(folds: Sequence[ScoredRows], worth: Worth) -> Shares:
-    """The same of a number that is a weighted count of right rows, such as a mean of recalls."""
+    """The shares of a number that is a weighted count of right rows, such as a mean of recalls.
+
+    Raises DataError for folds that do not fit together.
+    """
     stratum, n_classes = strata(folds), folds[0].scores.shape[1]
     size = len(stratum) * n_classes
     right, rows, values, alone = np.zeros(size), np.zeros(size), [], []
@@ -220,11 +209,9 @@ def balanced(fold: ScoredRows) -> FloatArray:
         return 1 / (n_classes * np.bincount(fold.labels, minlength=n_classes))
 
 
-def _plain(fold: ScoredRows) -> FloatArray:
+def alike(fold: ScoredRows) -> FloatArray:
+    """The worth of a right row in accuracy, whatever its class."""
     return np.full(fold.scores.shape[1], 1 / len(fold.labels))
-
-
-WORTH: dict[Metric, Worth] = {"balanced_accuracy": balanced, "accuracy": _plain}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +236,7 @@ def _of_counts(
     extra = np.maximum(total**2 * floor - own, 0)
     floors = tuple(Component(float(v), int(n) + 1) for v, n in zip(extra, units, strict=True) if v > 0)
     shift = float((total * (centre - mean))[extra > 0].sum())
-    return Shares(values, each.sum(axis=1), alone, stratum, floors, shift, counted)
+    return Shares(values, each.sum(axis=1), alone, stratum, floors, shift, counted, floored=True)
 
 
 def _floor(right: FloatArray, rows: FloatArray, units: IntArray, *, symmetric: bool) -> tuple[FloatArray, FloatArray]:
@@ -265,9 +252,10 @@ def _floor(right: FloatArray, rows: FloatArray, units: IntArray, *, symmetric: b
     return more / (more + 1) * (old + new), centre
 
 
-def _areas(folds: Sequence[ScoredRows]) -> Shares:
-    """Macro AUROC, one class against the rest. Source: DeLong 1988, Obuchowski 1997; floors: Hanley and McNeil 1982,
-    for normal scores.
+def areas(folds: Sequence[ScoredRows]) -> Shares:
+    """The shares of macro AUROC, one class against the rest. Raises DataError for folds that do not fit together.
+
+    Source: DeLong 1988, Obuchowski 1997; floors: Hanley and McNeil 1982, for normal scores.
     """
     stratum = strata(folds)
     n_units, n_classes = len(stratum), folds[0].scores.shape[1]
@@ -292,7 +280,7 @@ def _areas(folds: Sequence[ScoredRows]) -> Shares:
         if floor > found:
             floors.append(Component((floor - found) / n_classes**2, min(one, rest) + 1))
             shift += (centre - area) / n_classes
-    return Shares(values, alone.mean(axis=0), alone, stratum, tuple(floors), shift)
+    return Shares(values, alone.mean(axis=0), alone, stratum, tuple(floors), shift, floored=True)
 
 
 _SIDES: tuple[Callable[[NDArray[np.bool_]], NDArray[np.bool_]], ...] = (lambda own: own, np.logical_not)
@@ -330,8 +318,15 @@ def _of_class(raw: NDArray[Any], own: NDArray[np.bool_]) -> tuple[float, FloatAr
     return float(area), rows
 
 
-def _agreement(folds: Sequence[ScoredRows], of: Callable[..., tuple[float, FloatArray]]) -> Shares:
-    """A metric of the confusion matrix, by its gradient."""
+Gradient = Callable[[IntArray, IntArray, IntArray, IntArray, IntArray], tuple[float, FloatArray]]
+
+
+def agreement(folds: Sequence[ScoredRows], of: Gradient) -> Shares:
+    """The shares of a number of the confusion matrix, by its gradient. Raises DataError for folds that do not fit.
+
+    `of` gives the value and what each row (n,) adds to it, from labels and predictions (n,) and, by class (C,), the
+    right rows, the rows and the predictions; NaN where there is no value.
+    """
     stratum = strata(folds)
     alone, values = [], []
     for fold in folds:
@@ -344,9 +339,10 @@ def _agreement(folds: Sequence[ScoredRows], of: Callable[..., tuple[float, Float
     return Shares(np.array(values), np.mean(alone, axis=0), np.array(alone), stratum)
 
 
-def _f1(
+def gradient_of_f1(
     labels: IntArray, found: IntArray, right: IntArray, truths: IntArray, predicted: IntArray
 ) -> tuple[float, FloatArray]:
+    """Macro F1 and what each row (n,) adds to it; NaN where a class has no row."""
     if not truths.all():
         return np.nan, np.full(len(labels), np.nan)
     both = truths + predicted
@@ -355,9 +351,10 @@ def _f1(
     return float((2 * right / both).mean()), rows / len(truths)
 
 
-def _kappa(
+def gradient_of_kappa(
     labels: IntArray, found: IntArray, right: IntArray, truths: IntArray, predicted: IntArray
 ) -> tuple[float, FloatArray]:
+    """Cohen's kappa and what each row (n,) adds to it; NaN where chance alone agrees fully."""
     n = len(labels)
     agreed, chance = right.sum() / n, (truths * predicted).sum() / n**2
     if chance == 1:

@@ -13,11 +13,12 @@ from cxrbench.analysis.cell import (
     cell_interval,
     covered,
     harmonic_interval,
+    measurement,
     pooled_calibration,
-    spread,
 )
 from cxrbench.analysis.subgroups import By, Subgroups, subgroups
-from cxrbench.errors import NotApplicableError
+from cxrbench.errors import CxrBenchError, NotApplicableError
+from cxrbench.evaluate.metric_table import MACRO_AUROC, Metric
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
@@ -104,6 +105,15 @@ def _prompts(name: str) -> str | None:
     return catalog.load_prompts(name).digest if name in files else None
 
 
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A metric that was asked for by name, with its interval, or the reason why the cell has none."""
+
+    metric: Metric
+    interval: Interval | None
+    reason: str = ""
+
+
 ATTRIBUTES: tuple[By, ...] = get_args(By)
 
 
@@ -126,7 +136,7 @@ class CellPage:
     whatever the interval speaks of; `area` is of macro AUROC, `harmonic` of the harmonic mean of base and new classes
     where a record has both. `calibration` is one a fold; there is none where `uncalibrated` says why. On pages in
     detail there are `pooled`, that of all rows, and `subgroups` for the attributes that are known of an image.
-    `cautions` say what keeps the number from being the one asked for.
+    `cautions` say what keeps the number from being the one asked for. `further` metrics were asked for by name.
     """
 
     record: Record
@@ -145,6 +155,7 @@ class CellPage:
     command: str
     own_files: tuple[str, ...]
     cautions: tuple[str, ...]
+    further: tuple[Further, ...]
 
     @property
     def anchor(self) -> str:
@@ -174,11 +185,15 @@ class CellPage:
 
 @dataclass(frozen=True, slots=True)
 class CellAsked:
-    """How to make a page: `marked` by the dagger, in `detail` with more, with intervals for `these_draws` alone."""
+    """How to make a page: `marked` by the dagger, in `detail` with more, with intervals for `these_draws` alone.
+
+    `metrics` are shown beside the usual ones.
+    """
 
     marked: bool
     detail: bool
     these_draws: bool
+    metrics: tuple[Metric, ...] = ()
 
 
 def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
@@ -195,9 +210,9 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         marked=asked.marked,
         interval=measured.interval,
         estimate=replace(measured, covers=covered(record)).estimate,
-        area=cell_interval(cell, "macro_auroc", these_draws=narrow),
+        area=cell_interval(cell, MACRO_AUROC, these_draws=narrow),
         harmonic=harmonic_interval(cell, these_draws=narrow),
-        spread=spread(cell, "balanced_accuracy"),
+        spread=measured.spread,
         classes=_classes(record),
         confusion=_confusion(record),
         calibration=judged,
@@ -207,7 +222,16 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         command=command(record),
         own_files=own_files(record),
         cautions=flaws(record),
+        further=tuple(_further(cell, metric, these_draws=narrow) for metric in asked.metrics),
     )
+
+
+def _further(cell: ScoredCell, metric: Metric, *, these_draws: bool) -> Further:
+    """A metric of the cell; one that does not fit, or fails, ends only itself."""
+    try:
+        return Further(metric, measurement(cell, metric, these_draws=these_draws).interval)
+    except CxrBenchError as error:
+        return Further(metric, None, str(error))
 
 
 def _subgroups(cell: ScoredCell, *, these_draws: bool) -> tuple[Subgroups, ...]:

@@ -9,7 +9,7 @@ from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.leaderboard import Refused, Row, TaskRow, by_shared_patients, task_row
 from cxrbench.analysis.means import Part, Weighted, part_of
 from cxrbench.errors import DataError
-from cxrbench.evaluate.statistics.shares import Metric
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import checked_cell
 from cxrbench.records.predictions import namespace
@@ -18,7 +18,7 @@ from cxrbench.records.selection import Selected, Setting
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
 from cxrbench.reports.html.chapters import Chapter, Work, nameless
 
-METRIC: Metric = "balanced_accuracy"
+METRIC = BALANCED_ACCURACY  # what boards, tables and curves show
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
 
 

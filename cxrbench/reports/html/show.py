@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.selection import Setting
+from cxrbench.reports.comparisons import PERCENT, number_text
 
 DASH = "–"
 HEAT = 10  # steps of the heat map's scale
@@ -28,11 +30,16 @@ def signed(value: float | None, decimals: int = 2) -> str:
     return DASH if value is None else f"{100 * value:+.{decimals}f}"
 
 
-def ends(interval: Interval) -> str:
-    """The ends of an interval in percent; empty where there is none."""
+def ends(interval: Interval, shown: NumberFormat = PERCENT) -> str:
+    """The ends of an interval, in percent unless shown otherwise; empty where there is none."""
     if interval.low is None or interval.high is None:
         return ""
-    return f"{percent(interval.low)} to {percent(interval.high)}"
+    return f"{number(interval.low, shown)} to {number(interval.high, shown)}"
+
+
+def number(value: float | None, shown: NumberFormat) -> str:
+    """A value as its metric is shown, or a dash."""
+    return DASH if value is None else number_text(value, shown)
 
 
 def about(interval: Interval) -> str:
@@ -125,6 +132,7 @@ FILTERS = {
         percent,
         plain,
         signed,
+        number,
         ends,
         about,
         spoken,
