@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Out, TheseDraws, tell_left_out
+from cxrbench.cli.options import Out, TheseDraws, metrics, tell_left_out, words
 
 
 def report(
@@ -14,6 +14,15 @@ def report(
     to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("report.html"),
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Findings of `cxrbench audit --report FILE.json`, to be shown.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Another metric to show in each cell, as of `compare --metric`; repeatable.",
+            autocompletion=metrics,
+        ),
     ] = None,
     these_draws: TheseDraws = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
@@ -24,6 +33,7 @@ def report(
     from the records and predictions below --out; no model runs. Equal records give equal bytes.
     """
     from cxrbench.checks.audit import read_findings
+    from cxrbench.evaluate.metric_table import load_metric
     from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
     from cxrbench.reports.html.chapters import Work
@@ -31,8 +41,9 @@ def report(
     from cxrbench.reports.html.render import write
     from cxrbench.system import cpu
 
+    further = tuple(load_metric(name).name for name in dict.fromkeys(words(metric)))
     audited = None if audit is None else read_findings(audit)
-    work = Work(out, workers or cpu.cores(), these_draws)
+    work = Work(out, workers or cpu.cores(), these_draws, further)
     found = found_results(out)
     tell_left_out(out, found)
     page = made(work, found, audited)

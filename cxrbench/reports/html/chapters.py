@@ -23,11 +23,15 @@ WORTH = 150  # cells that take as long as the start of another process
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where predictions lie, by how many processes, and whether intervals speak of other test images alone."""
+    """Where predictions lie, by how many processes, and whether intervals speak of other test images alone.
+
+    `metrics` are names of further ones that each cell shows.
+    """
 
     out: Path
     workers: int = 1
     these_draws: bool = False
+    metrics: tuple[str, ...] = ()
 
     def each(self, do: Callable[[Job], Done], jobs: Iterable[Job], weight: int = 1) -> list[Done]:
         """What `do` makes of every job, in their order; a job counts as `weight` cells. Both must be picklable."""

@@ -9,7 +9,7 @@ from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.leaderboard import Refused, Row, TaskRow, by_shared_patients, task_row
 from cxrbench.analysis.means import Part, Weighted, part_of
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, load_metric
 from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import checked_cell
 from cxrbench.records.predictions import namespace
@@ -110,13 +110,14 @@ def computed(work: Work, share: Share) -> Computed:
     read = {ident: checked_cell(work.out, record) for ident, record in share.records.items()}
     if faults := {ident: nameless(work, told) for ident, (_, told) in read.items() if told}:
         return Computed(faults, {}, {})
+    more = tuple(load_metric(name) for name in work.metrics)
     measured = {
         ident: measurement(cell, METRIC, these_draws=work.these_draws)
         for ident, (cell, _) in read.items()
         if cell is not None
     }
     pages = {
-        ident: cell_page(found, CellAsked(ident in share.marked, ident in share.detail, work.these_draws))
+        ident: cell_page(found, CellAsked(ident in share.marked, ident in share.detail, work.these_draws, more))
         for ident, found in measured.items()
     }
     boards = zip(share.settings, share.ranked, strict=True)
