@@ -134,7 +134,7 @@ def test_cells_hold_every_fold_and_the_mean_with_its_interval(name: str, tmp_pat
         own = table[table.metric == metric]
         assert list(own.value) == [*(f.metrics[metric] for f in record.folds), record.summary[metric]["mean"]]
         assert list(own.fold.fillna(-1)) == [0, 1, 2, -1]
-        told, mean = cell_interval(read_cell(tmp_path, record), metric), own.iloc[-1]
+        told, mean = cell_interval(read_cell(tmp_path, record), TABLE[metric]), own.iloc[-1]
         assert (mean.low, mean.high, mean["std"]) == (told.low, told.high, record.summary[metric]["std"])
         assert (mean.covers, mean.units, mean.over) == (told.words, 400, "image")
         assert own.iloc[:-1][["std", "low", "high", "covers", "units", "over"]].isna().all(axis=None)
