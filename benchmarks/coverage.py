@@ -32,7 +32,7 @@ from cxrbench.evaluate.statistics.paired import not_worse, places
 from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.records.selection import Asked, select
+from cxrbench.records.selection import CellFilter, select
 from cxrbench.specs import catalog
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -405,11 +405,11 @@ def _through_files(
     records, variant = read_results(out, out).records, catalog.load_variant("paper-code")
     cell, mean, difference, alike, apart, held, best = found.values()
     for other, told in (("b", alike), ("c", apart)):
-        (chosen,) = select(records, Asked(("a", other), variant))
+        (chosen,) = select(records, CellFilter(("a", other), variant))
         pair = compare(out, chosen, BALANCED)
         told.append((pair.mean_p or 1.0) < ALPHA)
         difference += [holds(task.difference, truth["a"] - truth[other]) for task in pair.tasks]
-    (chosen,) = select(records, Asked(("all",), variant))
+    (chosen,) = select(records, CellFilter(("all",), variant))
     board = leaderboard(out, chosen, BALANCED)
     worth = np.array([truth[model] for model in board.models])
     ends = [board.places.of[model] for model in board.models]

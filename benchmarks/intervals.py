@@ -109,13 +109,13 @@ def write_records(out: str) -> dict[str, Any]:
 def whole_report(out: str) -> dict[str, Any]:
     """Arm: everything that `cxrbench report` does, after its libraries are imported by a small one."""
     from cxrbench.records.integrity import found_results
-    from cxrbench.reports.html.chapters import Work
+    from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report
     from cxrbench.reports.html.render import render
 
     def whole(some: slice) -> int:
         found = found_results(Path(out))
-        return len(render(report(Work(Path(out)), replace(found, records=found.records[some]), None)).encode())
+        return len(render(report(ReportWork(Path(out)), replace(found, records=found.records[some]), None)).encode())
 
     whole(slice(None, None, 100))
     spent, size = cpu_seconds(lambda: whole(slice(None)))

@@ -56,7 +56,7 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     from cxrbench.runner.request import Engine
     from cxrbench.specs.recipe import Canvas
     from cxrbench.store.embeddings import Store
-    from cxrbench.store.file_hashes import Ledger
+    from cxrbench.store.file_hashes import FileHashes
     from cxrbench.system.progress import Quiet
 
     engine = Engine(device="cpu")
@@ -66,7 +66,7 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
         keys = [key for encoder in encoders for key in encoder.outputs]
         store, spent = Store(Path(cache)), {}
         for kind, files in kinds.items():
-            ledger = Ledger(Path(cache), Path(files[0]).parent)
+            ledger = FileHashes(Path(cache), Path(files[0]).parent)
             once = partial(
                 encode,
                 {Path(name): keys for name in files},

@@ -87,10 +87,10 @@ def augmented(root: str) -> dict[str, Any]:
 
 def steps(root: str) -> dict[str, Any]:
     """Arm: steps of the network on batches that wait."""
-    from cxrbench.pretrain.engine import Engine, Processes
+    from cxrbench.pretrain.engine import Processes, TrainingEngine
 
     config, corpus, feed = _feed(root)
-    engine = Engine(config, len(corpus.classes), _files(config), Processes(config))
+    engine = TrainingEngine(config, len(corpus.classes), _files(config), Processes(config))
     batches = [batch for batch, _ in zip(feed.training(_all(corpus), 1), range(STEPS + 1), strict=False)]
     engine.step(batches[0], 1e-5, 0)
     spent, _ = cpu_seconds(lambda: [engine.step(batch, 1e-5, n) for n, batch in enumerate(batches[1:], 1)])
@@ -105,12 +105,12 @@ def kept(files: list[str]) -> dict[str, Any]:
     cpu.prepare()
     import numpy as np
 
-    from cxrbench.pretrain.images import Wanted, stored
+    from cxrbench.pretrain.images import WantedImages, stored
     from cxrbench.specs.recipe import Canvas
 
     _decode(files[:1])
     with TemporaryDirectory() as folder:
-        wanted = Wanted([Path(file) for file in files], Canvas(), Path(folder))
+        wanted = WantedImages([Path(file) for file in files], Canvas(), Path(folder))
         spent, found = cpu_seconds(lambda: stored(wanted))
         again, _ = cpu_seconds(lambda: stored(wanted))
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
@@ -161,18 +161,18 @@ def _feed(root: str) -> tuple[Any, Any, Any]:
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.pretrain.batches import Feed, Place
+    from cxrbench.pretrain.batches import BatchPlace, Feed
     from cxrbench.pretrain.config import configured
-    from cxrbench.pretrain.corpus.build import Request, build
+    from cxrbench.pretrain.corpus.build import CorpusRequest, build
     from cxrbench.pretrain.corpus.variants import corpus_variant
-    from cxrbench.pretrain.images import Wanted, stored
+    from cxrbench.pretrain.images import WantedImages, stored
 
     place = Path(root)
     choices = {"text.folder": str(place / "text"), "text.initial": "random", "engine.accelerator": "cpu"}
     config = configured(None, choices | {"objective": "clip", "data.batch_size": str(BATCH), "text.max_tokens": "64"})
-    corpus = build(Request({"MIMIC": place / "pretraining"}, corpus_variant("as-published"))).corpus
-    images = stored(Wanted(corpus.paths, config.canvas, place / "cache"))
-    return config, corpus, Feed(corpus, images.pixels, config, Place(), _files(config))
+    corpus = build(CorpusRequest({"MIMIC": place / "pretraining"}, corpus_variant("as-published"))).corpus
+    images = stored(WantedImages(corpus.paths, config.canvas, place / "cache"))
+    return config, corpus, Feed(corpus, images.pixels, config, BatchPlace(), _files(config))
 
 
 def _files(config: Any) -> Any:

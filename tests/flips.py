@@ -25,7 +25,7 @@ from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.records.integrity import place_of, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.store.array_cache import Kept, Memo
+from cxrbench.store.array_cache import CachedArray, Memo
 from cxrbench.store.embeddings import Key, Store, digest, read_key
 from cxrbench.store.sealed import DamagedError
 from cxrbench.types import Partition, Table
@@ -175,13 +175,13 @@ VECTORS = np.random.default_rng(1).normal(size=(5, 7)).astype(np.float32)
 
 
 def _make_memo(folder: Path) -> Path:
-    Memo(folder).array({"texts": ["a"]}, lambda: Kept(VECTORS, {"device": "cpu"}))
+    Memo(folder).array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"}))
     return next(folder.rglob("*.vec"))
 
 
 def _read_memo(folder: Path) -> Answer:
     return Answer(
-        {"array": Memo(folder).array({"texts": ["a"]}, lambda: Kept(VECTORS, {"device": "cpu"})).array.tobytes()}
+        {"array": Memo(folder).array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"})).array.tobytes()}
     )
 
 

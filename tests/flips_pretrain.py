@@ -12,11 +12,11 @@ from PIL import Image
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.pretrain import checkpoint, frequencies, state
 from cxrbench.pretrain.config import configured, saved
-from cxrbench.pretrain.frequencies import Counted, Frequencies, Share
+from cxrbench.pretrain.frequencies import CountedFindings, FindingShare, Frequencies
 from cxrbench.pretrain.identity import Identity, Surroundings
 from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
-from cxrbench.pretrain.images import Wanted, stored
-from cxrbench.pretrain.log import Log, Logged, Row, read_rows
+from cxrbench.pretrain.images import WantedImages, stored
+from cxrbench.pretrain.log import Log, Logged, LogRow, read_rows
 from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.specs.card import read_card
 from cxrbench.specs.recipe import Canvas
@@ -71,8 +71,8 @@ def _read_weights(folder: Path) -> object:
 
 def _logged(folder: Path) -> Log:
     log = Log(folder)
-    log.write(Row(kind="step", step=n + 1, epoch=n // 5, loss=1 / (n + 1), rate=1e-4, norm=2.5) for n in range(9))
-    log.write([Row(kind="validation", step=9, epoch=1, loss=0.25)])
+    log.write(LogRow(kind="step", step=n + 1, epoch=n // 5, loss=1 / (n + 1), rate=1e-4, norm=2.5) for n in range(9))
+    log.write([LogRow(kind="validation", step=9, epoch=1, loss=0.25)])
     return log
 
 
@@ -98,7 +98,9 @@ def _make_config(folder: Path) -> Path:
 
 
 def _make_frequencies(folder: Path) -> Path:
-    counted = Counted(images=90, sentences=7, of_images={"edema": Share(positive=8, of=90)}, of_sentences={})
+    counted = CountedFindings(
+        images=90, sentences=7, of_images={"edema": FindingShare(positive=8, of=90)}, of_sentences={}
+    )
     frequencies.write(
         Frequencies(corpus="d" * 64, all=counted, sources={"MIMIC": counted}), folder / "frequencies.json"
     )
@@ -188,8 +190,8 @@ def _shelf(name: str) -> Callable[[Path], Path]:
     return make
 
 
-def _wanted(folder: Path, count: int = 6) -> Wanted:
-    return Wanted([folder / f"images/{n}.png" for n in range(count)], Canvas(size=32), folder)
+def _wanted(folder: Path, count: int = 6) -> WantedImages:
+    return WantedImages([folder / f"images/{n}.png" for n in range(count)], Canvas(size=32), folder)
 
 
 def _read_shelf(folder: Path) -> object:

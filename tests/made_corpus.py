@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrbench.pretrain.corpus.build import Built, Request, build
+from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant
 from cxrbench.specs import catalog
 from cxrbench.specs.task import TaskSpec
@@ -77,7 +77,7 @@ def padchest(root: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def built(roots: Mapping[SourceName, Path], variant: str = "as-published", **more: Any) -> Built:
-    return build(Request(roots, corpus_variant(variant), **more))
+    return build(CorpusRequest(roots, corpus_variant(variant), **more))
 
 
 def labels(found: Built, row: int) -> set[str]:

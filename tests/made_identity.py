@@ -26,7 +26,7 @@ from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings, Variant, checked_settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store import digest
-from cxrbench.store.array_cache import Kept
+from cxrbench.store.array_cache import CachedArray
 from cxrbench.types import Partition, Table
 
 CLASSES = ("Normal", "Effusion", "Mass")
@@ -215,7 +215,7 @@ class _Spy:
 
     def array(self, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         self.keys.append(digest.of_json(dict(key)))
-        return Kept(np.ones((), np.float32), {})
+        return CachedArray(np.ones((), np.float32), {})
 
 
 def _vector_keys(model: BenchModel, settings: Settings) -> dict[str, str]:

@@ -14,7 +14,7 @@ from made_lessons import made_corpus, made_pixels, small_choices
 from cxrbench.errors import RunError
 from cxrbench.pretrain.batches import Feed
 from cxrbench.pretrain.config import configured
-from cxrbench.pretrain.engine import Engine, Processes
+from cxrbench.pretrain.engine import Processes, TrainingEngine
 from cxrbench.pretrain.network import located
 from cxrbench.pretrain.sampling import split
 
@@ -38,7 +38,7 @@ def main(out: Path, text: Path, batch: int) -> None:
         feed = Feed(corpus, made_pixels(corpus), config, processes.place, files)
         rows = split(corpus, config.data).train
         for number in (0, 6):
-            engine = Engine(config, len(corpus.classes), files, processes)
+            engine = TrainingEngine(config, len(corpus.classes), files, processes)
             one = next(islice(feed.training(rows, 0), number, None))
             stepped = engine.step(one, 1e-3, 0)
             parameters = engine.network.named_parameters()

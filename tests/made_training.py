@@ -14,7 +14,7 @@ import numpy as np
 from made_lessons import made_corpus, made_pixels, small_choices
 from numpy.typing import NDArray
 
-from cxrbench.pretrain.batches import Pixels
+from cxrbench.pretrain.batches import BatchPixels
 from cxrbench.pretrain.config import Config, configured
 from cxrbench.pretrain.engine import Processes
 from cxrbench.pretrain.log import Log
@@ -42,7 +42,7 @@ class DeadlyPixels:
 def made_loop(out: Path, config: Config, rows: int, last: int = 0, sent: signal.Signals = signal.SIGKILL) -> Loop:
     """A loop over the made corpus, ready to run."""
     corpus = made_corpus(rows)
-    pixels: Pixels = DeadlyPixels(made_pixels(corpus, config.image.size), last, sent)
+    pixels: BatchPixels = DeadlyPixels(made_pixels(corpus, config.image.size), last, sent)
     material = Material(corpus, pixels, located(config))
     return Loop(config, material, out, Processes(config), Quiet(), Log(out))
 

@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.store import digest
-from cxrbench.store.file_hashes import Ledger, Stamp, _quoted, _unquoted, stamp
+from cxrbench.store.file_hashes import FileHashes, Stamp, _quoted, _unquoted, stamp
 
 
 def remember(cache: Path, root: Path, path: Path) -> None:
     at = stamp(path)
     assert at is not None
-    Ledger(cache, root).add([(path, at, digest.of_file(path))])
+    FileHashes(cache, root).add([(path, at, digest.of_file(path))])
 
 
 def test_unchanged_file_is_known_to_a_later_process(tmp_path: Path) -> None:
     path = tmp_path / "data" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"1")
-    assert Ledger(tmp_path / "cache", path.parent).known(path) is None
+    assert FileHashes(tmp_path / "cache", path.parent).known(path) is None
     remember(tmp_path / "cache", path.parent, path)
-    assert Ledger(tmp_path / "cache", path.parent).known(path) == digest.of_bytes(b"1")
+    assert FileHashes(tmp_path / "cache", path.parent).known(path) == digest.of_bytes(b"1")
 
 
 def test_changed_file_is_unknown(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_changed_file_is_unknown(tmp_path: Path) -> None:
     remember(tmp_path / "cache", tmp_path, path)
     path.write_bytes(b"2")
     os.utime(path, ns=(1, 1))
-    assert Ledger(tmp_path / "cache", tmp_path).known(path) is None
+    assert FileHashes(tmp_path / "cache", tmp_path).known(path) is None
 
 
 def test_torn_last_line_is_ignored_and_mended(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_torn_last_line_is_ignored_and_mended(tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
     file.write_bytes(file.read_bytes() + b"0123torn")
     remember(tmp_path / "cache", tmp_path, paths[1])
-    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger = FileHashes(tmp_path / "cache", tmp_path)
     assert ledger.known(paths[0]) == digest.of_bytes(b"a")
     assert ledger.known(paths[1]) == digest.of_bytes(b"b")
     assert ledger.known(paths[2]) is None
@@ -64,11 +64,11 @@ def test_names_with_line_breaks_and_tabs(tmp_path: Path) -> None:
     path = tmp_path / "a\tb\n\\n.png"
     path.write_bytes(b"1")
     remember(tmp_path / "cache", tmp_path, path)
-    assert Ledger(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
+    assert FileHashes(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
 
 
 def test_file_that_is_gone_is_unknown(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger = FileHashes(tmp_path / "cache", tmp_path)
     ledger.add([(tmp_path / "gone", Stamp(1, 1, 1, 1), "0" * 64)])
     assert ledger.known(tmp_path / "gone") is None
 
@@ -89,7 +89,7 @@ def test_foreign_lines_are_ignored(tmp_path: Path, line: str) -> None:
     remember(tmp_path / "cache", tmp_path, path)
     (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
     file.write_text(line + file.read_text())
-    assert Ledger(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
+    assert FileHashes(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
 
 
 def in_place(path: Path, data: bytes) -> None:
@@ -118,7 +118,7 @@ def test_equal_size_and_time_are_no_proof_of_equal_bytes(tmp_path: Path, change:
     change(path, b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert Ledger(tmp_path / "cache", tmp_path).known(path) is None
+    assert FileHashes(tmp_path / "cache", tmp_path).known(path) is None
 
 
 def test_a_hash_of_bytes_that_changed_while_they_were_read_is_not_kept(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_hash_of_bytes_that_changed_while_they_were_read_is_not_kept(tmp_path:
     at, content = stamp(path), digest.of_file(path)
     assert at is not None
     path.write_bytes(b"two")
-    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger = FileHashes(tmp_path / "cache", tmp_path)
     ledger.add([(path, at, content)])
     assert ledger.known(path) is None
     assert not list((tmp_path / "cache").rglob("*.tsv"))
@@ -141,7 +141,7 @@ def test_a_stamp_that_a_later_change_could_share_is_not_kept(tmp_path: Path, mon
     at = stamp(path)
     assert at is not None
     assert not at.settled
-    ledger = Ledger(tmp_path / "cache", tmp_path)
+    ledger = FileHashes(tmp_path / "cache", tmp_path)
     ledger.add([(path, at, digest.of_file(path))])
     assert ledger.known(path) is None
 
@@ -150,13 +150,13 @@ def test_nothing_is_believed_where_all_is_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"one")
     remember(tmp_path / "cache", tmp_path, path)
-    ledger = Ledger(tmp_path / "cache", tmp_path, rehash=True)
+    ledger = FileHashes(tmp_path / "cache", tmp_path, rehash=True)
     assert ledger.known(path) is None
     at = stamp(path)
     assert at is not None
     ledger.add([(path, at, "f" * 64)])  # as a disk would have it that lost a bit of the file
     assert list(ledger.changed_unseen) == [path]
-    assert Ledger(tmp_path / "cache", tmp_path).known(path) == "f" * 64
+    assert FileHashes(tmp_path / "cache", tmp_path).known(path) == "f" * 64
 
 
 def test_a_name_that_is_no_utf8_is_known_again(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_name_that_is_no_utf8_is_known_again(tmp_path: Path) -> None:
     except (OSError, UnicodeError):
         pytest.skip("this file system takes UTF-8 names only")
     remember(tmp_path / "cache", root, path)
-    assert Ledger(tmp_path / "cache", root).known(path) == digest.of_bytes(b"1")
+    assert FileHashes(tmp_path / "cache", root).known(path) == digest.of_bytes(b"1")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -184,12 +184,12 @@ def test_a_damaged_table_gives_no_other_hash_and_is_mended(tmp_path: Path, seed:
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         for damaged in (bytes(data), whole[: rng.randrange(len(whole))]):
             file.write_bytes(damaged)
-            ledger = Ledger(tmp_path / "cache", tmp_path)
+            ledger = FileHashes(tmp_path / "cache", tmp_path)
             assert {ledger.known(path) for path in paths} <= {None, *(digest.of_bytes(p.name.encode()) for p in paths)}
             for path in paths:
                 assert ledger.known(path) in (None, digest.of_file(path))
                 remember(tmp_path / "cache", tmp_path, path)
-            mended = Ledger(tmp_path / "cache", tmp_path)
+            mended = FileHashes(tmp_path / "cache", tmp_path)
             assert [mended.known(path) for path in paths] == [digest.of_file(path) for path in paths]
             assert mended.damaged == 0
 
@@ -201,7 +201,7 @@ def test_damaged_lines_are_counted(tmp_path: Path) -> None:
     (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
     line = file.read_bytes()
     file.write_bytes(line.replace(b"a.png", b"b.png") + line)
-    assert Ledger(tmp_path / "cache", tmp_path).damaged == 1
+    assert FileHashes(tmp_path / "cache", tmp_path).damaged == 1
 
 
 def table(cache: Path) -> Path:
@@ -212,7 +212,7 @@ def table(cache: Path) -> Path:
 def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 8)
     paths, cache = [tmp_path / name for name in "abc"], tmp_path / "cache"
-    ledger, most = Ledger(cache, tmp_path), 0
+    ledger, most = FileHashes(cache, tmp_path), 0
     for turn in range(12):
         for path in paths:
             path.write_bytes(f"{path.name}{turn}".encode())
@@ -225,16 +225,16 @@ def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: p
         most = max(most, len(table(cache).read_bytes().splitlines()))
     assert 12 < most <= 3 + 12 + 8 + 8
     there = [*paths, *(tmp_path / f"other{turn}" for turn in range(12))]
-    for known in (Ledger(cache, tmp_path), ledger):
+    for known in (FileHashes(cache, tmp_path), ledger):
         assert [known.known(path) for path in paths] == [digest.of_file(path) for path in paths]
-    assert [Ledger(cache, tmp_path).known(path) for path in there] == [digest.of_file(path) for path in there]
+    assert [FileHashes(cache, tmp_path).known(path) for path in there] == [digest.of_file(path) for path in there]
 
 
 def test_a_table_of_files_that_do_not_change_is_only_appended_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 1)
-    ledger, number = Ledger(tmp_path / "cache", tmp_path), set[int]()
+    ledger, number = FileHashes(tmp_path / "cache", tmp_path), set[int]()
     for name in "abcdefgh":
         (tmp_path / name).write_bytes(b"1")
         at = stamp(tmp_path / name)
@@ -264,12 +264,12 @@ def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path: Path, spoil: Callab
     path.write_bytes(b"1")
     remember(cache, tmp_path, path)
     file = table(cache)
-    assert not Ledger(cache, tmp_path).unread
+    assert not FileHashes(cache, tmp_path).unread
     spoil(file)
-    ledger = Ledger(cache, tmp_path)
+    ledger = FileHashes(cache, tmp_path)
     assert str(file) in ledger.unread
     assert ledger.known(path) is None
     remember(cache, tmp_path, path)
-    found = Ledger(cache, tmp_path)
+    found = FileHashes(cache, tmp_path)
     assert (found.known(path), found.unread, found.damaged) == (digest.of_bytes(b"1"), "", 0)
     assert file.stat().st_size < 1000

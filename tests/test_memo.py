@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrbench.store import digest
-from cxrbench.store.array_cache import Kept, Memo
+from cxrbench.store.array_cache import CachedArray, Memo
 from cxrbench.store.sealed import DamagedError
 
 ONE, TWO = ({"texts": [name]} for name in "ab")
@@ -18,8 +18,8 @@ ENGINE = {"device": "cpu", "torch": "2"}
 VECTORS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def kept(array: np.ndarray) -> Kept:
-    return Kept(array, ENGINE)
+def kept(array: np.ndarray) -> CachedArray:
+    return CachedArray(array, ENGINE)
 
 
 def never() -> Any:

@@ -9,7 +9,7 @@ from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.metric_table import Metric
 from cxrbench.records.record import Record
-from cxrbench.records.selection import Asked, select
+from cxrbench.records.selection import CellFilter, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class BySetting:
 
 
 def by_setting(
-    out: Path, records: Iterable[Record], asked: Asked, metric: Metric, *, these_draws: bool = False
+    out: Path, records: Iterable[Record], asked: CellFilter, metric: Metric, *, these_draws: bool = False
 ) -> BySetting:
     """Every setting in which the models were measured, from records and predictions below `out`.
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 Against = Literal["baseline", "paper", "predictions"]
 Verdict = Literal[
@@ -60,7 +60,7 @@ CLOSENESS = 1e-4  # relative: what adapters promise between machines, from the s
 ROUNDING = 1e-9  # of the mean itself
 
 
-class Tolerance(Facts):
+class Tolerance(Spec):
     """How far a repeated number may be from the one before, on the same scale, and where that comes from."""
 
     width: float = Field(ge=0)

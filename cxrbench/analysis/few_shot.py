@@ -12,7 +12,7 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
-from cxrbench.records.selection import Asked, measured
+from cxrbench.records.selection import CellFilter, measured
 from cxrbench.records.validity import flaws, pretrained_on
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, published_table
@@ -23,7 +23,7 @@ _NAMED = 8  # commands that an error spells out
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class PrintedCurve:
     """A number of the paper in percent, and its table."""
 
     table: int
@@ -41,7 +41,7 @@ class Point:
     interval: Interval | None
     spread: FoldSpread | None = None
     record: str | None = None
-    printed: tuple[Printed, ...] = ()
+    printed: tuple[PrintedCurve, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class FewShot:
+class FewShotCurves:
     """Curves of all models, task by task in the paper's order, the average last where there is more than one task."""
 
     variant: str
@@ -73,8 +73,8 @@ Cells = Mapping[tuple[str, str, int], Measurement]  # by model, task and shots
 
 
 def few_shot(
-    out: Path, records: Iterable[Record], asked: Asked, *, allow_missing: bool = False, these_draws: bool = False
-) -> FewShot:
+    out: Path, records: Iterable[Record], asked: CellFilter, *, allow_missing: bool = False, these_draws: bool = False
+) -> FewShotCurves:
     """The curves of linear probes on all classes, from the records of the models and tasks asked for.
 
     Raises DataError that names what to run where a model lacks one of `SHOTS` on a task, unless `allow_missing`; a gap
@@ -98,7 +98,7 @@ def few_shot(
     first = found.records[0]
     averaged = any(curve.task is None and point.interval for curve in curves for point in curve.points)
     kin = taken_as_independent(kinds([Weighted(cell, 1.0) for cell in cells.values()])) if averaged else ()
-    return FewShot(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps, *kin))
+    return FewShotCurves(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps, *kin))
 
 
 def _place(record: Record) -> tuple[str, str, int]:
@@ -120,7 +120,7 @@ def _together(absent: Sequence[tuple[str, str, int]]) -> list[tuple[str, tuple[s
     return [(model, of, numbers) for (model, numbers), of in tasks.items()]
 
 
-def _missing(absent: Sequence[tuple[str, str, int]], asked: Asked) -> str:
+def _missing(absent: Sequence[tuple[str, str, int]], asked: CellFilter) -> str:
     """The error's text: which cells are missing and the commands that measure them."""
     built_in = catalog.card_files()
     variant = "" if asked.variant.name == "paper-code" else f" {choosing(asked.variant.name)}"
@@ -164,7 +164,7 @@ def _average(model: str, tasks: Sequence[str], cells: Cells) -> Curve:
     return Curve(model, None, False, tuple(points))
 
 
-def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[Printed, ...]:
+def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[PrintedCurve, ...]:
     """What Tables 2 and 4 print for a probe on all classes of one task, or for the average of exactly these tasks."""
     found = []
     for number in (2, 4):
@@ -177,5 +177,5 @@ def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[Printed, ...]
             continue
         for row in table.rows:
             if (row.model, row.protocol, row.shots) == (model, "linear-probe", shots) and row.cells[place] != MISSING:
-                found.append(Printed(number, Decimal(row.cells[place])))
+                found.append(PrintedCurve(number, Decimal(row.cells[place])))
     return tuple(found)

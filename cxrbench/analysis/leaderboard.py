@@ -14,7 +14,7 @@ from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
 from cxrbench.evaluate.statistics.interval import Interval
-from cxrbench.evaluate.statistics.paired import Places, RankTest, holm_of_given, not_worse, places, rank_test
+from cxrbench.evaluate.statistics.paired import ModelPlaces, RankTest, holm_of_given, not_worse, places, rank_test
 from cxrbench.records.predictions import namespace, read_cell, taken_as_independent
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 
@@ -66,7 +66,7 @@ class Leaderboard:
     tasks: tuple[str, ...]
     values: tuple[tuple[Interval, ...], ...]
     means: tuple[Interval, ...]
-    places: Places
+    places: ModelPlaces
     best: tuple[tuple[str, ...], ...]
     best_mean: tuple[str, ...]
     told_apart: int

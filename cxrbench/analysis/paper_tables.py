@@ -27,7 +27,7 @@ CONTROLS = "negative controls, which must do badly"  # the section of such rows
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One cell in percent: as printed, as measured (None without a record), and the record's id.
 
     `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
@@ -63,7 +63,7 @@ class ViewRow:
     section: str
     name: str
     model: str
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, TableCell]
     control: bool = False
 
 
@@ -176,7 +176,7 @@ def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
     return rows
 
 
-def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, Cell], int]:
+def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, TableCell], int]:
     cells, replaced = {}, 0
     for column in table.columns:
         fitting = [record for record in records if record.measures(row, column)]
@@ -185,14 +185,14 @@ def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[
         printed = row.cells[column.id]
         seen = pretrained_on(row.model, best, column.task)
         cells[column.id] = (
-            Cell(printed, seen=seen)
+            TableCell(printed, seen=seen)
             if best is None
-            else Cell(printed, shown_value(best), best.id, printed_flaws(best), seen)
+            else TableCell(printed, shown_value(best), best.id, printed_flaws(best), seen)
         )
     means = averages({name: None if c.flaws else c.measured for name, c in cells.items()}, table.averages)
     for average in table.averages:
         seen = any(cells[part].seen for part in average.over)
-        cells[average.id] = Cell(row.cells[average.id], means[average.id], seen=seen)
+        cells[average.id] = TableCell(row.cells[average.id], means[average.id], seen=seen)
     return cells, replaced
 
 
@@ -307,5 +307,5 @@ def _with_intervals(row: ViewRow, material: _Material) -> ViewRow:
 
 
 def _changed(row: ViewRow, column: str, **changes: object) -> ViewRow:
-    changed: Cell = replace(row.cells[column], **changes)  # type: ignore[arg-type]
+    changed: TableCell = replace(row.cells[column], **changes)  # type: ignore[arg-type]
     return replace(row, cells={**row.cells, column: changed})

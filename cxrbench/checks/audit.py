@@ -12,20 +12,20 @@ from cxrbench.analysis import contamination
 from cxrbench.analysis.cell_verdict import Finding, counted
 from cxrbench.analysis.contamination import unequal_prompts
 from cxrbench.checks import copies, overlap
-from cxrbench.data.sources.base import Labelled, load_partition, source
+from cxrbench.data.sources.base import LabelledParts, load_partition, source
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.records.record import Record
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.atomic import write_atomically
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.types import Partition
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class AuditMaterial:
     """What is audited: tasks with their splits, models and records. `data[""]` is the general data root.
 
     `splits` by task; of the first one parts are also held against other data sets. `own`: cards beside which
@@ -50,7 +50,7 @@ class Material:
         return root
 
 
-def audit(material: Material) -> list[Finding]:
+def audit(material: AuditMaterial) -> list[Finding]:
     """All findings: within splits, between data sets, in pre-training, in classes, in prompts; then what is not known.
 
     Facts alone suffice for the rest where a data set is not here: then that is said, and nothing is raised.
@@ -79,7 +79,7 @@ class Seen:
 
 
 def _split(
-    material: Material, task: TaskSpec, split: str, traced: dict[str, overlap.Traced], seen: dict[str, Seen]
+    material: AuditMaterial, task: TaskSpec, split: str, traced: dict[str, overlap.Traced], seen: dict[str, Seen]
 ) -> Iterator[Finding]:
     scope = f"{task.name}, split {split}"
     try:
@@ -101,11 +101,11 @@ def _split(
         yield from _copies(material, task, partition, seen)
 
 
-def _by_tables(task: TaskSpec, split: str, labelled: Labelled) -> Partition:
+def _by_tables(task: TaskSpec, split: str, labelled: LabelledParts) -> Partition:
     return Partition(task.name, split, labelled.parts, {})
 
 
-def _copies(material: Material, task: TaskSpec, partition: Partition, seen: dict[str, Seen]) -> Iterator[Finding]:
+def _copies(material: AuditMaterial, task: TaskSpec, partition: Partition, seen: dict[str, Seen]) -> Iterator[Finding]:
     """Copies between the parts; of a single part, within it."""
     scope, paths = f"{task.name}, split {partition.split}", partition.paths
     pictures = copies.prints(paths, material.workers)
@@ -130,7 +130,7 @@ def _across(tasks: Sequence[TaskSpec], seen: Mapping[str, Seen]) -> Iterator[Fin
             yield from copies.told(f"{one} and {other}", f"images of {one} that {other} has", found, len(scored.ids))
 
 
-class _Told(Facts):
+class _Told(Spec):
     """One finding as the file has it: with the share, which follows from the counts."""
 
     kind: str
@@ -142,7 +142,7 @@ class _Told(Facts):
     share: float | None
 
 
-class _File(Facts):
+class _File(Spec):
     findings: tuple[_Told, ...]
 
 

@@ -17,11 +17,11 @@ from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws
 from cxrbench.store.atomic import write_atomically
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
 
 
-class Key(Facts):
+class CellKey(Spec):
     """A cell by name. `prompts` is None for linear probes, `shots` for zero-shot."""
 
     model: str
@@ -44,7 +44,7 @@ class Key(Facts):
         return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
 
 
-class Digests(Facts):
+class Digests(Spec):
     """What two equal measurements of a cell share; `prompts` is None where no prompts are used.
 
     Class prototypes are part of the weights.
@@ -61,9 +61,9 @@ class Digests(Facts):
         return tuple(f"other {name}" for name in Digests.model_fields if getattr(self, name) != getattr(other, name))
 
 
-def key_of(record: Record) -> Key:
+def key_of(record: Record) -> CellKey:
     """The cell that a record measures."""
-    return Key(
+    return CellKey(
         model=record.model.name,
         task=record.data.task,
         group=record.data.group,
@@ -101,7 +101,7 @@ HEADER = (
 )
 
 
-class BaselineCell(Key):
+class BaselineCell(CellKey):
     """One number as it was, with what decided it; `published`, `images` and `code` only explain a difference.
 
     `published`: SHA-256 of the file of weights as it is published, if it was known.
@@ -119,7 +119,7 @@ class BaselineCell(Key):
     code: str
 
 
-class Baseline(Facts):
+class Baseline(Spec):
     """`baseline.toml`; no cell stands in it twice."""
 
     format: Literal[1] = 1

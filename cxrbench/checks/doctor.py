@@ -182,7 +182,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class ExaminedModel:
     """What to examine. `weights`: a file, or a folder that holds it; `cache`: where fetched weights are kept."""
 
     card: ModelCard
@@ -192,7 +192,7 @@ class Patient:
     cache: Path
 
 
-def examine(patient: Patient, certificates: Path | None = None) -> Diagnosis:
+def examine(patient: ExaminedModel, certificates: Path | None = None) -> Diagnosis:
     """Run the certificate, and look at the user's own file if there is one; `certificates`: another folder of them.
 
     Raises IntegrityError for a certificate whose files are damaged, SpecError for a device that is not there. What is
@@ -205,7 +205,7 @@ def examine(patient: Patient, certificates: Path | None = None) -> Diagnosis:
     return Diagnosis(card.name, card.title, patient.device, proof, own, reason, _answer(card, proof, own, reason))
 
 
-def _own(patient: Patient) -> tuple[OwnModel | None, str | None]:
+def _own(patient: ExaminedModel) -> tuple[OwnModel | None, str | None]:
     """The user's model, or why it was not looked at: without --weights, a file that is not there is no fault."""
     card = patient.card
     path: Path | None = None

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.data.sources import chexpert5x200, rsna
-from cxrbench.data.sources.base import Labelled
+from cxrbench.data.sources.base import LabelledParts
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.pretrain.corpus.overlap import Verdict
 from cxrbench.records.record import Record
@@ -17,7 +17,7 @@ from cxrbench.runner.folds import N_FOLDS, id_folds
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.types import Partition, Table
 
 SHOTS = 16  # of the draws that are looked at where a task has no fixed test part
@@ -25,17 +25,17 @@ _ORDER = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class OverlapRows:
     """Images of one side, by id, with their patients (n,) where these are known."""
 
     ids: Sequence[str]
     patients: Sequence[str] | None
 
-    def without(self, images: Set[str]) -> "Rows":
+    def without(self, images: Set[str]) -> "OverlapRows":
         """The rows of all other images."""
         kept = [row for row, image in enumerate(self.ids) if image not in images]
         patients = None if self.patients is None else [self.patients[row] for row in kept]
-        return Rows([self.ids[row] for row in kept], patients)
+        return OverlapRows([self.ids[row] for row in kept], patients)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Overlap:
     patient_images: int | None = None
 
 
-def overlap(first: Rows, second: Rows) -> Overlap:
+def overlap(first: OverlapRows, second: OverlapRows) -> Overlap:
     """How the second side overlaps with the first, by ids alone."""
     seen, images = set(first.ids), set(second.ids)
     found = Overlap(len(images & seen), sum(i in seen for i in second.ids), len(second.ids), len(images))
@@ -92,11 +92,13 @@ def within(
         yield Finding("not known", scope, text)
 
 
-def _rows(table: Table) -> Rows:
-    return Rows(table.ids, table.patients)
+def _rows(table: Table) -> OverlapRows:
+    return OverlapRows(table.ids, table.patients)
 
 
-def _told(scope: str, sides: str, first: Rows, second: Rows, doubtful: Set[str] = frozenset()) -> Iterator[Finding]:
+def _told(
+    scope: str, sides: str, first: OverlapRows, second: OverlapRows, doubtful: Set[str] = frozenset()
+) -> Iterator[Finding]:
     found, last = overlap(first, second), sides.rpartition(" ")[2]
     yield Finding(
         "shared images",
@@ -116,7 +118,7 @@ def _told(scope: str, sides: str, first: Rows, second: Rows, doubtful: Set[str] 
         )
 
 
-def _surely(first: Rows, second: Rows, doubtful: Set[str]) -> str:
+def _surely(first: OverlapRows, second: OverlapRows, doubtful: Set[str]) -> str:
     """What is left of an overlap without the images whose patient is doubtful; empty where there are none."""
     guessed = doubtful & {*first.ids, *second.ids}
     if not guessed:
@@ -131,7 +133,7 @@ def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str)
     for fold in id_folds(task, partition, "all", [SHOTS], settings, "test"):
         patient = dict(zip(table.ids, table.patients, strict=True)) if table.patients is not None else None
         sides = [fold.train[SHOTS][0], fold.test[0]]
-        rows = [Rows(ids, None if patient is None else [patient[image] for image in ids]) for ids in sides]
+        rows = [OverlapRows(ids, None if patient is None else [patient[image] for image in ids]) for ids in sides]
         place = f"{scope}, fold {fold.fold} of {N_FOLDS}, K = {SHOTS}"
         yield from _told(place, "train and test", rows[0], rows[1])
     if table.patients is not None:
@@ -144,7 +146,7 @@ def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str)
 FILE = "corpus.json"  # `pretrain.job` calls it so too, and loads torch
 
 
-class Told(Facts):
+class NamedOverlap(Spec):
     """`corpus.json` of a run: how its corpus came about, and who of the evaluation sets was looked for in it."""
 
     digest: str
@@ -156,10 +158,10 @@ class Told(Facts):
     unreadable: Mapping[str, str] = {}
 
 
-def read_corpus(path: Path) -> Told:
+def read_corpus(path: Path) -> NamedOverlap:
     """The file of a run; raises DataError where it cannot be read, IntegrityError where it is another file."""
     try:
-        return Told.model_validate_json(path.read_bytes())
+        return NamedOverlap.model_validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
@@ -242,7 +244,7 @@ class Traced:
         return {self.images[image] for image in ids if image in self.images}
 
 
-def traced(task: TaskSpec, folder: Path, labelled: Labelled) -> Traced | None:
+def traced(task: TaskSpec, folder: Path, labelled: LabelledParts) -> Traced | None:
     """The task's images by their names in NIH ChestX-ray14, the only collection that several data sets name; else None.
 
     RSNA's names come from its mapping file, which need not be there.
@@ -300,7 +302,7 @@ def same_collection(tasks: Sequence[TaskSpec], found: Mapping[str, Traced]) -> I
                 yield Finding("not known", f"{one.name} and {other.name}", text)
 
 
-def in_training_table(task: TaskSpec, labelled: Labelled) -> Iterator[Finding]:
+def in_training_table(task: TaskSpec, labelled: LabelledParts) -> Iterator[Finding]:
     """Images of the task's patients in the table that encoders are pre-trained on (CheXpert's train.csv)."""
     if task.source != "chexpert5x200":
         return

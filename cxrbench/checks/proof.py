@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
-from cxrbench.models.certificate import PIXEL_STEP, Certificate, Figure, Run
+from cxrbench.models.certificate import PIXEL_STEP, Certificate, CertifiedFigure, Run
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.nets import relative_difference
 from cxrbench.models.precision import known_device
@@ -31,7 +31,7 @@ _PIXELS, _ABSOLUTE = 1e-5, 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class CertificateComparison:
     """One output of one run beside the authors' figure; differences as `Figure.by` says."""
 
     recipe: str
@@ -53,12 +53,12 @@ class Proof:
     title: str
     source: str
     reduced: Mapping[str, tuple[int, int]]
-    compared: tuple[Compared, ...]
+    compared: tuple[CertificateComparison, ...]
     problem: str | None
     seconds: float
 
     @property
-    def worst(self) -> Compared | None:
+    def worst(self) -> CertificateComparison | None:
         """The output that uses most of its limit."""
         return max(self.compared, key=lambda one: one.difference / one.limit, default=None)
 
@@ -77,7 +77,7 @@ def prove(card: ModelCard, certificate: Certificate, device: str = "cpu") -> Pro
     """
     known_device(device)
     started, golden, problem = time.perf_counter(), certificate.golden(), None
-    compared: list[Compared] = []
+    compared: list[CertificateComparison] = []
     try:
         compared.extend(_comparisons(card, certificate, golden, device))
     except PASSING:
@@ -90,7 +90,7 @@ def prove(card: ModelCard, certificate: Certificate, device: str = "cpu") -> Pro
 
 def _comparisons(
     card: ModelCard, certificate: Certificate, golden: Mapping[str, NDArray[np.float32]], device: str
-) -> Iterator[Compared]:
+) -> Iterator[CertificateComparison]:
     checkpoint = Checkpoint(Path((card.weights.files or ("made",))[0]), "", _tensors(certificate.weights()))
     models: dict[RecipeName, Adapter] = {}
     with _text_folder(card, certificate) as text:
@@ -102,7 +102,7 @@ def _comparisons(
             for figure in run.figures:
                 wanted = torch.from_numpy(golden[figure.stored].astype(np.float32))
                 difference = _difference(made[figure.output], wanted, figure)
-                yield Compared(_name(run), figure.output, difference, _limit(figure, device))
+                yield CertificateComparison(_name(run), figure.output, difference, _limit(figure, device))
 
 
 def _tensors(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
@@ -148,7 +148,7 @@ def _outputs(model: Adapter, certificate: Certificate, run: Run) -> dict[str, Te
     return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
-def _difference(found: Tensor, wanted: Tensor, figure: Figure) -> float:
+def _difference(found: Tensor, wanted: Tensor, figure: CertifiedFigure) -> float:
     """Infinite where shapes differ or a value is not finite; figures may have more rows than pictures were made."""
     count = min(len(found), len(wanted))
     ours, theirs = found[:count].flatten(1), wanted[:count].flatten(1)
@@ -167,7 +167,7 @@ def _difference(found: Tensor, wanted: Tensor, figure: Figure) -> float:
     return max(plain, relative_difference(ours - mean, theirs - mean))
 
 
-def _limit(figure: Figure, device: str) -> float:
+def _limit(figure: CertifiedFigure, device: str) -> float:
     if figure.output == "pixels":
         return _PIXELS
     return _ABSOLUTE if figure.by == "absolute" else _LIMITS.get(torch.device(device).type, _OTHER_DEVICES)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxrbench.analysis.cell_verdict import Against, CellVerdict, Verdict, percent, value_of
-from cxrbench.checks.baseline import Baseline, BaselineCell, Key, by_cell, digests_of, key_of
+from cxrbench.checks.baseline import Baseline, BaselineCell, CellKey, by_cell, digests_of, key_of
 from cxrbench.errors import SpecError
 from cxrbench.records.cells import newest_record
 from cxrbench.records.integrity import faults
@@ -205,7 +205,7 @@ def _is_renamed(entry: BaselineCell, record: Record) -> bool:
     """Whether a record is the cell under another model's or task's name."""
     other = key_of(record)
     same = all(
-        getattr(entry, name) == getattr(other, name) for name in Key.model_fields if name not in ("model", "task")
+        getattr(entry, name) == getattr(other, name) for name in CellKey.model_fields if name not in ("model", "task")
     )
     return same and digests_of(record) == entry.digests
 

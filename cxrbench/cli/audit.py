@@ -62,14 +62,14 @@ def audit(
     Label tables suffice; what they cannot tell is listed as such.
     """
     from cxrbench.analysis.cell_verdict import counted
-    from cxrbench.checks.audit import Material, render, write
+    from cxrbench.checks.audit import AuditMaterial, render, write
     from cxrbench.checks.audit import audit as audited
     from cxrbench.specs import catalog
 
     tasks = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in tasks])
     own = tuple(catalog.load_card(name) for name in words(model))
-    material = Material(
+    material = AuditMaterial(
         tasks=tasks,
         splits=_splits(tasks, words(split), made),
         variant=made,

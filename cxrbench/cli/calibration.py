@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.cells import CellChoice, about_cells
 from cxrbench.errors import NotApplicableError
 
 
 @about_cells("model", "task", "protocol", "shots", "group", "prompts")
 def calibration(
-    cells: Cells,
+    cells: CellChoice,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="Also draw the reliability curves: SVG, PNG or PDF.")
     ] = None,

@@ -28,7 +28,7 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.records.selection import Measured
+    from cxrbench.records.selection import MeasuredCell
     from cxrbench.reports.sheets import Sheet
 
 Verb = Callable[..., None]
@@ -52,7 +52,7 @@ _ALWAYS: dict[str, tuple[Any, Any]] = {
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellChoice:
     """What was asked about which cells; `protocol` is fixed by a verb that is about one."""
 
     asked: Mapping[str, Any]
@@ -69,16 +69,16 @@ class Cells:
         return bool(self.asked["synthetic"])
 
     @cached_property
-    def measured(self) -> "Measured":
+    def measured(self) -> "MeasuredCell":
         """The newest sound records of the cells; raises SpecError and DataError where there are none."""
-        from cxrbench.records.selection import Asked, measured
+        from cxrbench.records.selection import CellFilter, measured
 
         asked, records = self.asked, results(self.out)
         made = recorded_variant(asked["variant"], asked["choice"], records)
         models, tasks = words(asked["model"]) or ("all",), words(asked["task"]) or ("all",)
         protocol = asked.get("protocol") or self.protocol
         how = (protocol, asked.get("shots"), asked.get("prompts"), self.synthetic)
-        return measured(records, Asked(models, made, tasks, asked["group"], *how))
+        return measured(records, CellFilter(models, made, tasks, asked["group"], *how))
 
     def show(self, data: object, sheets: "Callable[[], list[Sheet]]", notes: Iterable[str] = ()) -> None:
         """Print the data as JSON or the sheets in the format asked for; notes go to stderr."""
@@ -112,7 +112,7 @@ def about_cells(*narrowed: str, protocol: str | None = None, group: str | None =
 
         def command(**values: Any) -> None:
             asked = {name: values.pop(name) for name in (*offered, *_ALWAYS)}
-            verb(Cells(asked, protocol), **values)
+            verb(CellChoice(asked, protocol), **values)
 
         told = [*_parameters(offered), *(one.replace(kind=_KEYWORD) for one in own), *_parameters(_ALWAYS)]
         command.__name__, command.__doc__ = verb.__name__, verb.__doc__

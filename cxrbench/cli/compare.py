@@ -71,7 +71,7 @@ def compare(
     from cxrbench.analysis.by_setting import by_setting
     from cxrbench.analysis.leaderboard import Leaderboard
     from cxrbench.evaluate.metric_table import load_metric
-    from cxrbench.records.selection import Asked
+    from cxrbench.records.selection import CellFilter
     from cxrbench.reports.comparisons import render
     from cxrbench.reports.figures import checked_path, write_diagram
 
@@ -80,7 +80,7 @@ def compare(
     judged = load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
-    asked = Asked(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
+    asked = CellFilter(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
     told = by_setting(out, records, asked, judged, these_draws=these_draws)
     for reason in told.refused:
         echo(f"cxrbench: {reason}", err=True)

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from cxrbench.data.manifest import Contents
     from cxrbench.specs.recipe import Recipe
     from cxrbench.specs.task import TaskSpec
-    from cxrbench.store.file_hashes import Ledger
+    from cxrbench.store.file_hashes import FileHashes
     from cxrbench.types import Partition
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DataPlace:
     """One task's split on this disk: the data root, the manifests' folder, the cache, and how many threads may read."""
 
     spec: "TaskSpec"
@@ -53,11 +53,11 @@ class Place:
         """Images of the split, the missing ones too."""
         return len(self.partition.paths) + len(self.partition.findings.missing)
 
-    def ledger(self, rehash: bool = False) -> "Ledger":
+    def ledger(self, rehash: bool = False) -> "FileHashes":
         """The table of file hashes."""
-        from cxrbench.store.file_hashes import Ledger
+        from cxrbench.store.file_hashes import FileHashes
 
-        return Ledger(self.cache, self.root, rehash=rehash)
+        return FileHashes(self.cache, self.root, rehash=rehash)
 
     @property
     def threads(self) -> int:
@@ -67,7 +67,7 @@ class Place:
         return Engine(workers=self.workers).threads
 
 
-def prepare_images(place: Place, recipe: "Recipe") -> list[CxrBenchError]:
+def prepare_images(place: DataPlace, recipe: "Recipe") -> list[CxrBenchError]:
     """Read every image as a run with this recipe would; say and return what is wrong with them."""
     from cxrbench.data.manifest import read_all
     from cxrbench.system.progress import progress_for
@@ -86,7 +86,7 @@ def prepare_images(place: Place, recipe: "Recipe") -> list[CxrBenchError]:
     return failed + _against_manifest(place, read.contents)
 
 
-def _against_manifest(place: Place, contents: Mapping[str, str]) -> list[CxrBenchError]:
+def _against_manifest(place: DataPlace, contents: Mapping[str, str]) -> list[CxrBenchError]:
     """What differs from the split's manifest, if there is one."""
     from cxrbench.data.manifest import check, read_manifest
 
@@ -102,7 +102,7 @@ def _against_manifest(place: Place, contents: Mapping[str, str]) -> list[CxrBenc
     return [DataError(f"{place.spec.name}: differs from its manifest")] if complaints else []
 
 
-def verify_manifest(place: Place, rehash: bool) -> list[CxrBenchError]:
+def verify_manifest(place: DataPlace, rehash: bool) -> list[CxrBenchError]:
     """Hold the split and its images' bytes against the manifest, or write that; say and return what differs.
 
     Files are read where the ledger does not know them, or (`rehash`) all of them.
@@ -127,13 +127,13 @@ def verify_manifest(place: Place, rehash: bool) -> list[CxrBenchError]:
     return [IntegrityError(f"{name}: differs from its manifest")] if complaints else lost
 
 
-def _scope(place: Place, held: "Contents", expected: Mapping[str, str]) -> str:
+def _scope(place: DataPlace, held: "Contents", expected: Mapping[str, str]) -> str:
     """What was looked at: rows and labels of all, and the bytes of how many files."""
     compared = sum(image in expected for image in held.sha256)
     return f"ids, order and labels; bytes of {compared} of {place.images} images, {held.read} of them read now"
 
 
-def _tell_ledger(ledger: "Ledger") -> None:
+def _tell_ledger(ledger: "FileHashes") -> None:
     """Say what of the remembered hashes did not hold."""
     if ledger.unread:
         echo(f"  note: {ledger.unread} No hash in it was believed; the table of file hashes is begun anew")
@@ -246,7 +246,7 @@ def prepare(
             echo(str(found))
             failed.append(found)
             continue
-        place = Place(spec, found, root, manifests, cache or default_cache(), workers)
+        place = DataPlace(spec, found, root, manifests, cache or default_cache(), workers)
         failed += prepare_images(place, applied(Canvas(), settings, spec.released_polarity))
     if failed:
         raise typer.Exit(failed[0].exit_code)
@@ -275,7 +275,7 @@ def verify(
         try:
             if isinstance(found, CxrBenchError):
                 raise found
-            failed += verify_manifest(Place(spec, found, root, manifests, cache or default_cache()), rehash)
+            failed += verify_manifest(DataPlace(spec, found, root, manifests, cache or default_cache()), rehash)
         except CxrBenchError as error:
             echo(str(error))
             failed.append(error)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from cxrbench.specs.card import ModelCard, UnavailableModel
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
 
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
+    from cxrbench.store.schema import Spec
 
 
-def described(facts: "Facts | Record", path: Path) -> str:
+def described(facts: "Spec | Record", path: Path) -> str:
     """The lines of a model, task, variant or record; prompt sets stand as they are in their files.
 
     A record's predictions lie beside its file, `path`.

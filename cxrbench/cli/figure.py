@@ -44,7 +44,7 @@ def figure(
     prints beside.
     """
     from cxrbench.analysis.few_shot import few_shot
-    from cxrbench.records.selection import Asked
+    from cxrbench.records.selection import CellFilter
     from cxrbench.reports.figures import checked_path, write_few_shot
 
     if number != 3:
@@ -53,7 +53,7 @@ def figure(
     records = results(out)
     made = recorded_variant(variant, choice, records)
     models, tasks = words(model) or ("all",), words(task) or ("all",)
-    asked = Asked(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
+    asked = CellFilter(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
     found = few_shot(out, records, asked, allow_missing=allow_missing, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:

@@ -11,7 +11,7 @@ from cxrbench.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from cxrbench.specs.settings import SettingDoc
-    from cxrbench.store.schema import Facts
+    from cxrbench.store.schema import Spec
 
 _PROMPT_KEYS = {"classes", "terms", "template", "unlisted", "queries", "negatives"}
 
@@ -72,7 +72,7 @@ def info(
             echo("\n".join(_setting_lines(name, setting)))
 
 
-def _found(name: str) -> "Facts":
+def _found(name: str) -> "Spec":
     """What stands under a name or in a file; raises SpecError for a name that is none, DataError for a lost file."""
     from cxrbench.specs import catalog
 
@@ -80,7 +80,7 @@ def _found(name: str) -> "Facts":
         return _record(Path(name))
     if name.endswith(".toml"):
         return _fact_file(Path(name))
-    kinds: list[tuple[Iterable[str], Callable[[str], Facts]]] = [
+    kinds: list[tuple[Iterable[str], Callable[[str], Spec]]] = [
         (catalog.card_files(), catalog.load_card),
         (catalog.unavailable_models(), catalog.unavailable_models().__getitem__),
         (catalog.task_files(), catalog.load_task),
@@ -95,7 +95,7 @@ def _found(name: str) -> "Facts":
     return load(name)
 
 
-def _fact_file(path: Path) -> "Facts":
+def _fact_file(path: Path) -> "Spec":
     """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
     from cxrbench.specs import catalog
     from cxrbench.store.schema import toml_table
@@ -115,7 +115,7 @@ def _fact_file(path: Path) -> "Facts":
     )
 
 
-def _record(path: Path) -> "Facts":
+def _record(path: Path) -> "Spec":
     from cxrbench.records.integrity import sound_record
 
     if not path.is_file():

@@ -73,7 +73,7 @@ def run(
     roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
     sources = _roots(words(corpus), roots)
     from cxrbench.pretrain.config import configured
-    from cxrbench.pretrain.corpus.build import Request
+    from cxrbench.pretrain.corpus.build import CorpusRequest
     from cxrbench.pretrain.corpus.mimic import Reports
     from cxrbench.pretrain.corpus.variants import corpus_variant as variant_named
     from cxrbench.pretrain.job import Job, pretrain
@@ -81,7 +81,7 @@ def run(
     from cxrbench.system.progress import progress_for
 
     place = cache or default_cache()
-    request = Request(
+    request = CorpusRequest(
         roots=sources,
         variant=variant_named(corpus_variant),
         evaluation=_evaluation(words(evaluation) or ("paper-code",), roots),

@@ -1,11 +1,11 @@
 """`cxrbench prompts`: how much of a zero-shot number is wording."""
 
-from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.cells import CellChoice, about_cells
 from cxrbench.cli.options import TheseDraws
 
 
 @about_cells("model", "task", "group", protocol="zero-shot", group=None)
-def prompts(cells: Cells, these_draws: TheseDraws = False) -> None:
+def prompts(cells: CellChoice, these_draws: TheseDraws = False) -> None:
     """Show how zero-shot numbers spread over prompts.
 
     Over prompt sets and over single prompts; `cxrbench run --prompts all` measures more of them.

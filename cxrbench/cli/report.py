@@ -36,14 +36,14 @@ def report(
     from cxrbench.evaluate.metric_table import load_metric
     from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
-    from cxrbench.reports.html.chapters import Work
+    from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
     from cxrbench.system import cpu
 
     further = tuple(load_metric(name).name for name in dict.fromkeys(words(metric)))
     audited = None if audit is None else read_findings(audit)
-    work = Work(out, workers or cpu.cores(), these_draws, further)
+    work = ReportWork(out, workers or cpu.cores(), these_draws, further)
     found = found_results(out)
     tell_left_out(out, found)
     page = made(work, found, audited)

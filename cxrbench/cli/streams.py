@@ -11,7 +11,7 @@ from typing import Any, TextIO
 _LEFT = {errno.EPIPE, errno.ECONNRESET}  # the reader is gone, as `| head` goes: no fault
 
 
-class _Sink(io.RawIOBase):
+class _Discard(io.RawIOBase):
     """A descriptor that takes every byte, and drops all after the first that could not be written."""
 
     def __init__(self, descriptor: int) -> None:
@@ -52,7 +52,7 @@ def steady_streams() -> Iterator[list[str]]:
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None or _is_of_system(stream):
-            sinks[name] = _Sink(descriptor)
+            sinks[name] = _Discard(descriptor)
             setattr(sys, name, _text(stream, sinks[name]))
     try:
         yield lost
@@ -70,7 +70,7 @@ def _is_of_system(stream: TextIO) -> bool:
     return isinstance(getattr(buffer, "raw", buffer), io.FileIO)
 
 
-def _text(stream: TextIO | None, sink: _Sink) -> TextIO:
+def _text(stream: TextIO | None, sink: _Discard) -> TextIO:
     if stream is not None:
         stream.flush()
     encoding = "utf-8" if stream is None else stream.encoding

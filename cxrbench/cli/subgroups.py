@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.cells import CellChoice, about_cells
 from cxrbench.cli.options import TheseDraws
 from cxrbench.errors import DataError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @about_cells("model", "task", "protocol", "shots", "group", "prompts")
 def subgroups(
-    cells: Cells,
+    cells: CellChoice,
     by: Annotated[
         Literal["sex", "age", "view"] | None,
         typer.Option("--by", help="What divides the images. [default: each that is known]"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.cells import Cells, about_cells
+from cxrbench.cli.cells import CellChoice, about_cells
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Cache,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @about_cells("model", "task", "group", "prompts", protocol="zero-shot")
 def frequency(
-    cells: Cells,
+    cells: CellChoice,
     corpus: Annotated[Path, typer.Argument(help="Finding frequencies of the pre-training corpus (JSON).")],
     same: Annotated[
         list[str] | None,

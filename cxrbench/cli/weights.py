@@ -15,7 +15,7 @@ from cxrbench.system.contained import contained
 
 if TYPE_CHECKING:
     from cxrbench.models.weights.identity import WeightsIdentity
-    from cxrbench.models.weights.verify import Verified
+    from cxrbench.models.weights.verify import VerifiedWeights
     from cxrbench.specs.card import ModelCard
 
 app = typer.Typer(help="Look after the published weights on this disk.", no_args_is_help=True)
@@ -197,7 +197,7 @@ def _tell_made(card: "ModelCard") -> None:
     echo(f"{card.name}: no file of weights; its tensors are made: {card.weights.made}")
 
 
-def _tell_verified(card: "ModelCard", found: "Verified") -> None:
+def _tell_verified(card: "ModelCard", found: "VerifiedWeights") -> None:
     _tell(card, found.identity)
     echo(f"  format {found.format}")
     if found.coverage is None:

@@ -16,8 +16,8 @@ from cxrbench.images.pixels import pixels_by
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
-from cxrbench.store.file_hashes import Ledger, Stamp, stamp
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.file_hashes import FileHashes, Stamp, stamp
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.system.progress import Progress
 from cxrbench.types import Partition, Table
@@ -37,7 +37,7 @@ class Contents:
     read: int = 0
 
 
-def contents(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: Progress) -> Contents:
+def contents(paths: Mapping[str, Path], ledger: FileHashes, workers: int, progress: Progress) -> Contents:
     """The bytes of every file, read where the ledger does not know them."""
     known = {image: ledger.known(path) for image, path in paths.items()}
     unknown = {image: paths[image] for image, content in known.items() if content is None}
@@ -54,7 +54,7 @@ def contents(paths: Mapping[str, Path], ledger: Ledger, workers: int, progress: 
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadImage:
     """A file that was read: SHA-256 of its bytes, "" where there were none; `failed`: why it is of no use."""
 
     at: Stamp | None
@@ -64,12 +64,12 @@ class Read:
 
 def read_each(
     paths: Mapping[str, Path],
-    ledger: Ledger,
+    ledger: FileHashes,
     workers: int,
     progress: Progress,
     what: str,
     use: Callable[[bytes, str], object] | None = None,
-) -> Iterator[tuple[str, Read]]:
+) -> Iterator[tuple[str, ReadImage]]:
     """Every file read once, by image, in order; hashes go into the ledger, and `what` into the progress.
 
     `use` is given the bytes and the file's name, and may raise ImageError.
@@ -87,7 +87,7 @@ def read_each(
         progress.stop()
 
 
-def _read(path: Path, use: Callable[[bytes, str], object] | None) -> Read:
+def _read(path: Path, use: Callable[[bytes, str], object] | None) -> ReadImage:
     at, content = stamp(path), ""
     try:
         data = read_bytes(path)
@@ -95,8 +95,8 @@ def _read(path: Path, use: Callable[[bytes, str], object] | None) -> Read:
         if use is not None:
             use(data, path.name)
     except ImageError as error:
-        return Read(at, content, error)
-    return Read(at, content)
+        return ReadImage(at, content, error)
+    return ReadImage(at, content)
 
 
 def content_differences(expected: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
@@ -118,7 +118,7 @@ WAY_OUT = (
 )
 
 
-class PartManifest(Facts):
+class PartManifest(Spec):
     """One part: ids in row order with the indices of the classes that hold, and what they add up to.
 
     `rows_sha256` and `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
@@ -134,7 +134,7 @@ class PartManifest(Facts):
     labels: tuple[tuple[int, ...], ...]
 
 
-class Manifest(Facts):
+class Manifest(Spec):
     """One split of one task; `digest` is the one that every record carries.
 
     `contents`: SHA-256 of the file of each image that was here; `contents_sha256` is the digest of that.
@@ -264,7 +264,7 @@ def _differences(expected: PartManifest, here: PartManifest) -> list[str]:
 
 
 @dataclass(slots=True)
-class Reading:
+class ImageReading:
     """What the files of images hold, by image id.
 
     `contents`: SHA-256 of the bytes; `unreadable`: why they are no picture for a run; `missing`: files that are not
@@ -281,9 +281,11 @@ class Reading:
         return len(self.unreadable) + len(self.missing)
 
 
-def read_all(paths: Mapping[str, Path], recipe: Recipe, ledger: Ledger, workers: int, progress: Progress) -> Reading:
+def read_all(
+    paths: Mapping[str, Path], recipe: Recipe, ledger: FileHashes, workers: int, progress: Progress
+) -> ImageReading:
     """Read every file as a run with this recipe would, whatever the ledger knows of it; hashes go into the ledger."""
-    made = Reading()
+    made = ImageReading()
 
     def decode(data: bytes, name: str) -> None:
         pixels_by(data, name, recipe)
@@ -293,7 +295,7 @@ def read_all(paths: Mapping[str, Path], recipe: Recipe, ledger: Ledger, workers:
     return made
 
 
-def _note(made: Reading, image: str, found: Read) -> None:
+def _note(made: ImageReading, image: str, found: ReadImage) -> None:
     if found.content:
         made.contents[image] = found.content
     if isinstance(found.failed, MissingImageError):

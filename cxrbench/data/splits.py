@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cxrbench.data.hash_rank import ranked
 from cxrbench.errors import DataError
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Table
 
 
@@ -16,7 +16,7 @@ class TooFewError(DataError):
     """A pool that holds fewer images than the split takes of it."""
 
 
-class ThreeParts(Facts):
+class ThreeParts(Spec):
     """70 % train; the other 30 % halved into `first` and the remaining one of test and valid."""
 
     seed: int
@@ -24,7 +24,7 @@ class ThreeParts(Facts):
     first: str = Field(pattern="^(test|valid)$")
 
 
-class Quotas(Facts):
+class Quotas(Spec):
     """Rows per class and part, taken from the top in the order in which the parts stand in the file."""
 
     parts: Mapping[str, int]

@@ -11,7 +11,7 @@ from typing import get_args
 from cxrbench.data import tables
 from cxrbench.phantom.write import write_corpus
 from cxrbench.pretrain.config import Config, Objective, configured, saved
-from cxrbench.pretrain.corpus.build import Request
+from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.sentences import TABLE
 from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant, label_spaces
@@ -109,7 +109,7 @@ def encoders(folders: Folders, progress: Progress, say: Say) -> dict[Objective, 
     return {objective: _trained(objective, corpus, folders, progress, say) for objective in OBJECTIVES}
 
 
-def corpora(folders: Folders) -> Request:
+def corpora(folders: Folders) -> CorpusRequest:
     """The pre-training sets, drawn unless they are there, and a text encoder that knows their words."""
     roots: dict[SourceName, Path] = {
         source: write_corpus(source, folders.corpora, images_per_class=images).root for source, images in IMAGES.items()
@@ -119,7 +119,7 @@ def corpora(folders: Folders) -> Request:
     held = [
         EvaluationSet(catalog.load_task(task), (split,), folders.evaluation) for task, split in variant.splits.items()
     ]
-    return Request(roots, corpus_variant(VARIANT), held, cache=folders.cache)
+    return CorpusRequest(roots, corpus_variant(VARIANT), held, cache=folders.cache)
 
 
 def recipe(objective: Objective, folders: Folders) -> Config:
@@ -129,7 +129,7 @@ def recipe(objective: Objective, folders: Folders) -> Config:
     return configured(Path(__file__).with_name("recipe.toml"), {"objective": objective, **choices})
 
 
-def _trained(objective: Objective, corpus: Request, folders: Folders, progress: Progress, say: Say) -> Path:
+def _trained(objective: Objective, corpus: CorpusRequest, folders: Folders, progress: Progress, say: Say) -> Path:
     out, config = folders.run(objective), recipe(objective, folders)
     if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
         say(f"{objective}: trained already, {out / CARD}")

@@ -20,14 +20,14 @@ from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import MADE, grid, interval_text, percent
-from cxrbench.reports.html.chapters import Work
+from cxrbench.reports.html.chapters import ReportWork
 from cxrbench.reports.html.page import report as html_report
 from cxrbench.reports.html.render import write as write_html
 from cxrbench.reports.sheets import frequency_sheet
 from cxrbench.reports.sheets import render as render_sheets
 from cxrbench.reports.tables import render
 from cxrbench.runner.request import Engine, Places, Request
-from cxrbench.runner.run import Report, run
+from cxrbench.runner.run import RunResult, run
 from cxrbench.specs import catalog, paths
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.specs.task import TaskSpec
@@ -118,7 +118,7 @@ CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random 
 FEWER_SHOTS = (1, 4)  # on all classes, for curves
 
 
-def demo(out: Path, progress: Progress, say: Say) -> Report:
+def demo(out: Path, progress: Progress, say: Say) -> RunResult:
     """Draw the phantoms, train the encoders, measure them on all seven tasks, show what came out; all below `out`.
 
     What an earlier call finished is reused.
@@ -135,7 +135,7 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     shares = {name: one.share for name, one in read(runs["clip"] / FREQUENCIES).all.of_images.items()}
     say("\n" + sheets(records, shares))
     say(f"made images and weights: these numbers say nothing about any real model. Records: {folders.results}/records")
-    size = write_html(folders.report, html_report(Work(folders.results), found, None))
+    size = write_html(folders.report, html_report(ReportWork(folders.results), found, None))
     say(
         f"report: {folders.report} ({size / 1e6:.1f} MB), all of it as one page with intervals; open it in a browser, "
         f"no network is needed: {folders.report.resolve().as_uri()}"
@@ -143,9 +143,9 @@ def demo(out: Path, progress: Progress, say: Say) -> Report:
     return report
 
 
-def _measured(encoders_: Sequence[str], folders: Folders, progress: Progress, say: Say) -> Report:
+def _measured(encoders_: Sequence[str], folders: Folders, progress: Progress, say: Say) -> RunResult:
     """What all runs came to together."""
-    total = Report()
+    total = RunResult()
     for request in _requests(encoders_, folders):
         done = run(request, progress, say)
         total.records += done.records

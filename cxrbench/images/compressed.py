@@ -25,7 +25,7 @@ FOREIGN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FrameFacts:
     """`bits` a sample has; `signed` is True only where a JPEG 2000 codestream says so, others cannot."""
 
     kind: Kind
@@ -35,7 +35,7 @@ class Facts:
     signed: bool = False
 
 
-def codestream_facts(stream: bytes) -> Facts:
+def codestream_facts(stream: bytes) -> FrameFacts:
     """What a JPEG, JPEG-LS or JPEG 2000 codestream says; raises ImageError if it is none of these or cut.
 
     Source: ITU-T T.81 annex B, T.87 annex C, T.800 annex A.
@@ -51,7 +51,7 @@ def codestream_facts(stream: bytes) -> Facts:
     if len(stream) < 43:
         raise ImageError("the compressed picture has no frame header")
     right, bottom, left, top = struct.unpack_from(">4I", stream, 8)
-    return Facts("JPEG 2000", right - left, bottom - top, (stream[42] & 0x7F) + 1, stream[42] > 0x7F)
+    return FrameFacts("JPEG 2000", right - left, bottom - top, (stream[42] & 0x7F) + 1, stream[42] > 0x7F)
 
 
 def is_whole(stream: bytes) -> bool:
@@ -59,7 +59,7 @@ def is_whole(stream: bytes) -> bool:
     return stream.rstrip(b"\0\xff").endswith(END)
 
 
-def _jpeg(stream: bytes) -> Facts:
+def _jpeg(stream: bytes) -> FrameFacts:
     at = 2
     while at + 9 <= len(stream):
         if stream[at] != 0xFF:
@@ -67,7 +67,7 @@ def _jpeg(stream: bytes) -> Facts:
         marker = stream[at + 1]
         if marker in FRAME_HEADERS:
             bits, height, width = struct.unpack_from(">B2H", stream, at + 4)
-            return Facts(OF_MARKER.get(marker, "JPEG"), width, height, bits)
+            return FrameFacts(OF_MARKER.get(marker, "JPEG"), width, height, bits)
         if marker == 0xFF:
             at += 1
         elif marker in ALONE:
@@ -172,7 +172,7 @@ def _check_items(data: bytes) -> None:
         at += 8 + length
 
 
-def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list[str]) -> tuple[ValueArray, Facts]:
+def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list[str]) -> tuple[ValueArray, FrameFacts]:
     """Samples of the first frame as stored, and what the frame says of them; several samples come as RGB.
 
     Raises ImageError if the frame is cut, or of another size than the header says, or if nothing here decodes it.
@@ -210,7 +210,7 @@ def _by_pillow(frame: bytes) -> ValueArray:
     return values
 
 
-def _deep_jpeg(frame: bytes, facts: Facts) -> ValueArray:
+def _deep_jpeg(frame: bytes, facts: FrameFacts) -> ValueArray:
     """JPEG Extended of 12 bits by gdcm itself, which gives what libjpeg-turbo gives; pydicom refuses to ask it."""
     import gdcm
 

@@ -32,19 +32,19 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadWords:
     """`values` are the picture; `labelled` what the released reader makes of the same words, mostly the same array."""
 
     values: ValueArray
     labelled: ValueArray
     notes: tuple[str, ...] = ()
 
-    def told(self, note: str) -> "Read":
+    def told(self, note: str) -> "ReadWords":
         """The same with one more note, first."""
-        return Read(self.values, self.labelled, (note, *self.notes))
+        return ReadWords(self.values, self.labelled, (note, *self.notes))
 
 
-def read_words(words: ValueArray, field: Field) -> Read:
+def read_words(words: ValueArray, field: Field) -> ReadWords:
     """Values of unsigned or signed `words` (H, W); raises ImageError where no reading of them is a picture."""
     words = words.view(np.dtype(f"u{words.dtype.itemsize}"))
     allocated = words.dtype.itemsize * 8
@@ -62,7 +62,7 @@ def read_words(words: ValueArray, field: Field) -> Read:
     return _lowest(words >> spare, field).told(f"HighBit {field.high} for {field.bits} bits stored: shifted by {spare}")
 
 
-def _lowest(words: ValueArray, field: Field) -> Read:
+def _lowest(words: ValueArray, field: Field) -> ReadWords:
     """Values in the lowest bits, whatever lies above."""
     bits = field.bits
     if field.stream_signed and not field.signed:
@@ -73,12 +73,12 @@ def _lowest(words: ValueArray, field: Field) -> Read:
     half = 1 << (bits - 1)
     if -half <= int(wide.min()) and int(wide.max()) < half:  # a sign, repeated above as it should be
         if field.signed:
-            return Read(wide, wide)
-        return Read(wide, words, ("marked unsigned, but a sign fills the spare bits: read as signed",))
+            return ReadWords(wide, wide)
+        return ReadWords(wide, words, ("marked unsigned, but a sign fills the spare bits: read as signed",))
     return _crowded(words, wide, field)
 
 
-def _crowded(words: ValueArray, wide: ValueArray, field: Field) -> Read:
+def _crowded(words: ValueArray, wide: ValueArray, field: Field) -> ReadWords:
     """Values under something that is no sign: an overlay, junk, or the rest of values that need more bits."""
     bits, named = field.bits, sum(1 << plane for plane in field.overlays if plane >= field.bits)
     if named and not (words & ~words.dtype.type(named + (1 << bits) - 1)).any():
@@ -98,7 +98,7 @@ def _crowded(words: ValueArray, wide: ValueArray, field: Field) -> Read:
     )
 
 
-def _wide(words: ValueArray, wide: ValueArray, field: Field) -> Read:
+def _wide(words: ValueArray, wide: ValueArray, field: Field) -> ReadWords:
     """All bits, since BitsStored is too small."""
     allocated = words.dtype.itemsize * 8
     found = _alone(words, Field(allocated, allocated - 1, field.signed))
@@ -107,22 +107,24 @@ def _wide(words: ValueArray, wide: ValueArray, field: Field) -> Read:
     return found.told(f"{extent} although BitsStored is {field.bits}: the header was ignored")
 
 
-def _alone(words: ValueArray, field: Field) -> Read:
+def _alone(words: ValueArray, field: Field) -> ReadWords:
     """Values in the lowest bits, nothing above: the sign is all that is open."""
     bits = field.bits
     if not field.signed:
         return _unsigned(words, field)
     if int(words.max()) < 1 << (bits - 1):
         plain = words.view(np.dtype(f"i{words.dtype.itemsize}"))
-        return Read(plain, plain)
+        return ReadWords(plain, plain)
     wraps, share = _wraps(words, bits, signed=True)
     signed = _with_sign(words, bits)
     if wraps and _is_many(words, bits)[0]:
         note = f"marked signed, but then {share:.1%} of neighbours jump over most of the range: read as unsigned"
-        return Read(words, words if bits < words.dtype.itemsize * 8 else signed, (note,))
+        return ReadWords(words, words if bits < words.dtype.itemsize * 8 else signed, (note,))
     if share > 0.002:
-        return Read(signed, signed, (f"{share:.1%} of neighbours jump over most of the range: signed by mistake?",))
-    return Read(signed, signed)
+        return ReadWords(
+            signed, signed, (f"{share:.1%} of neighbours jump over most of the range: signed by mistake?",)
+        )
+    return ReadWords(signed, signed)
 
 
 def _with_sign(words: ValueArray, bits: int) -> ValueArray:
@@ -131,17 +133,17 @@ def _with_sign(words: ValueArray, bits: int) -> ValueArray:
     return words.view(kind) if not free else np.asarray((words << free).view(kind) >> free)
 
 
-def _unsigned(words: ValueArray, field: Field) -> Read:
+def _unsigned(words: ValueArray, field: Field) -> ReadWords:
     wraps, share = _wraps(words, field.bits, signed=False)
     if not wraps:
-        return Read(words, words)
+        return ReadWords(words, words)
     if field.stream_signed:
         note = "marked unsigned, but the compressed frame says signed: read as signed"
-        return Read(_with_sign(words, field.bits), words, (note,))
+        return ReadWords(_with_sign(words, field.bits), words, (note,))
     varied, extent = _is_many(words, field.bits)
     if not varied or extent < 0.05:
-        return Read(words, words)
-    return Read(words, words, (f"{share:.1%} of neighbours jump over most of the range: unsigned by mistake?",))
+        return ReadWords(words, words)
+    return ReadWords(words, words, (f"{share:.1%} of neighbours jump over most of the range: unsigned by mistake?",))
 
 
 def _is_many(words: ValueArray, bits: int) -> tuple[bool, float]:
@@ -224,7 +226,7 @@ FLOATS = {"FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredValues:
     """The first frame as stored: `values` (H, W), or (H, W, 3) red, green, blue; `header` a pydicom Dataset.
 
     `labelled` is what the released reader makes of it: the same, but where it follows a header that is wrong about the
@@ -254,7 +256,7 @@ class _Layout:
         return self.rows * self.columns * self.samples * (self.allocated // 8)
 
 
-def stored(data: bytes, reference: bool = False) -> Stored:
+def stored(data: bytes, reference: bool = False) -> StoredValues:
     """Decode the first frame; `reference` takes pydicom's own route for every syntax (same values, slower).
 
     Raises ImageError or whatever pydicom and its decoders raise on malformed bytes: call within `refusing`.
@@ -265,7 +267,7 @@ def stored(data: bytes, reference: bool = False) -> Stored:
     found = _floats(header, layout, notes) if "PixelData" not in header else _whole(header, layout, reference, notes)
     inverted = header.PhotometricInterpretation == "MONOCHROME1"
     inverted |= text(header, "PresentationLUTShape", notes) == "INVERSE"
-    return Stored(found.values, header, tuple(notes), found.labelled, inverted)
+    return StoredValues(found.values, header, tuple(notes), found.labelled, inverted)
 
 
 def _layout(header: Any, notes: list[str]) -> _Layout:
@@ -302,7 +304,7 @@ def _frames(header: Any, notes: list[str]) -> int:
     return max(frames, 1)
 
 
-def _whole(header: Any, layout: _Layout, reference: bool, notes: list[str]) -> Read:
+def _whole(header: Any, layout: _Layout, reference: bool, notes: list[str]) -> ReadWords:
     """PixelData, compressed or not."""
     if layout.allocated not in (8, 16, 32):
         raise ImageError(f"DICOM with BitsAllocated {layout.allocated}: 8, 16 and 32 are read")
@@ -313,14 +315,14 @@ def _whole(header: Any, layout: _Layout, reference: bool, notes: list[str]) -> R
         values, facts = compressed.decoded(header, syntax, single, reference, notes)
         if facts.kind == "JPEG" and facts.bits == 8:
             values = values.view(np.uint8)  # unsigned by its own standard, whatever the header says
-            return Read(values, values)
+            return ReadWords(values, values)
         signed_stream = facts.signed
         stored_bits = min(field.bits, facts.bits) if field.bits > 0 else facts.bits
         field = Field(stored_bits, stored_bits - 1, field.signed, signed_stream, field.overlays)
     else:
         values = _plain(header, layout, syntax, reference, notes)
     if values.ndim != 2:
-        return Read(values, values)
+        return ReadWords(values, values)
     found = read_words(values, field)
     notes += found.notes
     return found
@@ -363,7 +365,7 @@ def _check_length(found: int, header: Any, layout: _Layout) -> list[str]:
     return [f"{found - wanted:,} bytes behind the pixels"] if found > wanted + 1 else []
 
 
-def _floats(header: Any, layout: _Layout, notes: list[str]) -> Read:
+def _floats(header: Any, layout: _Layout, notes: list[str]) -> ReadWords:
     """FloatPixelData or DoubleFloatPixelData, one sample per pixel (PS3.3 C.7.6.24)."""
     tag, kind = next((tag, kind) for tag, kind in FLOATS.items() if tag in header)
     width = int(kind[1:])
@@ -375,4 +377,4 @@ def _floats(header: Any, layout: _Layout, notes: list[str]) -> Read:
     if not np.isfinite(values).all():
         raise ImageError("holds pixels that are NaN or infinite")
     values = values.reshape(layout.rows, layout.columns).astype(kind)
-    return Read(values, values)
+    return ReadWords(values, values)

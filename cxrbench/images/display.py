@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrbench.errors import ImageError
-from cxrbench.images.dicom import Stored
+from cxrbench.images.dicom import StoredValues
 from cxrbench.images.grey import FloatArray, Grey, ValueArray, ignoring, luma, oddities, value_range
 from cxrbench.images.header import number, sequence, text
 
@@ -19,7 +19,7 @@ LARGEST = 2 << 16  # bytes of a lookup table
 PADDING = ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue")
 
 
-def grey(stored: Stored) -> Grey:
+def grey(stored: StoredValues) -> Grey:
     """The frame in MONOCHROME2 polarity with the range that its header asks for; raises ImageError."""
     header, notes = stored.header, list(stored.notes)
     if stored.values.ndim == 3 or header.PhotometricInterpretation == "PALETTE COLOR":
@@ -36,7 +36,7 @@ def grey(stored: Stored) -> Grey:
     return Grey(shown, low, high, tuple(notes))
 
 
-def _coloured(stored: Stored, notes: list[str]) -> tuple[ValueArray, float, float]:
+def _coloured(stored: StoredValues, notes: list[str]) -> tuple[ValueArray, float, float]:
     from pydicom.pixels import apply_color_lut
 
     colours = stored.values if stored.values.ndim == 3 else apply_color_lut(stored.values, stored.header)

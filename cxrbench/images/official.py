@@ -54,7 +54,7 @@ def too_oblong(width: int, height: int, size: int) -> str:
     )
 
 
-def from_dicom(stored: dicom.Stored) -> Plain:
+def from_dicom(stored: dicom.StoredValues) -> Plain:
     """Raises ImageError for colour, of which the released reader makes no picture."""
     if stored.values.ndim != 2:
         raise ImageError("a colour DICOM: the released reader knows one sample per pixel")

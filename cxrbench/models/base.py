@@ -21,12 +21,12 @@ from cxrbench.models.fit import loaded
 from cxrbench.models.nets import MemoryFormat
 from cxrbench.models.precision import exact, exact_float32, known_device
 from cxrbench.specs.card import ModelCard, RecipeName
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import require_regular_file
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Padding = Literal["released", "masked"]
-OptionsT = TypeVar("OptionsT", bound=Facts)
+OptionsT = TypeVar("OptionsT", bound=Spec)
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,

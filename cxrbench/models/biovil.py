@@ -27,7 +27,7 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import frozen, resnet50, under, width
 from cxrbench.models.text import bert, text_checkpoint
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _HEADS, _EPS = 8, 1e-6
 
@@ -257,7 +257,7 @@ _PAIR = 448  # pixels a side of a pair of images: the grid of 14 x 14 that the a
 _BLOCKS = "encoder.vit_pooler.blocks."
 
 
-class NoOptions(Facts):
+class NoOptions(Spec):
     """A card of this adapter has no options."""
 
 

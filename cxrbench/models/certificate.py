@@ -22,14 +22,14 @@ from cxrbench.models import made
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, RecipeName, read_card
 from cxrbench.specs.recipe import Recipe
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 Output = Literal["pixels", "pooled", "joint", "label", "text-joint", "text-projected", "score", "label-score"]
 PIXEL_STEP = 16  # every sixteenth row and column of the first channel is kept
 SEED = 0
 
 
-class Figure(Facts):
+class CertifiedFigure(Spec):
     """One output beside `stored`, the authors' figure for it in `figures.npz`.
 
     `form`: the figure as it is (`same`), its rows at unit length (`unit`), or the logistic function of our output
@@ -44,16 +44,16 @@ class Figure(Facts):
     by: Literal["spread", "rows", "absolute"] = "spread"
 
 
-class Run(Facts):
+class Run(Spec):
     """The made pictures through one recipe. `recipe`: of the card by name, or spelled out where the authors publish
     another one beside it; `used`: whose way of using the network inside the adapter."""
 
     recipe: Annotated[RecipeName | Recipe, Field(union_mode="left_to_right")]
     used: RecipeName
-    figures: tuple[Figure, ...] = Field(min_length=1)
+    figures: tuple[CertifiedFigure, ...] = Field(min_length=1)
 
 
-class Certificate(Facts):
+class Certificate(Spec):
     """`certificate.toml`. Paths are relative to its folder; `..` leads to what several certificates share.
 
     `models`: cards with this architecture; `reduced`: what is smaller than in the published file, `[here, published]`;

@@ -122,7 +122,9 @@ def read_checkpoint(
         return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
 
 
-def _converted(path: Path, told: converted.Origin, container: tuple[str, ...], sections: tuple[str, ...]) -> Checkpoint:
+def _converted(
+    path: Path, told: converted.ConversionOrigin, container: tuple[str, ...], sections: tuple[str, ...]
+) -> Checkpoint:
     """The tensors as they were converted: container and sections are behind them, and must be those asked for now."""
     if (told.container, told.sections) != (container, sections):
         raise IntegrityError(

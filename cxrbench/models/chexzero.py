@@ -14,7 +14,7 @@ from cxrbench.models.checkpoint_model import CheckpointModel, require_size
 from cxrbench.models.container import layer_count
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _HEAD = 64  # width of an attention head in all of OpenAI's models
 
@@ -110,7 +110,7 @@ class ClipTowers(nn.Module):
         return states[torch.arange(len(ids), device=ids.device), ends]
 
 
-class Options(Facts):
+class Options(Spec):
     """Sizes of both towers; `size` are pixels a side, `patch` those of a patch, `context` the tokens of a text."""
 
     size: int

@@ -18,12 +18,12 @@ from cxrbench.models.features import ImageFeatures
 from cxrbench.models.nets import resnet50
 from cxrbench.models.scaled_cosine import VisionOnly
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _STEPS = 1 << 20  # of a normal deviate, in 1
 
 
-class Options(Facts):
+class Options(Spec):
     """`seed` of the drawn weights."""
 
     seed: int
@@ -77,7 +77,7 @@ _BINS, _CELLS = 16, 4  # of the histogram; a side of the coarse means
 _FLAT = 1e-12  # variance below which a picture counts as of one value
 
 
-class StatisticsOptions(Facts):
+class StatisticsOptions(Spec):
     """There are none."""
 
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from cxrbench.errors import IntegrityError
 from cxrbench.store import digest
 from cxrbench.store.atomic import written_whole
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 
 SUFFIX = ".safetensors"
 _KEY = "cxrbench.origin"
 _ADVICE = "Remove it, and convert the published file again by `cxrbench weights convert`."
 
 
-class Origin(Facts):
+class ConversionOrigin(Spec):
     """The published file behind a converted one: its name and SHA-256, and how its tensors were reached.
 
     `tensors`: digest of the converted tensors, see `tensors_digest`; `other`: what else the file held, as in
@@ -54,7 +54,7 @@ def preferred(path: Path) -> Path:
     return found if found.is_file() and origin(found) is not None else path
 
 
-def origin(path: Path) -> Origin | None:
+def origin(path: Path) -> ConversionOrigin | None:
     """Where a safetensors file comes from, or None where nothing was converted; reads the header alone.
 
     Raises IntegrityError for a damaged file.
@@ -62,7 +62,7 @@ def origin(path: Path) -> Origin | None:
     try:
         with safe_open(path, framework="pt") as stream:
             told = (stream.metadata() or {}).get(_KEY)
-        return None if told is None else Origin.model_validate_json(told)
+        return None if told is None else ConversionOrigin.model_validate_json(told)
     except ValidationError as error:
         raise IntegrityError(f"{path}: its header does not say where it comes from: {complaints(error)}") from error
     except SafetensorError as error:
@@ -84,14 +84,14 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return digest.of_json(tensor_digests(tensors))
 
 
-def write_converted(path: Path, tensors: Mapping[str, Tensor], told: Origin) -> None:
+def write_converted(path: Path, tensors: Mapping[str, Tensor], told: ConversionOrigin) -> None:
     """Write the file whole or not at all; tensors that share memory get a copy each."""
     with written_whole(path) as made:
         own = {key: tensor.detach().clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
         save_file(own, made, {_KEY: told.model_dump_json()})  # one key: several would be written in any order
 
 
-def require_faithful(path: Path, told: Origin, tensors: Mapping[str, Tensor]) -> None:
+def require_faithful(path: Path, told: ConversionOrigin, tensors: Mapping[str, Tensor]) -> None:
     """Raise IntegrityError unless the tensors are those that were converted, and their source, if there, unchanged."""
     if tensors_digest(tensors) != told.tensors:
         raise IntegrityError(f"{path}: its tensors are not those that were converted from {told.file}. {_ADVICE}")
@@ -100,7 +100,7 @@ def require_faithful(path: Path, told: Origin, tensors: Mapping[str, Tensor]) ->
         require_source(path, told, digest.of_file(source))
 
 
-def require_source(path: Path, told: Origin, sha256: str) -> None:
+def require_source(path: Path, told: ConversionOrigin, sha256: str) -> None:
     """Raise IntegrityError unless the published file beside, of this SHA-256, is the one that was converted."""
     if sha256 != told.sha256:
         raise IntegrityError(

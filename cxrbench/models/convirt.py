@@ -20,7 +20,7 @@ from cxrbench.models.nets import resnet50, under
 from cxrbench.models.text import TextFiles, text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _PAD = 1  # id of `<pad>`; positions are counted from the next number on
 
@@ -77,7 +77,7 @@ class RobertaWords:
 TRUNK, TEXT, IMAGE_HEAD, TEXT_HEAD = "visual.model.", "linguistic.encoder.", "vis_proj.", "lin_proj."
 
 
-class Options(Facts):
+class Options(Spec):
     """`text_width`: width of the text encoder's states."""
 
     text_width: int

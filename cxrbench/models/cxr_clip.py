@@ -24,7 +24,7 @@ from cxrbench.models.swin import Swin
 from cxrbench.models.text import bert, text_files
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 BERT, IMAGE_HEAD, TEXT_HEAD = (
     "text_encoder.text_encoder.",
@@ -33,7 +33,7 @@ BERT, IMAGE_HEAD, TEXT_HEAD = (
 )
 
 
-class NoOptions(Facts):
+class NoOptions(Spec):
     """A card of these adapters has no options."""
 
 

@@ -15,7 +15,7 @@ from cxrbench.models.own_text import text_config, text_network
 from cxrbench.models.text import bert, text_files
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts, LocalPath, read_toml
+from cxrbench.store.schema import LocalPath, Spec, read_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ SCALES = {"joint": "logit_scale", "label": "logit_scale_head2"}  # of the views 
 TEXT_HEAD, PROTOTYPES = "text_model.projection_head_text.projection.weight", "class_prototypes"
 
 
-class Options(Facts):
+class Options(Spec):
     """`strategy` decides the layout; `vocabulary` names a file beside the card, or of the zoo.
 
     `trunk`: the image network's name in torchvision, or `timm:NAME`; without one it is a ResNet, told by its tensors.
@@ -79,7 +79,7 @@ class Options(Facts):
     trunk: str | None = None
 
 
-class Vocabulary(Facts):
+class Vocabulary(Spec):
     """The categories, in the order of the prototypes, and the class names that stand for others (lower case).
 
     An alias of several categories is the mean of their raw prototypes.

@@ -11,11 +11,11 @@ from pydantic import model_validator
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts, LocalPath, read_toml
+from cxrbench.store.schema import LocalPath, Spec, read_toml
 from cxrbench.store.sealed import read_regular
 
 
-class Options(Facts):
+class Options(Spec):
     """`vocabulary` names a file beside the card, or of the zoo.
 
     `descriptions`: the authors' file, looked for in the folder of the text encoder, then beside the card; an absolute
@@ -26,7 +26,7 @@ class Options(Facts):
     descriptions: str
 
 
-class Entities(Facts):
+class Entities(Spec):
     """The entities in the order in which they are asked, and the class names that stand for others (lower case).
 
     `editions`: MD5 of each known file of descriptions, and what it is.

@@ -23,7 +23,7 @@ from cxrbench.models.nets import feature_maps, resnet50, under
 from cxrbench.models.text import TextFiles, bert, lower_cased_bert, text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _NUMBERING = re.compile(r"[0-9]+\.")
 _WORD = re.compile(r"\w+")
@@ -117,7 +117,7 @@ _AT_ONCE = 32  # texts through the encoder together: the hidden states of hundre
 _ATTENTION, _SHARPNESS = 4.0, 5.0  # written into the authors' code; the configuration's temperatures serve training
 
 
-class Options(Facts):
+class Options(Spec):
     """`enlarged`: pixels a side that the authors' model enlarges its input to."""
 
     enlarged: int

@@ -20,12 +20,12 @@ from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.models.transformers_nets import decisive, known_config, network
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 CONFIG = "config.json"
 
 
-class VisionOptions(Facts):
+class VisionOptions(Spec):
     """`pooled`: the network's own `pooler` output, the class token `cls` after the last norm, or the mean of `patches`.
 
     `prefix`: what the published names of its tensors begin with, as where it was saved as a part of another model.
@@ -110,7 +110,7 @@ def _vision_config(card: ModelCard, options: VisionOptions) -> dict[str, Any]:
 KNOWN = ("clip", "siglip")  # model types; SigLIP 2 at a fixed size is `siglip`, too
 
 
-class DualOptions(Facts):
+class DualOptions(Spec):
     """`config`: the repository's `config.json` on the card; without it, the published file."""
 
     config: Mapping[str, Any] | None = None

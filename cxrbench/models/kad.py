@@ -33,13 +33,13 @@ from cxrbench.models.query_decoder import (
 from cxrbench.models.text import bert, text_files
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 IMAGE, DECODER, TEXT, BERT = "image_encoder.", "model.", "text_encoder.", "text_encoder.bert_model."
 _NUMBERS = {f"{number}": name for number, name in enumerate((*STEM, *STAGES))}
 
 
-class Options(Facts):
+class Options(Spec):
     """`stages` of the trunk that make the tokens: 3 in the edition for 224 pixels, 4 in the others."""
 
     stages: Literal[3, 4]

@@ -23,7 +23,7 @@ from cxrbench.models.swin import Swin
 from cxrbench.models.text import BertText, bert, text_files
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, card_files, read_card
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 TRUNK, BERT, TEXT_HEAD = "vision_model.model.", "text_model.model.", "text_model.projection_head."
 TEMPERATURE = "logit_"  # a prefix too: the tensor is `logit_scale`
@@ -38,15 +38,15 @@ class Temperature(nn.Module):
         self.scale = nn.Parameter(torch.empty(()))
 
 
-class MedCLIP(DualEncoder, CheckpointModel[Facts]):
+class MedCLIP(DualEncoder, CheckpointModel[Spec]):
     """The ResNet-50; `pooled` is its average pool (2048), `joint` that times `fc.weight` at unit length (512)."""
 
-    options_type = Facts  # there are none
+    options_type = Spec  # there are none
     image_network = TRUNK
     head: ClassVar[str] = "vision_model.model.fc.weight"
 
     def __init__(
-        self, card: ModelCard, options: Facts, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+        self, card: ModelCard, options: Spec, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
         super().__init__(card, options, checkpoint, text_encoder, runtime)
         self.log_scale = float(self.parts[TEMPERATURE].get_parameter("scale"))
@@ -62,7 +62,7 @@ class MedCLIP(DualEncoder, CheckpointModel[Facts]):
         return super().load(card, checkpoint, text_encoder, runtime)
 
     @classmethod
-    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Facts) -> dict[str, nn.Module]:
+    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Spec) -> dict[str, nn.Module]:
         """See `CheckpointModel.networks`."""
         text = bert(under(tensors, BERT), None)
         hidden = text.get_submodule("embeddings.LayerNorm").weight.shape[0]  # type: ignore[index]

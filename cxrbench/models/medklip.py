@@ -26,7 +26,7 @@ FILE, BERT = "module.", "bert."
 _STAGES = 3
 
 
-class Network(TokenTrunk):
+class MedKLIPNetwork(TokenTrunk):
     """All that the published file is used for; the names are the file's."""
 
     def __init__(self, tensors: dict[str, Tensor], path: Path) -> None:
@@ -45,7 +45,7 @@ class MedKLIP(QueryDecoder):
         self._text_encoder, self._options = text_encoder, options
         own = under(checkpoint.tensors, FILE)
         with torch.device("meta"):
-            network = Network(own, checkpoint.path)
+            network = MedKLIPNetwork(own, checkpoint.path)
         wanted = {FILE + name: tensor for name, tensor in network.state_dict().items()}
         self.coverage = coverage(checkpoint.tensors, wanted, card.weights.ignored)
         require_complete(self.coverage, checkpoint.path, card.name)

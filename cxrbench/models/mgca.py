@@ -21,7 +21,7 @@ from cxrbench.models.nets import resnet50, under
 from cxrbench.models.text import TextFiles, bert, text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 
 class _NoTypes(nn.Module):
@@ -151,7 +151,7 @@ _VIT_SIZE, _VIT_PATCH = 224, 16
 _LOCAL_WIDTH = {"resnet50": 1024, "vit-b16": 768}  # channels of layer3; width of a token
 
 
-class Options(Facts):
+class Options(Spec):
     """`hidden`: width inside the projections; `enlarged`: side of the square that the authors enlarge the input to."""
 
     trunk: Literal["resnet50", "vit-b16"]
@@ -159,7 +159,7 @@ class Options(Facts):
     enlarged: int | None = None
 
 
-class Projection(nn.Module):
+class MGCAProjection(nn.Module):
     """(N, width) to (N, d), or (N, width, T) to (N, d, T) where `local`; its last norm only shifts and scales."""
 
     def __init__(self, width: int, hidden: int, joint: int, *, local: bool) -> None:
@@ -198,7 +198,7 @@ class MGCA(CheckpointModel[Options]):
         }
         with torch.device("meta"):
             heads = {
-                prefix: Projection(width, options.hidden, joint, local=prefix.endswith(LOCAL))
+                prefix: MGCAProjection(width, options.hidden, joint, local=prefix.endswith(LOCAL))
                 for prefix, width in widths.items()
             }
             trunk = _trunk(under(tensors, IMAGE + TRUNK), options, pooled)

@@ -25,7 +25,7 @@ from cxrbench.models.text_loading import refusing, require_text_folder
 from cxrbench.models.unfilled import unfilled
 from cxrbench.specs.card import ModelCard, TextEncoder
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.system.contained import PASSING
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -78,7 +78,7 @@ CONFIG = "open_clip_config.json"
 _NAMED_ELSEWHERE = ("timm_model_pretrained", "hf_model_pretrained", "hf_model_name", "hf_tokenizer_name")
 
 
-class Options(Facts):
+class Options(Spec):
     """Where the configuration is: `architecture` by its name in the library, or `config` on the card itself.
 
     Without either it is the published `open_clip_config.json`. `text_config`: the `config.json` of a text encoder of

@@ -14,12 +14,12 @@ from cxrbench.models.scaled_cosine import VisionOnly
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.unfilled import unfilled
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 _FETCHING = ("pretrained", "weights", "checkpoint")  # arguments that begin so would bring tensors of their own
 
 
-class Options(Facts):
+class Options(Spec):
     """`architecture` of a `library`, with `arguments` of its constructor.
 
     `head`: torchvision's layers that make classes of the pooled vector, by their module's name; timm knows its own.

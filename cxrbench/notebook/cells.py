@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SHOWN = 50  # cells that a notebook shows
 
 
-class Cells:
+class CellTable:
     """Rows of records below a results folder, each worked out when it is first shown."""
 
     def __init__(self, out: Path, records: Sequence[Record]) -> None:

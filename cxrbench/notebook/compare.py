@@ -11,7 +11,7 @@ from cxrbench.errors import SpecError
 from cxrbench.evaluate.metric_table import load_metric
 from cxrbench.notebook.records import recorded_variant, sound_records
 from cxrbench.notebook.warn import warn
-from cxrbench.records.selection import Asked
+from cxrbench.records.selection import CellFilter
 from cxrbench.reports.comparisons import render, several, shown
 from cxrbench.reports.frames import html_table, pair_frame
 
@@ -76,7 +76,7 @@ def compare(folder: Path, asked: Question) -> Compared:
     told = by_setting(
         folder,
         records,
-        Asked(asked.models, variant, asked.tasks, *how),
+        CellFilter(asked.models, variant, asked.tasks, *how),
         load_metric(asked.metric),
         these_draws=asked.these_draws,
     )

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from cxrbench.notebook.cells import Cells
+from cxrbench.notebook.cells import CellTable
 from cxrbench.notebook.warn import TOLD, warn, warn_of
 from cxrbench.records.integrity import Results, read_results
 from cxrbench.records.record import Record
@@ -74,8 +74,8 @@ class Records(Sequence[Record]):
         return found
 
     @cached_property
-    def _cells(self) -> Cells:
-        return Cells(self.out, self._records)
+    def _cells(self) -> CellTable:
+        return CellTable(self.out, self._records)
 
 
 def load_records(folder: Path) -> Records:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrbench.notebook.cells import Cells
+from cxrbench.notebook.cells import CellTable
 from cxrbench.notebook.warn import TOLD, warn_of
-from cxrbench.runner.settle import Report
+from cxrbench.runner.settle import RunResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, repr=False)
-class RunReport(Report):
+class RunReport(RunResult):
     """What a run came to, with the folder `out` that its records lie in; see `Report` for the rest."""
 
     out: Path = Path("results")
-    _cells: Cells | None = field(default=None, compare=False)
+    _cells: CellTable | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         counts = f"{len(self.records)} cells ({self.cached} recorded before, {len(self.skipped)} not applicable)"
@@ -37,9 +37,9 @@ class RunReport(Report):
     def _repr_html_(self) -> str:
         return self._table().html(repr(self)[1:-1], [str(problem) for problem in self.problems[:TOLD]])
 
-    def _table(self) -> Cells:
+    def _table(self) -> CellTable:
         if self._cells is None:
-            self._cells = Cells(self.out, self.records)
+            self._cells = CellTable(self.out, self.records)
         return self._cells
 
 

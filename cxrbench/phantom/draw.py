@@ -12,7 +12,7 @@ from PIL import Image
 from cxrbench.errors import SpecError
 from cxrbench.phantom.scene import FloatArray, Grid, Patient, Points, Scene, Shape, Side, grid, within
 from cxrbench.phantom.signs import CHEST_SIGNS, LUNG_SIGNS, RESHAPES, Overlay
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 
 def chest(grid: Grid, patient: Patient, shape: Shape, rng: np.random.Generator) -> Scene:
@@ -152,7 +152,7 @@ OVERLAYS: Mapping[str, Overlay] = {**LUNG_SIGNS, **CHEST_SIGNS}
 View = Literal["frontal", "lateral"]
 
 
-class Signs(Facts):
+class Signs(Spec):
     """Each finding's signs, as in findings.toml."""
 
     signs: Mapping[str, tuple[str, ...]]

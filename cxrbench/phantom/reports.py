@@ -8,14 +8,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 Values = Mapping[str, float]
 NO_FINDING = "No Finding"
 _CLEAR: Values = MappingProxyType({NO_FINDING: 1.0})
 
 
-class Phrases(Facts):
+class Phrases(Spec):
     """The sentences of reports.toml."""
 
     degrees: tuple[str, ...]
@@ -34,7 +34,7 @@ def phrases() -> Phrases:
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class ReportSentence:
     """One sentence and the labels that it alone gives: 1, 0 or -1; what is not named is not mentioned."""
 
     text: str
@@ -42,15 +42,15 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RadiologyReport:
     """The sentences of one report's findings and impression."""
 
     history: str
-    findings: tuple[Sentence, ...]
-    impression: tuple[Sentence, ...]
+    findings: tuple[ReportSentence, ...]
+    impression: tuple[ReportSentence, ...]
 
     @property
-    def sentences(self) -> tuple[Sentence, ...]:
+    def sentences(self) -> tuple[ReportSentence, ...]:
         """All labelled sentences in the order of the text."""
         return self.findings + self.impression
 
@@ -76,29 +76,31 @@ class Report:
         )
 
 
-def report(findings: Sequence[str], sides: Mapping[str, str], unsure: bool, rng: np.random.Generator) -> Report:
+def report(
+    findings: Sequence[str], sides: Mapping[str, str], unsure: bool, rng: np.random.Generator
+) -> RadiologyReport:
     """A report on the findings (CheXpert labels, or No Finding); `sides` are those drawn, `unsure` adds a doubt."""
     words = phrases()
     present = [f for f in findings if f != NO_FINDING]
-    body = [Sentence(_pick(words.opening, rng), _CLEAR)]
+    body = [ReportSentence(_pick(words.opening, rng), _CLEAR)]
     body += [_told(finding, sides, rng) for finding in present]
     quiet = [name for name in words.absent if name not in present]
     for name in rng.permutation(quiet)[: int(rng.integers(1, 4))]:
-        body.append(Sentence(_pick(words.absent[str(name)], rng), {str(name): 0.0, NO_FINDING: 1.0}))
+        body.append(ReportSentence(_pick(words.absent[str(name)], rng), {str(name): 0.0, NO_FINDING: 1.0}))
     doubts = [name for name in words.unsure if name not in present]
     if unsure and doubts:
         name = _pick(doubts, rng)
-        body.append(Sentence(_pick(words.unsure[name], rng), {name: -1.0}))
-    end = [_told(finding, sides, rng) for finding in present] or [Sentence(_pick(words.clear, rng), _CLEAR)]
-    return Report(_pick(words.histories, rng), tuple(body), tuple(end))
+        body.append(ReportSentence(_pick(words.unsure[name], rng), {name: -1.0}))
+    end = [_told(finding, sides, rng) for finding in present] or [ReportSentence(_pick(words.clear, rng), _CLEAR)]
+    return RadiologyReport(_pick(words.histories, rng), tuple(body), tuple(end))
 
 
-def _told(finding: str, sides: Mapping[str, str], rng: np.random.Generator) -> Sentence:
+def _told(finding: str, sides: Mapping[str, str], rng: np.random.Generator) -> ReportSentence:
     words = phrases()
     text = _pick(words.present[finding], rng).format(
         side=sides.get(finding, "bilateral"), degree=_pick(words.degrees, rng)
     )
-    return Sentence(text[0].upper() + text[1:], {finding: 1.0})
+    return ReportSentence(text[0].upper() + text[1:], {finding: 1.0})
 
 
 def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:

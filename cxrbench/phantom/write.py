@@ -22,7 +22,7 @@ from cxrbench.phantom.develop import develop
 from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, padchest, rsna, siim, vindr
 from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, layout_facts, order, quotas, shape
 from cxrbench.phantom.plate import Developed, Plate
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 REVISION = "cxrbench phantom 2"  # counts up when the same request comes to give other bytes
 _UNFINISHED = ".unfinished"
@@ -30,7 +30,7 @@ _ABANDONED_S = 24 * 3600  # a folder in which nothing was written for so long ha
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PhantomLayout:
     """How one data set is laid out: its plates, and its other files once they are drawn."""
 
     plates: Callable[[Order], list[Plate]]
@@ -38,15 +38,15 @@ class Layout:
     runs: bool = False  # the tables hold run lengths
 
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+LAYOUTS: Mapping[str, PhantomLayout] = MappingProxyType(
     {
-        "chexpert5x200": Layout(chexpert.plates, chexpert.tables),
-        "mimic5x200": Layout(mimic.plates, mimic.tables),
-        "rsna": Layout(rsna.plates, rsna.tables),
-        "siim": Layout(siim.plates, siim.tables, runs=True),
-        "covid": Layout(covid.plates, covid.tables),
-        "nih_lt": Layout(nih_lt.plates, nih_lt.tables),
-        "vindr": Layout(vindr.plates, vindr.tables),
+        "chexpert5x200": PhantomLayout(chexpert.plates, chexpert.tables),
+        "mimic5x200": PhantomLayout(mimic.plates, mimic.tables),
+        "rsna": PhantomLayout(rsna.plates, rsna.tables),
+        "siim": PhantomLayout(siim.plates, siim.tables, runs=True),
+        "covid": PhantomLayout(covid.plates, covid.tables),
+        "nih_lt": PhantomLayout(nih_lt.plates, nih_lt.tables),
+        "vindr": PhantomLayout(vindr.plates, vindr.tables),
     }
 )
 
@@ -85,7 +85,7 @@ def write(
     return write_order(order(task, images_per_class, size, seed), LAYOUTS[task], out, workers)
 
 
-def write_order(asked: Order, layout: Layout, out: Path, workers: int = 1) -> Summary:
+def write_order(asked: Order, layout: PhantomLayout, out: Path, workers: int = 1) -> Summary:
     """Draw one order in its layout; see `write`."""
     root = out / asked.facts.folder
     request = {
@@ -110,7 +110,7 @@ def write_order(asked: Order, layout: Layout, out: Path, workers: int = 1) -> Su
     return summary
 
 
-def _draw(asked: Order, layout: Layout, fresh: Path, request: Mapping[str, Any], workers: int) -> Summary:
+def _draw(asked: Order, layout: PhantomLayout, fresh: Path, request: Mapping[str, Any], workers: int) -> Summary:
     job = partial(develop, root=fresh, seed=asked.seed, runs=layout.runs)
     developed = _developed(layout.plates(asked), job, workers)
     for name, data in layout.tables(asked, developed).items():
@@ -210,7 +210,7 @@ class CorpusFacts(LayoutFacts):
     labels: Mapping[str, tuple[str, ...]] = {}
 
 
-class _AllFacts(Facts):
+class _AllFacts(Spec):
     CHEXPERT: CorpusFacts
     MIMIC: CorpusFacts
     PADCHEST: CorpusFacts
@@ -245,9 +245,9 @@ def write_corpus(
     return write_order(order, _layout(source, facts), out, workers)
 
 
-def _layout(source: str, facts: CorpusFacts) -> Layout:
+def _layout(source: str, facts: CorpusFacts) -> PhantomLayout:
     if source == "CHEXPERT":
-        return Layout(chexpert.plates, chexpert.tables)
+        return PhantomLayout(chexpert.plates, chexpert.tables)
     if source == "MIMIC":
-        return Layout(mimic.plates, mimic.tables)
-    return Layout(partial(padchest.plates, labels=facts.labels), padchest.tables)
+        return PhantomLayout(mimic.plates, mimic.tables)
+    return PhantomLayout(partial(padchest.plates, labels=facts.labels), padchest.tables)

@@ -84,7 +84,7 @@ def _at(values: Tensor) -> Tensor:
 AHEAD = 3  # batches that wait for the network
 
 
-class Pixels(Protocol):
+class BatchPixels(Protocol):
     """The images of a corpus as the canvas of the recipe, row by row."""
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BatchPlace:
     """Which process this is, and of how many."""
 
     rank: int = 0
@@ -155,7 +155,9 @@ class Place:
 class Feed:
     """Makes the batches of one part of the corpus."""
 
-    def __init__(self, corpus: Corpus, pixels: Pixels, config: Config, place: Place, files: TextFiles | None) -> None:
+    def __init__(
+        self, corpus: Corpus, pixels: BatchPixels, config: Config, place: BatchPlace, files: TextFiles | None
+    ) -> None:
         self._corpus, self._pixels, self._config, self._place = corpus, pixels, config, place
         self._masks = sampling.masks(corpus)
         self._labels = corpus.labels.astype(np.uint8) * self._masks

@@ -27,7 +27,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """What a checkpoint holds: `head`, a JSON value, and `parts`, plain values and tensors by name."""
 
     head: Any
@@ -63,7 +63,7 @@ def write_tensors(path: Path, content: object) -> str:
     return made.sha256
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: Path, checkpoint: TrainingCheckpoint) -> None:
     """Write parts and head as one file, whole or not at all; raises RunError if the disk refuses."""
     with _replaced(path) as file:
         made = _Hashed(file)
@@ -94,12 +94,12 @@ def read_head(path: Path, way_out: str) -> Any:
         return _head(path, file)["head"]
 
 
-def read_checkpoint(path: Path, way_out: str) -> Checkpoint:
+def read_checkpoint(path: Path, way_out: str) -> TrainingCheckpoint:
     """Head and tensors (on the CPU); raises as `read_head` does, before anything is unpickled."""
     with advising(way_out), opened_regular(path, _MOST) as file:
         told = _head(path, file)
         _require(path, file, told["bytes"], told["sha256"])
-        return Checkpoint(told["head"], _loaded(path, file))
+        return TrainingCheckpoint(told["head"], _loaded(path, file))
 
 
 def read_tensors(path: Path, sha256: str, way_out: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from cxrbench.errors import SpecError
 from cxrbench.specs.recipe import Canvas, Side
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import check_text, read_regular, seal_text
 
 Objective = Literal["clip", "unicl", "unimodal", "dlilp"]
@@ -28,7 +28,7 @@ _FREE: Any = {
 }
 
 
-class Image(Facts):
+class Image(Spec):
     """The image side; `weights` is a state dict by the trunk's own names, as torchvision and timm publish them."""
 
     trunk: str = Field(pattern=r"^(timm:)?[\w.-]+$")
@@ -38,7 +38,7 @@ class Image(Facts):
     floor: Literal["released", "exact"]
 
 
-class Text(Facts):
+class Text(Spec):
     """The text side; `template` has one `{}`, where a category's name or `unlabelled` goes.
 
     `files` are what configuration and tokenizer of the encoder consist of.
@@ -63,7 +63,7 @@ class Text(Facts):
         return self
 
 
-class Head(Facts):
+class Head(Spec):
     """What is learned between the towers; `contrastive_weight` is λ of DLILP."""
 
     dimension: int = Field(ge=1)
@@ -72,7 +72,7 @@ class Head(Facts):
     contrastive_weight: float = Field(ge=0)
 
 
-class Optimiser(Facts):
+class Optimiser(Spec):
     """AdamW."""
 
     learning_rate: float = Field(gt=0)
@@ -80,7 +80,7 @@ class Optimiser(Facts):
     clip_norm: float = Field(gt=0)
 
 
-class Epochs(Facts):
+class Epochs(Spec):
     """Warm-up, cosine and early stopping."""
 
     epochs: int = Field(ge=1)
@@ -96,7 +96,7 @@ class Epochs(Facts):
         return self
 
 
-class Data(Facts):
+class Data(Spec):
     """Batches and the part held out; limits cut both parts after the split."""
 
     batch_size: int = Field(ge=1)
@@ -108,7 +108,7 @@ class Data(Facts):
     validation_draws: Literal["released", "fixed"]
 
 
-class Augmentation(Facts):
+class Augmentation(Spec):
     """Chances of each change, and how far it goes."""
 
     flip: float = Share
@@ -126,7 +126,7 @@ class Augmentation(Facts):
         return self
 
 
-class Engine(Facts):
+class EngineSettings(Spec):
     """Where and how it runs; `accelerator` and `precision` in Lightning Fabric's words."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -137,7 +137,7 @@ class Engine(Facts):
     channels_last: bool
 
 
-class Saving(Facts):
+class Saving(Spec):
     """When what is written."""
 
     every_epochs: int = Field(ge=1)
@@ -146,14 +146,14 @@ class Saving(Facts):
     export: Literal["best", "last"]
 
 
-class Tracking(Facts):
+class Tracking(Spec):
     """Trackers beside the run's own files; both need an extra package."""
 
     tensorboard: bool
     wandb: str | None = None
 
 
-class Config(Facts):
+class Config(Spec):
     """Everything that decides a run, beside its corpus."""
 
     objective: Objective
@@ -165,7 +165,7 @@ class Config(Facts):
     schedule: Epochs
     data: Data
     augmentation: Augmentation
-    engine: Engine
+    engine: EngineSettings
     saving: Saving
     tracking: Tracking
 

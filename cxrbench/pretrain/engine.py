@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cxrbench.errors import RunError, SpecError
 from cxrbench.models.text import TextFiles
-from cxrbench.pretrain.batches import Batch, Place, augmented, unit
+from cxrbench.pretrain.batches import Batch, BatchPlace, augmented, unit
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.gather import average_gradients, gathered, synchronised
 from cxrbench.pretrain.network import (
@@ -174,7 +174,7 @@ class Processes:
             made = dist.new_group(backend="gloo")  # in main memory, so that no device has to be waited for
             assert isinstance(made, dist.ProcessGroup)
             self._talk = made
-        self.place = Place(self.fabric.global_rank, self.fabric.world_size)
+        self.place = BatchPlace(self.fabric.global_rank, self.fabric.world_size)
 
     @property
     def first(self) -> bool:
@@ -247,7 +247,7 @@ def _cuda(config: Config) -> bool:
     return config.engine.accelerator in ("auto", "cuda") and torch.cuda.is_available()
 
 
-class Engine:
+class TrainingEngine:
     """Network and optimiser on their device."""
 
     def __init__(self, config: Config, categories: int, files: TextFiles | None, processes: Processes) -> None:

@@ -21,7 +21,7 @@ from cxrbench.pretrain.log import writing
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
 from cxrbench.pretrain.state import Head
 from cxrbench.specs import paths
-from cxrbench.specs.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
+from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import read_toml
@@ -140,13 +140,13 @@ def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
         text_encoder=_text_encoder(config) if trained.files is not None else None,
         recipes={"reality-check": config.canvas, "authors": config.canvas},
         taps=taps | ({"label": config.head.dimension} if objective == "dlilp" else {}),
-        zero_shot=ZeroShot(
+        zero_shot=ZeroShotSpec(
             views=views,
             default="label" if "label" in views else "text",
             new="text" if objective == "dlilp" else None,
             pooling="embedding",
         ),
-        probe=Probe(),
+        probe=ProbeSpec(),
     )
 
 

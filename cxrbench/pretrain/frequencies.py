@@ -7,11 +7,11 @@ from pydantic import Field, ValidationError
 
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import read_sealed, write_sealed
 
 
-class Share(Facts):
+class FindingShare(Spec):
     """`positive` of `of` items whose labels know the class; 0 of 0 where none does."""
 
     positive: int = Field(ge=0)
@@ -23,22 +23,22 @@ class Share(Facts):
         return self.positive / self.of if self.of else None
 
 
-class Counted(Facts):
+class CountedFindings(Spec):
     """One source, or all (a class counts where its source's label space has it)."""
 
     images: int
     sentences: int  # of every image: a study of two images counts its sentences twice, as training draws them
-    of_images: Mapping[str, Share]
-    of_sentences: Mapping[str, Share]
+    of_images: Mapping[str, FindingShare]
+    of_sentences: Mapping[str, FindingShare]
 
 
-class Frequencies(Facts):
+class Frequencies(Spec):
     """Finding frequencies of one corpus, named by its digest."""
 
     version: int = 1
     corpus: str
-    all: Counted
-    sources: Mapping[str, Counted]
+    all: CountedFindings
+    sources: Mapping[str, CountedFindings]
 
 
 def frequencies(corpus: Corpus) -> Frequencies:
@@ -65,7 +65,7 @@ def read(path: Path) -> Frequencies:
         raise DataError(f"{path}: holds no finding frequencies: {complaints(error)}") from error
 
 
-def _counted(corpus: Corpus, source: str) -> Counted:
+def _counted(corpus: Corpus, source: str) -> CountedFindings:
     rows = [row for row, name in enumerate(corpus.source) if name == source]
     space = frozenset(corpus.spaces[source])
     positive = corpus.labels[rows].sum(axis=0, dtype=int).tolist()
@@ -76,22 +76,22 @@ def _counted(corpus: Corpus, source: str) -> Counted:
         for sentence in corpus.sentences[row]:
             for category in sentence.categories:
                 stated[category] += 1
-    return Counted(
+    return CountedFindings(
         images=len(rows),
         sentences=sentences,
         of_images={
-            name: Share(positive=positive[n] if n in space else 0, of=len(rows) if n in space else 0)
+            name: FindingShare(positive=positive[n] if n in space else 0, of=len(rows) if n in space else 0)
             for n, name in enumerate(corpus.classes)
         },
         of_sentences={
-            name: Share(positive=stated[n] if n in space else 0, of=sentences if n in space else 0)
+            name: FindingShare(positive=stated[n] if n in space else 0, of=sentences if n in space else 0)
             for n, name in enumerate(corpus.classes)
         },
     )
 
 
-def _together(classes: tuple[str, ...], parts: list[Counted]) -> Counted:
-    return Counted(
+def _together(classes: tuple[str, ...], parts: list[CountedFindings]) -> CountedFindings:
+    return CountedFindings(
         images=sum(part.images for part in parts),
         sentences=sum(part.sentences for part in parts),
         of_images={name: _sum([part.of_images[name] for part in parts]) for name in classes},
@@ -99,5 +99,5 @@ def _together(classes: tuple[str, ...], parts: list[Counted]) -> Counted:
     )
 
 
-def _sum(shares: list[Share]) -> Share:
-    return Share(positive=sum(share.positive for share in shares), of=sum(share.of for share in shares))
+def _sum(shares: list[FindingShare]) -> FindingShare:
+    return FindingShare(positive=sum(share.positive for share in shares), of=sum(share.of for share in shares))

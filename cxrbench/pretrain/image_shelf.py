@@ -39,7 +39,7 @@ _CRC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ShelfEntry:
     """A batch: rows `start` up to `end` hold `contents` (32 bytes each), with the CRC-32 of each row's pixels.
 
     The next entry begins `behind` it in the journal.
@@ -56,7 +56,7 @@ class Entry:
         return self.start + len(self.contents)
 
 
-def entries(data: bytes) -> Iterator[Entry]:
+def entries(data: bytes) -> Iterator[ShelfEntry]:
     """The entries of a journal up to the first that is not what was written."""
     at = 0
     while at + _HEAD.size <= len(data):
@@ -67,7 +67,7 @@ def entries(data: bytes) -> Iterator[Entry]:
         if behind > len(data) or zlib.crc32(data[at:end]) != int.from_bytes(data[end:behind], "little"):
             return
         rows = np.frombuffer(data, _ROW, count, body)
-        yield Entry(start, rows["content"], rows["checksum"], behind)
+        yield ShelfEntry(start, rows["content"], rows["checksum"], behind)
         at = behind
 
 
@@ -151,7 +151,7 @@ class Shelf:
             raise DamagedError(self.pixels, "is not a file", f"Remove {self.folder}.")
         return about.st_size // self.image_bytes
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self) -> Iterator[ShelfEntry]:
         try:
             return entries(read_regular(self.journal))
         except FileNotFoundError:
@@ -167,14 +167,14 @@ class Shelf:
         except (FileNotFoundError, DamagedError):
             return {}
 
-    def mapped(self, rows: int) -> "Mapped":
+    def mapped(self, rows: int) -> "MappedPixels":
         """The first `rows` images, memory-mapped and read-only."""
         shape = (rows, self.size, self.size)
         if not rows:
-            return Mapped(np.zeros(shape, np.uint8), None)
+            return MappedPixels(np.zeros(shape, np.uint8), None)
         with opened_regular(self.pixels, _MOST) as file, reading(self.pixels):
             view = mmap.mmap(file.fileno(), rows * self.image_bytes, access=mmap.ACCESS_READ)
-        return Mapped(np.frombuffer(view, np.uint8).reshape(shape), view)
+        return MappedPixels(np.frombuffer(view, np.uint8).reshape(shape), view)
 
     def damaged(self) -> list[int]:
         """Rows in use whose bytes are not those that the journal promises; reads the whole file."""
@@ -228,7 +228,7 @@ def shelf_in(folder: Path) -> Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class MappedPixels:
     """`array` (n, S, S) uint8 over the mapped file; `view` is None where there is nothing to map."""
 
     array: Bytes

@@ -27,7 +27,7 @@ from cxrbench.images.pixels import pixels_by
 from cxrbench.pretrain.image_shelf import Bytes, Filler, Shelf, pixel_stores
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest
-from cxrbench.store.file_hashes import Ledger, Stamp, stamp
+from cxrbench.store.file_hashes import FileHashes, Stamp, stamp
 from cxrbench.system.progress import Progress, Quiet
 from cxrbench.system.sources import code_digest
 from cxrbench.types import IntArray
@@ -107,7 +107,7 @@ AHEAD = 64  # groups under way
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadPixels:
     """What one file came to: `array` (S, S) uint8, or a `reason` why there is none.
 
     `content` is the SHA-256 of its bytes; "" where there were none to be had, or the machine was short: that may pass.
@@ -119,17 +119,17 @@ class Read:
     reason: str = ""
 
 
-def read(path: Path, recipe: Canvas) -> Read:
+def read(path: Path, recipe: Canvas) -> ReadPixels:
     """The file's pixels, or the reason why it has none; the stamp is taken before the bytes are."""
     at, content = stamp(path), ""
     try:
         data = read_bytes(path)
         content = digest.of_bytes(data)
-        return Read(at, content, stored_pixels(data, path.name, recipe))
+        return ReadPixels(at, content, stored_pixels(data, path.name, recipe))
     except ImageError as error:
-        return Read(at, content, reason=str(error))
+        return ReadPixels(at, content, reason=str(error))
     except UnreadableError as error:
-        return Read(at, reason=str(error))
+        return ReadPixels(at, reason=str(error))
 
 
 class Readers:
@@ -139,7 +139,7 @@ class Readers:
         self._recipe, self._workers = recipe, workers
         self._pool = self._started(workers)
 
-    def read(self, paths: Sequence[Path]) -> Iterator[Read]:
+    def read(self, paths: Sequence[Path]) -> Iterator[ReadPixels]:
         """What the files came to, in their order; only so many are under way that memory stays bounded.
 
         Where a process died (a decoder crashed, or the system took its memory back), the files under way are read one
@@ -160,21 +160,21 @@ class Readers:
             room = AHEAD - len(waiting)
             waiting.extend((group, self._begun(group)) for group in islice(groups, room))
 
-    def _begun(self, group: list[Path]) -> "Future[list[Read]]":
+    def _begun(self, group: list[Path]) -> "Future[list[ReadPixels]]":
         try:
             return self._pool.submit(_read_group, group, self._recipe)
         except BrokenExecutor as error:  # it died between two files; told with the group
-            lost: Future[list[Read]] = Future()
+            lost: Future[list[ReadPixels]] = Future()
             lost.set_exception(error)
             return lost
 
-    def _one_by_one(self, paths: Sequence[Path]) -> Iterator[Read]:
+    def _one_by_one(self, paths: Sequence[Path]) -> Iterator[ReadPixels]:
         pool = self._process(1)
         for path in paths:
             try:
                 yield pool.submit(_read_group, [path], self._recipe).result()[0]
             except BrokenExecutor:
-                yield Read(None, reason=f"{path.name}: the process that decodes it dies. Get a fresh copy.")
+                yield ReadPixels(None, reason=f"{path.name}: the process that decodes it dies. Get a fresh copy.")
                 pool.shutdown()
                 pool = self._process(1)
         pool.shutdown()
@@ -194,7 +194,7 @@ class Readers:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _read_group(paths: list[Path], recipe: Canvas) -> list[Read]:
+def _read_group(paths: list[Path], recipe: Canvas) -> list[ReadPixels]:
     return [read(path, recipe) for path in paths]
 
 
@@ -204,7 +204,7 @@ PATIENCE_S = 60  # how long a mended image waits for its place
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedImages:
     """Which images, how they are read, and where the store lies.
 
     `workers` processes decode (1: a thread of this one). `waiting_s`: how long to wait for another process that
@@ -219,7 +219,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredImages:
     """The images of a corpus: `pixels` has one row for each of its rows, of which only the `readable` ones may be asked
     for; `unreadable` gives the reason of each other row.
     """
@@ -239,7 +239,7 @@ class StoredPixels:
     image could not be read, so that none is zeros, and where more are damaged than are worth mending one by one.
     """
 
-    def __init__(self, shelf: Shelf, wanted: Wanted, contents: Sequence[str | None]) -> None:
+    def __init__(self, shelf: Shelf, wanted: WantedImages, contents: Sequence[str | None]) -> None:
         held = shelf.held()
         self._shelf, self._wanted, self._contents = shelf, wanted, contents
         self._mapped, self._checksums = shelf.mapped(len(held.checksums)), held.checksums
@@ -290,7 +290,7 @@ class StoredPixels:
         return found.array
 
 
-def stored(wanted: Wanted, progress: Progress | None = None) -> Stored:
+def stored(wanted: WantedImages, progress: Progress | None = None) -> StoredImages:
     """The store with all images that can be read; what is not in it yet is decoded and kept batch by batch.
 
     Raises DataError if no image can be read, RunError where the disk is full or another process keeps the store.
@@ -309,16 +309,16 @@ def stored(wanted: Wanted, progress: Progress | None = None) -> Stored:
     return _opened(shelf, wanted, contents, unreadable, decoded)
 
 
-def _contents(wanted: Wanted) -> tuple[Ledger, list[str | None]]:
+def _contents(wanted: WantedImages) -> tuple[FileHashes, list[str | None]]:
     """Who holds which bytes, as far as a look at size and modification time tells; None where the file must be read."""
     anchor = Path(wanted.paths[0].resolve().anchor) if wanted.paths else wanted.cache
-    ledger = Ledger(wanted.cache, anchor)
+    ledger = FileHashes(wanted.cache, anchor)
     return ledger, [ledger.known(path) for path in wanted.paths]
 
 
 def _opened(
-    shelf: Shelf, wanted: Wanted, contents: Sequence[str | None], unreadable: dict[int, str], decoded: int
-) -> Stored:
+    shelf: Shelf, wanted: WantedImages, contents: Sequence[str | None], unreadable: dict[int, str], decoded: int
+) -> StoredImages:
     refused = shelf.refused()
     before = {n: refused[content] for n, content in enumerate(contents) if content in refused}
     unreadable = dict(sorted((before | unreadable).items()))
@@ -327,7 +327,7 @@ def _opened(
     if len(readable) and not readable.any():
         raise DataError(f"none of {len(readable)} images can be read; the first: {next(iter(unreadable.values()), '')}")
     named = digest.of_lines((content or "") if there else "" for content, there in zip(contents, readable, strict=True))
-    return Stored(pixels, readable, unreadable, decoded, named)
+    return StoredImages(pixels, readable, unreadable, decoded, named)
 
 
 def _absent(contents: Sequence[str | None], known: Collection[str]) -> list[int]:
@@ -339,10 +339,10 @@ class _Sink:
     """Where decoded images go; `held` are the contents that are there already."""
 
     filler: Filler
-    ledger: Ledger
+    ledger: FileHashes
     held: set[str]
 
-    def take(self, batch: Sequence[tuple[Path, Read]]) -> None:
+    def take(self, batch: Sequence[tuple[Path, ReadPixels]]) -> None:
         """Keep a batch: new pixels and refusals first, then who has them."""
         fresh = {r.content: r.array for _, r in batch if r.array is not None and r.content not in self.held}
         if fresh:
@@ -354,7 +354,7 @@ class _Sink:
 
 
 def _fill(
-    wanted: Wanted, missing: Sequence[int], contents: list[str | None], sink: _Sink, progress: Progress
+    wanted: WantedImages, missing: Sequence[int], contents: list[str | None], sink: _Sink, progress: Progress
 ) -> dict[int, str]:
     """Decode the missing rows; fills in their contents and returns the reasons of those that have none."""
     unreadable: dict[int, str] = {}

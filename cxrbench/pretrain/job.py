@@ -10,12 +10,12 @@ from cxrbench.errors import SpecError
 from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import Config, saved
-from cxrbench.pretrain.corpus.build import Built, Request, build
+from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import require_no_overlap
 from cxrbench.pretrain.engine import Processes, precision, speaks
 from cxrbench.pretrain.export import CARD, Trained, export
 from cxrbench.pretrain.identity import Identity
-from cxrbench.pretrain.images import Stored, Wanted, stored
+from cxrbench.pretrain.images import StoredImages, WantedImages, stored
 from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers, writing
 from cxrbench.pretrain.loop import Loop, Material
 from cxrbench.pretrain.network import Network, located
@@ -32,7 +32,7 @@ class Job:
     """What to train on what, and where; `workers` processes decode the images that the cache does not have yet."""
 
     config: Config
-    corpus: Request
+    corpus: CorpusRequest
     out: Path
     cache: Path
     workers: int = 1
@@ -56,7 +56,7 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     require_no_overlap(built.overlap, job.allow_overlap)
     corpus = built.corpus
     say(f"corpus: {len(corpus)} images ({_counts(built)}), {len(corpus.classes)} categories; {corpus.digest[:12]}")
-    images = stored(Wanted(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
+    images = stored(WantedImages(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
     # The processes meet only now: filling the cache may take longer than they wait for each other.
     processes = Processes(job.config)
     processes.agree("corpus or configuration", _decided(job.config, files, built, images))
@@ -95,7 +95,7 @@ def _startable(config: Config) -> TextFiles | None:
     return files
 
 
-def _decided(config: Config, files: TextFiles | None, built: Built, images: Stored) -> str:
+def _decided(config: Config, files: TextFiles | None, built: Built, images: StoredImages) -> str:
     text = "" if files is None else files.digest
     return digest.of_json([config.going_on, text, built.corpus.digest, images.digest])
 
@@ -120,7 +120,7 @@ def _counts(built: Built) -> str:
     return ", ".join(f"{name} {counts['taken']}" for name, counts in built.counts.items())
 
 
-def _tell(job: Job, built: Built, images: Stored, say: Callable[[str], None]) -> None:
+def _tell(job: Job, built: Built, images: StoredImages, say: Callable[[str], None]) -> None:
     for note in built.notes:
         say(f"note: {note}")
     if images.unreadable:
@@ -146,7 +146,7 @@ def _say_changes(loop: Loop, say: Callable[[str], None]) -> None:
         )
 
 
-def _write_facts(job: Job, built: Built, images: Stored, identity: Identity) -> None:
+def _write_facts(job: Job, built: Built, images: StoredImages, identity: Identity) -> None:
     ids = built.corpus.ids
     told = built.to_json() | {"unreadable": {ids[row]: reason for row, reason in images.unreadable.items()}}
     with writing(job.out, "Make room, then start again."):

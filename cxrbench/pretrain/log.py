@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from cxrbench.errors import RunError, SpecError
 from cxrbench.store import digest
 from cxrbench.store.atomic import sync_file, write_atomically
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import DamagedError, advising, json_value, read_regular
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,7 +39,7 @@ def writing(path: Path, way_out: str) -> Iterator[None]:
 JSONL, CSV = "metrics.jsonl", "metrics.csv"
 
 
-class Row(Facts):
+class LogRow(Spec):
     """One row. `step` counts updates done; a `validation` row has its mean `loss` and nothing of the update.
 
     `scale`, `scale_label`: exp of the log scales; `norm`: of the gradient before clipping; `loss` and `norm` are None
@@ -61,7 +61,7 @@ class Row(Facts):
 class Tracker(Protocol):
     """Something beside the run's own files that wants its numbers."""
 
-    def write(self, row: Row) -> None:
+    def write(self, row: LogRow) -> None:
         """Take one row."""
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Log:
         with writing(folder, _ROOM):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[LogRow]) -> None:
         """Append the rows; raises RunError where the disk refuses."""
         rows, lines, at = tuple(rows), list[str](), self.at
         for row in rows:
@@ -131,7 +131,7 @@ class Log:
     def close(self) -> None:
         """Write the same rows as CSV and close the trackers."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
+        writer = csv.DictWriter(text, list(LogRow.model_fields), lineterminator="\n")
         writer.writeheader()
         rows = read_rows(self._path.parent, self.at) if self.at.rows else ()
         writer.writerows(row.model_dump() for row in rows)
@@ -141,7 +141,7 @@ class Log:
             tracker.close()
 
 
-def read_rows(folder: Path, at_least: Logged | None = None) -> tuple[Row, ...]:
+def read_rows(folder: Path, at_least: Logged | None = None) -> tuple[LogRow, ...]:
     """The rows of a run in order, without a last line that is not whole.
 
     `at_least`: what a checkpoint knows of them. Raises SpecError where there is no log, DamagedError where a row is not
@@ -156,7 +156,7 @@ def read_rows(folder: Path, at_least: Logged | None = None) -> tuple[Row, ...]:
         _checked(path, lines[: at_least.rows], at_least)
     rows = _checked(path, lines)
     try:
-        return tuple(Row.model_validate(json_value(path, text.encode())) for text in rows)
+        return tuple(LogRow.model_validate(json_value(path, text.encode())) for text in rows)
     except ValidationError as error:
         raise DamagedError(path, f"holds what is no row of a run ({complaints(error)[:200]})", _GONE) from error
 
@@ -211,7 +211,7 @@ class _TensorBoard:
     def __init__(self, folder: Path) -> None:
         self._writer = _tensorboard().SummaryWriter(str(folder / "tensorboard"))
 
-    def write(self, row: Row) -> None:
+    def write(self, row: LogRow) -> None:
         for name, value in _scalars(row).items():
             self._writer.add_scalar(name, value, row.step)
 
@@ -231,14 +231,14 @@ class _WandB:
             resume="allow",
         )
 
-    def write(self, row: Row) -> None:
+    def write(self, row: LogRow) -> None:
         self._run.log(_scalars(row), step=row.step)
 
     def close(self) -> None:
         self._run.finish()
 
 
-def _scalars(row: Row) -> dict[str, float]:
+def _scalars(row: LogRow) -> dict[str, float]:
     values = row.model_dump(exclude={"kind", "step", "skipped"}, exclude_none=True)
     return {f"{row.kind}/{name}": float(value) for name, value in values.items()}
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import sampling, state
-from cxrbench.pretrain.batches import Batch, Feed, Pixels, ahead
+from cxrbench.pretrain.batches import Batch, BatchPixels, Feed, ahead
 from cxrbench.pretrain.checkpoint import write_tensors
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.corpus.types import Corpus
-from cxrbench.pretrain.engine import Engine, Processes, Stepped
+from cxrbench.pretrain.engine import Processes, Stepped, TrainingEngine
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference, surroundings
-from cxrbench.pretrain.log import Log, Logged, Row, number
+from cxrbench.pretrain.log import Log, Logged, LogRow, number
 from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.store import digest
 from cxrbench.system.progress import Progress
@@ -31,7 +31,7 @@ _NEXT = ".next"  # ends the name of weights that no checkpoint knows yet
 
 
 @dataclass
-class Kept:
+class KeptWeights:
     """The files in `folder`, and the SHA-256 that the checkpoint knows of each; it is written between two steps here.
 
     First new weights are put beside the old ones, then the checkpoint is written, then they take their place. A kill in
@@ -57,7 +57,7 @@ class Kept:
                 waiting.unlink()
 
 
-def exported(engine: Engine) -> dict[str, Tensor]:
+def exported(engine: TrainingEngine) -> dict[str, Tensor]:
     """The network's tensors by the names of the official layout, on the CPU, as plain contiguous memory."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in engine.network.state_dict().items()}
 
@@ -72,11 +72,11 @@ class Pending:
     images: int
     done: Stepped
 
-    def row(self) -> Row:
+    def row(self) -> LogRow:
         """Its row of the log."""
         done = self.done
         scales = {name: float(value) for name, value in done.scales.items()}
-        return Row(
+        return LogRow(
             kind="step",
             step=self.step,
             epoch=self.epoch,
@@ -172,7 +172,7 @@ class Material:
     """
 
     corpus: Corpus
-    pixels: Pixels
+    pixels: BatchPixels
     files: TextFiles | None
     readable: sampling.BoolArray | None = None
     images: str = ""
@@ -196,7 +196,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         corpus, config = self.material.corpus, self.config
-        self.engine = Engine(config, len(corpus.classes), self.material.files, self.processes)
+        self.engine = TrainingEngine(config, len(corpus.classes), self.material.files, self.processes)
         self.parts = sampling.split(corpus, config.data, self.material.readable)
         self._feed = Feed(corpus, self.material.pixels, config, self.processes.place, self.material.files)
         steps = len(sampling.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
@@ -213,7 +213,7 @@ class Loop:
             "" if weights is None else digest.of_file(weights),
             "" if files is None else files.digest,
         )
-        self.kept = Kept(self.folder)
+        self.kept = KeptWeights(self.folder)
         self.history: tuple[Surroundings, ...] = (surroundings(self.processes.place.ranks, self.engine.device),)
 
     def resume(self) -> bool:
@@ -238,7 +238,7 @@ class Loop:
         return True
 
     def _take_up(self, found: State) -> None:
-        self.position, self.kept = found.position, Kept(self.folder, dict(found.head.kept))
+        self.position, self.kept = found.position, KeptWeights(self.folder, dict(found.head.kept))
         told = self.config.schedule
         self.position.finished = self.position.epoch >= told.epochs or self.position.waited >= told.patience
         self.history = carried_on(found.head.history, self.history[0], self.position.step)
@@ -356,7 +356,7 @@ class Loop:
             raise RunError(
                 f"the validation loss of epoch {position.epoch + 1} is {mean}; the checkpoint before is kept"
             )
-        row = Row(kind="validation", step=position.step, epoch=position.epoch, loss=mean)
+        row = LogRow(kind="validation", step=position.step, epoch=position.epoch, loss=mean)
         better = mean < position.best
         position.waited = 0 if better else position.waited + 1
         if better:

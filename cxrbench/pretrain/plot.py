@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cxrbench.errors import SpecError
-from cxrbench.pretrain.log import Row, read_rows, writing
+from cxrbench.pretrain.log import LogRow, read_rows, writing
 from cxrbench.pretrain.state import read_head
 
 Format = Literal["svg", "png", "pdf"]
@@ -27,7 +27,7 @@ def plot(folder: Path, out: Path | None = None) -> Path:
     return path
 
 
-def _draw(rows: Sequence[Row], path: Path, title: str) -> None:
+def _draw(rows: Sequence[LogRow], path: Path, title: str) -> None:
     from matplotlib.figure import Figure  # not pyplot: no display, no state beyond this figure
 
     figure = Figure(figsize=(7, 8), layout="constrained")
@@ -50,6 +50,6 @@ def _draw(rows: Sequence[Row], path: Path, title: str) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
-def _points(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+def _points(rows: Sequence[LogRow], name: str) -> tuple[list[int], list[float]]:
     known = [row for row in rows if getattr(row, name) is not None]
     return [row.step for row in known], [float(getattr(row, name)) for row in known]

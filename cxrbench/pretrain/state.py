@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench.pretrain import checkpoint
-from cxrbench.pretrain.checkpoint import Checkpoint
+from cxrbench.pretrain.checkpoint import TrainingCheckpoint
 from cxrbench.pretrain.identity import Identity, Surroundings
 from cxrbench.pretrain.log import Logged
 from cxrbench.store.sealed import DamagedError
@@ -70,7 +70,7 @@ class State:
 def write_state(folder: Path, state: State) -> None:
     """Put the checkpoint of a run in the place of the one before; raises RunError if the disk refuses."""
     parts = {"network": state.network, "optimiser": state.optimiser, "scaler": state.scaler}
-    checkpoint.write_checkpoint(folder / FILE, Checkpoint(asdict(state.head), parts))
+    checkpoint.write_checkpoint(folder / FILE, TrainingCheckpoint(asdict(state.head), parts))
 
 
 def read_head(folder: Path) -> Head | None:

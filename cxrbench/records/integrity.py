@@ -22,7 +22,7 @@ from cxrbench.system.sources import code_digest
 MOST_BYTES = 1 << 30  # of a file of predictions
 
 
-class Verified:
+class VerifiedBefore:
     """Pairs of files, by the digests of both, that agreed; kept in the cache for one version of the code that looked.
 
     What is edited has other bytes, so it is looked at again. A damaged or lost list costs time and nothing else.
@@ -84,7 +84,7 @@ def read_results(out: Path, cache: Path) -> Results:
     Pairs of files that agreed before, and have the same bytes still, are known from the cache.
     """
     found, sound, left_out = found_results(out), list[Record](), dict[str, str]()
-    verified = Verified(cache, out)
+    verified = VerifiedBefore(cache, out)
     for record in found.records:
         name = verified.name(record)
         if name not in verified and (told := faults(out, record)):

@@ -11,14 +11,14 @@ from cxrbench.specs.paper import Column, Row
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 ScoreKind = Literal["probabilities", "logits", "other"]
 
 STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
 
 
-class ModelIdentity(Facts):
+class ModelIdentity(Spec):
     """Which weights in which code.
 
     `code`: digest of the adapter's code; `weights_sha256`: of the published file, of the file itself where it only says
@@ -42,7 +42,7 @@ class ModelIdentity(Facts):
     control: bool = False  # by its card a negative control, which must do badly
 
 
-class DataIdentity(Facts):
+class DataIdentity(Spec):
     """Which images with which labels.
 
     `contents_digest` is over the bytes of the images that were used; `reference` compares the partition with the
@@ -63,7 +63,7 @@ class DataIdentity(Facts):
     synthetic: bool
 
 
-class Preprocessing(Facts):
+class Preprocessing(Spec):
     """How bytes became pixels: the card's recipe with the variant's choices applied."""
 
     name: RecipeName
@@ -71,7 +71,7 @@ class Preprocessing(Facts):
     recipe: Recipe
 
 
-class PromptIdentity(Facts):
+class PromptIdentity(Spec):
     """Which words stood for the classes; `drawn[f]` are the prompts of fold f, one entry if all folds share them.
 
     `against` are those for the absence of each class, where a set pairs them. `asked` is the whole set of queries in
@@ -92,7 +92,7 @@ class PromptIdentity(Facts):
         return any(words != self.drawn[0] for words in self.drawn[1:])
 
 
-class ProtocolIdentity(Facts):
+class ProtocolIdentity(Spec):
     """What was done with the embeddings."""
 
     protocol: str
@@ -114,7 +114,7 @@ class ProtocolIdentity(Facts):
     short: Mapping[str, int] = Field(default_factory=dict)  # label to its images, where a fold has fewer than `shots`
 
 
-class FoldResult(Facts):
+class FoldResult(Spec):
     """One fold, unrounded. `train` lists the drawn image ids in fitting order, repeats included."""
 
     fold: int
@@ -125,7 +125,7 @@ class FoldResult(Facts):
     metrics: Mapping[str, Any]
 
 
-class PublishedCell(Facts):
+class PublishedCell(Spec):
     """The number that the paper prints for this cell; whether the two may be compared, `validity.why_not` says."""
 
     table: int
@@ -134,7 +134,7 @@ class PublishedCell(Facts):
     value: str
 
 
-class CodeIdentity(Facts):
+class CodeIdentity(Spec):
     """Which program: version, digest of its sources, and the commit when it ran from a checkout."""
 
     version: str
@@ -142,7 +142,7 @@ class CodeIdentity(Facts):
     commit: str | None = None
 
 
-class Runtime(Facts):
+class RecordedRuntime(Spec):
     """Where and how it ran; nothing here enters the record's identity.
 
     `engines` computed the embeddings, and `text_engines` the vectors of texts and classes and the temperature, in this
@@ -163,7 +163,7 @@ class Runtime(Facts):
     versions: Mapping[str, str]
 
 
-class Record(Facts):
+class Record(Spec):
     """One measured cell; written once, atomically, beside its predictions."""
 
     format: Literal[1] = 1
@@ -186,7 +186,7 @@ class Record(Facts):
     predictions: str
     predictions_sha256: str
     code: CodeIdentity
-    runtime: Runtime
+    runtime: RecordedRuntime
 
     @property
     def statement(self) -> str:

@@ -27,7 +27,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CellFilter:
     """The words of a question; None stands for every group, protocol, number of shots or prompt set measured."""
 
     models: Sequence[str]
@@ -50,7 +50,7 @@ class Selected:
     notes: tuple[str, ...] = field(default=())
 
 
-def select(records: Iterable[Record], asked: Asked) -> list[Selected]:
+def select(records: Iterable[Record], asked: CellFilter) -> list[Selected]:
     """The records of every setting in which at least two of the models were measured.
 
     Only records of the variant, and either only made or only measured ones, are taken. Of several records of a cell the
@@ -102,7 +102,7 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
-def of_variant(records: Sequence[Record], asked: Asked) -> list[Record]:
+def of_variant(records: Sequence[Record], asked: CellFilter) -> list[Record]:
     """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
     of_kind = [r for r in records if r.synthetic == asked.synthetic]
     if records and not of_kind:
@@ -127,7 +127,7 @@ def in_order(tasks: set[str]) -> list[str]:
     return [*paper, *sorted(tasks - set(paper))]
 
 
-def is_asked(record: Record, asked: Asked) -> bool:
+def is_asked(record: Record, asked: CellFilter) -> bool:
     """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at."""
     how = record.protocol
     return (
@@ -220,7 +220,7 @@ def _other_images(a: ScoredCell, b: ScoredCell) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredCell:
     """The newest sound record of every cell, by task, model, group, protocol, shots and prompts, and what to know."""
 
     records: tuple[Record, ...]
@@ -244,7 +244,7 @@ def counting(records: Iterable[Record]) -> tuple[Record, ...]:
     )
 
 
-def measured(records: Iterable[Record], asked: Asked) -> Measured:
+def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCell:
     """The records of the cells asked for, only made or only measured ones, of one variant.
 
     Raises SpecError for a model or task that was not measured, DataError where no cell is left.
@@ -265,4 +265,4 @@ def measured(records: Iterable[Record], asked: Asked) -> Measured:
     older = len(fitting) - len(chosen)
     notes = [f"{cell_name(record)}: {flaw}" for record in ordered for flaw in flaws(record)]
     notes += [f"{older} older records of the same cells are not used"] if older else []
-    return Measured(tuple(ordered), tuple(notes))
+    return MeasuredCell(tuple(ordered), tuple(notes))

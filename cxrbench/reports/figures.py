@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrbench.analysis.cell import Calibrated
-from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot
+from cxrbench.analysis.few_shot import SHOTS, Curve, FewShotCurves
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.errors import SpecError
@@ -112,7 +112,7 @@ def _panels(n: int) -> tuple[Any, list[Any]]:
     return figure, axes[:n]
 
 
-def write_few_shot(found: FewShot, paths: Sequence[Path]) -> None:
+def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
     """Figure 3: a panel for each task and the average, balanced accuracy in percent over shots with 95 % intervals.
 
     Hollow marks beside the curves are the paper's. The bytes depend on the data alone.
@@ -161,7 +161,7 @@ def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float) -> None:
             axes.plot(place_x, float(number), marker=style["marker"], color=style["color"], mfc="white", markersize=6)
 
 
-def _legend(figure: Any, found: FewShot, styles: dict[str, dict[str, Any]]) -> None:
+def _legend(figure: Any, found: FewShotCurves, styles: dict[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     seen = {model: [c.task for c in found.curves if c.model == model and c.seen] for model in found.models}

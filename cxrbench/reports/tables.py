@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.analysis.paper_tables import PRETRAINED, Cell, TableView, ViewRow
+from cxrbench.analysis.paper_tables import PRETRAINED, TableCell, TableView, ViewRow
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval, covering, covers_short
@@ -98,7 +98,7 @@ def _row(view: TableView, row: ViewRow) -> Iterator[str]:
         yield _line(name, [escaped(MISSING) for _ in cells])
 
 
-def _covers(cells: Sequence[Cell]) -> str:
+def _covers(cells: Sequence[TableCell]) -> str:
     told = covers_short(cell.interval for cell in cells)
     return rf"\quad{{\scriptsize {escaped(f'95 %, {told}')}}}"
 
@@ -107,7 +107,7 @@ def _line(name: str, values: Sequence[str]) -> str:
     return " & ".join([name, *values]) + r" \\"
 
 
-def _measured(cell: Cell) -> str:
+def _measured(cell: TableCell) -> str:
     if cell.measured is None:
         return escaped(MISSING)
     value = str(cell.measured)
@@ -121,7 +121,7 @@ def _ends(interval: Interval | None) -> str:
     return rf"{{\scriptsize [{100 * interval.low:.1f}, {100 * interval.high:.1f}]}}"
 
 
-def _printed(cell: Cell) -> str:
+def _printed(cell: TableCell) -> str:
     mark = _SEEN if cell.seen and cell.measured is None and cell.published != MISSING else ""
     return rf"{{\scriptsize {escaped(cell.published)}{mark}}}"
 
@@ -218,7 +218,7 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
 
 
-def _marks(cell: Cell) -> str:
+def _marks(cell: TableCell) -> str:
     return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
 
 
@@ -254,7 +254,7 @@ def notes(view: TableView) -> list[str]:
     return [*told, *_uncertainty(cells), *view.notes]
 
 
-def _uncertainty(cells: Sequence[Cell]) -> Iterator[str]:
+def _uncertainty(cells: Sequence[TableCell]) -> Iterator[str]:
     """What spreads are, and what to beware of in intervals."""
     spreads = {cell.spread.relation for cell in cells if cell.spread is not None and cell.spread.folds > 1}
     if spreads:
@@ -269,7 +269,7 @@ def flat(view: TableView) -> list[dict[str, str | None]]:
     return [_entry(view, row, titles[name], row.cells[name]) for row in view.rows for name, _ in view.columns]
 
 
-def _entry(view: TableView, row: ViewRow, column: str, cell: Cell) -> dict[str, str | None]:
+def _entry(view: TableView, row: ViewRow, column: str, cell: TableCell) -> dict[str, str | None]:
     return {
         "table": str(view.number),
         "section": row.section,
@@ -287,7 +287,7 @@ def _entry(view: TableView, row: ViewRow, column: str, cell: Cell) -> dict[str, 
     }
 
 
-def _certainty(cell: Cell) -> dict[str, str | None]:
+def _certainty(cell: TableCell) -> dict[str, str | None]:
     """Unrounded, 0 to 1; empty without intervals."""
     interval, spread = cell.interval, cell.spread
     bounds = (None, None) if interval is None else (interval.low, interval.high)

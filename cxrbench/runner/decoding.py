@@ -45,7 +45,7 @@ class Encoder:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedImage:
     """An image as one encoder takes it, (C, H, W), and the keys that want it and have not got it."""
 
     pixels: FloatArray
@@ -64,7 +64,7 @@ class Decoded:
     path: Path
     at: Stamp | None
     content: str = ""
-    wanted: Mapping[int, Wanted] = field(default_factory=dict)
+    wanted: Mapping[int, WantedImage] = field(default_factory=dict)
     refused: Mapping[Key, CxrBenchError] = field(default_factory=dict)
     failed: CxrBenchError | None = None
 
@@ -84,7 +84,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DecodingWork:
     """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
 
     encoders: Sequence[Encoder]
@@ -98,7 +98,9 @@ class Work:
         return {i: mine for i, mine in served if mine}
 
 
-def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, stack: ExitStack) -> Iterator[Decoded]:
+def decoded(
+    pending: Mapping[Path, Sequence[Key]], work: DecodingWork, workers: int, stack: ExitStack
+) -> Iterator[Decoded]:
     """Files read and decoded by threads a little ahead of the models, handed over in order."""
     pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode"))
     ahead: deque[Future[Decoded]] = deque()
@@ -111,7 +113,7 @@ def decoded(pending: Mapping[Path, Sequence[Key]], work: Work, workers: int, sta
         yield ahead.popleft().result()
 
 
-def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
+def _decode(path: Path, keys: Sequence[Key], work: DecodingWork) -> Decoded:
     at = None
     try:
         at = stamp(path)
@@ -123,7 +125,7 @@ def _decode(path: Path, keys: Sequence[Key], work: Work) -> Decoded:
     recipes = {i: work.encoders[i].recipe for i in claimed}
     made = _made(path, data, {recipe.digest: recipe for recipe in recipes.values()}, work.reader)
     found = {i: (made[recipe.digest], claimed[i]) for i, recipe in recipes.items()}
-    wanted = {i: Wanted(p.array, p.notes, mine) for i, (p, mine) in found.items() if isinstance(p, Pixels)}
+    wanted = {i: WantedImage(p.array, p.notes, mine) for i, (p, mine) in found.items() if isinstance(p, Pixels)}
     refused = {key: why for why, mine in found.values() if not isinstance(why, Pixels) for key in mine}
     return Decoded(path, at, content, wanted, refused)
 
@@ -145,7 +147,7 @@ class Shards:
         self._store, self._encoder, self._counts, self._broken = store, encoder, counts, broken
         self._opened: dict[Key, Writer] = {}
 
-    def append(self, key: Key, rows: Sequence[tuple[str, Wanted]], taps: Taps) -> None:
+    def append(self, key: Key, rows: Sequence[tuple[str, WantedImage]], taps: Taps) -> None:
         """Write the rows of a batch; an error of the disk names the store."""
         with naming(self._store.root):
             if key not in self._opened:
@@ -165,7 +167,7 @@ class Shards:
                 self._broken.setdefault(key, contained(error, f"{self._encoder.name}: writing to the store"))
 
 
-class Batch:
+class WaitingImages:
     """Images that wait for one model; flushed at a fixed size, the last one padded to it.
 
     A key that fails joins the `broken` ones and is asked for no more; an error that is raised is the whole model's.
@@ -173,10 +175,10 @@ class Batch:
 
     def __init__(self, encoder: Encoder, size: int, shards: Shards, broken: dict[Key, CxrBenchError]) -> None:
         self._encoder, self._size, self._shards, self._broken = encoder, size, shards, broken
-        self._waiting: list[tuple[str, Wanted]] = []
+        self._waiting: list[tuple[str, WantedImage]] = []
         self._forward: Forward | None = None
 
-    def add(self, content: str, image: Wanted) -> int:
+    def add(self, content: str, image: WantedImage) -> int:
         """Take an image; returns the images encoded by this call: the batch size when it became full, else 0."""
         if all(key in self._broken for key in image.keys):
             return 0

@@ -9,9 +9,9 @@ from typing import Self
 
 from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError, UnreadableError
 from cxrbench.images.decoder_check import self_test
-from cxrbench.runner.decoding import Batch, Claims, Decoded, Encoder, Reader, Shards, Work, decoded
+from cxrbench.runner.decoding import Claims, Decoded, DecodingWork, Encoder, Reader, Shards, WaitingImages, decoded
 from cxrbench.store.embeddings import Embeddings, Key, Store
-from cxrbench.store.file_hashes import Ledger, Stamp
+from cxrbench.store.file_hashes import FileHashes, Stamp
 from cxrbench.system.contained import PASSING, contained
 from cxrbench.system.progress import Progress
 
@@ -58,7 +58,7 @@ class _Notebook:
 
     _EVERY = 256
 
-    def __init__(self, ledgers: Callable[[Path], Ledger], problems: list[CxrBenchError]) -> None:
+    def __init__(self, ledgers: Callable[[Path], FileHashes], problems: list[CxrBenchError]) -> None:
         self._ledgers, self._problems = ledgers, problems
         self._entries = list[tuple[Path, Stamp, str]]()
 
@@ -68,7 +68,7 @@ class _Notebook:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        by_ledger: dict[int, tuple[Ledger, list[tuple[Path, Stamp, str]]]] = {}
+        by_ledger: dict[int, tuple[FileHashes, list[tuple[Path, Stamp, str]]]] = {}
         for entry in self._entries:
             ledger = self._ledgers(entry[0])
             by_ledger.setdefault(id(ledger), (ledger, []))[1].append(entry)
@@ -90,7 +90,7 @@ def encode(
     demands: Mapping[Path, Sequence[Key]],
     encoders: Sequence[Encoder],
     store: Store,
-    ledgers: Callable[[Path], Ledger],
+    ledgers: Callable[[Path], FileHashes],
     *,
     batch_size: int,
     workers: int,
@@ -115,11 +115,13 @@ def encode(
         shards = [Shards(store, encoder, counts, sweep.broken) for encoder in encoders]
         for own in shards:
             stack.callback(own.close)
-        batches = [Batch(encoder, batch_size, own, sweep.broken) for encoder, own in zip(encoders, shards, strict=True)]
+        batches = [
+            WaitingImages(encoder, batch_size, own, sweep.broken) for encoder, own in zip(encoders, shards, strict=True)
+        ]
         notebook = stack.enter_context(_Notebook(ledgers, sweep.problems))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
-        for item in decoded(pending, Work(encoders, Claims(have), sweep.reader), workers, stack):
+        for item in decoded(pending, DecodingWork(encoders, Claims(have), sweep.reader), workers, stack):
             _note(item, _lacking(pending[item.path], sweep.content.get(item.path), have), sweep, notebook)
             for place, image in item.wanted.items():
                 _advance(encoders[place], sweep, partial(batches[place].add, item.content, image))
@@ -164,7 +166,7 @@ def _unreadable(demands: Mapping[Path, Sequence[Key]], encoders: Sequence[Encode
 def _pending(
     demands: Mapping[Path, Sequence[Key]],
     have: Mapping[Key, Embeddings],
-    ledgers: Callable[[Path], Ledger],
+    ledgers: Callable[[Path], FileHashes],
     sweep: Sweep,
 ) -> dict[Path, Sequence[Key]]:
     """The files that must be read: content unknown, or known and wanted by a key that lacks it.
@@ -189,7 +191,7 @@ def _lacking(keys: Sequence[Key], content: str | None, have: Mapping[Key, Embedd
     return [key for key in keys if content is None or content not in have[key]]
 
 
-def _known(ledgers: Callable[[Path], Ledger], path: Path) -> str | None:
+def _known(ledgers: Callable[[Path], FileHashes], path: Path) -> str | None:
     """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
     try:
         return ledgers(path).known(path)

@@ -20,7 +20,7 @@ SCORES = "scores"  # the tap of a key that holds scores of a set of texts
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TextSet:
     """Texts that a model scores together, in this order."""
 
     texts: tuple[str, ...]
@@ -38,7 +38,7 @@ class Loaded(Protocol):
         ...
 
 
-def forward(model: Loaded, asked: Mapping[Key, Asked]) -> Forward:
+def forward(model: Loaded, asked: Mapping[Key, TextSet]) -> Forward:
     """What the keys of an encoder want of a batch (B, C, H, W) float32: vectors, or scores (B, P) of a set of texts.
 
     Texts are encoded at the first batch that they are asked for. A set of texts that cannot be scored gets the error,

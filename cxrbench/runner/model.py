@@ -17,14 +17,14 @@ from cxrbench.models.weights.identity import WeightsIdentity, record, weights_id
 from cxrbench.records.record import ModelIdentity
 from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Encoder
-from cxrbench.runner.forward import SCORES, Asked, forward
+from cxrbench.runner.forward import SCORES, TextSet, forward
 from cxrbench.runner.request import Engine, Places
-from cxrbench.runner.wording import Wording
+from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
+from cxrbench.store.array_cache import CachedArray, Memo
 from cxrbench.store.array_cache import Engine as EngineFacts
-from cxrbench.store.array_cache import Kept, Memo
 from cxrbench.store.embeddings import Key, digest
 from cxrbench.system.sources import code_digest
 
@@ -179,21 +179,21 @@ class BenchModel:
         """
         return Key(**self._deciding, pixels=code_digest(*PIXEL_CODE, beyond=STORED), recipe=recipe.digest)
 
-    def score_sets(self, recipe: Recipe, words: Wording, settings: Settings) -> list[tuple[Key, Asked]]:
+    def score_sets(self, recipe: Recipe, words: ClassPrompts, settings: Settings) -> list[tuple[Key, TextSet]]:
         """The sets of texts whose scores are stored, by their keys; one after the other they are `words.texts`.
 
         All texts are one set, since each may see the others; where the adapter says that none does, the prompts of each
         class are one, so that another group or fold with the same class finds its scores in the store.
         """
         apart = getattr(adapter_class(self.card), "texts_apart", False) and not words.asked
-        asked = [Asked(texts, settings.padding) for texts in (words.groups if apart else (words.texts,))]
+        asked = [TextSet(texts, settings.padding) for texts in (words.groups if apart else (words.texts,))]
         return [(self._score_key(recipe, one), one) for one in asked]
 
-    def _score_key(self, recipe: Recipe, asked: Asked) -> Key:
+    def _score_key(self, recipe: Recipe, asked: TextSet) -> Key:
         texts = digest.of_json([asked.texts, asked.padding, self.text_digest])
         return replace(self.key(recipe), texts=texts)
 
-    def encoder(self, recipe: Recipe, asked: Mapping[Key, Asked] | None = None, name: str = "") -> Encoder:
+    def encoder(self, recipe: Recipe, asked: Mapping[Key, TextSet] | None = None, name: str = "") -> Encoder:
         """This model with a recipe, ready for a sweep; `asked`: the sets of texts that images are scored by.
 
         `name` is for messages.
@@ -246,7 +246,7 @@ class BenchModel:
 
     def _kept(self, key: Mapping[str, object], make: Callable[[], FloatArray]) -> FloatArray:
         """An array from the cache, or made; what computed it joins `text_engines`."""
-        found = self.memo.array(key, lambda: Kept(make(), self._told_engine()))
+        found = self.memo.array(key, lambda: CachedArray(make(), self._told_engine()))
         if found.engine not in self.text_engines:
             self.text_engines.append(found.engine)
         return found.array

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from cxrbench.errors import CxrBenchError, FewRowsError
 from cxrbench.runner.checks import where
 from cxrbench.runner.folds import IdFold, group_labels, id_folds
-from cxrbench.runner.forward import Asked
+from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
-from cxrbench.runner.wording import Wording, own_queries, require_prototypes, require_task, wording
+from cxrbench.runner.wording import ClassPrompts, own_queries, require_prototypes, require_task, wording
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Key
 from cxrbench.system.contained import contained, containing
 
-Reading = tuple[Key, Asked | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
+Reading = tuple[Key, TextSet | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Plan:
     problems: list[CxrBenchError] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     _folds: dict[tuple[str, str, tuple[int, ...], str], list[IdFold]] = field(default_factory=dict)
-    _words: dict[tuple[str, ...], list[Wording]] = field(default_factory=dict)
+    _words: dict[tuple[str, ...], list[ClassPrompts]] = field(default_factory=dict)
     _wanted: dict[Cell, frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
 
@@ -70,7 +70,7 @@ class Plan:
         """The part that is scored."""
         return cell.protocol.part(cell, self.variant.settings)
 
-    def words(self, cell: Cell) -> Sequence[Wording | None]:
+    def words(self, cell: Cell) -> Sequence[ClassPrompts | None]:
         """What stands for the classes in each fold of the cell; None for probes and prototypes.
 
         Raises NotApplicableError for a task or a class that the prompt set is not for, or a class without a prototype,
@@ -101,7 +101,7 @@ class Plan:
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
         if not joint:
             return [(model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))]
-        asked: dict[Key, tuple[Asked, set[str]]] = {}
+        asked: dict[Key, tuple[TextSet, set[str]]] = {}
         for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
             assert words is not None
             for key, one in model.score_sets(cell.recipe, words, settings):

@@ -16,7 +16,7 @@ from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
 from cxrbench.runner.folds import IdFold
 from cxrbench.runner.model import BenchModel
-from cxrbench.runner.wording import Wording
+from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
@@ -66,7 +66,7 @@ class Basis:
     """
 
     folds: Sequence[IdFold]
-    words: Sequence[Wording | None]
+    words: Sequence[ClassPrompts | None]
     part: str
     left_out: Set[str]
     settings: Settings
@@ -79,7 +79,7 @@ class Readings(Interface):
         """Vectors (n, dim) of a tap, in the order of the image ids."""
         ...
 
-    def scores(self, words: Wording, images: Sequence[str]) -> FloatArray:
+    def scores(self, words: ClassPrompts, images: Sequence[str]) -> FloatArray:
         """The model's own scores (n, P) of all texts of a wording, asked together."""
         ...
 

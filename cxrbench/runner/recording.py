@@ -18,7 +18,7 @@ from cxrbench.records.record import (
     DataIdentity,
     Preprocessing,
     Record,
-    Runtime,
+    RecordedRuntime,
     predictions_path,
     record_id,
     record_path,
@@ -33,7 +33,7 @@ from cxrbench.runner.measure import Measured
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.published_cells import published_cells
-from cxrbench.runner.wording import Wording
+from cxrbench.runner.wording import ClassPrompts
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.embeddings import Embeddings, Key, digest
 
@@ -90,19 +90,19 @@ class Outcome:
         """Why the model could not give what the cell reads; None where it could."""
         return next((self.sweep.broken[key] for key in self.keys(cell) if key in self.sweep.broken), None)
 
-    def stored(self, cell: Cell) -> "Stored":
+    def stored(self, cell: Cell) -> "StoredReadings":
         """What the store holds of the cell's images."""
-        return Stored(self, cell)
+        return StoredReadings(self, cell)
 
     def _engines(self, cell: Cell, inputs: Inputs) -> tuple[Mapping[str, str], ...]:
         contents = list(inputs.contents.values())
         told = [engine for key in self.keys(cell) for engine in self.embeddings[key].engines(contents)]
         return tuple(engine for place, engine in enumerate(told) if engine not in told[:place])
 
-    def runtime(self, cell: Cell, inputs: Inputs) -> Runtime:
+    def runtime(self, cell: Cell, inputs: Inputs) -> RecordedRuntime:
         """Where and how the cell was computed."""
         engine = self.plan.request.engine
-        return Runtime(
+        return RecordedRuntime(
             engines=self._engines(cell, inputs),
             text_engines=tuple(cell.model.text_engines),
             started=self.started.isoformat(timespec="seconds"),
@@ -118,7 +118,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredReadings:
     """The store as a cell reads it: by image ids."""
 
     outcome: Outcome
@@ -132,7 +132,7 @@ class Stored:
         """See `Readings.vectors`."""
         return self._rows(self.cell.model.key(self.cell.recipe), tap, images)
 
-    def scores(self, words: Wording, images: Sequence[str]) -> FloatArray:
+    def scores(self, words: ClassPrompts, images: Sequence[str]) -> FloatArray:
         """See `Readings.scores`."""
         sets = self.cell.model.score_sets(self.cell.recipe, words, self.outcome.plan.variant.settings)
         return np.concatenate([self._rows(key, SCORES, images) for key, _ in sets], axis=1)

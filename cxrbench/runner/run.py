@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.runner.desk import Desk
+from cxrbench.runner.demand import Demand
 from cxrbench.runner.encode import encode
 from cxrbench.runner.identity import NO_FILE
 from cxrbench.runner.lay_out import lay_out
@@ -14,11 +14,11 @@ from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.recording import Inputs, Outcome, cached, cell_id
 from cxrbench.runner.request import Request
-from cxrbench.runner.settle import Clerk, Report, Say
+from cxrbench.runner.settle import Clerk, RunResult, Say
 from cxrbench.system.contained import Logbook
 from cxrbench.system.progress import Progress, Quiet
 
-__all__ = ["Forecast", "Report", "forecast", "run"]
+__all__ = ["Forecast", "RunResult", "forecast", "run"]
 
 
 def _say_nothing(line: str) -> None:
@@ -39,7 +39,7 @@ class Forecast:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
 
-def run(request: Request, progress: Progress | None = None, say: Say = _say_nothing) -> Report:
+def run(request: Request, progress: Progress | None = None, say: Say = _say_nothing) -> RunResult:
     """Measure every cell of the request; finished work of earlier runs is reused, and nothing finished is lost.
 
     `say` is told a line per cell. Raises SpecError for names that do not exist; everything else that goes wrong, of
@@ -47,13 +47,13 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     """
     started, began = datetime.now(UTC), time.monotonic()
     made = lay_out(request)
-    report = Report(skipped=dict(made.skipped))
+    report = RunResult(skipped=dict(made.skipped))
     clerk = Clerk(report, say, Logbook(request.places.out / "logs"))
     for problem in made.problems:
         clerk.add(problem)
     for name, reason in made.skipped.items():
         say(f"{name}: not applicable: {reason.partition(';')[0]}")
-    desk = Desk(made)
+    desk = Demand(made)
     encoders = desk.encoders
     sweep = encode(
         {path: [key for key in keys if key not in desk.broken] for path, keys in desk.demands.items()},
@@ -80,7 +80,7 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
 def forecast(request: Request) -> Forecast:
     """What `run` would compute, what is in the store already, and what is missing; reads no image."""
     made = lay_out(request)
-    desk = Desk(made)
+    desk = Demand(made)
     embeddings = desk.embeddings()
     images: dict[str, tuple[int, int]] = {}
     for path, keys in desk.demands.items():
@@ -97,7 +97,7 @@ def forecast(request: Request) -> Forecast:
     return Forecast(names, tuple(ready), images, tuple(made.problems), dict(made.skipped))
 
 
-def _recorded(cell: Cell, made: Plan, desk: Desk) -> bool:
+def _recorded(cell: Cell, made: Plan, desk: Demand) -> bool:
     """Whether a run would find the cell's record; what keeps it from being looked for joins the plan's problems."""
     with made.part(cell.name):
         paths = {image: cell.data.partition.paths.get(image) for image in made.wanted(cell)}

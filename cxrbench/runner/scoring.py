@@ -13,14 +13,14 @@ from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vector
 from cxrbench.runner.folds import IdFold
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import FloatArray, Readings
-from cxrbench.runner.wording import Phrases, Wording
+from cxrbench.runner.wording import ClassPrompts, Phrases
 from cxrbench.specs.settings import Settings
 
 Scores = NDArray[np.floating[Any]]
 
 
 def prompt_scores(
-    model: BenchModel, view: str, images: Sequence[str], words: Wording, readings: Readings, settings: Settings
+    model: BenchModel, view: str, images: Sequence[str], words: ClassPrompts, readings: Readings, settings: Settings
 ) -> Scores:
     """Scores (n, C) of the images for the classes of `words` by a view, pooled and standardised as the card says.
 
@@ -38,7 +38,7 @@ def prompt_scores(
     return standardised(found, list(words.prompts)) if model.card.zero_shot.standardised else found
 
 
-def _interaction(model: BenchModel, images: Sequence[str], words: Wording, readings: Readings) -> Scores:
+def _interaction(model: BenchModel, images: Sequence[str], words: ClassPrompts, readings: Readings) -> Scores:
     assert model.card.zero_shot is not None
     pooling = model.card.zero_shot.pooling
     assert pooling in {"mean", "max"}  # the card's own check
@@ -64,7 +64,7 @@ def _cosine(model: BenchModel, images: FloatArray, phrases: Phrases, scale: floa
 
 
 def single_prompts(
-    model: BenchModel, view: str, folds: Sequence[tuple[IdFold, Wording]], readings: Readings, settings: Settings
+    model: BenchModel, view: str, folds: Sequence[tuple[IdFold, ClassPrompts]], readings: Readings, settings: Settings
 ) -> tuple[float | None, ...]:
     """Balanced accuracy with one prompt a class, mean over folds: draw j takes every class's prompt j.
 
@@ -77,7 +77,7 @@ def single_prompts(
 
 
 def _of_fold(
-    model: BenchModel, view: str, fold: IdFold, words: Wording, readings: Readings, settings: Settings
+    model: BenchModel, view: str, fold: IdFold, words: ClassPrompts, readings: Readings, settings: Settings
 ) -> list[float | None]:
     draws = max(len(texts) for side in (words.prompts, words.against) for texts in side.values() or [()])
     if draws < 2:
@@ -100,7 +100,7 @@ def _balanced(scores: Scores, labels: NDArray[np.int64], classes: Sequence[str] 
         return None
 
 
-def _columns(words: Wording, phrases: Phrases, draws: int) -> NDArray[np.int64]:
+def _columns(words: ClassPrompts, phrases: Phrases, draws: int) -> NDArray[np.int64]:
     """Column numbers (draws, C) of the prompts of each draw."""
     places, owner = words.places(phrases)
     own = [places[owner == number] for number in range(len(phrases))]
@@ -108,7 +108,7 @@ def _columns(words: Wording, phrases: Phrases, draws: int) -> NDArray[np.int64]:
 
 
 def _logits(
-    model: BenchModel, view: str, images: Sequence[str], words: Wording, readings: Readings, settings: Settings
+    model: BenchModel, view: str, images: Sequence[str], words: ClassPrompts, readings: Readings, settings: Settings
 ) -> Scores:
     """Logits (n, P) of every text of the wording."""
     known = model.card.views[view]

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Report:
+class RunResult:
     """What a run came to; `skipped` are cells that cannot be scored, with the reason, `problems` what went wrong.
 
     `failed` are the cells that it went wrong with, after they were laid out. `unreadable` files are there, `missing`
@@ -40,7 +40,7 @@ class Report:
 class Clerk:
     """Fills the report of a run, tells of it line by line, and puts tracebacks into the log."""
 
-    report: Report
+    report: RunResult
     say: Say
     logbook: Logbook
 

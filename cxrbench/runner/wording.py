@@ -21,7 +21,7 @@ Phrases = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class ClassPrompts:
     """What stands for the classes, in their order.
 
     `against`: prompts for the absence of each class, where a set puts them in pairs. `asked`: the whole set of queries
@@ -53,14 +53,14 @@ class Wording:
         return np.arange(first, first + len(owner), dtype=np.int64), owner
 
 
-def wording(prompts: PromptSet, classes: Sequence[str], settings: Settings, random_state: Any) -> Wording:
+def wording(prompts: PromptSet, classes: Sequence[str], settings: Settings, random_state: Any) -> ClassPrompts:
     """Each class's prompts, in class order; sets with a sample go on from the fold's generator.
 
     Raises NotApplicableError for a class that the set does not know.
     """
     sampled = _sampled(prompts, settings, random_state)
     own = {name: sampled[name] if name in sampled else _fixed(prompts, name, settings) for name in classes}
-    return Wording(own, {name: _negated(prompts, name) for name in classes} if prompts.paired else {})
+    return ClassPrompts(own, {name: _negated(prompts, name) for name in classes} if prompts.paired else {})
 
 
 def require_task(prompts: PromptSet, task: str) -> None:
@@ -139,7 +139,7 @@ def require_prototypes(card: ModelCard, classes: Sequence[str]) -> None:
         cast(type[LabelSide], kind).require_prototypes(card, classes)
 
 
-def own_queries(card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> Wording:
+def own_queries(card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> ClassPrompts:
     """The model's own queries, all of them asked in their order, with the one that stands for each class.
 
     Raises NotApplicableError for a model without such a set, or a class outside it; DataError where the authors' texts
@@ -151,4 +151,4 @@ def own_queries(card: ModelCard, classes: Sequence[str], text_encoder: Path | No
     found = cast(ClosedVocabulary, kind).entity_queries(card, classes, text_encoder)
     texts = found.descriptions.texts
     prompts = {name: (texts[column],) for name, column in zip(classes, found.columns, strict=True)}
-    return Wording(prompts, asked=texts, edition=found.descriptions.edition)
+    return ClassPrompts(prompts, asked=texts, edition=found.descriptions.edition)

@@ -14,7 +14,7 @@ from cxrbench.runner.measure import FoldExtra, measured
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import Basis, Cell, Measured, Protocol, Readings
 from cxrbench.runner.scoring import prompt_scores, single_prompts
-from cxrbench.runner.wording import Wording
+from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
@@ -87,8 +87,8 @@ class ZeroShot(Protocol):
 
 
 def _distinct(
-    folds: Sequence[IdFold], drawn: Sequence[Wording | None], *, whole: bool
-) -> list[tuple[IdFold, Wording | None]]:
+    folds: Sequence[IdFold], drawn: Sequence[ClassPrompts | None], *, whole: bool
+) -> list[tuple[IdFold, ClassPrompts | None]]:
     """Folds that differ in test images or prompts. Equal ones are scored once; disjoint parts are scored together."""
     if len({fold.test[0] for fold in folds}) > 1 and whole and all(words == drawn[0] for words in drawn):
         ids = tuple(image for fold in folds for image in fold.test[0])
@@ -100,7 +100,9 @@ def _distinct(
     return list(zip(folds, drawn, strict=True))
 
 
-def _prompt_identity(cell: Cell, settings: Settings, scoring: str, drawn: Sequence[Wording | None]) -> PromptIdentity:
+def _prompt_identity(
+    cell: Cell, settings: Settings, scoring: str, drawn: Sequence[ClassPrompts | None]
+) -> PromptIdentity:
     if cell.prompts is None:
         classes = group_labels(cell.data.task, cell.group, settings)
         return PromptIdentity(set="prototypes", digest=digest.of_json(classes), source="prototypes")

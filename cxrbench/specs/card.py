@@ -9,13 +9,13 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.specs.recipe import Recipe
-from cxrbench.store.schema import Facts, LocalPath, read_toml
+from cxrbench.store.schema import LocalPath, Spec, read_toml
 
 RecipeName = Literal["reality-check", "authors"]
 ClassSource = Literal["prompts", "prototypes"]
 
 
-class Weights(Facts):
+class Weights(Spec):
     """The published file. Without a known `sha256` the record carries the digest of the file that was read.
 
     `made`: how the adapter makes its tensors where there is no file at all (an untrained control, say); there are no
@@ -56,7 +56,7 @@ class Weights(Facts):
         return self
 
 
-class TextEncoder(Facts):
+class TextEncoder(Spec):
     """Where tokenizer and text configuration come from; `files` must be there. `revision`: a commit or tag of the hub.
 
     `weights`: names of the text encoder's own weights beside them, for models whose checkpoint holds none. `folder`:
@@ -85,7 +85,7 @@ class TextEncoder(Facts):
         return None if self.folder is None else self._home / self.folder
 
 
-class View(Facts):
+class View(Spec):
     """One way of scoring images zero-shot.
 
     `scoring`: `cosine` compares the vectors of `tap` with class vectors; `interaction` is the model's own `score` of
@@ -97,7 +97,7 @@ class View(Facts):
     classes: ClassSource
 
 
-class ZeroShot(Facts):
+class ZeroShotSpec(Spec):
     """The views of a model; `new` is the view for the group `new` where it differs from `default`.
 
     `pooling`, how the prompts of a class become one: `embedding`, its vector is the mean of its prompts' unit vectors;
@@ -117,7 +117,7 @@ class ZeroShot(Facts):
     released_parts: Mapping[str, Literal["train"]] = {}
 
     @model_validator(mode="after")
-    def _known(self) -> "ZeroShot":
+    def _known(self) -> "ZeroShotSpec":
         joint = any(view.scoring == "interaction" for view in self.views.values())
         if joint and self.pooling not in ("mean", "max"):
             raise ValueError(f"scores by interaction are pooled by mean or max, not by {self.pooling}")
@@ -126,7 +126,7 @@ class ZeroShot(Facts):
         return self
 
 
-class Probe(Facts):
+class ProbeSpec(Spec):
     """What the released commands probe: the tap `pooled`, but the projected tap at these numbers of shots.
 
     `labels`: a negative control is fitted to labels that were `shuffled` among the drawn training images.
@@ -136,7 +136,7 @@ class Probe(Facts):
     labels: Literal["true", "shuffled"] = "true"
 
 
-class ModelCard(Facts):
+class ModelCard(Spec):
     """`model_zoo/NAME.toml`, or a card of the user's own anywhere.
 
     `adapter`: `module:Class`, imported only on load; `options`: checked there; `taps`: width of each kind of image
@@ -160,8 +160,8 @@ class ModelCard(Facts):
     text_encoder: TextEncoder | None = None
     recipes: Mapping[RecipeName, Recipe]
     taps: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")], int]
-    zero_shot: ZeroShot | None = None
-    probe: Probe = Probe()
+    zero_shot: ZeroShotSpec | None = None
+    probe: ProbeSpec = ProbeSpec()
     published: Mapping[Literal["table2", "table3", "table4"], str] = {}
     _home: Path = PrivateAttr(default_factory=Path)
 
@@ -217,7 +217,7 @@ class ModelCard(Facts):
         return self.view(group).tap if projected else "pooled"
 
 
-class UnavailableModel(Facts):
+class UnavailableModel(Spec):
     """`model_zoo/NAME_unavailable.toml`: a model that is known and cannot be run.
 
     `unavailable`: what is published, what is not, and why no adapter could be shown to be right.

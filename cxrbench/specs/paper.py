@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 
 from cxrbench.errors import SpecError
 from cxrbench.specs import paths
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 MISSING = "–"
 
 
-class Column(Facts):
+class Column(Spec):
     """One measured column: a task, one of its label groups, and the prompt set where the column decides it."""
 
     id: str
@@ -23,7 +23,7 @@ class Column(Facts):
     prompts: str | None = None
 
 
-class Average(Facts):
+class Average(Spec):
     """One printed average over columns or over other averages, each already rounded as printed."""
 
     id: str
@@ -31,7 +31,7 @@ class Average(Facts):
     over: tuple[str, ...]
 
 
-class Row(Facts):
+class Row(Spec):
     """One printed row; `cells` maps column and average ids to the text as printed, `–` where the paper has none."""
 
     section: str = ""
@@ -43,7 +43,7 @@ class Row(Facts):
     cells: Mapping[str, str]
 
 
-class PublishedTable(Facts):
+class PublishedTable(Spec):
     """One table of the paper, with where it stands."""
 
     table: int
@@ -63,7 +63,7 @@ class PublishedTable(Facts):
         return self
 
 
-class Table1Row(Facts):
+class Table1Row(Spec):
     """Printed sizes of one evaluation set, and why what can be rebuilt differs."""
 
     task: str
@@ -74,7 +74,7 @@ class Table1Row(Facts):
     reason: str
 
 
-class PretrainingRow(Facts):
+class PretrainingRow(Spec):
     """Printed size of one pre-training set, and why it differs from what can be rebuilt."""
 
     name: str
@@ -83,7 +83,7 @@ class PretrainingRow(Facts):
     reason: str
 
 
-class Table1(Facts):
+class Table1(Spec):
     """Table 1 of the paper."""
 
     source: str

@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Terms(Facts):
+class Terms(Spec):
     """Lists of terms of one class, combined in nested order: the first list changes slowest."""
 
     names: tuple[str, ...]
     slots: tuple[tuple[str, ...], ...]
 
 
-class Sample(Facts):
+class Sample(Spec):
     """Classes with more than `above` combinations enter with `size` of them, drawn in the order of `order`."""
 
     above: int = Field(ge=1)
@@ -27,7 +27,7 @@ class Sample(Facts):
     order: tuple[str, ...]
 
 
-class PromptSet(Facts):
+class PromptSet(Spec):
     """One way of putting classes into words (`tasks/prompts/NAME.toml`, or a user's own file).
 
     A class is looked up in `classes`, then in `terms`; `unlisted` says what happens to the others: the `template` with

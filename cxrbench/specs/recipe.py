@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Opening = Literal["first", "luma", "colour", "opencv", "opencv-luma"]
 UNBOUNDED = 1 << 31
 
 
-class Reading(Facts):
+class Reading(Spec):
     """What both kinds of recipe share; the digest is part of every embedding's key.
 
     `decode`: `official` is the arithmetic of the paper's released reader (stored DICOM values, min-max only outside
@@ -63,20 +63,20 @@ class Canvas(Reading):
     channels: Literal[3] = 3
 
 
-class MinMax(Facts):
+class MinMax(Spec):
     """Least value to 0, greatest to 255, in float64 from the file's full depth, then cut (not rounded) to 8 bits."""
 
     op: Literal["min-max"]
 
 
-class PadSquare(Facts):
+class PadSquare(Spec):
     """Black to a square of side max(height, width, least); the picture in the middle, an odd rest right and below."""
 
     op: Literal["pad-square"]
     least: Side = 1
 
 
-class Resize(Facts):
+class Resize(Spec):
     """8 bits to 8 bits, enlarging too. `filter`: Pillow's (antialiased), or `area`, OpenCV's INTER_AREA.
 
     `to`: `exact`, both sides to `size`, aspect not kept; `shorter`, the shorter side to `size`, the longer to
@@ -91,14 +91,14 @@ class Resize(Facts):
     filter: Literal["bilinear", "bicubic", "lanczos", "area"]
 
 
-class Pad(Facts):
+class Pad(Spec):
     """Black to size x size; the picture in the middle, an odd rest right and below."""
 
     op: Literal["pad"]
     size: Side
 
 
-class Crop(Facts):
+class Crop(Spec):
     """The middle size x size; offsets are half of the rest, rounded half to even."""
 
     op: Literal["crop"]
@@ -108,7 +108,7 @@ class Crop(Facts):
 Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop, Field(discriminator="op")]
 
 
-class Resample(Facts):
+class Resample(Spec):
     """Resize after normalisation, in floating point, without antialiasing; bicubic with a = -0.75 as torch has it."""
 
     size: Side

@@ -13,10 +13,10 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from cxrbench.errors import SpecError
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.schema import Spec, complaints
 
 
-class Settings(Facts):
+class Settings(Spec):
     """One choice for every setting; the aliases are the names that users, records and `settings.toml` use."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
@@ -47,7 +47,7 @@ def choices() -> dict[str, tuple[str, ...]]:
     return {str(f.alias): get_args(f.annotation) for f in Settings.model_fields.values()}
 
 
-class Variant(Facts):
+class Variant(Spec):
     """A complete, versioned bundle: the split of every task and one choice for every setting."""
 
     name: str
@@ -116,7 +116,7 @@ def checked_settings(values: Mapping[str, Any]) -> Settings:
         raise SpecError(f"settings: {complaints(error)}") from error
 
 
-class SettingDoc(Facts):
+class SettingDoc(Spec):
     """One setting as a person reads it: what it decides, its choices, and where the difference is documented."""
 
     title: str
@@ -125,7 +125,7 @@ class SettingDoc(Facts):
     choices: Mapping[str, str]
 
 
-class SettingDocs(Facts):
+class SettingDocs(Spec):
     """`tasks/settings.toml`."""
 
     settings: Mapping[str, SettingDoc]

@@ -8,19 +8,19 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cxrbench.errors import SpecError
-from cxrbench.store.schema import Facts, FactsT, complaints, read_toml
+from cxrbench.store.schema import FactsT, Spec, complaints, read_toml
 
 Digest = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Label(Facts):
+class Label(Spec):
     """One class: `name` is its display name and prompt key, `column` its spelling in the data set's own files."""
 
     name: str
     column: str
 
 
-class Patients(Facts):
+class Patients(Spec):
     """What an image can be traced to, and by which rule; `image` means that patients are not known.
 
     `collection`: whose own ids patients go by, a `pool` of the task's origins. Tasks of one collection name a patient
@@ -32,7 +32,7 @@ class Patients(Facts):
     collection: str | None = None
 
 
-class Origin(Facts):
+class Origin(Spec):
     """Where images of a task come from, for what overlaps with other data sets and with pre-training.
 
     `pool`: one word for the collection; `images` of the classes `classes` (all where none is named), of the whole data
@@ -49,7 +49,7 @@ class Origin(Facts):
     source: str
 
 
-class Printed(Facts):
+class Printed(Spec):
     """The row of the paper's Table 1: images (or rows) and classes."""
 
     train: int
@@ -57,7 +57,7 @@ class Printed(Facts):
     labels: int
 
 
-class Reference(Facts):
+class Reference(Spec):
     """One part as it came out of the official label tables: rows, distinct ids, rows per class, and both digests.
 
     `rows_sha256` is over the ids in row order, `set_sha256` over the sorted distinct ids (see `digest.of_lines`).
@@ -70,7 +70,7 @@ class Reference(Facts):
     set_sha256: str = Digest
 
 
-class SplitSpec(Facts):
+class SplitSpec(Spec):
     """One named way of drawing the parts: a rule of the source module and its parameters.
 
     `decides` names the documented differences between released code and paper that this choice settles; `complete` is
@@ -95,7 +95,7 @@ class SplitSpec(Facts):
             raise SpecError(f"split rule {self.rule!r}: {complaints(error)}") from error
 
 
-class TaskSpec(Facts):
+class TaskSpec(Spec):
     """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
 
     `source` is a module of `cxrbench.data.sources`; `pool` says where the images come from, for contamination between

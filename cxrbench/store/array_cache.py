@@ -23,7 +23,7 @@ Engine = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedArray:
     """An array, and what computed it: device, versions of libraries and of this program."""
 
     array: FloatArray
@@ -36,7 +36,7 @@ class Memo:
     def __init__(self, root: Path) -> None:
         self.root = root / "vectors"
 
-    def array(self, key: Mapping[str, Any], make: Callable[[], Kept]) -> Kept:
+    def array(self, key: Mapping[str, Any], make: Callable[[], CachedArray]) -> CachedArray:
         """The array of this key, made and kept when it is not there yet; one that is not finite is not kept.
 
         Raises DamagedError for a folder in its place, which no file can replace.
@@ -49,20 +49,20 @@ class Memo:
             if path.is_dir():
                 raise DamagedError(path, "is a folder, not a file", "Remove it.") from error
             fresh = make()
-            made = Kept(np.asarray(fresh.array, np.float32), fresh.engine)
+            made = CachedArray(np.asarray(fresh.array, np.float32), fresh.engine)
         if np.isfinite(made.array).all():
             write_atomically(path, _packed(name, made))
         return made
 
 
-def _packed(name: str, kept: Kept) -> bytes:
+def _packed(name: str, kept: CachedArray) -> bytes:
     """SHA-256 of the rest in hex, then a line with key, shape and engine, then float32 in C order."""
     head = json.dumps({"key": name, "shape": kept.array.shape, "engine": dict(kept.engine)}, sort_keys=True) + "\n"
     body = head.encode() + np.ascontiguousarray(kept.array, "<f4").tobytes()
     return digest.of_bytes(body).encode() + body
 
 
-def _opened(path: Path, name: str, data: bytes) -> Kept:
+def _opened(path: Path, name: str, data: bytes) -> CachedArray:
     """The array of a file; raises DamagedError unless the file is, byte for byte, one that is written for this key."""
     body = data[_DIGEST_BYTES:]
     if digest.of_bytes(body).encode() != data[:_DIGEST_BYTES]:
@@ -73,7 +73,7 @@ def _opened(path: Path, name: str, data: bytes) -> Kept:
         raise DamagedError(path, "is of another key")
     try:
         array = np.frombuffer(values, "<f4").reshape(told["shape"]).astype(np.float32)
-        kept = Kept(array, {str(key): str(value) for key, value in told["engine"].items()})
+        kept = CachedArray(array, {str(key): str(value) for key, value in told["engine"].items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(path, "holds no array of the shape that it tells") from error
     if _packed(name, kept) != data or not np.isfinite(array).all():

@@ -61,7 +61,7 @@ def _grain_ns(changed: int) -> int:
     return _COARSE_NS if changed % _COARSE_UNIT == 0 else _FINE_NS
 
 
-class Ledger:
+class FileHashes:
     """Content hashes of the files below one folder, kept as a text file in the cache to which lines are appended.
 
     Every line carries its own digest. A line that lost it is not believed, and neither is a last line cut by a kill:

@@ -13,13 +13,13 @@ from cxrbench.store.sealed import DamagedError, check_text, read_regular
 _MOST_BYTES = 1 << 20  # of a file that people write and review
 
 
-class Facts(BaseModel):
+class Spec(BaseModel):
     """A validated, immutable fact file or a part of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-FactsT = TypeVar("FactsT", bound=Facts)
+FactsT = TypeVar("FactsT", bound=Spec)
 
 
 def _inside(path: str) -> str:

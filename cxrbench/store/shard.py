@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from cxrbench.errors import IntegrityError
 from cxrbench.store.atomic import sync_file, sync_folder
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.store.sealed import (
     DamagedError,
     json_value,
@@ -45,7 +45,7 @@ MOST_JOURNAL_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One batch: `rows` from row `first` on, finished at `time` (ns since 1970), and the CRC-32 of all its bytes."""
 
     first: int
@@ -71,7 +71,7 @@ def packed_notes(images: Sequence[str], notes: Sequence[tuple[str, ...]]) -> byt
     return json.dumps(told).encode() if told else b""
 
 
-def unpacked_notes(path: Path, entry: Entry) -> Notes:
+def unpacked_notes(path: Path, entry: JournalEntry) -> Notes:
     """The notes of an entry, whose bytes have their checksum; raises DamagedError where they are none all the same."""
     told = json_value(path, entry.notes) if entry.notes else []
     try:
@@ -80,7 +80,7 @@ def unpacked_notes(path: Path, entry: Entry) -> Notes:
         raise DamagedError(path, "holds notes of no image") from error
 
 
-def read_journal(path: Path, capacity: int) -> tuple[list[Entry], str]:
+def read_journal(path: Path, capacity: int) -> tuple[list[JournalEntry], str]:
     """The entries, and in what the rest cannot be believed; an entry that a kill cut off is no fault.
 
     Entries follow one another from row 0 on; the first that does not, or has not its checksum, ends what is read.
@@ -91,7 +91,7 @@ def read_journal(path: Path, capacity: int) -> tuple[list[Entry], str]:
         return [], ""
     except DamagedError as error:
         return [], f"{path.name} {error.reason}"
-    found, place, end = list[Entry](), 0, 0
+    found, place, end = list[JournalEntry](), 0, 0
     while len(data) - place >= HEAD_BYTES:
         first, rows, time, size, checksum = _HEAD.unpack_from(data, place)
         own = _OWN.unpack_from(data, place + _HEAD.size)[0]
@@ -100,7 +100,7 @@ def read_journal(path: Path, capacity: int) -> tuple[list[Entry], str]:
         notes = data[place + HEAD_BYTES : place + HEAD_BYTES + size]
         if len(notes) < size:
             break
-        found.append(Entry(first, rows, time, notes, checksum))
+        found.append(JournalEntry(first, rows, time, notes, checksum))
         place, end = place + HEAD_BYTES + size, first + rows
     return found, ""
 
@@ -196,7 +196,7 @@ MOST_BYTES = 1 << 24  # of a description
 _ID_BYTES = 32
 
 
-class Description(Facts):
+class Description(Spec):
     """`shard.json`: the digest of the key, the most rows, each tap's width, and what computed them.
 
     `engine`: device, batch size, memory format, library versions.
@@ -209,7 +209,7 @@ class Description(Facts):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ShardBatch:
     """Rows that were finished together at `time` (ns since 1970): `images` stand in every tap from row `first` on."""
 
     time: int
@@ -223,7 +223,7 @@ class Shard:
     """The finished batches of one shard that are what they were when written; `faults` say what is not, and why."""
 
     folder: Path
-    batches: tuple[Batch, ...]
+    batches: tuple[ShardBatch, ...]
     taps: Mapping[str, FloatArray]
     engine: Mapping[str, str]
     faults: tuple[str, ...]
@@ -262,7 +262,7 @@ class Writer:
         for tap, rows in data.items():
             self._taps[tap].write(self._count, rows)
         checksum = _checksum([_origin(self._folder, self._dims), ids, *data.values(), told])
-        self._journal.write(Entry(self._count, len(images), time.time_ns(), told, checksum).packed())
+        self._journal.write(JournalEntry(self._count, len(images), time.time_ns(), told, checksum).packed())
         sync_file(self._journal)
         self._count += len(images)
 
@@ -365,7 +365,7 @@ def _content(folder: Path, about: Description, rows: int) -> tuple[dict[str, Flo
         raise DamagedError(path, "is gone") from error
 
 
-def _batch(folder: Path, entry: Entry, taps: Mapping[str, FloatArray], ids: bytes) -> Batch | None:
+def _batch(folder: Path, entry: JournalEntry, taps: Mapping[str, FloatArray], ids: bytes) -> ShardBatch | None:
     """The batch of an entry, None if it is not what was written."""
     own = ids[entry.first * _ID_BYTES : entry.end * _ID_BYTES]
     rows = (taps[tap][entry.first : entry.end].data for tap in sorted(taps))
@@ -373,7 +373,7 @@ def _batch(folder: Path, entry: Entry, taps: Mapping[str, FloatArray], ids: byte
     if len(own) != entry.rows * _ID_BYTES or _checksum([origin, own, *rows, entry.notes]) != entry.checksum:
         return None
     try:
-        return Batch(entry.time, entry.first, tuple(_hex(own)), unpacked_notes(folder / JOURNAL, entry))
+        return ShardBatch(entry.time, entry.first, tuple(_hex(own)), unpacked_notes(folder / JOURNAL, entry))
     except DamagedError:
         return None
 

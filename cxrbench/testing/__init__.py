@@ -8,6 +8,6 @@ check_adapter(adapter).require()          # one that is loaded already
 
 from cxrbench.testing.adapter import check_adapter, check_card
 from cxrbench.testing.samples import Samples, samples
-from cxrbench.testing.subject import AdapterReport, Finding
+from cxrbench.testing.subject import AdapterReport, CheckFinding
 
-__all__ = ["AdapterReport", "Finding", "Samples", "check_adapter", "check_card", "samples"]
+__all__ = ["AdapterReport", "CheckFinding", "Samples", "check_adapter", "check_card", "samples"]

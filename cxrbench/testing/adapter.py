@@ -9,9 +9,9 @@ from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.system.contained import PASSING
 from cxrbench.testing import image_side, text_side
 from cxrbench.testing.samples import Samples, samples
-from cxrbench.testing.subject import AdapterReport, Finding, Subject, furthest, held, parts, score_difference
+from cxrbench.testing.subject import AdapterReport, CheckFinding, Subject, furthest, held, parts, score_difference
 
-Check = Callable[[Subject], Iterator[Finding]]
+Check = Callable[[Subject], Iterator[CheckFinding]]
 
 
 def check_adapter(
@@ -49,20 +49,20 @@ def check_card(
     return check_adapter(exact, tried_on or samples(card, recipe), reduced=rough)
 
 
-def _found(check: Check, subject: Subject) -> list[Finding]:
+def _found(check: Check, subject: Subject) -> list[CheckFinding]:
     """The findings of one check; whatever a stranger's adapter raises is one too, except a file that is not there."""
-    found: list[Finding] = []
+    found: list[CheckFinding] = []
     try:
         found.extend(check(subject))
     except (DataError, *PASSING):
         raise
     except BaseException as error:
         name = check.__name__.strip("_").replace("_", " ")
-        found.append(Finding(name, False, f"raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+        found.append(CheckFinding(name, False, f"raised {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     return found
 
 
-def _interface(subject: Subject) -> Iterator[Finding]:
+def _interface(subject: Subject) -> Iterator[CheckFinding]:
     """Options that need no weights, and the same digest of them each time."""
     adapter, kind = subject.adapter, adapter_class(subject.adapter.card)
     digests = {kind.options_digest(adapter.card) for _ in range(2)}
@@ -71,10 +71,10 @@ def _interface(subject: Subject) -> Iterator[Finding]:
     yield held("interface", sound, text, f"{adapter.__class__.__name__} for {adapter.card.adapter}: wanted {text}")
 
 
-def _drift(subject: Subject) -> Iterator[Finding]:
+def _drift(subject: Subject) -> Iterator[CheckFinding]:
     """Relative differences between float32 and the precision of `reduced`: stated, not judged."""
     if subject.reduced is None:
-        yield Finding("drift", None, "not measured: no model below float32 was given")
+        yield CheckFinding("drift", None, "not measured: no model below float32 was given")
         return
     precision = subject.reduced.engine.precision
     seen = subject.reduced.encode_image(subject.samples.pixels.clone())
@@ -90,5 +90,5 @@ def _drift(subject: Subject) -> Iterator[Finding]:
         yield _stated("drift of scores", precision, score_difference(subject.reduced.score(seen, read), exact))
 
 
-def _stated(name: str, precision: str, figure: float) -> Finding:
-    return Finding(name, None, f"float32 to {precision}, largest relative difference: {figure:.1e}", figure)
+def _stated(name: str, precision: str, figure: float) -> CheckFinding:
+    return CheckFinding(name, None, f"float32 to {precision}, largest relative difference: {figure:.1e}", figure)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from cxrbench.models.nets import SAME
-from cxrbench.testing.subject import Finding, Subject, furthest, held, networks, parts, refused, rows, within
+from cxrbench.testing.subject import CheckFinding, Subject, furthest, held, networks, parts, refused, rows, within
 
 
-def taps(subject: Subject) -> Iterator[Finding]:
+def taps(subject: Subject) -> Iterator[CheckFinding]:
     """The taps of the card and no others, in the widths that it says, one row an image."""
     count = len(subject.samples.pixels)
     wanted = {name: (count, width) for name, width in subject.adapter.card.taps.items()}
@@ -17,7 +17,7 @@ def taps(subject: Subject) -> Iterator[Finding]:
     yield held("taps", found == wanted, f"as the card says: {wanted}", f"{found}; the card says {wanted}")
 
 
-def values(subject: Subject) -> Iterator[Finding]:
+def values(subject: Subject) -> Iterator[CheckFinding]:
     """Finite float32 on the device that the engine names."""
     found = parts(subject.images)
     kinds = {name: str(tensor.dtype) for name, tensor in found.items() if tensor.dtype != torch.float32}
@@ -29,7 +29,7 @@ def values(subject: Subject) -> Iterator[Finding]:
     yield held("device", not away, f"on {wanted}", f"the engine says {wanted}; found {away}")
 
 
-def gradients(subject: Subject) -> Iterator[Finding]:
+def gradients(subject: Subject) -> Iterator[CheckFinding]:
     """No vector carries a gradient, also where the caller has gradients on."""
     with torch.enable_grad():
         found = parts(subject.encode(subject.samples.pixels[:2]))
@@ -38,19 +38,19 @@ def gradients(subject: Subject) -> Iterator[Finding]:
     yield held("no gradient", not wanting, "no vector carries a gradient", text)
 
 
-def mode(subject: Subject) -> Iterator[Finding]:
+def mode(subject: Subject) -> Iterator[CheckFinding]:
     """Every network is in evaluation mode: no dropout, and batch norm by its stored statistics."""
     nets = list(networks(subject.adapter))
     training = [type(part).__name__ for net in nets for part in net.modules() if part.training]
     if not nets:
-        yield Finding("evaluation mode", None, "no torch module hangs on the adapter's attributes; see the others")
+        yield CheckFinding("evaluation mode", None, "no torch module hangs on the adapter's attributes; see the others")
         return
     some = ", ".join(sorted(set(training))[:4])
     text = f"{len(training)} modules in training mode ({some}). Call eval() on the network"
     yield held("evaluation mode", not training, f"{len(nets)} networks", text)
 
 
-def determinism(subject: Subject) -> Iterator[Finding]:
+def determinism(subject: Subject) -> Iterator[CheckFinding]:
     """The same batch twice gives the same bits."""
     again = parts(subject.encode(subject.samples.pixels))
     other = [name for name, tensor in parts(subject.images).items() if not _same_bits(again.get(name), tensor)]
@@ -59,7 +59,7 @@ def determinism(subject: Subject) -> Iterator[Finding]:
     yield held("determinism of images", not other, "the same bits twice", text)
 
 
-def batch_independence(subject: Subject) -> Iterator[Finding]:
+def batch_independence(subject: Subject) -> Iterator[CheckFinding]:
     """Image i alone, and in a batch in reverse order, as in the batch.
 
     The limit is that at which two engines count as equal: sums in float32 come in another order with another batch
@@ -74,7 +74,7 @@ def batch_independence(subject: Subject) -> Iterator[Finding]:
     yield within("batch independence of images", worst, SAME, f"image i alone and in a batch ({name})")
 
 
-def untouched(subject: Subject) -> Iterator[Finding]:
+def untouched(subject: Subject) -> Iterator[CheckFinding]:
     """The pixels that were given are as they were."""
     given = subject.samples.pixels.clone()
     subject.adapter.encode_image(given)
@@ -82,7 +82,7 @@ def untouched(subject: Subject) -> Iterator[Finding]:
     yield held("inputs untouched", same, "pixels stay as they were", "encode_image writes into the pixels it is given")
 
 
-def grey(subject: Subject) -> Iterator[Finding]:
+def grey(subject: Subject) -> Iterator[CheckFinding]:
     """One channel means three equal ones."""
     one = subject.samples.pixels[:2, :1]
     encode = subject.encode
@@ -90,7 +90,7 @@ def grey(subject: Subject) -> Iterator[Finding]:
     yield within("one channel is grey", worst, SAME, f"(N, 1, H, W) and the same three times ({name})")
 
 
-def refusals(subject: Subject) -> Iterator[Finding]:
+def refusals(subject: Subject) -> Iterator[CheckFinding]:
     """Pixels of another dtype or shape are refused by SpecError, not cast or guessed at."""
     pixels = subject.samples.pixels[:1]
     wrong: dict[str, Tensor] = {

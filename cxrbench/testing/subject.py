@@ -128,7 +128,7 @@ def _inside(value: object) -> Sequence[object]:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One promise of an adapter.
 
     `passed`: None where the finding is a fact that nobody judges. `figure`: what was measured, `limit` what it may be.
@@ -146,10 +146,10 @@ class AdapterReport:
     """All findings about one model, in the order in which they were made."""
 
     model: str
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
 
     @property
-    def failed(self) -> tuple[Finding, ...]:
+    def failed(self) -> tuple[CheckFinding, ...]:
         """The promises that are broken."""
         return tuple(finding for finding in self.findings if finding.passed is False)
 
@@ -165,11 +165,11 @@ class AdapterReport:
             raise IntegrityError(f"{self.model}: the adapter breaks {len(self.failed)} promises:\n{told}")
 
 
-def within(name: str, figure: float, limit: float, text: str) -> Finding:
+def within(name: str, figure: float, limit: float, text: str) -> CheckFinding:
     """A figure that must not be above its limit; NaN is."""
-    return Finding(name, figure <= limit, f"{text}: {figure:.1e}, at most {limit:.0e}", figure, limit)
+    return CheckFinding(name, figure <= limit, f"{text}: {figure:.1e}, at most {limit:.0e}", figure, limit)
 
 
-def held(name: str, holds: bool, text: str, otherwise: str) -> Finding:
+def held(name: str, holds: bool, text: str, otherwise: str) -> CheckFinding:
     """A promise that is kept or not, and what to say in either case."""
-    return Finding(name, holds, text if holds else otherwise)
+    return CheckFinding(name, holds, text if holds else otherwise)

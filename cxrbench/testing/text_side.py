@@ -9,18 +9,28 @@ import torch
 from cxrbench.models.base import Padding
 from cxrbench.models.features import TextFeatures
 from cxrbench.models.nets import SAME
-from cxrbench.testing.subject import Finding, Subject, furthest, held, parts, refused, rows, score_difference, within
+from cxrbench.testing.subject import (
+    CheckFinding,
+    Subject,
+    furthest,
+    held,
+    parts,
+    refused,
+    rows,
+    score_difference,
+    within,
+)
 
 _NOBODY = "no such view or class, by design"
 
 
-def text_side(subject: Subject) -> Iterator[Finding]:
+def text_side(subject: Subject) -> Iterator[CheckFinding]:
     """Texts become finite float32 rows; where the card has a view by prompts, there must be a text side."""
     found = subject.texts
     if not subject.samples.texts:
-        yield Finding("text side", None, "not looked at: no texts to try it on")
+        yield CheckFinding("text side", None, "not looked at: no texts to try it on")
     elif found is None:
-        yield Finding("text side", True, "none, and no view of the card asks for one")
+        yield CheckFinding("text side", True, "none, and no view of the card asks for one")
     else:
         tensors = parts(found)
         odd = [
@@ -35,7 +45,7 @@ def text_side(subject: Subject) -> Iterator[Finding]:
         yield held("text side", not odd, text, f"not one finite float32 row a text without gradient: {', '.join(odd)}")
 
 
-def text_batches(subject: Subject) -> Iterator[Finding]:
+def text_batches(subject: Subject) -> Iterator[CheckFinding]:
     """The same texts give the same bits; their order and, with masked padding, their company change nothing.
 
     The `released` padding of some models lets a text see how long the longest of its batch is: stated, not judged.
@@ -51,7 +61,7 @@ def text_batches(subject: Subject) -> Iterator[Finding]:
     yield within("padding masked", masked, SAME, "a text alone and in a batch, padding masked")
     released = max(_alone_and_together(subject, "released"))
     text = f"a text alone and in a batch, padding as released: {released:.1e}"
-    yield Finding("padding released", None, text, released)
+    yield CheckFinding("padding released", None, text, released)
 
 
 def _alone_and_together(subject: Subject, padding: Padding) -> Iterator[float]:
@@ -61,7 +71,7 @@ def _alone_and_together(subject: Subject, padding: Padding) -> Iterator[float]:
         yield furthest(_vectors(encode([text], padding)), {name: t[i : i + 1] for name, t in whole.items()})[0]
 
 
-def text_refusals(subject: Subject) -> Iterator[Finding]:
+def text_refusals(subject: Subject) -> Iterator[CheckFinding]:
     """No text, and a bare string, are refused by SpecError."""
     if subject.texts is None:
         return
@@ -71,7 +81,7 @@ def text_refusals(subject: Subject) -> Iterator[Finding]:
     yield held("wrong texts refused", not taken, "refused: an empty list, a bare string", text)
 
 
-def scores(subject: Subject) -> Iterator[Finding]:
+def scores(subject: Subject) -> Iterator[CheckFinding]:
     """`score(a) ++ score(b) == score(a ++ b)` over images.
 
     Over texts too where the card's views compare vectors; where it asks all texts as one set, what the others change is
@@ -92,12 +102,14 @@ def scores(subject: Subject) -> Iterator[Finding]:
     yield within("scores row by row", score_difference(again, whole), SAME, "rows of features scored one by one")
     alone = score_difference(score(subject.images, _head(texts)), whole[:, :1])
     if subject.by_interaction:
-        yield Finding("texts asked alone", None, f"the first text asked alone scores otherwise by {alone:.1e}", alone)
+        yield CheckFinding(
+            "texts asked alone", None, f"the first text asked alone scores otherwise by {alone:.1e}", alone
+        )
     else:
         yield within("texts asked alone", alone, SAME, "the first text asked alone and with the others")
 
 
-def views(subject: Subject) -> Iterator[Finding]:
+def views(subject: Subject) -> Iterator[CheckFinding]:
     """A positive factor for every view of the card, and SpecError for a view or class that does not exist."""
     adapter = subject.adapter
     factors = {view: adapter.logit_scale(view) for view in adapter.card.views}
@@ -109,7 +121,7 @@ def views(subject: Subject) -> Iterator[Finding]:
     yield held("unknown class refused", unknown, "SpecError", "prototypes takes a class that it cannot know")
 
 
-def prototypes(subject: Subject) -> Iterator[Finding]:
+def prototypes(subject: Subject) -> Iterator[CheckFinding]:
     """Class vectors of unit length in the width of the view's tap, each independent of the others."""
     wanted = [view for view in subject.adapter.card.views.values() if view.classes == "prototypes"]
     classes = list(subject.samples.classes)

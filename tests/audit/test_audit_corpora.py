@@ -14,7 +14,7 @@ from cxrbench.cli.main import app
 from cxrbench.errors import IntegrityError
 from cxrbench.phantom.write import write, write_corpus
 from cxrbench.pretrain import job
-from cxrbench.pretrain.corpus.build import Request, build
+from cxrbench.pretrain.corpus.build import CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.specs import catalog
@@ -122,7 +122,7 @@ def test_what_a_corpus_tells_of_itself_is_read_whole(tmp_path: Path) -> None:
     drawn = write_corpus("CHEXPERT", tmp_path / "corpus", images_per_class=3).root
     write("chexpert5x200", tmp_path / "data")
     sets = (EvaluationSet(catalog.load_task("chexpert5x200"), ("phantom",), tmp_path / "data"),)
-    built = build(Request({"CHEXPERT": drawn}, corpus_variant("as-published"), sets))
+    built = build(CorpusRequest({"CHEXPERT": drawn}, corpus_variant("as-published"), sets))
     path = tmp_path / "corpus.json"
     path.write_text(json.dumps(built.to_json() | {"unreadable": {"an image": "cut short"}}))
     found = overlap.read_corpus(path)

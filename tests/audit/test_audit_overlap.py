@@ -12,7 +12,7 @@ from official_tables import lay_out
 from typer.testing import CliRunner
 
 from cxrbench.analysis.cell_verdict import Finding
-from cxrbench.checks.overlap import Rows, Traced, between, overlap, within
+from cxrbench.checks.overlap import OverlapRows, Traced, between, overlap, within
 from cxrbench.cli.main import app
 from cxrbench.data.sources.rsna import Mapped, mapping
 from cxrbench.errors import DataError
@@ -29,13 +29,15 @@ SPLITS = [
 
 
 def test_rows_images_and_patients_are_counted_apart() -> None:
-    found = overlap(Rows(["a", "b", "b"], ["p", "q", "q"]), Rows(["b", "b", "c", "d"], ["q", "q", "p", "r"]))
+    found = overlap(
+        OverlapRows(["a", "b", "b"], ["p", "q", "q"]), OverlapRows(["b", "b", "c", "d"], ["q", "q", "p", "r"])
+    )
     assert (found.shared_images, found.shared_rows, found.rows, found.images) == (1, 2, 4, 3)
     assert (found.patients, found.patient_images) == (2, 2)
 
 
 def test_unknown_patients_are_no_patients_in_common() -> None:
-    found = overlap(Rows(["a"], None), Rows(["b"], ["p"]))
+    found = overlap(OverlapRows(["a"], None), OverlapRows(["b"], ["p"]))
     assert (found.patients, found.patient_images) == (None, None)
 
 
@@ -44,11 +46,11 @@ ids = st.lists(st.integers(0, 20).map(str), max_size=30)
 
 @given(ids, ids)
 def test_an_overlap_is_at_most_a_side_and_nothing_with_an_empty_one(one: list[str], other: list[str]) -> None:
-    rows = [Rows(side, [image[:1] for image in side]) for side in (one, other)]
+    rows = [OverlapRows(side, [image[:1] for image in side]) for side in (one, other)]
     found = overlap(*rows)
     assert found.shared_images <= min(len(set(one)), found.images) and found.shared_rows <= found.rows
     assert found.patient_images is not None and found.shared_images <= found.patient_images <= found.images
-    assert overlap(Rows([], []), rows[1]).patient_images == 0
+    assert overlap(OverlapRows([], []), rows[1]).patient_images == 0
 
 
 def part(*rows: tuple[str, str]) -> Table:

@@ -19,7 +19,7 @@ from cxrbench.models.features import ImageFeatures
 from cxrbench.runner.model import BenchModel, bench_model
 from cxrbench.runner.request import Engine, Places
 from cxrbench.runner.scoring import Readings, prompt_scores
-from cxrbench.runner.wording import Wording, wording
+from cxrbench.runner.wording import ClassPrompts, wording
 from cxrbench.specs import catalog
 from cxrbench.specs.prompts import PromptSet
 
@@ -42,7 +42,7 @@ class Vectors:
         found = self.rows[[int(image) for image in images]]
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    def scores(self, words: Wording, images: Sequence[str]) -> Array:
+    def scores(self, words: ClassPrompts, images: Sequence[str]) -> Array:
         raise AssertionError("a cosine was to be taken")
 
 
@@ -60,7 +60,7 @@ class Answers:
         pixels = from_files(made.images(len(IMAGES), 320, 260, seed=0), self.model.card.recipe("authors"))
         return self.model.adapter.encode_image(pixels)
 
-    def scores(self, words: Wording, images: Sequence[str]) -> Array:
+    def scores(self, words: ClassPrompts, images: Sequence[str]) -> Array:
         assert tuple(images) == IMAGES
         return self.model.adapter.score(self.seen, self.model.adapter.encode_text(words.texts)).numpy()
 
@@ -220,7 +220,7 @@ def test_query_decoders_are_asked_the_whole_set(model: BenchModel) -> None:
     found = scored(model, readings, prompts, queries)
     assert_close(1 / (1 + np.exp(-found)), wanted)
     two = [queries[4], queries[1]]
-    part = Wording({text: (text,) for text in two}, asked=told.prompts)
+    part = ClassPrompts({text: (text,) for text in two}, asked=told.prompts)
     read_off = prompt_scores(model, model.card.view_name("all"), IMAGES, part, readings, SETTINGS)
     assert np.array_equal(read_off, found[:, [4, 1]])
     alone = scored(model, readings, prompts, two)

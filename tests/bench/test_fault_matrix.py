@@ -37,7 +37,7 @@ from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.run import Report
 from cxrbench.store.embeddings import Key, Store
-from cxrbench.store.file_hashes import Ledger
+from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard import Writer
 from cxrbench.system.contained import contained, containing
 
@@ -214,7 +214,7 @@ PARTS: Mapping[str, Part] = {
     "store write": Part(_in_store("append"), _model, "victim"),
     "store write and close": Part(_in_store("append", "close"), _model, "victim"),
     "ledger": Part(
-        lambda p, e: _raising(p, Ledger, "add", e, lambda *_: True), lambda m, t, p: False, "hashes of images"
+        lambda p, e: _raising(p, FileHashes, "add", e, lambda *_: True), lambda m, t, p: False, "hashes of images"
     ),
 }
 

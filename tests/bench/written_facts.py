@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 
 def toml(value: Any) -> str:
@@ -17,9 +17,9 @@ def toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_facts(path: Path, content: Facts | Mapping[str, Any]) -> Path:
+def write_facts(path: Path, content: Spec | Mapping[str, Any]) -> Path:
     """The content as a TOML file, one key a line; keys without a value are left out."""
-    plain = content.model_dump(mode="json", exclude_none=True) if isinstance(content, Facts) else content
+    plain = content.model_dump(mode="json", exclude_none=True) if isinstance(content, Spec) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{json.dumps(k)} = {toml(v)}\n" for k, v in plain.items()), encoding="utf-8")
     return path

@@ -12,7 +12,7 @@ from cxrbench.errors import ImageError, MissingImageError
 from cxrbench.images.images import read_bytes
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest
-from cxrbench.store.file_hashes import Ledger
+from cxrbench.store.file_hashes import FileHashes
 from cxrbench.system.progress import Quiet
 
 
@@ -28,7 +28,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_missing_files_and_unreadable_ones_are_told_apart(paths: dict[str, Path], tmp_path: Path) -> None:
-    read = read_all(paths, Canvas(), Ledger(tmp_path / "cache", tmp_path), 2, Quiet())
+    read = read_all(paths, Canvas(), FileHashes(tmp_path / "cache", tmp_path), 2, Quiet())
     assert read.missing.keys() == {"dead", "gone"}
     assert read.unreadable.keys() == {"bad"}
     assert read.contents.keys() == {"good", "bad"}
@@ -51,7 +51,7 @@ def test_a_file_that_is_there_is_not_missing(paths: dict[str, Path]) -> None:
 
 def test_files_are_hashed_once_and_again_where_they_changed(paths: dict[str, Path], tmp_path: Path) -> None:
     def now(rehash: bool = False) -> tuple[dict[str, str], int]:
-        found = contents(paths, Ledger(tmp_path / "cache", tmp_path, rehash=rehash), 2, Quiet())
+        found = contents(paths, FileHashes(tmp_path / "cache", tmp_path, rehash=rehash), 2, Quiet())
         assert found.lost.keys() == {"dead", "gone"}
         return dict(found.sha256), found.read
 

@@ -13,7 +13,7 @@ from made_weights import TEXT_ENCODER, make_checkpoint, small_card, small_layout
 from made_zoo import CERTIFIED, MadeModel, made_model
 from typer.testing import CliRunner
 
-from cxrbench.checks.doctor import Diagnosis, Patient, examine
+from cxrbench.checks.doctor import Diagnosis, ExaminedModel, examine
 from cxrbench.checks.findings import lines
 from cxrbench.checks.proof import prove
 from cxrbench.cli.main import app
@@ -29,7 +29,7 @@ QUICK = "unimodal_m"  # a ResNet-50 without text
 
 def seen(model: MadeModel, cache: Path, **changes: object) -> Diagnosis:
     told = {"weights": model.weights, "text_encoder": model.text_encoder, "device": "cpu", "cache": cache, **changes}
-    return examine(Patient(model.card, **told))  # type: ignore[arg-type]
+    return examine(ExaminedModel(model.card, **told))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_good_installation_with_a_good_file(healthy: Diagnosis, clip: MadeMode
 
 
 def test_without_a_file_the_certificate_still_runs(tmp_path: Path) -> None:
-    found = examine(Patient(zoo_card(QUICK), None, None, "cpu", tmp_path))
+    found = examine(ExaminedModel(zoo_card(QUICK), None, None, "cpu", tmp_path))
     assert (found.answer.verdict, found.answer.exit_code) == ("yes", 0)
     assert "no file of weights was looked at" in found.answer.text
     assert found.not_looked_at is not None
@@ -94,7 +94,7 @@ def test_a_figure_that_differs_is_named(tmp_path: Path) -> None:
         figures = {name: stored[name] for name in stored.files}
     figures["image_unprojected"][0, 3] *= 1.01
     np.savez_compressed(path, **figures)
-    found = examine(Patient(zoo_card(QUICK), None, None, "cpu", tmp_path), tmp_path / "certificates")
+    found = examine(ExaminedModel(zoo_card(QUICK), None, None, "cpu", tmp_path), tmp_path / "certificates")
     assert (found.answer.verdict, found.answer.exit_code) == ("no", 4)
     assert found.answer.text.startswith("pooled (reality-check) by ")
     assert found.proof is not None
@@ -124,7 +124,7 @@ def test_an_adapter_that_falls_is_a_fault_and_no_traceback(monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["class_prior", "shuffled_labels", "random_resnet50"])
 def test_a_negative_control_is_told_for_what_it_is(name: str, tmp_path: Path) -> None:
     card = zoo_card(name)
-    found = examine(Patient(card, None, None, "cpu", tmp_path))
+    found = examine(ExaminedModel(card, None, None, "cpu", tmp_path))
     assert (found.answer.verdict, found.answer.exit_code) == ("control", 0)
     assert "no authors' code to agree with" in found.answer.text
     assert card.notes[-1] in found.answer.text
@@ -135,7 +135,7 @@ def test_a_negative_control_is_told_for_what_it_is(name: str, tmp_path: Path) ->
 
 def test_a_control_that_breaks_a_promise_is_at_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ClassPrior, "encode_image", lambda *_: ImageFeatures(torch.full((3, 1), torch.nan)))
-    found = examine(Patient(zoo_card("class_prior"), None, None, "cpu", tmp_path))
+    found = examine(ExaminedModel(zoo_card("class_prior"), None, None, "cpu", tmp_path))
     assert (found.answer.verdict, found.answer.exit_code) == ("no", 4)
 
 

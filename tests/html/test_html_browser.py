@@ -7,7 +7,7 @@ from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from made_board import write_board
 
 from cxrbench.records.integrity import found_results
-from cxrbench.reports.html.chapters import Work
+from cxrbench.reports.html.chapters import ReportWork
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import write
 
@@ -23,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_board(out, MODELS, ("rsna", "covid", "siim"))
     write_board(out, ("medclip",), ("rsna",), shots=(16,), prompts=(), data__synthetic=True)
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write(path, report(Work(out), found_results(out), None))
+    write(path, report(ReportWork(out), found_results(out), None))
     return path.as_uri()
 
 

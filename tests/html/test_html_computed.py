@@ -18,7 +18,7 @@ from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.reports.html import shares
-from cxrbench.reports.html.chapters import Work
+from cxrbench.reports.html.chapters import ReportWork
 from cxrbench.reports.html.page import Report, report
 from cxrbench.reports.html.render import render
 from cxrbench.specs import catalog
@@ -47,7 +47,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(out: Path) -> Report:
-    return report(Work(out), found_results(out), None)
+    return report(ReportWork(out), found_results(out), None)
 
 
 def test_every_number_is_that_of_its_cell_alone(out: Path, made: Report) -> None:
@@ -99,7 +99,7 @@ def test_every_mean_is_that_of_the_tables_and_of_the_ranking_with_shared_patient
 
 
 def test_these_draws_ask_for_the_narrow_interval_everywhere(out: Path, made: Report) -> None:
-    narrow = report(Work(out, these_draws=True), found_results(out), None)
+    narrow = report(ReportWork(out, these_draws=True), found_results(out), None)
     assert narrow.these_draws and not made.these_draws
     longer = list[float]()
     for board, wide in zip(narrow.chapters[0].boards, made.chapters[0].boards, strict=True):
@@ -137,7 +137,7 @@ def test_each_file_is_read_once(out: Path) -> None:
         return before(record, content)
 
     with patch.object(predictions, "_scored", counted):
-        report(Work(out), found_results(out), None)
+        report(ReportWork(out), found_results(out), None)
     assert sorted(read) == sorted(record.id for record in read_results(out, out).records)
 
 
@@ -145,13 +145,13 @@ def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
     out: Path, made: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "MOST_BYTES", 1)
-    assert render(report(Work(out), found_results(out), None)) == render(made)
+    assert render(report(ReportWork(out), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrbench.reports.html.chapters.WORTH", 1)
-    assert render(report(Work(out, workers=2), found_results(out), None)) == render(made)
+    assert render(report(ReportWork(out, workers=2), found_results(out), None)) == render(made)
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_
         own = [name for name, task in tasks.items() if group in task.groups]
         cells += len(write_board(tmp_path, models, own, group=group, **how, **known))
     assert cells == 20 * (7 * 8 + 2 * 2 * 2)
-    text = render(report(Work(tmp_path, 2), found_results(tmp_path), None))
+    text = render(report(ReportWork(tmp_path, 2), found_results(tmp_path), None))
     assert "By sex" in text and "base classes" in text
     size = len(text.encode())
     assert size < 3_000_000, size

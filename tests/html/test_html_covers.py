@@ -23,7 +23,7 @@ from cxrbench.records.integrity import found_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import every_setting
-from cxrbench.reports.html.chapters import Work
+from cxrbench.reports.html.chapters import ReportWork
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
 from cxrbench.reports.html.show import about, ends, place, spoken
@@ -38,7 +38,7 @@ WORDING = "other test patients, these prompts only"
 
 
 def parsed(out: Path, *, these_draws: bool = False) -> Element:
-    text = render(report(Work(out, these_draws=these_draws), found_results(out), None))
+    text = render(report(ReportWork(out, these_draws=these_draws), found_results(out), None))
     root = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
     for part in root.iter():
         part.tag = str(part.tag).removeprefix("{http://www.w3.org/2000/svg}")

@@ -20,7 +20,7 @@ from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import Results, found_results, read_results
 from cxrbench.records.record import Record
-from cxrbench.reports.html.chapters import Work, nameless
+from cxrbench.reports.html.chapters import ReportWork, nameless
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
 from cxrbench.specs import catalog
@@ -35,7 +35,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 def page(out: Path, **more: Any) -> str:
     return render(
-        report(Work(out, these_draws=more.get("these_draws", False)), found_results(out), more.get("audited"))
+        report(ReportWork(out, these_draws=more.get("these_draws", False)), found_results(out), more.get("audited"))
     )
 
 
@@ -355,7 +355,7 @@ def test_a_hostile_record_id_stays_inside_its_quotes(tmp_path: Path) -> None:
 def test_audit_findings_that_say_the_same_are_told_once(tmp_path: Path) -> None:
     write_board(tmp_path, MODELS, TASKS, shots=(16,), prompts=())
     found = [Finding("prompts", f"task {n}", "names: only a, not b", 1, 2) for n in range(3)]
-    root = parsed(render(report(Work(tmp_path), found_results(tmp_path), found)))
+    root = parsed(render(report(ReportWork(tmp_path), found_results(tmp_path), found)))
     audit = next(part for part in root.iter("section") if part.get("id") == "audit")
     assert texts(audit, ".//tbody/tr/td")[0] == "task 0; task 1; task 2"
 
@@ -386,13 +386,13 @@ def test_twenty_models_on_seven_tasks_stay_below_three_megabytes(tmp_path: Path)
         tmp_path, models, tasks, shots=(1, 2, 4, 8, 16), prompts=("names", "description", "ensemble"), images=25
     )
     assert len(records) == 20 * 7 * 8
-    text = render(report(Work(tmp_path, 2), Results(tuple(records), {}, 0), None))
+    text = render(report(ReportWork(tmp_path, 2), Results(tuple(records), {}, 0), None))
     assert len(text.encode()) < 3_000_000
 
 
 @pytest.mark.parametrize("out", [".", "out", "/data/results"])
 def test_complaints_name_no_folder_and_keep_their_full_stops(out: str) -> None:
     path = Path(out) / "records" / "rsna" / "a.parquet"
-    (told,) = nameless(Work(Path(out)), (f"{path}: is without a digest. Run again.",))
+    (told,) = nameless(ReportWork(Path(out)), (f"{path}: is without a digest. Run again.",))
     assert told.endswith("records/rsna/a.parquet: is without a digest. Run again.")
     assert "/data" not in told

@@ -16,7 +16,7 @@ from made_identity import CARD, CLASSES, Bench, bench, changed, what_changed
 
 from cxrbench.runner.request import Engine
 from cxrbench.specs import settings as settings_module
-from cxrbench.specs.card import ModelCard, Probe, TextEncoder, View, Weights, ZeroShot
+from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
 from cxrbench.specs.catalog import load_variant
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
 from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
@@ -235,7 +235,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "scoring": (card(f"{VIEW}.scoring", "interaction"), frozenset({"scale", "zero-shot"})),
         "classes": (card(f"{VIEW}.classes", "prototypes"), frozenset({"scale", "zero-shot"})),
     },
-    ZeroShot: {
+    ZeroShotSpec: {
         "views": (card("zero_shot.views.more", {"tap": "joint", "classes": "prompts"}), NOTHING),
         "default": (card("zero_shot.default", "label"), frozenset({"zero-shot"})),
         "new": (card("zero_shot.new", "fused"), frozenset({"labels"})),
@@ -244,7 +244,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "prompts": (card("zero_shot.prompts", ["ensemble"]), NOTHING),
         "released_parts": (card("zero_shot.released_parts", {"tiny": "train"}), RECORDS - {"probe"}),
     },
-    Probe: {
+    ProbeSpec: {
         "projected_shots": (card("probe.projected_shots", [2]), frozenset({"probe"})),
         "labels": (card("probe.labels", "shuffled"), frozenset({"probe"})),
     },

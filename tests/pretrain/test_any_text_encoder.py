@@ -82,13 +82,13 @@ def test_another_encoder_comes_back_as_it_was(
 
 @pytest.mark.parametrize("capitals", [True, False])
 def test_sentences_keep_capitals_where_the_tokenizer_does(capitals: bool, tmp_path: Path) -> None:
-    from cxrbench.pretrain.batches import Feed, Place
+    from cxrbench.pretrain.batches import BatchPlace, Feed
 
     folder = roberta(tmp_path / "cased") if capitals else made_text_encoder(tmp_path / "plain")
     files = FILES["roberta"] if capitals else FILES["distilbert"]
     config = configured(None, small_choices(tmp_path / "text") | {"text.folder": str(folder), "text.files": files})
     run = made_loop(tmp_path / "run", config, ROWS)
-    feed = Feed(run.material.corpus, run.material.pixels, config, Place(), located(config))
+    feed = Feed(run.material.corpus, run.material.pixels, config, BatchPlace(), located(config))
     reports = [row for row, told in enumerate(run.material.corpus.sentences) if told]
     told = [one.text for one in feed._told(run.parts.train[[r in reports for r in run.parts.train]], 0)]
     assert told and all(text.startswith("There is" if capitals else "there is") or "omparison" in text for text in told)

@@ -9,7 +9,7 @@ import torch
 from made_lessons import NAMES, made_corpus, made_pixels, small_choices
 from made_training import made_loop
 
-from cxrbench.pretrain.batches import Batch, Feed, Place
+from cxrbench.pretrain.batches import Batch, BatchPlace, Feed
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.engine import Whole, loss, pixels
 from cxrbench.pretrain.network import Pairs, Tokens, located, unicl_loss, unicl_targets
@@ -18,10 +18,10 @@ ROWS = 60
 ALL = np.arange(ROWS)
 
 
-def feed(folder: Path, place: Place | None = None, **more: str) -> Feed:
+def feed(folder: Path, place: BatchPlace | None = None, **more: str) -> Feed:
     config = configured(None, small_choices(folder / "text", **({"objective": "clip"} | more)))
     corpus = made_corpus(ROWS)
-    return Feed(corpus, made_pixels(corpus), config, place or Place(), located(config))
+    return Feed(corpus, made_pixels(corpus), config, place or BatchPlace(), located(config))
 
 
 def ids(batches: Iterator[Batch]) -> list[list[list[int]]]:
@@ -66,7 +66,7 @@ def test_processes_cut_their_own_texts_only_and_together_make_the_whole_batch(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = feed(tmp_path, objective=objective, data__batch_size="21")
-    parts = [feed(tmp_path, Place(rank, 3), objective=objective, data__batch_size="7") for rank in range(3)]
+    parts = [feed(tmp_path, BatchPlace(rank, 3), objective=objective, data__batch_size="7") for rank in range(3)]
     cut = [counting(part, monkeypatch) for part in parts]
     lengths: set[int] = set()
     for one, *own in zip(whole.training(ALL, 0), *(part.training(ALL, 0) for part in parts), strict=True):

@@ -10,20 +10,20 @@ import pytest
 
 from cxrbench.errors import IntegrityError, RunError, SpecError
 from cxrbench.pretrain.identity import Identity
-from cxrbench.pretrain.log import JSONL, Log, Logged, Row, number, read_rows, trackers
+from cxrbench.pretrain.log import JSONL, Log, Logged, LogRow, number, read_rows, trackers
 from cxrbench.pretrain.plot import plot
 from cxrbench.pretrain.state import Head, Position, State, write_state
 
 
-def rows(n: int) -> list[Row]:
+def rows(n: int) -> list[LogRow]:
     return [
-        Row(kind="step", step=i + 1, epoch=i // 2, loss=1 / (i + 1), rate=1e-4, scale=14.0 + i, norm=1.0)
+        LogRow(kind="step", step=i + 1, epoch=i // 2, loss=1 / (i + 1), rate=1e-4, scale=14.0 + i, norm=1.0)
         for i in range(n)
     ]
 
 
-def held(epoch: int) -> Row:
-    return Row(kind="validation", step=2 * epoch + 2, epoch=epoch, loss=0.5)
+def held(epoch: int) -> LogRow:
+    return LogRow(kind="validation", step=2 * epoch + 2, epoch=epoch, loss=0.5)
 
 
 def test_rows_come_back_and_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:

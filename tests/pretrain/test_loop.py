@@ -20,7 +20,7 @@ from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.dlilp_layout import named_trunk
 from cxrbench.pretrain.batches import Batch
 from cxrbench.pretrain.config import configured
-from cxrbench.pretrain.log import Row, read_rows
+from cxrbench.pretrain.log import LogRow, read_rows
 from cxrbench.pretrain.loop import PATIENCE_S, Loop
 from cxrbench.pretrain.state import read_head, read_state, write_state
 from cxrbench.store import digest
@@ -33,7 +33,7 @@ def loop(folder: Path, rows: int = ROWS, **more: str) -> Loop:
     return made_loop(folder, configured(None, small_choices(folder.parent / "text", **more)), rows)
 
 
-def curve(folder: Path) -> list[Row]:
+def curve(folder: Path) -> list[LogRow]:
     return [row.model_copy(update={"images_per_second": None}) for row in read_rows(folder)]
 
 

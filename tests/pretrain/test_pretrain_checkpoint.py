@@ -15,7 +15,7 @@ from cxrbench.errors import IntegrityError
 from cxrbench.pretrain import checkpoint, identity, state
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference
 from cxrbench.pretrain.log import Logged
-from cxrbench.pretrain.loop import BEST, LAST, Kept
+from cxrbench.pretrain.loop import BEST, LAST, KeptWeights
 from cxrbench.pretrain.state import Head, Position, State, read_head, read_state, write_state
 from cxrbench.store import digest
 from cxrbench.store.sealed import seal
@@ -93,7 +93,7 @@ def test_what_is_no_checkpoint_is_refused_at_once_in_our_words(
 @pytest.mark.parametrize("moment", ["before the checkpoint", "after it", "after all"])
 def test_a_kill_between_weights_and_checkpoint_leaves_both_of_one_epoch(name: str, moment: str, tmp_path: Path) -> None:
     old, new = {"weight": torch.zeros(3)}, {"weight": torch.ones(3)}
-    kept = Kept(tmp_path)
+    kept = KeptWeights(tmp_path)
     kept.add(name, old)
     known = dict(kept.sha256)
     kept.settle()
@@ -102,7 +102,7 @@ def test_a_kill_between_weights_and_checkpoint_leaves_both_of_one_epoch(name: st
         known = dict(kept.sha256)
     if moment == "after all":
         kept.settle()
-    again = Kept(tmp_path, dict(known))  # as a run that goes on from that checkpoint
+    again = KeptWeights(tmp_path, dict(known))  # as a run that goes on from that checkpoint
     again.settle()
     found = checkpoint.read_tensors(tmp_path / name, known[name], "none")
     assert torch.equal(found["weight"], (old if moment == "before the checkpoint" else new)["weight"])

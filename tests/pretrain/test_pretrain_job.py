@@ -16,7 +16,7 @@ from made_lessons import small_choices
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.phantom.write import write_corpus
 from cxrbench.pretrain.config import configured
-from cxrbench.pretrain.corpus.build import Request
+from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.pretrain.frequencies import read as read_frequencies
 from cxrbench.pretrain.job import Job, pretrain
@@ -111,7 +111,7 @@ def test_sigterm_has_an_exit_code_of_its_own_and_the_same_command_goes_on(drawn:
 def job(drawn: Path, tmp_path: Path) -> Job:
     """Two steps of the smallest training that there is, on drawn radiographs."""
     choices = small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1", data__batch_size="32")
-    corpus = Request({"CHEXPERT": drawn}, corpus_variant("as-published"))
+    corpus = CorpusRequest({"CHEXPERT": drawn}, corpus_variant("as-published"))
     return Job(configured(None, choices), corpus, tmp_path / "run", tmp_path / "cache")
 
 

@@ -21,7 +21,7 @@ from made_corpus import (
 from cxrbench.errors import SpecError
 from cxrbench.pretrain.corpus import chexpert as chexpert_rows
 from cxrbench.pretrain.corpus.build import Built
-from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, Verdict, audit, require_no_overlap
+from cxrbench.pretrain.corpus.overlap import EvaluationSet, PatientOverlap, Verdict, audit, require_no_overlap
 from cxrbench.pretrain.corpus.types import Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule, corpus_variant, kinships, label_spaces
 from cxrbench.specs import catalog
@@ -29,7 +29,7 @@ from cxrbench.specs import catalog
 OTHERS = ("rsna", "siim", "covid", "nih_lt", "vindr")
 
 
-def verdict(overlap: Overlap, task: str, source: str = "CHEXPERT") -> Verdict:
+def verdict(overlap: PatientOverlap, task: str, source: str = "CHEXPERT") -> Verdict:
     return next(v for v in overlap.verdicts if (v.task, v.source) == (task, source))
 
 

@@ -11,7 +11,7 @@ import pytest
 from made_corpus import small_task
 
 from cxrbench.pretrain.config import configured
-from cxrbench.pretrain.corpus.build import Built, Request, build
+from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import SOURCES, corpus_variant, label_spaces, lists, variant_files
 from cxrbench.pretrain.sampling import split
@@ -40,7 +40,7 @@ def released(raw: Path) -> Built:
         EvaluationSet(small_task("mimic5x200", "dlilp", per_class=44), ("dlilp",), raw / "MIMIC-CXR-2"),
     )
     roots = {"CHEXPERT": raw / "CheXpert", "MIMIC": raw / "MIMIC-CXR-2", "PADCHEST": raw / "PadChest"}
-    return build(Request(roots, corpus_variant("as-published"), evaluation))
+    return build(CorpusRequest(roots, corpus_variant("as-published"), evaluation))
 
 
 def wanted_rows(shared: Path) -> list[dict[str, Any]]:

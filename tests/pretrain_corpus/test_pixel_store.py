@@ -22,7 +22,7 @@ from cxrbench.images.grey import refusing
 from cxrbench.images.pixels import pixels_by
 from cxrbench.pretrain import image_shelf, images
 from cxrbench.pretrain.image_shelf import Shelf
-from cxrbench.pretrain.images import Read, Stored, Wanted, recipe_key, stored
+from cxrbench.pretrain.images import ReadPixels, StoredImages, WantedImages, recipe_key, stored
 from cxrbench.pretrain.images import stored_pixels as stored_array
 from cxrbench.specs.recipe import Canvas
 from cxrbench.system.sources import closure
@@ -58,7 +58,7 @@ def shelf(cache: Path) -> Shelf:
     return Shelf(cache / "pixels" / recipe_key(RECIPE)[:32], RECIPE.size)
 
 
-def assert_right(found: Stored, paths: list[Path]) -> None:
+def assert_right(found: StoredImages, paths: list[Path]) -> None:
     rows = np.flatnonzero(found.readable)
     wanted = [stored_array(paths[row].read_bytes(), "x", RECIPE) for row in rows.tolist()]
     assert np.array_equal(found.pixels[rows], np.stack(wanted))
@@ -102,37 +102,37 @@ def test_the_key_knows_the_recipe_but_not_what_comes_after_the_store() -> None:
 
 def test_images_are_decoded_once_and_then_only_read(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 20)
-    first = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    first = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert (first.decoded, first.unreadable, len(first.pixels)) == (20, {}, 20)
     assert_right(first, paths)
-    again = stored(Wanted(paths[::-1], RECIPE, tmp_path / "c"))
+    again = stored(WantedImages(paths[::-1], RECIPE, tmp_path / "c"))
     assert again.decoded == 0
     assert_right(again, paths[::-1])
 
 
 def test_several_processes_decode_the_same(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 40)
-    stored(Wanted(paths, RECIPE, tmp_path / "one"))
-    stored(Wanted(paths, RECIPE, tmp_path / "two", workers=2))
+    stored(WantedImages(paths, RECIPE, tmp_path / "one"))
+    stored(WantedImages(paths, RECIPE, tmp_path / "two", workers=2))
     assert shelf(tmp_path / "one").pixels.read_bytes() == shelf(tmp_path / "two").pixels.read_bytes()
 
 
 def test_corpora_and_copies_share_rows_by_content(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 10)
-    stored(Wanted(paths[:6], RECIPE, tmp_path / "c"))
+    stored(WantedImages(paths[:6], RECIPE, tmp_path / "c"))
     copies = [tmp_path / "j" / path.name for path in paths]
     shutil.copytree(tmp_path / "i", tmp_path / "j")
-    found = stored(Wanted([*copies, *paths], RECIPE, tmp_path / "c"))
+    found = stored(WantedImages([*copies, *paths], RECIPE, tmp_path / "c"))
     assert len(shelf(tmp_path / "c").rows()) == 10
     assert_right(found, [*copies, *paths])
 
 
 def test_a_file_that_changed_is_decoded_again(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 3)
-    stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     paths[1].write_bytes(drawn(99))
     os.utime(paths[1], (1, 1))
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 1
     assert_right(found, paths)
 
@@ -143,7 +143,7 @@ def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) ->
     paths[1].write_bytes(whole[: len(whole) // 2])
     paths[3].unlink()
     for _ in range(2):
-        found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+        found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
         assert found.readable.tolist() == [True, False, True, False, True]
         assert "001.png" in found.unreadable[1] and "no such file" in found.unreadable[3]
         with pytest.raises(IntegrityError, match="row 3 has no image"):
@@ -155,7 +155,7 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read from now on, by workers that are threads."""
     whole, names = images.read, list[str]()
 
-    def told(path: Path, recipe: Canvas) -> Read:
+    def told(path: Path, recipe: Canvas) -> ReadPixels:
         names.append(path.name)
         return whole(path, recipe)
 
@@ -168,7 +168,7 @@ def test_files_that_no_decoder_reads_are_read_once(tmp_path: Path, monkeypatch: 
     whole = paths[1].read_bytes()
     paths[1].write_bytes(whole[: len(whole) // 2])
     paths[2].chmod(0)
-    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     first = stored(wanted)
     lost = set(first.unreadable)  # who may read everything, as root, reads file 2 as well
     assert names == ["000.png", "001.png", "002.png", "003.png"]
@@ -186,7 +186,7 @@ def test_files_that_no_decoder_reads_are_read_once(tmp_path: Path, monkeypatch: 
 def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = folder(tmp_path / "i", 3)
     paths[1].write_bytes(b"no picture")
-    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     with monkeypatch.context() as older:
         older.setattr(images, "decoders", lambda: "pillow 1.0")
         assert stored(wanted).decoded == 2
@@ -197,7 +197,7 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
 
 
 def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Wanted(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
+    wanted = WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
     stored(wanted)
     monkeypatch.setattr(images, "code_digest", lambda module: f"{module} of tomorrow")
     assert stored(wanted).decoded == 3
@@ -215,7 +215,7 @@ def test_refusals_that_are_damaged_are_not_believed_and_made_again(
 ) -> None:
     paths = folder(tmp_path / "i", 3)
     paths[1].write_bytes(b"no picture")
-    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     first, whole = stored(wanted), shelf(tmp_path / "c").refusals.read_bytes()
     shelf(tmp_path / "c").refusals.write_bytes(damage)
     names = read_files(monkeypatch)
@@ -257,14 +257,14 @@ def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkey
     with monkeypatch.context() as less:
         less.setattr(images, "pixels_by", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
-            stored(Wanted(paths, RECIPE, tmp_path / "c"))
-    assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 2
+            stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 2
 
 
 def test_a_corpus_without_any_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"none of 1 images can be read; the first: a\.png"):
-        stored(Wanted([tmp_path / "a.png"], RECIPE, tmp_path / "c"))
+        stored(WantedImages([tmp_path / "a.png"], RECIPE, tmp_path / "c"))
 
 
 PROGRAM = """
@@ -295,7 +295,7 @@ def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: 
     process.wait()
     kept = len(shelf(tmp_path / "c").rows())
     assert 4 * batches <= kept < 400
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert 400 - kept <= found.decoded <= 400 - kept + 4, "at most the batch whose ledger line was not written"
     assert_right(found, paths)
     assert shelf(tmp_path / "c").damaged() == []
@@ -307,7 +307,7 @@ def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> Non
     builders = [builder(tmp_path / "i", tmp_path / "c") for _ in range(3)]
     decoded = [int(process.communicate(timeout=120)[0]) for process in builders]
     assert sum(decoded) == 120
-    assert_right(stored(Wanted(paths, RECIPE, tmp_path / "c")), paths)
+    assert_right(stored(WantedImages(paths, RECIPE, tmp_path / "c")), paths)
 
 
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
         shelf(tmp_path / "c").writing(),
         pytest.raises(RunError, match=r"another process still fills it after 0\.1 s"),
     ):
-        stored(Wanted(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
+        stored(WantedImages(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
 
 
 @settings(max_examples=30, deadline=None)
@@ -349,7 +349,7 @@ def spoil(path: Path, at: int, data: bytes) -> None:
 
 def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 5)
-    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     sound, found = stored(wanted).pixels[np.arange(5)], stored(wanted)
     spoil(shelf(tmp_path / "c").pixels, 3 * 1024 + 100, b"\xff\x00\xff")
     assert shelf(tmp_path / "c").damaged() == [3]
@@ -366,7 +366,7 @@ def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -
 
 def test_damaged_pixels_of_a_file_that_changed_are_refused_by_name(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 3)
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     spoil(shelf(tmp_path / "c").pixels, 1024, b"\xff\x00\xff")
     paths[1].write_bytes(drawn(77))
     with pytest.raises(IntegrityError, match=r"the pixels of .*001\.png are not what was written.*Restore the file"):
@@ -380,7 +380,7 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = folder(tmp_path / "i", 2)
-    wanted = Wanted(paths, RECIPE, tmp_path / "c")
+    wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     sound, found = stored(wanted).pixels[np.arange(2)], stored(wanted)
     spoil(shelf(tmp_path / "c").pixels, 0, b"\xff\x00\xff")
     monkeypatch.setattr(images, "PATIENCE_S", 0.05)
@@ -391,7 +391,7 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
 
 def test_a_store_that_is_damaged_all_over_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MOST_MENDED", 3)
-    found = stored(Wanted(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
+    found = stored(WantedImages(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
     shelf(tmp_path / "c").pixels.write_bytes(bytes(6 * 1024))
     with pytest.raises(IntegrityError, match=r"more than 3 images are not what was written.*remove .*then --resume"):
         found.pixels[np.arange(6)]
@@ -405,7 +405,7 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
     place = tmp_path_factory.mktemp("store")
     paths = folder(place / "i", 6)
     for batch in (paths[:2], paths[:4], paths):
-        stored(Wanted(batch, RECIPE, place / "c"))
+        stored(WantedImages(batch, RECIPE, place / "c"))
     file = shelf(place / "c").folder / data.draw(st.sampled_from(["pixels.u8", "journal.bin"]))
     raw = bytearray(file.read_bytes())
     if data.draw(st.booleans()):
@@ -414,28 +414,28 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
         del raw[data.draw(st.integers(0, len(raw) - 1)) :]
     file.write_bytes(raw)
     for asked in (paths[3:], paths):
-        assert_right(stored(Wanted(asked, RECIPE, place / "c")), asked)
+        assert_right(stored(WantedImages(asked, RECIPE, place / "c")), asked)
     assert len(shelf(place / "c").rows()) == 6
 
 
 def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_it(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 6)
     for batch in (paths[:3], paths):
-        reading = stored(Wanted(batch, RECIPE, tmp_path / "c"))
+        reading = stored(WantedImages(batch, RECIPE, tmp_path / "c"))
     sound = reading.pixels[np.arange(6)]
     spoil(shelf(tmp_path / "c").journal, 20, b"\xff")
-    assert stored(Wanted(paths, RECIPE, tmp_path / "c")).decoded == 6
+    assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 6
     assert np.array_equal(reading.pixels[np.arange(6)], sound)
 
 
 @pytest.mark.parametrize("name", ["pixels.u8", "journal.bin"])
 def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(name: str, tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 2)
-    stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     (shelf(tmp_path / "c").folder / name).unlink()
     os.mkfifo(shelf(tmp_path / "c").folder / name)
     with pytest.raises(IntegrityError, match=rf"{name}: is"):
-        stored(Wanted(paths, RECIPE, tmp_path / "c"))
+        stored(WantedImages(paths, RECIPE, tmp_path / "c"))
 
 
 @pytest.mark.slow
@@ -460,7 +460,7 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
     command = [sys.executable, str(tmp_path / "deadly.py"), str(tmp_path / "i"), str(tmp_path / "c")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("39 {5: '005.png: the process that decodes it dies"), done.stderr
-    assert_right(stored(Wanted([*paths[:5], *paths[6:]], RECIPE, tmp_path / "c")), [*paths[:5], *paths[6:]])
+    assert_right(stored(WantedImages([*paths[:5], *paths[6:]], RECIPE, tmp_path / "c")), [*paths[:5], *paths[6:]])
 
 
 def test_a_disk_without_room_is_told_before_anything_is_decoded(
@@ -469,7 +469,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     with pytest.raises(RunError, match=r"3 decoded images take 0\.00 GB, the disk has 0\.00 GB left"):
-        stored(Wanted(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c"))
+        stored(WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c"))
 
 
 def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,9 +483,9 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(RunError, match=r"No space left on device\. Make room and start again"):
-        stored(Wanted(paths, RECIPE, tmp_path / "c"))
+        stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert len(shelf(tmp_path / "c").rows()) == 8
-    found = stored(Wanted(paths, RECIPE, tmp_path / "c"))
+    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 4
     assert_right(found, paths)
 
@@ -493,4 +493,4 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"")
     with pytest.raises(RunError, match="Name a folder that can be written"):
-        stored(Wanted(folder(tmp_path / "i", 2), RECIPE, tmp_path / "c"))
+        stored(WantedImages(folder(tmp_path / "i", 2), RECIPE, tmp_path / "c"))

@@ -9,13 +9,13 @@ from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench.analysis.cell import measurement
-from cxrbench.analysis.few_shot import SHOTS, Curve, FewShot, Printed, few_shot, printed
+from cxrbench.analysis.few_shot import SHOTS, Curve, FewShotCurves, PrintedCurve, few_shot, printed
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.records.selection import Asked
+from cxrbench.records.selection import CellFilter
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import published_table
 
@@ -35,12 +35,12 @@ def results(out: Path, without: tuple[str, str, int] | None = None, **changes: o
                     written(out, model, folds, **told, model__pretraining="+".join(card.pretraining), **changes)
 
 
-def drawn(out: Path, **how: bool) -> FewShot:
-    asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
+def drawn(out: Path, **how: bool) -> FewShotCurves:
+    asked = CellFilter(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
     return few_shot(out, read_results(out, out).records, asked, **how)
 
 
-def curve(found: FewShot, model: str, task: str | None) -> Curve:
+def curve(found: FewShotCurves, model: str, task: str | None) -> Curve:
     return next(c for c in found.curves if (c.model, c.task) == (model, task))
 
 
@@ -67,18 +67,18 @@ def test_every_point_is_its_record_and_the_average_is_of_the_tasks(tmp_path: Pat
 def test_what_the_paper_prints_stands_beside(tmp_path: Path) -> None:
     results(tmp_path)
     points = curve(drawn(tmp_path), "clip_cm", "rsna").points
-    assert [p.printed for p in points] == [(), (), (), (), (Printed(2, Decimal("93.20")),)]
+    assert [p.printed for p in points] == [(), (), (), (), (PrintedCurve(2, Decimal("93.20")),)]
     table = {row.model: row.cells for row in published_table(4).rows}
     everything = [column.task for column in published_table(4).columns]
-    assert printed("gloria", everything, 16) == (Printed(4, Decimal(table["gloria"]["avg"])),)
+    assert printed("gloria", everything, 16) == (PrintedCurve(4, Decimal(table["gloria"]["avg"])),)
     assert printed("gloria", everything[1:], 16) == printed("gloria", ("rsna",), 8) == ()
-    assert printed("gloria", ("nih_lt",), 16) == (Printed(4, Decimal(table["gloria"]["nih"])),)
+    assert printed("gloria", ("nih_lt",), 16) == (PrintedCurve(4, Decimal(table["gloria"]["nih"])),)
 
 
 @pytest.mark.parametrize("without", [None, ("gloria", "rsna", 16)])
 def test_made_numbers_stand_beside_nothing_printed(without: tuple[str, str, int] | None, tmp_path: Path) -> None:
     results(tmp_path, without, model__synthetic=True)
-    asked = Asked(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
+    asked = CellFilter(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
     found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked, allow_missing=True)
     assert found.synthetic and not any(p.printed for c in found.curves for p in c.points)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from cxrbench.analysis.frequency import frequency
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.pretrain.frequencies import Counted, Frequencies, Share, write
+from cxrbench.pretrain.frequencies import CountedFindings, FindingShare, Frequencies, write
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 
@@ -29,9 +29,9 @@ def zero_shot(out: Path, **changes: Any) -> Record:
 
 
 def corpus(path: Path) -> Path:
-    counts = {name: Share(positive=round(1000 * share), of=1000) for name, share in SHARES.items()}
-    counts["fracture"] = Share(positive=0, of=0)
-    counted = Counted(images=1000, sentences=0, of_images=counts, of_sentences={})
+    counts = {name: FindingShare(positive=round(1000 * share), of=1000) for name, share in SHARES.items()}
+    counts["fracture"] = FindingShare(positive=0, of=0)
+    counted = CountedFindings(images=1000, sentences=0, of_images=counts, of_sentences={})
     write(Frequencies(corpus="c" * 64, all=counted, sources={"MIMIC": counted}), path)
     return path
 

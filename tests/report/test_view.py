@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from made_records import made_record
 
-from cxrbench.analysis.paper_tables import CONTROLS, Cell, TableView, shown_value, table_view
+from cxrbench.analysis.paper_tables import CONTROLS, TableCell, TableView, shown_value, table_view
 from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws, pretrained_on, printed_flaws
 from cxrbench.specs import catalog
@@ -23,7 +23,7 @@ def named(model: str) -> dict[str, str]:
     return {"model__name": model}
 
 
-def cell(view: TableView, row: str, column: str, section: str = "(b)") -> Cell:
+def cell(view: TableView, row: str, column: str, section: str = "(b)") -> TableCell:
     (found,) = [r for r in view.rows if r.name == row and r.section.startswith(section)]
     return found.cells[column]
 
@@ -41,7 +41,7 @@ def test_fold_without_a_value_shows_nothing() -> None:
 
 def test_record_fills_its_cell_and_no_other() -> None:
     view = table_view(published_table(2), [made_record()], "paper-code", synthetic=False)
-    assert cell(view, "CLIP loss", "rsna") == Cell("93.20", Decimal("90.50"), "0123456789abcdef")
+    assert cell(view, "CLIP loss", "rsna") == TableCell("93.20", Decimal("90.50"), "0123456789abcdef")
     assert cell(view, "CLIP loss", "rsna").difference == Decimal("-2.70")
     measured = [(r.name, n) for r in view.rows for n, c in r.cells.items() if c.measured is not None]
     assert measured == [("CLIP loss", "rsna")]
@@ -77,7 +77,7 @@ def test_made_numbers_enter_only_the_marked_table(field: str) -> None:
 
 def test_own_model_gets_a_row_without_printed_cells() -> None:
     view = table_view(published_table(2), [made_record(model__name="mine")], "paper-code", synthetic=False)
-    assert cell(view, "mine", "rsna") == Cell("–", Decimal("90.50"), "0123456789abcdef")
+    assert cell(view, "mine", "rsna") == TableCell("–", Decimal("90.50"), "0123456789abcdef")
     assert cell(view, "mine", "rsna").difference is None
     assert [r.section for r in view.rows if r.name == "mine"] == ["(b) linear probing, K = 16"]
 

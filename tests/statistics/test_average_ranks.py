@@ -12,12 +12,12 @@ from scipy.stats import friedmanchisquare
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.statistics.estimate import Component, Estimate
-from cxrbench.evaluate.statistics.paired import Places, places, rank_test, ranked
+from cxrbench.evaluate.statistics.paired import ModelPlaces, places, rank_test, ranked
 
 VALUES = np.random.default_rng(0).normal(size=(7, 5)) + np.arange(5) * 0.8
 
 
-def placed(errors_apart: list[float]) -> Places:
+def placed(errors_apart: list[float]) -> ModelPlaces:
     """Models whose numbers stand at these multiples of the error of any difference, the first highest."""
     names = [f"m{k}" for k in range(len(errors_apart))]
     found = {
@@ -43,7 +43,7 @@ def test_models_far_apart_have_a_place_of_their_own_and_equal_ones_every_place()
 
 def test_a_pair_without_a_test_is_not_told_apart() -> None:
     found = places({("a", "b"): Estimate(0.3, 0.3, ())}, ["a", "b"])
-    assert found == Places({"a": (1, 2), "b": (1, 2)}, (), 0)
+    assert found == ModelPlaces({"a": (1, 2), "b": (1, 2)}, (), 0)
 
 
 @given(st.lists(st.floats(0, 20), min_size=2, max_size=7))

@@ -21,7 +21,7 @@ from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, record_path
 from cxrbench.records.scores import FoldScores
-from cxrbench.records.selection import Asked, every_setting, select, why_not_paired
+from cxrbench.records.selection import CellFilter, every_setting, select, why_not_paired
 from cxrbench.reports.comparisons import render
 from cxrbench.reports.figures import write_diagram
 from cxrbench.specs import catalog
@@ -42,8 +42,8 @@ def results(out: Path, models: Sequence[str] = ("good", "fair"), **changes: Any)
     ]
 
 
-def asked(*models: str, **how: Any) -> Asked:
-    return Asked(models, catalog.load_variant("paper-code"), **how)
+def asked(*models: str, **how: Any) -> CellFilter:
+    return CellFilter(models, catalog.load_variant("paper-code"), **how)
 
 
 def compared(out: Path, *models: str, **how: Any) -> Comparison:
@@ -204,7 +204,8 @@ def test_variants_and_made_records_never_meet_others(tmp_path: Path) -> None:
         compared(tmp_path, "good", "poor")
     with pytest.raises(DataError, match="there are records of: paper-code"):
         select(
-            read_results(tmp_path, tmp_path).records, Asked(["poor"], catalog.load_variant("phantom"), synthetic=True)
+            read_results(tmp_path, tmp_path).records,
+            CellFilter(["poor"], catalog.load_variant("phantom"), synthetic=True),
         )
 
 

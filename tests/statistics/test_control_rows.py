@@ -14,7 +14,7 @@ from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
-from cxrbench.records.selection import Asked, Selected, every_setting, select
+from cxrbench.records.selection import CellFilter, Selected, every_setting, select
 from cxrbench.specs import catalog
 
 SKILL = {"good": 3.0, "fair": 1.5, "poor": 0.6}
@@ -30,7 +30,7 @@ def measured(out: Path, model: str, skill: float, **changes: Any) -> list[Record
 
 
 def selected(out: Path, *models: str) -> Selected:
-    (found,) = select(read_results(out, out).records, Asked(models, catalog.load_variant("paper-code")))
+    (found,) = select(read_results(out, out).records, CellFilter(models, catalog.load_variant("paper-code")))
     return found
 
 
@@ -99,7 +99,9 @@ def test_a_control_of_another_setting_does_not_empty_a_board(tmp_path: Path) -> 
     measured(tmp_path, "good", 2.0, protocol__shots=1)
     found = {
         s.setting.shots: s
-        for s in select(read_results(tmp_path, tmp_path).records, Asked(("all",), catalog.load_variant("paper-code")))
+        for s in select(
+            read_results(tmp_path, tmp_path).records, CellFilter(("all",), catalog.load_variant("paper-code"))
+        )
     }
     assert found[16].models == ("fair", "good", "poor")
 

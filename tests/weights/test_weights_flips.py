@@ -13,7 +13,7 @@ from made_weights import make_checkpoint, small_card, small_layout
 from cxrbench.demo.encoders import write_text_encoder
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.checkpoint import read_checkpoint
-from cxrbench.models.converted import Origin, beside, tensors_digest, write_converted
+from cxrbench.models.converted import ConversionOrigin, beside, tensors_digest, write_converted
 from cxrbench.models.text import text_files
 from cxrbench.specs.card import TextEncoder
 from cxrbench.store import digest
@@ -65,7 +65,7 @@ def archived(folder: Path) -> Path:
 def converted(folder: Path) -> Path:
     source = archived(folder)
     found = read_checkpoint(source)
-    told = Origin(file=source.name, sha256=found.sha256, tensors=tensors_digest(found.tensors))
+    told = ConversionOrigin(file=source.name, sha256=found.sha256, tensors=tensors_digest(found.tensors))
     write_converted(beside(source), found.tensors, told)
     source.unlink()
     return beside(source)

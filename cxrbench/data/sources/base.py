@@ -71,7 +71,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledParts:
     """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
 
     `attributes`: see `cxrbench.data.sources.base`; they decide nothing. `doubtful`: images whose patient is a guess.
@@ -91,7 +91,7 @@ class Source(Protocol):
     def locate(self, root: Path) -> Path:
         """The data set's folder at or below `root`; raises DataError that says what was looked for."""
 
-    def tables(self, folder: Path, task: TaskSpec, split: str) -> Labelled:
+    def tables(self, folder: Path, task: TaskSpec, split: str) -> LabelledParts:
         """The parts of a split from the files in `folder`; image files need not be there."""
 
     def load(
@@ -153,7 +153,7 @@ def rule_of(task: TaskSpec, split: str, rules: Collection[str]) -> SplitSpec:
     return spec
 
 
-def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Partition:
+def partition(task: TaskSpec, split: str, labelled: LabelledParts, disk: Disk) -> Partition:
     """Join the parts with the files on this disk, and say what does not meet.
 
     Raises DataError if no image of the split is there.
@@ -180,7 +180,7 @@ def partition(task: TaskSpec, split: str, labelled: Labelled, disk: Disk) -> Par
     return Partition(task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), drawn, known)
 
 
-def _findings(labelled: Labelled, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:
+def _findings(labelled: LabelledParts, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:
     keys = {key: name for name in labelled.known for key in layout.names(name)}
     return Findings(
         missing=tuple(missing),

@@ -13,12 +13,12 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem
 from cxrbench.data.search import Sign, has_table, located
 from cxrbench.data.sources import base
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Partition, Table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _ALL, _READY = "train", "chexpert_5x200"
 _VALUES = (0.0, 1.0, -1.0)
 
 
-class Pools(Facts):
+class Pools(Spec):
     """`per_class` images of each class's pool: this label 1, the other classes and the columns `others` 0 or blank.
 
     `seed` starts NumPy's legacy generator, once for all classes, or (`reseed`) anew for each. `ready_list`: a table
@@ -85,7 +85,7 @@ def locate(root: Path) -> Path:
     return located(root, "CheXpert", *signs, wanted=wanted, stems=(_ALL, _READY))
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The part `all` from `train.csv`, or from a ready list; see `Source.tables`."""
     spec = rule_of(task, split, ("pools",))
     rule = spec.parameters(Pools)
@@ -139,7 +139,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> "tuple[pd.DataFrame, list[str
     return rows, ids
 
 
-def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
+def _from_all(path: Path, task: TaskSpec, rule: Pools) -> LabelledParts:
     rows, ids = _read(path, ("Frontal/Lateral", *task.columns, *rule.others))
     patients = [patient_of(name) for name in ids]
     frontal = (rows["Frontal/Lateral"] == "Frontal").to_numpy()
@@ -157,7 +157,7 @@ def _from_all(path: Path, task: TaskSpec, rule: Pools) -> Labelled:
     }
     part = table(ids, index, np.concatenate(picked), task.classes, patients)
     told = base.read(path, "Path", ATTRIBUTES, image_id, wanted=frozenset(part.ids))
-    return Labelled({"all": part}, ids, found, attributes=told)
+    return LabelledParts({"all": part}, ids, found, attributes=told)
 
 
 def _drawn(
@@ -184,11 +184,11 @@ def _drawn(
     return drawn
 
 
-def _from_list(path: Path, task: TaskSpec) -> Labelled:
+def _from_list(path: Path, task: TaskSpec) -> LabelledParts:
     rows, ids = _read(path, task.columns)
     labels = np.stack([csv_tables.numbers(path, rows, c, _VALUES) == 1 for c in task.columns], axis=1).astype(np.int8)
     patients = tuple(patient_of(name) for name in ids)
     note = f"taken from the ready list {path.name}; train.csv is not there to draw it from"
     part = Table(tuple(ids), labels, task.classes, patients)
     told = base.read(path, "Path", ATTRIBUTES, image_id)
-    return Labelled({"all": part}, ids, notes=(note,), attributes=told)
+    return LabelledParts({"all": part}, ids, notes=(note,), attributes=told)

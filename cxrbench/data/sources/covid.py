@@ -10,12 +10,12 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import Listing, image_stem, listing
 from cxrbench.data.search import Visited, located
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import from_the_top, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Partition, Table
 
 _NAME = re.compile(r"^(covid(?:-19)?|lung[ _]?opacity|normal|viral ?pneumonia)[ -]+\(?(\d+)\)?$", re.IGNORECASE)
@@ -23,7 +23,7 @@ _SKIP = frozenset({"masks"})
 _LISTS = ("covid_train", "covid_test")
 
 
-class Sequenced(Facts):
+class Sequenced(Spec):
     """Rows class after class in the order of `order`; of each class, sorted by file name, the first images go to the
     first part of `quotas` (part to class to images), the next to the second.
 
@@ -35,7 +35,7 @@ class Sequenced(Facts):
     salt: str = ""
 
 
-class Listed(Facts):
+class Listed(Spec):
     """The two tables that the user supplies; ids are the paths as they stand there."""
 
 
@@ -60,7 +60,7 @@ def locate(root: Path) -> Path:
     return located(root, "COVID-19 Radiography Database", sign, wanted="class folders COVID, Normal, Viral Pneumonia")
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The parts of a split from the names of the files in the folder; see `Source.tables`."""
     return labelled(folder, _ids(listing(folder, _SKIP), task), task, split)
 
@@ -78,7 +78,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     return partition(task, split, labelled(folder, _ids(listed, task), task, split), disk)
 
 
-def labelled(folder: Path, ids: Sequence[str], task: TaskSpec, split: str) -> Labelled:
+def labelled(folder: Path, ids: Sequence[str], task: TaskSpec, split: str) -> LabelledParts:
     """The parts of a split out of these ids; `folder` may hold the author's lists."""
     spec = rule_of(task, split, ("author-list", "sequenced"))
     index = np.array([_class_of(name, task) for name in ids], dtype=np.int64)
@@ -87,11 +87,13 @@ def labelled(folder: Path, ids: Sequence[str], task: TaskSpec, split: str) -> La
     if spec.rule == "author-list":
         spec.parameters(Listed)
         parts = {name.removeprefix("covid_"): _author(folder, name, task, split) for name in _LISTS}
-        return Labelled(parts, {*ids, *(name for part in parts.values() for name in part.ids)}, found)
+        return LabelledParts(parts, {*ids, *(name for part in parts.values() for name in part.ids)}, found)
     return _sequenced(ids, index, task, spec.parameters(Sequenced), found)
 
 
-def _sequenced(ids: Sequence[str], index: IntArray, task: TaskSpec, rule: Sequenced, found: dict[str, int]) -> Labelled:
+def _sequenced(
+    ids: Sequence[str], index: IntArray, task: TaskSpec, rule: Sequenced, found: dict[str, int]
+) -> LabelledParts:
     position = {name: row for row, name in enumerate(ids)}
     rows: dict[str, list[int]] = {}
     for name in rule.order:
@@ -101,7 +103,7 @@ def _sequenced(ids: Sequence[str], index: IntArray, task: TaskSpec, rule: Sequen
         for part, numbers in taken.items():
             rows.setdefault(part, []).extend(numbers.tolist())
     parts = {part: table(ids, index, np.array(rows[part]), task.classes) for part in sorted(rows, reverse=True)}
-    return Labelled(parts, ids, found)
+    return LabelledParts(parts, ids, found)
 
 
 def _arranged(ids: Sequence[str], salt: str) -> list[str]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import stem_key, without_image_suffix
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout, Tree, met
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import Partition
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _VALUES = (0.0, 1.0, -1.0)
 
 
-class OnePerSubject(Facts):
+class OnePerSubject(Spec):
     """`per_class` images of each class's pool, `seed` started anew for each class.
 
     A pool holds the first image, in table order, of each subject with one of `views` and exactly one label at 1,
@@ -49,7 +49,7 @@ def locate(root: Path) -> Path:
     return located(root, "MIMIC-CXR-JPG", has_table(*stems), wanted="mimic-cxr-2.0.0-split.csv[.gz]", stems=stems)
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
     images = image_rows(folder)
     return _labelled(images, task, split, Disk(folder, folder, _layout(images)))
@@ -59,7 +59,7 @@ def _layout(images: "pd.DataFrame") -> Layout:
     return Layout(key=stem_key, names=lambda image: (without_image_suffix(image),), tree=study_tree(images))
 
 
-def _labelled(images: "pd.DataFrame", task: TaskSpec, split: str, disk: Disk) -> Labelled:
+def _labelled(images: "pd.DataFrame", task: TaskSpec, split: str, disk: Disk) -> LabelledParts:
     folder = disk.folder
     rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
     ids = images["dicom_id"].tolist()
@@ -83,7 +83,7 @@ def _labelled(images: "pd.DataFrame", task: TaskSpec, split: str, disk: Disk) ->
     part = table(ids, index, picked, task.classes, subjects)
     told = {"view": {name: view for name, view in views.items() if view in {"AP", "PA"}}}
     notes = (*_gaps(ids, views, labels), *_passed_over(lost))
-    return Labelled({"all": part}, ids, found, notes, told)
+    return LabelledParts({"all": part}, ids, found, notes, told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:

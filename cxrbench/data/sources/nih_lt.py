@@ -12,10 +12,10 @@ from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources import base
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import Partition, Table
 
 _ENTRIES = ("Data_Entry_2017_v2020", "Data_Entry_2017")
@@ -24,7 +24,7 @@ Official = Literal["train", "balanced-val", "balanced-test"]
 LAYOUT = Layout(key=stem_key, names=lambda image: (image_stem(image) or image,))
 
 
-class Tables(Facts):
+class Tables(Spec):
     """Which official tables make up each part, one after the other.
 
     `salt`: rows class after class, each class sorted by SHA-256 of `salt:id`; else in file order.
@@ -55,7 +55,7 @@ def official(path: Path, task: TaskSpec) -> Table:
     return Table(ids, labels.astype(np.int8), task.classes, tuple(name[:8] for name in ids))
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The parts of a split from the official tables; see `Source.tables`."""
     rule = rule_of(task, split, ("tables",)).parameters(Tables)
     needed = dict.fromkeys(kind for kinds in rule.parts.values() for kind in kinds)
@@ -72,7 +72,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
     told = base.read(entries, "Image Index", ATTRIBUTES) if entries else {}
     near = "" if entries else csv_tables.near_hint(folder, *_ENTRIES) or csv_tables.near_hint(folder.parent, *_ENTRIES)
     notes = (f"sex, age and view are not known: there is no {_ENTRIES[0]}.csv.{near}",) if near else ()
-    return Labelled(parts, every, found, notes, attributes=told)
+    return LabelledParts(parts, every, found, notes, attributes=told)
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:

@@ -13,7 +13,7 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import share
 from cxrbench.data.listing import is_file, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import (
     HashQuotas,
@@ -27,7 +27,7 @@ from cxrbench.data.splits import (
 )
 from cxrbench.errors import DataError
 from cxrbench.specs.task import SplitSpec, TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Partition
 
 FILE = "pneumonia-challenge-dataset-mappings_2018.json"
@@ -103,7 +103,7 @@ _NORMAL, _OPACITY, _OTHER = "Normal", "Lung Opacity", "No Lung Opacity / Not Nor
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RsnaRows:
     """Rows of one label table; `index` (n,) is 0 or 1, or -1 for a row of neither class; `found` are its totals."""
 
     path: Path
@@ -113,7 +113,7 @@ class Rows:
     notes: tuple[str, ...] = ()
 
 
-def targets(path: Path) -> Rows:
+def targets(path: Path) -> RsnaRows:
     """`stage_2_train_labels.csv`: a row a box, 1 with a box and 0 without; raises DataError on contradictions."""
     rows = csv_tables.read_table(path, ("patientId", "Target"))
     ids, notes = csv_tables.bare_ids(path, rows, "patientId")
@@ -127,10 +127,10 @@ def targets(path: Path) -> Rows:
         "target_1_images": len(positive),
         "target_0_images": images - len(positive),
     }
-    return Rows(path, ids, index, found, notes)
+    return RsnaRows(path, ids, index, found, notes)
 
 
-def kinds(path: Path) -> Rows:
+def kinds(path: Path) -> RsnaRows:
     """`stage_2_detailed_class_info.csv`: a row a box, Normal 0, Lung Opacity 1, the third kind -1."""
     rows = csv_tables.read_table(path, ("patientId", "class"))
     csv_tables.one_of(path, rows, "class", (_NORMAL, _OPACITY, _OTHER))
@@ -146,16 +146,16 @@ def kinds(path: Path) -> Rows:
         "class_No_Lung_Opacity_Not_Normal": by_image.count(_OTHER),
     }
     number = {_NORMAL: 0, _OPACITY: 1, _OTHER: -1}
-    return Rows(path, ids, np.array([number[name] for name in names], dtype=np.int64), found, notes)
+    return RsnaRows(path, ids, np.array([number[name] for name in names], dtype=np.int64), found, notes)
 
 
-def of_the_two_classes(rows: Rows) -> Rows:
+def of_the_two_classes(rows: RsnaRows) -> RsnaRows:
     """The rows that belong to a class, in table order."""
     keep = np.flatnonzero(rows.index >= 0)
     return replace(rows, ids=tuple(rows.ids[row] for row in keep), index=rows.index[keep])
 
 
-def images(rows: Rows) -> Rows:
+def images(rows: RsnaRows) -> RsnaRows:
     """One row an image, sorted by id; rows of neither class drop out."""
     index_of = {name: value for name, value in zip(rows.ids, rows.index.tolist(), strict=True) if value >= 0}
     ids = tuple(sorted(index_of))
@@ -166,11 +166,11 @@ def images(rows: Rows) -> Rows:
 class Drawn:
     """The rows that a draw speaks of, and the row numbers of each part."""
 
-    rows: Rows
+    rows: RsnaRows
     parts: dict[str, IntArray]
 
 
-class Sampled(Facts):
+class Sampled(Spec):
     """The first `per_class` positives and as many negatives drawn by Python's random with `sample_seed`; then
     `test_share` of them, drawn with `split_seed`, is test.
     """
@@ -196,20 +196,20 @@ class PatientQuotas(HashQuotas):
     test_share: float
 
 
-def thirds(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
+def thirds(rows: RsnaRows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     """One row an image, sorted by id: 70 / 15 / 15 %."""
     chosen = images(rows)
     return Drawn(chosen, three_parts(chosen.index, spec.parameters(ThreeParts)))
 
 
-def sampled_images(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
+def sampled_images(rows: RsnaRows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     """One row an image, sorted by id; a balanced sample in that order, then train and test."""
     rule = spec.parameters(Sampled)
     chosen = images(rows)
     return Drawn(chosen, _pair(np.sort(_balanced(chosen, rule)), rule))
 
 
-def sampled_rows(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
+def sampled_rows(rows: RsnaRows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     """Rows of the table (boxes); a balanced sample in table order, then train and test: images can be in both."""
     rule = spec.parameters(SampledRows)
     chosen = of_the_two_classes(rows)
@@ -220,13 +220,13 @@ def sampled_rows(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     return Drawn(chosen, _pair(sample, rule))
 
 
-def hash_rank(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
+def hash_rank(rows: RsnaRows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     """One row an image; quotas by hash rank."""
     chosen = images(rows)
     return Drawn(chosen, by_hash(chosen.ids, chosen.index, spec.parameters(HashQuotas), ("Normal", "Pneumonia")))
 
 
-def hash_rank_by_patient(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
+def hash_rank_by_patient(rows: RsnaRows, spec: SplitSpec, mapped: Mapped | None) -> Drawn:
     """As `hash_rank`, each patient on one side; raises DataError without the mapping to NIH patients."""
     rule = spec.parameters(PatientQuotas)
     chosen = images(rows)
@@ -248,7 +248,7 @@ def hash_rank_by_patient(rows: Rows, spec: SplitSpec, mapped: Mapped | None) -> 
     return Drawn(chosen, parts)
 
 
-DRAWS: dict[str, Callable[[Rows, SplitSpec, Mapped | None], Drawn]] = {
+DRAWS: dict[str, Callable[[RsnaRows, SplitSpec, Mapped | None], Drawn]] = {
     "thirds": thirds,
     "sampled-images": sampled_images,
     "sampled-rows": sampled_rows,
@@ -258,7 +258,7 @@ DRAWS: dict[str, Callable[[Rows, SplitSpec, Mapped | None], Drawn]] = {
 FROM_TARGETS = frozenset({"thirds", "sampled-images"})
 
 
-def _balanced(rows: Rows, rule: Sampled) -> IntArray:
+def _balanced(rows: RsnaRows, rule: Sampled) -> IntArray:
     positive, negative = np.flatnonzero(rows.index == 1), np.flatnonzero(rows.index == 0)
     top = from_the_top([positive], {"sample": rule.per_class}, ["Pneumonia"])["sample"]
     if len(negative) < rule.per_class:
@@ -288,7 +288,7 @@ def locate(root: Path) -> Path:
     )
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The parts of a split; patients where the mapping to NIH ChestX-ray14 is in the folder; see `Source.tables`."""
     return _tables(folder, task, split, mapping(folder))
 
@@ -307,7 +307,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
-def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> Labelled:
+def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> LabelledParts:
     spec = rule_of(task, split, DRAWS)
     stems, read = (_TARGETS, targets) if spec.rule in FROM_TARGETS else (_KINDS, kinds)
     rows = read(csv_tables.required(folder, *stems, why=f"Split {split} is drawn from it."))
@@ -317,4 +317,4 @@ def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> 
     parts = {name: table(ids, index, part, task.classes, patients) for name, part in drawn.parts.items()}
     old = () if rows.path.name.startswith("stage_2") else (f"labels of stage 1 ({rows.path.name}), not of stage 2",)
     notes = (*old, *rows.notes)
-    return Labelled(parts, set(rows.ids), rows.found, notes, doubtful=mapped.doubtful if mapped else frozenset())
+    return LabelledParts(parts, set(rows.ids), rows.found, notes, doubtful=mapped.doubtful if mapped else frozenset())

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import HashQuotas, Quotas, ThreeParts, by_hash, from_the_top, random_pair, table, three_parts
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Partition
 
 _STAGE_1, _STAGE_2 = "train-rle", "stage_2_train"
@@ -25,7 +25,7 @@ _NAMES = ("Normal", "Pneumothorax")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SiimRows:
     """Rows in table order; `index` (n,) is 1 with a pneumothorax; `names` gives an image's stem in the repackaging."""
 
     path: Path
@@ -41,13 +41,13 @@ class StageQuotas(HashQuotas):
     stage: Literal[1, 2]
 
 
-class AsMany(Facts):
+class AsMany(Spec):
     """Train and valid are drawn, stratified with `seed`, from stage 1's training images; valid is as large as test."""
 
     seed: int
 
 
-def masks(path: Path) -> Rows:
+def masks(path: Path) -> SiimRows:
     """A run-length table: a row a mask, `-1` (with or without a blank) for none.
 
     Raises DataError if an image is both, or if no row says `-1`: then the table is not the one it should be.
@@ -60,17 +60,17 @@ def masks(path: Path) -> Rows:
     csv_tables.agreeing(path, ids, index.tolist(), "pneumothorax")
     if index.all():
         raise DataError(f"{path}: no image is negative (-1). Is this the table of positive images only?")
-    return Rows(path, ids, index, notes=notes)
+    return SiimRows(path, ids, index, notes=notes)
 
 
-def repackaged(path: Path) -> Rows:
+def repackaged(path: Path) -> SiimRows:
     """A table of the PNG repackaging: a row an image, with the name of its file."""
     rows = csv_tables.read_table(path, ("new_filename", "ImageId", "has_pneumo"))
     csv_tables.distinct(path, rows, "ImageId")
     csv_tables.distinct(path, rows, "new_filename")
     ids, notes = csv_tables.bare_ids(path, rows, "ImageId")
     names = {i: image_stem(n) or n for i, n in zip(ids, rows["new_filename"], strict=True)}
-    return Rows(path, ids, csv_tables.labels(path, rows, "has_pneumo"), names, notes)
+    return SiimRows(path, ids, csv_tables.labels(path, rows, "has_pneumo"), names, notes)
 
 
 def locate(root: Path) -> Path:
@@ -85,7 +85,7 @@ def locate(root: Path) -> Path:
     )
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The parts of a split, patients unknown; see `Source.tables`."""
     spec = rule_of(task, split, ("first-rows", "thirds", "as-many", "hash-rank"))
     if spec.rule == "as-many":
@@ -101,7 +101,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
             if spec.rule == "first-rows"
             else three_parts(rows.index, spec.parameters(ThreeParts))
         )
-    return Labelled(
+    return LabelledParts(
         {name: table(rows.ids, rows.index, part, task.classes) for name, part in parts.items()},
         set(rows.ids),
         _totals(rows, by_mask=spec.rule != "hash-rank"),
@@ -123,13 +123,13 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     return partition(task, split, labelled, Disk(root, folder, layout, cache, survey))
 
 
-def _first_rows(rows: Rows, rule: Quotas) -> dict[str, IntArray]:
+def _first_rows(rows: SiimRows, rule: Quotas) -> dict[str, IntArray]:
     """Positives before negatives, each in table order."""
     classes = [np.flatnonzero(rows.index == number) for number in (1, 0)]
     return from_the_top(classes, rule.parts, _NAMES[::-1])
 
 
-def _as_many(folder: Path, task: TaskSpec, rule: AsMany) -> Labelled:
+def _as_many(folder: Path, task: TaskSpec, rule: AsMany) -> LabelledParts:
     why = "This split is drawn by the file names of the PNG repackaging."
     train = _named_order(repackaged(csv_tables.required(folder, _PNG_TRAIN, why=why)), positives_first=True)
     test = _named_order(repackaged(csv_tables.required(folder, _PNG_TEST, why=why)), positives_first=False)
@@ -137,17 +137,17 @@ def _as_many(folder: Path, task: TaskSpec, rule: AsMany) -> Labelled:
     parts = {name: table(train.ids, train.index, part, task.classes) for name, part in (("train", one), ("valid", two))}
     parts["test"] = table(test.ids, test.index, np.arange(len(test.ids)), task.classes)
     both = _joined(train, test)
-    return Labelled(parts, set(both.ids), _totals(both), both.notes)
+    return LabelledParts(parts, set(both.ids), _totals(both), both.notes)
 
 
-def _named_order(rows: Rows, *, positives_first: bool) -> Rows:
+def _named_order(rows: SiimRows, *, positives_first: bool) -> SiimRows:
     order = sorted(range(len(rows.ids)), key=lambda row: rows.names[rows.ids[row]] + ".png")
     if positives_first:
         order.sort(key=lambda row: -rows.index[row])
     return replace(rows, ids=tuple(rows.ids[row] for row in order), index=rows.index[order])
 
 
-def _of_stage(folder: Path, stage: int) -> Rows:
+def _of_stage(folder: Path, stage: int) -> SiimRows:
     """The table that lists a stage's images; raises DataError that says which would do."""
     own = csv_tables.named(folder, _STAGE_2 if stage == 2 else _STAGE_1)
     if own is not None:
@@ -163,18 +163,18 @@ def _of_stage(folder: Path, stage: int) -> Rows:
     raise DataError(f"{folder}: this split is drawn from all images of stage {stage} and needs {needed}.{hint}")
 
 
-def _joined(one: Rows, two: Rows) -> Rows:
+def _joined(one: SiimRows, two: SiimRows) -> SiimRows:
     ids, index = one.ids + two.ids, np.concatenate([one.index, two.index])
     csv_tables.agreeing(two.path, ids, index.tolist(), "has_pneumo")
-    return Rows(one.path, ids, index, {**one.names, **two.names}, (*one.notes, *two.notes))
+    return SiimRows(one.path, ids, index, {**one.names, **two.names}, (*one.notes, *two.notes))
 
 
-def _images(rows: Rows) -> Rows:
+def _images(rows: SiimRows) -> SiimRows:
     index_of = dict(zip(rows.ids, rows.index.tolist(), strict=True))
     return replace(rows, ids=tuple(index_of), index=np.array(list(index_of.values()), dtype=np.int64))
 
 
-def _totals(rows: Rows, *, by_mask: bool = False) -> dict[str, int]:
+def _totals(rows: SiimRows, *, by_mask: bool = False) -> dict[str, int]:
     images: NDArray[np.int64] = _images(rows).index
     both = rows.names and len({name.split("_")[1] for name in rows.names.values()}) > 1
     stage = "stage2" if both or rows.path.name.startswith(_STAGE_2) else "stage1"

@@ -11,11 +11,11 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Labelled, partition, rule_of
+from cxrbench.data.sources.base import LabelledParts, partition, rule_of
 from cxrbench.data.sources.join import Disk, Layout
 from cxrbench.data.splits import table
 from cxrbench.specs.task import TaskSpec
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 from cxrbench.types import Partition
 
 _PARTS = ("train", "test")
@@ -23,13 +23,13 @@ _PARTS = ("train", "test")
 LAYOUT = Layout(key=stem_key, names=lambda image: (image,))
 
 
-class FirstRows(Facts):
+class FirstRows(Spec):
     """Rows with exactly one of the classes; of each class, in file order, at most as many as the part's quota."""
 
     quotas: Mapping[str, int]
 
 
-class OnlyFinding(Facts):
+class OnlyFinding(Spec):
     """Images with exactly one positive among the classes and the columns `others`; all of them, each class sorted by
     SHA-256 of `salt:id`.
     """
@@ -54,7 +54,7 @@ def locate(root: Path) -> Path:
     return located(root, "VinDr-PCXR", has_table(stem), wanted=f"{stem}.csv", stems=(stem,))
 
 
-def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
+def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The official parts, reduced to single-class images; patients are not known; see `Source.tables`."""
     spec = rule_of(task, split, ("first-rows", "only-finding"))
     first = spec.parameters(FirstRows) if spec.rule == "first-rows" else None
@@ -76,7 +76,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> Labelled:
         found |= {part: len(set(ids))} | {
             f"{part}_{label.column}": int(count) for label, count in zip(task.labels, labels.sum(axis=0), strict=True)
         }
-    return Labelled(parts, known, found, tuple(notes))
+    return LabelledParts(parts, known, found, tuple(notes))
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:

@@ -102,7 +102,7 @@ def not_worse(differences: Mapping[tuple[Name, Name], Estimate], names: Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ModelPlaces:
     """The range of places that each model may hold (1 is best), and the pairs that differ, the better model first.
 
     `compared` is the number of all pairs with a test.
@@ -113,7 +113,7 @@ class Places:
     compared: int
 
 
-def places(differences: Mapping[tuple[str, str], Estimate], models: Sequence[str]) -> Places:
+def places(differences: Mapping[tuple[str, str], Estimate], models: Sequence[str]) -> ModelPlaces:
     """Places from all pairs at once: together they hold every model's true place in 95 of 100 cases.
 
     `differences` are of the first minus the second. A pair differs if its p is below 5 % after Holm's correction over
@@ -128,7 +128,7 @@ def places(differences: Mapping[tuple[str, str], Estimate], models: Sequence[str
     above = {model: sum(worse == model for _, worse in apart) for model in models}
     below = {model: sum(better == model for better, _ in apart) for model in models}
     known = {model: (1 + above[model], len(models) - below[model]) for model in models}
-    return Places(known, tuple(apart), sum(p is not None for p in adjusted))
+    return ModelPlaces(known, tuple(apart), sum(p is not None for p in adjusted))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cxrbench.errors import SpecError
 from cxrbench.models.checkpoint import file_format, read_checkpoint
-from cxrbench.models.converted import Origin, beside, tensors_digest, write_converted
+from cxrbench.models.converted import ConversionOrigin, beside, tensors_digest, write_converted
 from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
 from cxrbench.specs.card import ModelCard
 
@@ -21,7 +21,7 @@ def convert(path: Path, card: ModelCard, cache: Path) -> WeightsIdentity:
     facts = card.weights
     identity = weights_identity(path, card, cache)
     found = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
-    told = Origin(
+    told = ConversionOrigin(
         file=path.name,
         sha256=identity.sha256,
         tensors=tensors_digest(found.tensors),

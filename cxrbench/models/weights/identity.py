@@ -13,16 +13,16 @@ from torch import Tensor
 from cxrbench.errors import DataError, IntegrityError
 from cxrbench.models import made
 from cxrbench.models.checkpoint import file_format, read_checkpoint
-from cxrbench.models.converted import Origin, origin, require_source, tensor_digests
+from cxrbench.models.converted import ConversionOrigin, origin, require_source, tensor_digests
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
-from cxrbench.store.file_hashes import Ledger, stamp
-from cxrbench.store.schema import Facts, complaints
+from cxrbench.store.file_hashes import FileHashes, stamp
+from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import DamagedError, read_sealed, write_sealed
 from cxrbench.system.sources import code_digest
 
 
-class Pin(Facts):
+class Pin(Spec):
     """A file when it was first used.
 
     `source`: SHA-256 of the published file that this one says it was converted from; `claim_accepted`: somebody took
@@ -37,7 +37,7 @@ class Pin(Facts):
     claim_accepted: bool = False
 
 
-class _Pins(Facts):
+class _Pins(Spec):
     pins: Mapping[str, Pin] = {}
 
 
@@ -247,7 +247,7 @@ def record(found: WeightsIdentity, cache: Path) -> None:
 
 def hashed(path: Path, cache: Path) -> str:
     """SHA-256 of a file, remembered in the ledger by its stamp."""
-    ledger = Ledger(cache, path.parent)
+    ledger = FileHashes(cache, path.parent)
     known = ledger.known(path)
     if known is not None:
         return known
@@ -258,11 +258,11 @@ def hashed(path: Path, cache: Path) -> str:
     return sha256
 
 
-def _origin(path: Path) -> Origin | None:
+def _origin(path: Path) -> ConversionOrigin | None:
     return origin(path) if file_format(path) == "safetensors" else None
 
 
-def _require_source(path: Path, told: Origin, cache: Path) -> None:
+def _require_source(path: Path, told: ConversionOrigin, cache: Path) -> None:
     """Raise IntegrityError unless the published file, as first seen or as it lies there, was the one converted."""
     source = path.with_name(told.file)
     pinned = Pins(cache).read(source)
@@ -272,7 +272,7 @@ def _require_source(path: Path, told: Origin, cache: Path) -> None:
         require_source(path, told, hashed(source, cache))
 
 
-def _is_proven(path: Path, told: Origin, found: Content, card: ModelCard, cache: Path) -> bool:
+def _is_proven(path: Path, told: ConversionOrigin, found: Content, card: ModelCard, cache: Path) -> bool:
     """Whether a file with the SHA-256 that the header states was read here, and holds the same tensors.
 
     Raises IntegrityError where it holds others: then the header lies.
@@ -290,7 +290,9 @@ def _is_proven(path: Path, told: Origin, found: Content, card: ModelCard, cache:
     return True
 
 
-def _require_card(path: Path, card: ModelCard, own: str, told: Origin | None, *, proven: bool, agreed: bool) -> None:
+def _require_card(
+    path: Path, card: ModelCard, own: str, told: ConversionOrigin | None, *, proven: bool, agreed: bool
+) -> None:
     """Raise IntegrityError unless the file is the one whose digest the card states, if it states one."""
     wanted = card.weights.sha256
     if wanted in (None, own) or (told is not None and told.sha256 == wanted and (proven or agreed)):

@@ -14,7 +14,7 @@ from cxrbench.specs.card import ModelCard
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedWeights:
     """A file that its model takes: its identity and format, and what became of its tensors.
 
     `coverage` is None for an adapter of another package that does not tell.
@@ -38,7 +38,7 @@ class Missing:
         return tuple(sentence for sentence in (self.weights, self.text) if sentence is not None)
 
 
-def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = False) -> Verified:
+def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = False) -> VerifiedWeights:
     """Find, hash and load the weights of a card, and record the digest of a file that its model takes; no network.
 
     Raises DataError if there are none, IntegrityError for a file with another digest, a damaged or hostile one, or one
@@ -48,7 +48,7 @@ def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = F
     identity = weights_identity(path, card, cache, accept=accept)
     covered = getattr(load_adapter(card, path, sha256=identity.sha256), "coverage", None)
     record(identity, cache)
-    return Verified(identity, _format(identity), covered if isinstance(covered, Coverage) else None)
+    return VerifiedWeights(identity, _format(identity), covered if isinstance(covered, Coverage) else None)
 
 
 def missing(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from cxrbench.phantom.layouts.order import Cell, Order, table, zipped
 from cxrbench.phantom.plate import Developed, Plate, name, number
-from cxrbench.phantom.reports import Report, report
+from cxrbench.phantom.reports import RadiologyReport, report
 
 _VIEWS = {"AP": "antero-posterior", "PA": "postero-anterior", "LATERAL": "lateral"}
 
@@ -68,7 +68,7 @@ def _report_path(plate: Plate) -> str:
     return f"mimic-cxr-reports/files/p{subject[:2]}/p{subject}/s{plate.row['study']}.txt"
 
 
-def _report(order: Order, shown: Developed) -> Report:
+def _report(order: Order, shown: Developed) -> RadiologyReport:
     plate = shown.plate
     sides: dict[str, str] = {}
     for region in shown.regions:
@@ -86,7 +86,7 @@ def _metadata(plate: Plate) -> list[Cell]:
     return [*who, step, view, height, width, 21800101, 120000.0, step, _VIEWS[view], "Erect"]
 
 
-def _study_labels(order: Order, studies: Mapping[str, Developed], reports: Mapping[str, Report]) -> bytes:
+def _study_labels(order: Order, studies: Mapping[str, Developed], reports: Mapping[str, RadiologyReport]) -> bytes:
     rows: list[list[Cell]] = []
     for study, told in reports.items():
         labels = told.labels
@@ -95,7 +95,7 @@ def _study_labels(order: Order, studies: Mapping[str, Developed], reports: Mappi
     return table(("subject_id", "study_id", *order.facts.columns), rows)
 
 
-def _sentence_labels(names: Sequence[str], reports: Mapping[str, Report]) -> bytes:
+def _sentence_labels(names: Sequence[str], reports: Mapping[str, RadiologyReport]) -> bytes:
     rows = [
         [f"s{study}", sentence.text, *(sentence.labels.get(c) for c in names)]
         for study, told in reports.items()

@@ -14,13 +14,13 @@ import numpy as np
 
 from cxrbench.errors import SpecError
 from cxrbench.phantom.plate import Plate, generator
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 Size = Literal["small", "true"] | tuple[int, int]
 Cell = str | int | float | None
 
 
-class LayoutFacts(Facts):
+class LayoutFacts(Spec):
     """How one data set is made up; see layouts.toml."""
 
     folder: str
@@ -33,7 +33,7 @@ class LayoutFacts(Facts):
     lists: Mapping[str, tuple[str, ...]] = {}  # further columns and names that one layout needs
 
 
-class _AllFacts(Facts):
+class _AllFacts(Spec):
     chexpert5x200: LayoutFacts
     mimic5x200: LayoutFacts
     rsna: LayoutFacts

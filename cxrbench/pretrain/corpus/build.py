@@ -13,8 +13,8 @@ from cxrbench.data.sources.join import Disk, met
 from cxrbench.errors import DataError, SpecError
 from cxrbench.pretrain.corpus import chexpert, mimic, padchest
 from cxrbench.pretrain.corpus.mimic import Reports
-from cxrbench.pretrain.corpus.overlap import EvaluationSet, Overlap, audit
-from cxrbench.pretrain.corpus.types import Corpus, Rows, Sentence, Space
+from cxrbench.pretrain.corpus.overlap import EvaluationSet, PatientOverlap, audit
+from cxrbench.pretrain.corpus.types import Corpus, CorpusRows, Sentence, Space
 from cxrbench.pretrain.corpus.variants import SOURCES, CorpusVariant, SourceName, label_spaces
 from cxrbench.store import digest
 from cxrbench.types import IntArray
@@ -23,7 +23,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CorpusRequest:
     """What is asked for. `roots`: folder of each source that is wanted; the order of assembly is fixed.
 
     `evaluation`: whose patients are looked for and, unless `keep_overlap`, taken out. `limit`: at most so many images
@@ -48,7 +48,7 @@ class Built:
 
     corpus: Corpus
     counts: Mapping[SourceName, Mapping[str, int]]
-    overlap: Overlap
+    overlap: PatientOverlap
     notes: tuple[str, ...]
     synthetic: bool
 
@@ -68,7 +68,7 @@ class Built:
 class _Part:
     """One source's rows that are left, with their files; `left` indexes `rows`."""
 
-    rows: Rows
+    rows: CorpusRows
     left: IntArray
     paths: tuple[Path, ...]
     counts: dict[str, int]
@@ -76,7 +76,7 @@ class _Part:
     synthetic: bool
 
 
-def build(request: Request) -> Built:
+def build(request: CorpusRequest) -> Built:
     """The corpus: CheXpert, MIMIC-CXR-JPG, PadChest, each in its own table's order.
 
     Rows without a file on this disk are left out and counted. Raises SpecError for no source or an unknown one,
@@ -102,7 +102,7 @@ def build(request: Request) -> Built:
     )
 
 
-def _rows(name: SourceName, request: Request, space: Space) -> Rows:
+def _rows(name: SourceName, request: CorpusRequest, space: Space) -> CorpusRows:
     root, variant = request.roots[name], request.variant
     match name:
         case "CHEXPERT":
@@ -113,7 +113,7 @@ def _rows(name: SourceName, request: Request, space: Space) -> Rows:
             return padchest.rows(root, variant.padchest, space)
 
 
-def _part(name: SourceName, rows: Rows, left: IntArray, request: Request) -> _Part:
+def _part(name: SourceName, rows: CorpusRows, left: IntArray, request: CorpusRequest) -> _Part:
     root = request.roots[name]
     ids = [rows.ids[row] for row in left.tolist()]
     if not ids:

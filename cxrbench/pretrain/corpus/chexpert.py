@@ -9,7 +9,7 @@ from cxrbench.data import tables
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.chexpert5x200 import LAYOUT, image_id, patient_of
 from cxrbench.errors import DataError
-from cxrbench.pretrain.corpus.types import Rows, Space
+from cxrbench.pretrain.corpus.types import CorpusRows, Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule
 
 _VALUES = (0.0, 1.0, -1.0)
@@ -22,7 +22,7 @@ def locate(root: Path, rule: CheXpertRule) -> Path:
     return located(root, "CheXpert", *signs, wanted=" or ".join(f"{stem}.csv" for stem in rule.tables))
 
 
-def rows(root: Path, rule: CheXpertRule, space: Space) -> Rows:
+def rows(root: Path, rule: CheXpertRule, space: Space) -> CorpusRows:
     """The frontal rows in table order; a class is present where its column has one of the rule's positive values.
 
     Raises DataError for a table that is not CheXpert's, with the place.
@@ -40,7 +40,7 @@ def rows(root: Path, rule: CheXpertRule, space: Space) -> Rows:
         labels[:, number] = np.isin(values, rule.positive)
     paths = table["Path"].tolist()
     ids = tuple(image_id(paths[row]) for row in frontal.tolist())
-    return Rows(
+    return CorpusRows(
         ids,
         tuple(patient_of(name) for name in ids),
         labels,

@@ -14,7 +14,7 @@ from cxrbench.data.sources.mimic5x200 import image_rows, locate, study_tree, vie
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus import sentences
 from cxrbench.pretrain.corpus.sentences import SUPPLY, RawReports, Told, labeller
-from cxrbench.pretrain.corpus.types import Rows, Sentence, Space
+from cxrbench.pretrain.corpus.types import CorpusRows, Sentence, Space
 from cxrbench.pretrain.corpus.variants import MimicRule
 
 _NO_FINDING = "no finding"
@@ -33,7 +33,7 @@ class Reports:
     cache: Path | None = None
 
 
-def rows(root: Path, rule: MimicRule, space: Space, reports: Reports) -> Rows:
+def rows(root: Path, rule: MimicRule, space: Space, reports: Reports) -> CorpusRows:
     """The rows of the rule's views and parts in the split table's order, whose study has a labelled sentence.
 
     A study's labels are those of its sentences together, without `no finding` if there is any other. Raises DataError
@@ -49,7 +49,7 @@ def rows(root: Path, rule: MimicRule, space: Space, reports: Reports) -> Rows:
     labels = _labels([told.sentences[studies[row]] for row in kept], space.classes)
     without_view = sum(name not in views for name in ids)
     notes = (f"{without_view} images have no row in the metadata table and are left out",) if without_view else ()
-    return Rows(
+    return CorpusRows(
         tuple(ids[row] for row in kept),
         tuple(subjects[row] for row in kept),
         labels,

@@ -51,7 +51,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Overlap:
+class PatientOverlap:
     """What was found for every evaluation set and source."""
 
     verdicts: tuple[Verdict, ...]
@@ -90,7 +90,7 @@ def held(of: EvaluationSet) -> Held:
 
 def audit(
     patients: Mapping[SourceName, Sequence[str]], sets: Iterable[EvaluationSet], remove: bool
-) -> tuple[Overlap, dict[SourceName, IntArray]]:
+) -> tuple[PatientOverlap, dict[SourceName, IntArray]]:
     """The verdicts, and the rows of each source that are left: without the overlapping patients if `remove`.
 
     `patients`: one a row, as the source's own tables name them.
@@ -112,7 +112,7 @@ def audit(
         name: np.array([row for row, who in enumerate(rows) if not (remove and who in shared[name])], dtype=np.int64)
         for name, rows in patients.items()
     }
-    return Overlap(tuple(verdicts)), left
+    return PatientOverlap(tuple(verdicts)), left
 
 
 def _compared(
@@ -142,7 +142,7 @@ def _not_compared(of: EvaluationSet, name: SourceName, kin: Kinship, why: str) -
     return Verdict(of.task.name, of.splits, name, "untold", None, None, rule, "not confirmed", kin.why)
 
 
-def require_no_overlap(overlap: Overlap, allow: bool = False) -> None:
+def require_no_overlap(overlap: PatientOverlap, allow: bool = False) -> None:
     """Raise SpecError where patients of an evaluation set remain in the corpus, or could have been looked for and were
     not, unless `allow`. What no id can tell is reported, not refused.
     """

@@ -13,7 +13,7 @@ from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.join import Layout
 from cxrbench.errors import DataError
-from cxrbench.pretrain.corpus.types import Rows, Space, one_hot
+from cxrbench.pretrain.corpus.types import CorpusRows, Space, one_hot
 from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule
 
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19"
@@ -27,7 +27,7 @@ def locate(root: Path) -> Path:
     return located(root, "PadChest", has_table(_TABLE), wanted=f"{_TABLE}.csv[.gz]")
 
 
-def rows(root: Path, rule: PadChestRule, space: Space) -> Rows:
+def rows(root: Path, rule: PadChestRule, space: Space) -> CorpusRows:
     """The rows of the rule's projections in table order, labels cleaned and cut to the label space.
 
     Rows without a label list, and rows without a patient, are left out and counted. Raises DataError for a label list
@@ -43,7 +43,7 @@ def rows(root: Path, rule: PadChestRule, space: Space) -> Rows:
     labelled = [row for row in known if texts[row]]
     wanted = frozenset(space.names)
     found = [cleaned(entries(texts[row], f"{path}: data row {row + 1}"), rule) & wanted for row in labelled]
-    return Rows(
+    return CorpusRows(
         tuple(ids[row] for row in labelled),
         tuple(patients[row] for row in labelled),
         one_hot(found, space.classes),

@@ -53,7 +53,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class CorpusRows:
     """The usable rows of one source, in its table's order.
 
     `labels` (n, C) int8 over the classes of the corpus; `folder` holds the tables, `layout` says how ids and files

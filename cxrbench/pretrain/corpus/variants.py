@@ -11,14 +11,14 @@ from cxrbench.errors import SpecError
 from cxrbench.specs import paths
 from cxrbench.specs.catalog import unknown
 from cxrbench.store import digest
-from cxrbench.store.schema import Facts, read_toml
+from cxrbench.store.schema import Spec, read_toml
 
 SourceName = Literal["CHEXPERT", "MIMIC", "PADCHEST"]
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)  # in assembly order
 _LISTS, _OVERLAP = "lists", "overlap"  # fact files that are no variants
 
 
-class CategoryList(Facts):
+class CategoryList(Spec):
     """One named list of categories, in lower case."""
 
     about: str
@@ -31,7 +31,7 @@ class CategoryList(Facts):
         return self
 
 
-class CategoryLists(Facts):
+class CategoryLists(Spec):
     """`tasks/pretraining/lists.toml`."""
 
     lists: Mapping[str, CategoryList]
@@ -43,7 +43,7 @@ class CategoryLists(Facts):
         return self.lists[name].names
 
 
-class LabelRule(Facts):
+class LabelRule(Spec):
     """One rule of label cleaning: where `search` (a regular expression) fits, the label `becomes` or `adds` a name."""
 
     search: str
@@ -66,14 +66,14 @@ class LabelRule(Facts):
         return self
 
 
-class CheXpertRule(Facts):
+class CheXpertRule(Spec):
     """`tables`: stems of label tables, the first that is there; `positive`: which values count as present."""
 
     tables: tuple[str, ...]
     positive: tuple[float, ...]
 
 
-class MimicRule(Facts):
+class MimicRule(Spec):
     """`views`: values of ViewPosition; `parts`: official parts whose images are taken; `headings`: of the sections of a
     raw report that are read, by kind.
     """
@@ -83,7 +83,7 @@ class MimicRule(Facts):
     headings: Mapping[str, tuple[str, ...]]
 
 
-class PadChestRule(Facts):
+class PadChestRule(Spec):
     """`projections`: values of Projection; `ignored`: words in Labels that are no label; `rules`: see `LabelRule`."""
 
     projections: tuple[str, ...]
@@ -91,7 +91,7 @@ class PadChestRule(Facts):
     rules: tuple[LabelRule, ...]
 
 
-class CorpusVariant(Facts):
+class CorpusVariant(Spec):
     """One way of making a corpus. `classes` and `spaces` name lists of `lists.toml`."""
 
     name: str
@@ -114,14 +114,14 @@ class CorpusVariant(Facts):
         return digest.of_json(self.model_dump(mode="json", exclude={"name", "title"}))
 
 
-class Kinship(Facts):
+class Kinship(Spec):
     """Whether an evaluation set and a source can show the same patients, and how that is known."""
 
     kind: Literal["same", "apart", "untold"]
     why: str
 
 
-class Kinships(Facts):
+class Kinships(Spec):
     """`tasks/pretraining/overlap.toml`."""
 
     tasks: Mapping[str, Mapping[SourceName, Kinship]]

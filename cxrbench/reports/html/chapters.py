@@ -22,7 +22,7 @@ WORTH = 150  # cells that take as long as the start of another process
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ReportWork:
     """Where predictions lie, by how many processes, and whether intervals speak of other test images alone.
 
     `metrics` are names of further ones that each cell shows.
@@ -90,14 +90,14 @@ def _place(setting: Setting) -> tuple[str, int]:
     return setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
 
 
-def sound(work: Work, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:
+def sound(work: ReportWork, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:
     """The records that are what their predictions say, and the others by id with what is wrong."""
     found = zip(records, work.each(partial(faults, work.out), records), strict=True)
     wrong = {record.id: nameless(work, told) for record, told in found}
     return [r for r in records if not wrong[r.id]], {ident: told for ident, told in wrong.items() if told}
 
 
-def nameless(work: Work, told: Sequence[str]) -> tuple[str, ...]:
+def nameless(work: ReportWork, told: Sequence[str]) -> tuple[str, ...]:
     """What is wrong, in words that name no folder of the machine."""
     return tuple(one.replace(f"{work.out}{os.sep}", f"results{os.sep}") for one in told)
 

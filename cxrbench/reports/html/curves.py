@@ -16,7 +16,7 @@ STEP = 0.1  # of the vertical axis, whose range is whole steps
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """One number of a curve: shots, its place in the panel, and that of its interval's ends where it has one."""
 
     shots: int
@@ -28,14 +28,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class CurveLine:
     """One model's curve; `number` (0 to 5) is its colour and marker in its row of panels, `marked` by the dagger."""
 
     model: str
     title: str
     marked: bool
     number: int
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
 
     @property
     def line(self) -> str:
@@ -52,13 +52,13 @@ class Panel:
 
     task: str | None
     covers: str
-    curves: tuple[Curve, ...]
+    curves: tuple[CurveLine, ...]
     ticks: tuple[tuple[float, int], ...]
     shots: tuple[tuple[float, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class CurveFigure:
     """All panels of one label group; `rows` of at most six models (name, title) each, those of the first board first.
 
     `panels` have all models' curves, of which a row draws its own in colour.
@@ -69,7 +69,7 @@ class Figure:
     panels: tuple[Panel, ...]
 
 
-def figures(boards: Sequence[Board]) -> list[Figure]:
+def figures(boards: Sequence[Board]) -> list[CurveFigure]:
     """One figure for each label group that was probed with two numbers of shots or more; without negative controls."""
     groups: dict[str, list[Board]] = {}
     for board in boards:
@@ -83,7 +83,7 @@ def _most_shots_first(boards: Sequence[Board]) -> list[Board]:
     return sorted(boards, key=lambda board: -(board.setting.shots or 0))
 
 
-def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> Figure:
+def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
     """The figure of one group; models in one order for all groups, so that each keeps its colour."""
     ordered = _most_shots_first(boards)[::-1]
     found = {line.model: line.title for board in ordered for line in board.models}
@@ -92,7 +92,7 @@ def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> Figure
     rows = tuple(tuple(named[place : place + COLOURED]) for place in range(0, len(named), COLOURED))
     tasks = list(dict.fromkeys(task for board in ordered for task in board.tasks))
     means = [None] if any(line.mean for board in ordered for line in board.models) else []
-    return Figure(group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
+    return CurveFigure(group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
 
 
 def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:
@@ -110,7 +110,7 @@ def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str])
         number = place % COLOURED
         points = tuple(_point(shots, one, axes, number) for shots, one in known.get(model, {}).items())
         if points:
-            curves.append(Curve(model, title, model in marked, number, points))
+            curves.append(CurveLine(model, title, model in marked, number, points))
     covers = spoken((f"K = {p.shots}", p.interval) for curve in curves for p in curve.points)
     return Panel(task, covers, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
 
@@ -155,8 +155,8 @@ def _axes(known: Collection[Mapping[int, Interval]]) -> _Axes:
     return _Axes(STEP * low, STEP * max(high, low + 1), across)
 
 
-def _point(shots: int, known: Interval, axes: _Axes, number: int) -> Point:
+def _point(shots: int, known: Interval, axes: _Axes, number: int) -> CurvePoint:
     assert known.estimate is not None  # the caller's choice
     x = round(axes.across[shots] + APART * (number - (COLOURED - 1) / 2), 1)
     low, high = (None if end is None else axes.up(end) for end in (known.low, known.high))
-    return Point(shots, x, axes.up(known.estimate), low, high, known)
+    return CurvePoint(shots, x, axes.up(known.estimate), low, high, known)

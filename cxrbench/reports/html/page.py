@@ -15,9 +15,9 @@ from cxrbench.records.record import Record
 from cxrbench.records.selection import in_order
 from cxrbench.reports.html.boards import Board, board, ranked
 from cxrbench.reports.html.cells import CellPage
-from cxrbench.reports.html.chapters import Chapter, Work, chapters, marked, nameless, sound
-from cxrbench.reports.html.curves import Figure, figures
-from cxrbench.reports.html.paper import PaperTable, paper_tables
+from cxrbench.reports.html.chapters import Chapter, ReportWork, chapters, marked, nameless, sound
+from cxrbench.reports.html.curves import CurveFigure, figures
+from cxrbench.reports.html.paper import PaperChapter, paper_tables
 from cxrbench.reports.html.shares import Computed, computed, shares
 from cxrbench.reports.html.show import spoken
 from cxrbench.specs import catalog
@@ -80,8 +80,8 @@ class ChapterPages:
     pages: Mapping[str, CellPage]
     boards: tuple[Board, ...]
     first: Board
-    tables: tuple[PaperTable, ...]
-    figures: tuple[Figure, ...]
+    tables: tuple[PaperChapter, ...]
+    figures: tuple[CurveFigure, ...]
     wordings: tuple[WordingLine, ...]
 
     @property
@@ -136,7 +136,7 @@ class ChapterPages:
         pages = (one.page for found in self.wordings for one in found.lines)
         return spoken((page.record.data.task, page.interval) for page in pages)
 
-    def covered(self, table: PaperTable, rows: Sequence[ViewRow]) -> str:
+    def covered(self, table: PaperChapter, rows: Sequence[ViewRow]) -> str:
         """What the intervals of a section of a table speak of, by column where these differ."""
         cells = ((title, row.cells[column].record) for column, title in table.view.columns for row in rows)
         return spoken((title, page.interval) for title, ident in cells if (page := self.pages.get(ident or "")))
@@ -193,7 +193,7 @@ class Report:
         return task if known is None else known.title
 
 
-def report(work: Work, found: Results, audited: Sequence[Finding] | None) -> Report:
+def report(work: ReportWork, found: Results, audited: Sequence[Finding] | None) -> Report:
     """The report of what lies below the results folder, as `found_results` tells.
 
     `audited` are the findings of `cxrbench audit`; with None, only what cards, tasks and records tell is looked at.
@@ -232,7 +232,7 @@ class _Checked:
     chapters: Sequence[tuple[Chapter, Sequence[Computed]]]
 
 
-def _checked(work: Work, records: Sequence[Record]) -> _Checked:
+def _checked(work: ReportWork, records: Sequence[Record]) -> _Checked:
     """Everything computed from sound records.
 
     Predictions are read once, in the trust that they are sound; where some are not, which is rare, all is computed
@@ -250,14 +250,14 @@ def _checked(work: Work, records: Sequence[Record]) -> _Checked:
         unsound |= faults
 
 
-def _computed(work: Work, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]) -> list[Computed]:
+def _computed(work: ReportWork, chapter: Chapter, tasks: Mapping[str, TaskSpec | None]) -> list[Computed]:
     daggers = frozenset(record.id for record in chapter.records.values() if marked(record, tasks))
     models = {selected.setting: ranked(selected) for selected in chapter.settings}
     found = shares(work, chapter, models, daggers)
     return work.each(partial(computed, work), found, len(chapter.records) // len(found))
 
 
-def _pages(work: Work, chapter: Chapter, found: Sequence[Computed]) -> ChapterPages:
+def _pages(work: ReportWork, chapter: Chapter, found: Sequence[Computed]) -> ChapterPages:
     known = {ident: page for one in found for ident, page in one.pages.items()}
     pages = {ident: known[ident] for ident in chapter.records}
     boards = tuple(

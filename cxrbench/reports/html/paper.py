@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cxrbench.analysis.against_paper import TABLES, Known, against_paper
 from cxrbench.analysis.cell_verdict import CellVerdict
-from cxrbench.analysis.paper_tables import Cell, TableView, ViewRow, table_view
-from cxrbench.reports.html.chapters import Chapter, Work
+from cxrbench.analysis.paper_tables import TableCell, TableView, ViewRow, table_view
+from cxrbench.reports.html.chapters import Chapter, ReportWork
 from cxrbench.specs.paper import MISSING, PublishedTable, published_table
 
 
@@ -17,14 +17,14 @@ class PaperCell:
     `how` says in a few words what the verdict rests on. `reasons` are numbers of the table's list of reasons, from 1.
     """
 
-    cell: Cell
+    cell: TableCell
     verdict: str | None
     how: str
     reasons: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PaperTable:
+class PaperChapter:
     """A table with verdicts; `reasons` are those against comparing, each once.
 
     Of made numbers it has no rows that only the paper fills, since nothing can be compared with them.
@@ -53,7 +53,7 @@ class PaperTable:
         return list(found.items())
 
 
-def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Known]) -> list[PaperTable]:
+def paper_tables(work: ReportWork, chapter: Chapter, known: Mapping[str, Known]) -> list[PaperChapter]:
     """Tables 2 to 4 with the chapter's records; tables of which it measures no cell are left out.
 
     What is `known` of records is by id; of others it is computed from their predictions.
@@ -70,7 +70,7 @@ def paper_tables(work: Work, chapter: Chapter, known: Mapping[str, Known]) -> li
 
 def _judged(
     table: PublishedTable, view: TableView, findings: Mapping[str, CellVerdict], *, synthetic: bool
-) -> PaperTable:
+) -> PaperChapter:
     reasons = dict[str, int]()
     cells = {}
     for row in view.rows:
@@ -78,10 +78,10 @@ def _judged(
             cell = row.cells[column]
             told = findings.get(f"Table {table.table}, {f'{row.section} {row.name}'.strip()}, {title}")
             cells[row.section, row.name, column] = _cell(cell, told, reasons)
-    return PaperTable(synthetic, view, cells, tuple(reasons))
+    return PaperChapter(synthetic, view, cells, tuple(reasons))
 
 
-def _cell(cell: Cell, told: CellVerdict | None, reasons: dict[str, int]) -> PaperCell:
+def _cell(cell: TableCell, told: CellVerdict | None, reasons: dict[str, int]) -> PaperCell:
     if told is None or told.verdict == "missing" or cell.measured is None:
         return PaperCell(cell, None, "", ())
     why: Sequence[str] = told.reasons if told.verdict == "not comparable" else ()

@@ -16,14 +16,14 @@ from cxrbench.records.predictions import namespace
 from cxrbench.records.record import Record, predictions_path
 from cxrbench.records.selection import Selected, Setting
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
-from cxrbench.reports.html.chapters import Chapter, Work, nameless
+from cxrbench.reports.html.chapters import Chapter, ReportWork, nameless
 
 METRIC = BALANCED_ACCURACY  # what boards, tables and curves show
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ShownShare:
     """Settings on tasks that may show the same patients, with the models that each one's board ranks: none below three.
 
     `marked` and `detail` are ids of records.
@@ -68,8 +68,8 @@ Measured = Mapping[str, Measurement]  # by record
 
 
 def shares(
-    work: Work, chapter: Chapter, ranked: Mapping[Setting, tuple[str, ...]], marked: frozenset[str]
-) -> list[Share]:
+    work: ReportWork, chapter: Chapter, ranked: Mapping[Setting, tuple[str, ...]], marked: frozenset[str]
+) -> list[ShownShare]:
     """Everything that a chapter shows, in shares of related tasks and bounded size; a setting is in one for each."""
     detail = frozenset(
         r.id for r in chapter.records.values() if chapter.in_detail(r.protocol.shots, r.data.group, prompt_set(r))
@@ -82,7 +82,7 @@ def shares(
         own = [replace(s, records={t: row for t, row in s.records.items() if t in tasks}) for s in chapter.settings]
         for some in _bounded(work.out, [setting for setting in own if setting.records]):
             models = tuple(ranked.get(setting.setting, ()) for setting in some)
-            found.append(Share(tuple(some), models, marked, detail))
+            found.append(ShownShare(tuple(some), models, marked, detail))
     return found
 
 
@@ -105,7 +105,7 @@ def _size(out: Path, record: Record) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def computed(work: Work, share: Share) -> Computed:
+def computed(work: ReportWork, share: ShownShare) -> Computed:
     """Everything of a share, each file read once; only what is wrong where a record is not what its predictions say."""
     read = {ident: checked_cell(work.out, record) for ident, record in share.records.items()}
     if faults := {ident: nameless(work, told) for ident, (_, told) in read.items() if told}:

@@ -11,12 +11,12 @@ from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint_model import CheckpointModel
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Facts
+from cxrbench.store.schema import Spec
 
 IMAGE, WORDS = "image.", "words."  # what the names of the tensors in the file begin with
 
 
-class Options(Facts):
+class Options(Spec):
     """`cells` a side of the picture, `words` that texts are told apart by."""
 
     cells: int

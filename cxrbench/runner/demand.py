@@ -4,15 +4,15 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError
 from cxrbench.runner.encode import Encoder
-from cxrbench.runner.forward import Asked
+from cxrbench.runner.forward import TextSet
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.store.embeddings import Embeddings, Key, Store
-from cxrbench.store.file_hashes import Ledger
+from cxrbench.store.file_hashes import FileHashes
 from cxrbench.system.contained import contained, containing
 
 
-class Desk:
+class Demand:
     """The needs of a plan, worked out once.
 
     `names`: every key in words; `demands`: the keys that want each file; `refused`: cells whose needs could not be
@@ -22,13 +22,13 @@ class Desk:
     def __init__(self, made: Plan) -> None:
         self.plan, cache = made, made.request.places.cache
         self.store, self._cache = Store(cache), cache
-        self._ledgers: dict[Path, Ledger] = {}
+        self._ledgers: dict[Path, FileHashes] = {}
         self._roots: dict[Path, Path] = {}
         self.names: dict[Key, str] = {}
         self.demands: dict[Path, dict[Key, None]] = {}
         self.refused: dict[Cell, CxrBenchError] = {}
         self.broken: dict[Key, CxrBenchError] = {}
-        self._asked: dict[Key, dict[Key, Asked]] = {}  # sets of texts by the key of the vectors
+        self._asked: dict[Key, dict[Key, TextSet]] = {}  # sets of texts by the key of the vectors
         self._sources: dict[Key, Cell] = {}
         for cell in made.cells:
             try:
@@ -75,13 +75,13 @@ class Desk:
                 self.broken.setdefault(key, contained(error, f"{name}: reading the store, {self.store.root}"))
         return found
 
-    def ledger(self, path: Path) -> Ledger:
+    def ledger(self, path: Path) -> FileHashes:
         """The ledger of the data set that the file belongs to."""
         return self._open(self._roots[path])
 
-    def _open(self, root: Path) -> Ledger:
+    def _open(self, root: Path) -> FileHashes:
         if root not in self._ledgers:
-            self._ledgers[root] = Ledger(self._cache, root, rehash=self.plan.request.rehash)
+            self._ledgers[root] = FileHashes(self._cache, root, rehash=self.plan.request.rehash)
         return self._ledgers[root]
 
 
