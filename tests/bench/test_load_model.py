@@ -113,7 +113,7 @@ def test_texts_and_scores_are_the_adapters(load: Load, lab: Lab) -> None:
         ([Image.new("L", (8, 8))], "is a Image"),
         ([torch.zeros(1, 1, 8, 8)], "one tensor of all pixels"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_ambiguous_is_refused(images: object, told: str, load: Load) -> None:
     with pytest.raises(SpecError, match=told):
