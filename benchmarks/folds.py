@@ -45,14 +45,14 @@ def _run(data: str, card: str, *, everything: bool) -> dict[str, Any]:
     from benchmarks.runs import SomeFolds, checked, places, probes, run_planned, warm
     from cxrbench.runner.lay_out import lay_out
     from cxrbench.runner.request import Engine
-    from cxrbench.runner.run import Report, run
+    from cxrbench.runner.run import RunResult, run
 
     with TemporaryDirectory() as folder, warm([card], Engine().batch_size):
         at = places(data, [card], folder)
         every = probes({"models": (card,), "tasks": (TASK,), "shots": SHOTS}, at)
         single = probes({"models": (card,), "tasks": (TASK,), "shots": (16,)}, at)
 
-        def part() -> Report:
+        def part() -> RunResult:
             whole, made = lay_out(every), lay_out(single)
             return run_planned(SomeFolds(single, made.variant, made.cells, n_folds=1, whole=whole))
 

@@ -15,7 +15,7 @@ from cxrbench.models.base import Adapter, load_adapter
 from cxrbench.runner.folds import IdFold
 from cxrbench.runner.plan import Cell, Plan
 from cxrbench.runner.request import Places, Request
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.specs.catalog import load_card
 
 LIBRARIES = ("pandas", "pyarrow.parquet", "pydicom.pixels", "scipy.optimize", "sklearn.linear_model", "torchvision")
@@ -55,14 +55,14 @@ class SomeFolds(Plan):
         return {image for other in self.whole.cells for image in self.whole.wanted(other)}
 
 
-def run_planned(plan: Plan) -> Report:
+def run_planned(plan: Plan) -> RunResult:
     """A whole run of a plan that was made already."""
     with patch.object(cxrbench.runner.run, "lay_out", lambda request: plan):
         report = cxrbench.runner.run.run(plan.request)
     return checked(report)
 
 
-def checked(report: Report) -> Report:
+def checked(report: RunResult) -> RunResult:
     """The report; whatever went wrong in the run ends the measurement."""
     assert not report.problems and not report.skipped and not report.unreadable, report
     return report

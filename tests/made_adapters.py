@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.models.base import EngineReport, Padding, Runtime, checked_pixels
+from cxrbench.models.base import Adapter, EngineReport, Padding, Runtime, checked_pixels
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.specs.card import ModelCard
@@ -19,7 +19,7 @@ from cxrbench.store import digest
 _WIDTH, _JOINT = 8, 6
 
 
-class Sound:
+class Sound(Adapter):
     """Keeps every promise."""
 
     def __init__(self, card: ModelCard, runtime: Runtime) -> None:

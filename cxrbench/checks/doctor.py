@@ -14,7 +14,6 @@ from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
 from cxrbench.models.certificate import certificate_for
 from cxrbench.models.checkpoint import read_checkpoint
-from cxrbench.models.coverage import Coverage
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import are_synthetic
@@ -102,8 +101,8 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
         if weights is not None:
             found = replace(found, file=_file(card, weights))
         exact, rough = (load_adapter(card, weights, text_encoder, device, how, recipe=recipe) for how in _PRECISIONS)
-        coverage = getattr(exact, "coverage", None)
-        if isinstance(coverage, Coverage):
+        coverage = exact.coverage
+        if coverage is not None:
             ignored, absent = dict(coverage.ignored), dict(coverage.absent)
             found = replace(found, used=len(coverage.used), ignored=ignored, absent=absent)
         tried_on = samples(card, recipe)

@@ -1,21 +1,23 @@
 """What every model offers, and how a card becomes one."""
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, Protocol, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cxrbench.errors import DataError, IntegrityError, SpecError
+from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
 from cxrbench.models.checkpoint import Checkpoint, index_beside, read_checkpoint, refuse_index
 from cxrbench.models.converted import preferred
 from cxrbench.models.coverage import Coverage
+from cxrbench.models.entities import EntityQueries
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.fit import loaded
 from cxrbench.models.nets import MemoryFormat
@@ -69,55 +71,77 @@ class Runtime:
         return nullcontext()
 
 
-class Adapter(Protocol):
+class Adapter(ABC):
     """A loaded model, in evaluation mode and without gradients.
 
-    Its code is part of the key of every stored vector, so a change of it makes them anew. One whose card ignores
-    tensors also has a `coverage: Coverage`, which tells the tensors that it uses. Every call from outside runs within
-    `precision.exact_float32`, which no adapter needs to enter itself.
+    An image side is complete by itself; a text side, a label side and scores are there where a class defines them.
+    Its code is part of the key of every stored vector, so a change of it makes them anew. `coverage` tells the tensors
+    that it uses; a card that ignores some needs it. `texts_apart`: no text sees another, though images are scored by
+    interaction. Every call from outside runs within `precision.exact_float32`, which no adapter needs to enter itself.
     """
 
     card: ModelCard
     engine: EngineReport
+    coverage: Coverage | None = None
+    texts_apart: ClassVar[bool] = False
 
     @classmethod
+    @abstractmethod
     def options_digest(cls, card: ModelCard) -> str:
         """Digest of the card's options and of the files that they name: part of the key of every stored vector.
 
         Raises SpecError for options or files that this adapter cannot use; needs no weights.
         """
-        ...
 
     @classmethod
+    @abstractmethod
     def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
         """Raises IntegrityError unless every tensor of the file is used, or ignored by name on the card."""
-        ...
 
+    @abstractmethod
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Pixels (N, C, H, W) float32, C 1 or 3, as the card's recipe makes them, to vectors on the model's device."""
-        ...
+
+    @classmethod
+    def has_text_side(cls) -> bool:
+        """Whether it takes texts."""
+        return cls.encode_text is not Adapter.encode_text
 
     def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
         """P texts as one batch, padded to the longest; with `released` padding a vector depends on its batch mates.
 
         Raises SpecError if the model has no text side, DataError if its tokenizer is not at hand.
         """
-        ...
+        raise SpecError(f"{self.card.name} has no text side; only protocols without texts can score it")
 
     def prototypes(self, classes: Sequence[str]) -> Tensor:
         """Unit class vectors (C, d) of the label side; raises SpecError for a class that it does not know."""
-        ...
+        raise SpecError(f"{self.card.name} has no label side: score {', '.join(classes)} by prompts")
+
+    @classmethod
+    def require_prototypes(cls, card: ModelCard, classes: Sequence[str]) -> None:
+        """Raises NotApplicableError for a class without a prototype, where that is known without the weights."""
+        return  # a subclass without that knowledge says so when it scores
+
+    @classmethod
+    def entity_queries(cls, card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> EntityQueries:
+        """The one set of queries that its authors always ask, and where the classes stand in it.
+
+        Raises NotApplicableError for a model without such a set, or a class outside it; DataError where the authors'
+        texts are not at hand.
+        """
+        raise NotApplicableError(f"{card.name} has no closed set of queries of its own; score it by a set of prompts")
 
     def logit_scale(self, view: str) -> float:
         """The factor from cosine to logit of a view on the card, clamped where the published zero-shot clamps it."""
-        ...
+        raise SpecError(f"{self.card.name} has no view {view!r}: it scores neither texts nor prototypes")
 
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Logits (N, P); a row depends on its own image alone."""
-        ...
+        raise SpecError(f"{self.card.name} scores no texts")
 
 
-class DualEncoder:
+class DualEncoder(Adapter):
     """Models whose score is a cosine times a temperature."""
 
     log_scale: float
@@ -217,8 +241,8 @@ def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
     """Raise SpecError unless what the card ignores is truly unused: ignored tensors are in no key."""
     card = adapter.card
     ignored = [n for n in checkpoint.tensors if any(fnmatchcase(n, pattern) for pattern in card.weights.ignored)]
-    covered = getattr(adapter, "coverage", None)
-    if ignored and not isinstance(covered, Coverage):
+    covered = adapter.coverage
+    if ignored and covered is None:
         raise SpecError(
             f"{card.name}: its card ignores tensors, and its adapter has no `coverage` to show that it uses none of "
             f"them; give it one, or drop them from the file ({', '.join(ignored[:3])})"
@@ -236,8 +260,10 @@ def adapter_class(card: ModelCard) -> type[Adapter]:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise SpecError(f"{card.name}: adapter {card.adapter!r}: {error}") from error
-    if not isinstance(found, type) or not hasattr(found, "load"):
-        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter")
+    if not isinstance(found, type) or not issubclass(found, Adapter):
+        raise SpecError(
+            f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter (a subclass of models.base.Adapter)"
+        )
     return found
 
 

@@ -1,6 +1,6 @@
 """What models share whose networks are filled from one checkpoint, whatever becomes of their vectors afterwards."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.errors import SpecError
-from cxrbench.models.base import EngineReport, OptionsT, Padding, Runtime, checked_options, coloured
+from cxrbench.models.base import Adapter, EngineReport, OptionsT, Padding, Runtime, checked_options, coloured
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.coverage import Coverage, coverage, look_alikes, require_complete
 from cxrbench.models.features import ImageFeatures, TextFeatures
@@ -22,7 +22,7 @@ from cxrbench.store import digest
 _CHECKED_SIZE = 224
 
 
-class CheckpointModel(ABC, Generic[OptionsT]):
+class CheckpointModel(Adapter, Generic[OptionsT]):
     """Layout, coverage and engine; a subclass brings its options, its networks and what they make of a batch.
 
     Its score is the plain cosine, as many published ones are; subclasses scale it, or compare otherwise.
@@ -73,9 +73,14 @@ class CheckpointModel(ABC, Generic[OptionsT]):
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
         """Features of (N, 3, H, W) pixels on the model's device."""
 
-    @abstractmethod
+    @classmethod
+    def has_text_side(cls) -> bool:
+        """Whether a subclass makes vectors of texts."""
+        return cls.text_vectors is not CheckpointModel.text_vectors
+
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
         """Features of at least one text; none depends on its batch mates."""
+        raise SpecError(f"{self.card.name} has no text side; only protocols without texts can score it")
 
     def _engine(self) -> EngineReport:
         device, precision = str(self.runtime.device), self.runtime.precision
@@ -120,10 +125,6 @@ class CheckpointModel(ABC, Generic[OptionsT]):
         if view not in self.card.views:
             raise SpecError(f"{self.card.name} has no view {view!r}; known: {', '.join(self.card.views)}")
         return 1.0
-
-    def prototypes(self, classes: Sequence[str]) -> Tensor:
-        """Raises SpecError: there is no label side."""
-        raise SpecError(f"{self.card.name} has no label side: score {', '.join(classes)} by prompts")
 
 
 def require_size(pixels: Tensor, size: int, name: str) -> None:

@@ -5,7 +5,7 @@ decoder over the queries, and two logits a query, of which the second says `pres
 whole set asked, so texts are scored together and never in parts; images may be split freely.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.nn.functional import relu
 from torch.nn.utils.rnn import pad_sequence
 
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.models.base import EngineReport, Padding, Runtime, coloured
+from cxrbench.models.base import Adapter, EngineReport, Padding, Runtime, coloured
 from cxrbench.models.bert_words import BertWords
 from cxrbench.models.container import layer_count
 from cxrbench.models.features import ImageFeatures, TextFeatures
@@ -87,7 +87,7 @@ def text_side(card: ModelCard) -> TextEncoder:
     return card.text_encoder
 
 
-class QueryDecoder(ABC):
+class QueryDecoder(Adapter):
     """The model-independent half of such an adapter."""
 
     def __init__(self, card: ModelCard, trunk: TokenTrunk, runtime: Runtime, path: Path) -> None:

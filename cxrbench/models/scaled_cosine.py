@@ -1,7 +1,7 @@
 """Two-tower models whose published score is a cosine times a temperature, plus a bias where they have one."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -54,7 +54,3 @@ class VisionOnly(CheckpointModel[OptionsT]):
         found = super().encode_image(pixels)
         require_widths(found, self.card.name, self.card.taps)
         return found
-
-    def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
-        """Raises SpecError: there is no text side."""
-        raise SpecError(f"{self.card.name} has no text side; only linear probes see it")

@@ -185,7 +185,7 @@ class BenchModel:
         All texts are one set, since each may see the others; where the adapter says that none does, the prompts of each
         class are one, so that another group or fold with the same class finds its scores in the store.
         """
-        apart = getattr(adapter_class(self.card), "texts_apart", False) and not words.asked
+        apart = adapter_class(self.card).texts_apart and not words.asked
         asked = [TextSet(texts, settings.padding) for texts in (words.groups if apart else (words.texts,))]
         return [(self._score_key(recipe, one), one) for one in asked]
 

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from cxrbench.errors import CxrBenchError, FewRowsError
+from cxrbench.models.base import adapter_class
 from cxrbench.runner.checks import where
 from cxrbench.runner.folds import IdFold, group_labels, id_folds
 from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
-from cxrbench.runner.wording import ClassPrompts, own_queries, require_prototypes, require_task, wording
+from cxrbench.runner.wording import ClassPrompts, own_queries, require_task, wording
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Key
 from cxrbench.system.contained import contained, containing
@@ -79,7 +80,7 @@ class Plan:
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
         if prompts is None:
-            require_prototypes(model.card, () if cell.protocol.fitted else labels)
+            adapter_class(model.card).require_prototypes(model.card, () if cell.protocol.fitted else labels)
             return [None] * len(folds)
         require_task(prompts, cell.data.task.name)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)

@@ -89,7 +89,7 @@ def require_text(made: Plan) -> None:
 
 
 def _require_text_side(card: ModelCard) -> None:
-    if not hasattr(adapter_class(card), "encode_text"):
+    if not adapter_class(card).has_text_side():
         raise SpecError(
             f"{card.name}: its adapter {card.adapter} has no text side (`encode_text`), so the card cannot have a view "
             'with classes = "prompts"; take [zero_shot] out of it, or measure --protocol linear-probe'

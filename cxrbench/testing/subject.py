@@ -38,7 +38,7 @@ class Subject:
     @cached_property
     def texts(self) -> TextFeatures | None:
         """Of all texts as one batch; None where there is no text side, or no texts to try it on."""
-        if not self.samples.texts:
+        if not self.samples.texts or not self.adapter.has_text_side():
             return None
         try:
             return self.adapter.encode_text(self.samples.texts)

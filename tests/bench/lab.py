@@ -16,7 +16,7 @@ from cxrbench.phantom.write import write
 from cxrbench.records.files import read_record
 from cxrbench.records.record import Record, record_path
 from cxrbench.runner.request import Engine, Places, Request
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog
 
 SIZE = 64
@@ -70,7 +70,7 @@ class Lab:
         }
         return standard | changes
 
-    def run(self, place: Path, models: Sequence[str], tasks: Sequence[str], /, **changes: Any) -> Report:
+    def run(self, place: Path, models: Sequence[str], tasks: Sequence[str], /, **changes: Any) -> RunResult:
         return cxrbench.run(**self.arguments(place, models, tasks, **changes))
 
     def request(self, place: Path, models: Sequence[str], tasks: Sequence[str], /, **changes: Any) -> Request:
@@ -142,7 +142,7 @@ def numbers(record: Record) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude={"runtime"})
 
 
-def by_id(report: Report) -> dict[str, dict[str, Any]]:
+def by_id(report: RunResult) -> dict[str, dict[str, Any]]:
     """The numbers of all records of a run."""
     return {record.id: numbers(record) for record in report.records}
 

@@ -25,7 +25,7 @@ from cxrbench.models.base import adapter_class
 from cxrbench.models.weights.identity import content
 from cxrbench.records.record import Record, record_path
 from cxrbench.records.scores import ABOUT
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog
 from cxrbench.specs.card import read_card
 from cxrbench.store.embeddings import Embeddings, Store, digest
@@ -179,7 +179,7 @@ def _run(
     prompts: Sequence[str] = ("names",),
     features: str = "raw",
     groups: Sequence[str] | None = None,
-) -> Report:
+) -> RunResult:
     report = cxrbench.run(
         models,
         tasks,

@@ -12,7 +12,7 @@ from cxrbench.errors import SpecError
 from cxrbench.runner import run as bench_run
 from cxrbench.runner.cells import Wordings
 from cxrbench.runner.request import Request
-from cxrbench.runner.run import Forecast, Report
+from cxrbench.runner.run import Forecast, RunResult
 from cxrbench.specs import catalog
 
 SHARED = ("description", "ensemble", "names")
@@ -49,9 +49,9 @@ def test_by_default_every_model_is_asked_the_same_three_sets(monkeypatch: pytest
         told.append(request)
         return Forecast((), (), {}, ())
 
-    def run(request: Request, progress: object = None) -> Report:
+    def run(request: Request, progress: object = None) -> RunResult:
         told.append(request)
-        return Report()
+        return RunResult()
 
     monkeypatch.setattr(bench_run, "forecast", forecast)
     monkeypatch.setattr(bench_run, "run", run)

@@ -35,7 +35,7 @@ from cxrbench.errors import (
 from cxrbench.runner import decoding, lay_out, settle
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import Cell
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.store.embeddings import Key, Store
 from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard import Writer
@@ -227,7 +227,7 @@ class Bench:
     def arguments(self) -> dict[str, Any]:
         return {"models": list(self.cards), "groups": ["all"], "shots": (1,), "prompts": ["names"], "batch_size": 4}
 
-    def run(self, place: Path) -> Report:
+    def run(self, place: Path) -> RunResult:
         return self.lab.run(place, [], TASKS, **self.arguments())
 
 
@@ -245,7 +245,7 @@ def bench(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 Told = dict[tuple[str, str, str], tuple[dict[str, Any], bytes]]
 
 
-def told(place: Path, report: Report) -> Told:
+def told(place: Path, report: RunResult) -> Told:
     """Numbers and predictions of each record, by model, task and protocol."""
     return {
         (r.model.name, r.data.task, r.protocol.protocol): (numbers(r), predictions(place, r).read_bytes())

@@ -19,7 +19,7 @@ from written_facts import write_facts
 from cxrbench.errors import DataError, SpecError, UnreadableError, gravest
 from cxrbench.images.pixels import _Source
 from cxrbench.runner import decoding
-from cxrbench.runner.run import Report, forecast
+from cxrbench.runner.run import RunResult, forecast
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "login page", "empty"])
@@ -228,7 +228,7 @@ RECIPES = {
 
 
 @pytest.fixture
-def two(lab: Lab, tmp_path: Path) -> tuple[Lab, Path, Callable[..., Report]]:
+def two(lab: Lab, tmp_path: Path) -> tuple[Lab, Path, Callable[..., RunResult]]:
     """The bench with two models that differ in their recipe alone, and how to run some of them."""
     own, folder = copied(lab, tmp_path / "data")
     cards = {}
@@ -236,18 +236,18 @@ def two(lab: Lab, tmp_path: Path) -> tuple[Lab, Path, Callable[..., Report]]:
         card = made_adapters.card(made_adapters.Sound, name=name, recipes={"reality-check": recipe})
         cards[name] = str(write_facts(tmp_path / f"{name}.toml", card))
 
-    def run(place: str, *names: str) -> Report:
+    def run(place: str, *names: str) -> RunResult:
         asked = {"models": [cards[name] for name in names], "groups": ["all"], "max_unreadable": 0.2}
         return own.run(tmp_path / place, [], ["covid"], **asked)
 
     return own, folder, run
 
 
-def _of(report: Report, model: str) -> list[dict[str, Any]]:
+def _of(report: RunResult, model: str) -> list[dict[str, Any]]:
     return sorted((numbers(r) for r in report.records if r.model.name == model), key=lambda told: told["id"])
 
 
-Two = tuple[Lab, Path, Callable[..., Report]]
+Two = tuple[Lab, Path, Callable[..., RunResult]]
 
 
 def test_what_one_recipe_refuses_is_left_out_for_its_model_alone(two: Two, tmp_path: Path) -> None:

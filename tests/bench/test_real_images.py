@@ -10,7 +10,7 @@ import pytest
 from lab import Lab
 from written_facts import write_facts
 
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog
 from cxrbench.store.embeddings import Store, digest
 
@@ -51,7 +51,7 @@ def _expected(shared: Path) -> dict[Path, str]:
     return {path: expect for path, expect in found.items() if path.is_file()}
 
 
-def measured(lab: Lab, collection: Collection, place: Path, decode: str) -> Report:
+def measured(lab: Lab, collection: Collection, place: Path, decode: str) -> RunResult:
     """One model, zero-shot and probes, such that every file of the collection is needed."""
     task, counts = catalog.load_task("covid"), Counter(image.partition("/")[0] for image in collection.sources)
     test = {label: counts[label] - TRAIN for label in LABELS}

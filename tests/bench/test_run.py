@@ -15,7 +15,7 @@ from written_facts import write_facts
 
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.files import read_record
-from cxrbench.runner.run import Report, forecast
+from cxrbench.runner.run import RunResult, forecast
 from cxrbench.specs import catalog
 from cxrbench.store.embeddings import Embeddings, Store, digest
 from cxrbench.store.sealed import CHECKSUM, with_checksum
@@ -340,6 +340,6 @@ def test_a_damaged_batch_in_the_store_is_encoded_again(lab: Lab, tmp_path: Path)
 
 def test_progress_of_one_task_survives_the_failure_of_another(lab: Lab, tmp_path: Path) -> None:
     own = lab.on("vindr", tmp_path / "nowhere")
-    report: Report = own.run(tmp_path, ["small_unimodal"], ["vindr", "covid"])
+    report: RunResult = own.run(tmp_path, ["small_unimodal"], ["vindr", "covid"])
     assert len(report.problems) == 1 and isinstance(report.problems[0], DataError)
     assert {record.data.task for record in report.records} == {"covid"}

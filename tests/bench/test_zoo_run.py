@@ -22,7 +22,7 @@ from cxrbench.models.base import Adapter, load_adapter
 from cxrbench.models.certificate import certificates
 from cxrbench.phantom.write import write
 from cxrbench.records.record import Record
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog, paths
 from cxrbench.specs.paper import published_table
 from cxrbench.store import digest
@@ -34,7 +34,7 @@ FIVE = catalog.load_task("chexpert5x200").groups["all"]
 ZOO = [name for found in certificates() for name in found.models]  # whose published layout is known
 
 
-def measured(lab: Lab, place: Path, made: MadeModel, task: str, **changes: object) -> Report:
+def measured(lab: Lab, place: Path, made: MadeModel, task: str, **changes: object) -> RunResult:
     """A model over the drawn images of a task."""
     files = {"weights": {made.card.name: made.weights}, "text_encoder": made.text_encoder}
     return lab.run(place, [], [task], models=[made.card.name], **{**files, "protocols": ["zero-shot"], **changes})

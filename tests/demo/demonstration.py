@@ -6,7 +6,7 @@ from cxrbench.demo.encoders import OBJECTIVES, Folders
 from cxrbench.demo.show import zero_shot
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
-from cxrbench.runner.run import Report
+from cxrbench.runner.run import RunResult
 
 MODELS = tuple(f"demo_{objective}" for objective in OBJECTIVES)
 
@@ -16,7 +16,7 @@ class Shown:
     """The folders of one demonstration, what its run came to, and the lines that it told."""
 
     folders: Folders
-    report: Report
+    report: RunResult
     told: tuple[str, ...]
 
     @property
