@@ -77,7 +77,7 @@ def main() -> int:
     """Measure, print the table, write the JSON; 0 unless a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} rounds instead of {FULL}")
-    parser.add_argument("--data", type=Path, help="folder for drawn images and made weights, kept and used again")
+    parser.add_argument("--data", type=Path, help="folder for drawn images and synthetic weights, kept and used again")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where the figures go")
     names = tuple(measurements(Material(Path()), 0))
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="some of the measurements")

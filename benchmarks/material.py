@@ -1,4 +1,4 @@
-"""What is measured on: drawn radiographs at the sizes of the real files, and checkpoints with made weights."""
+"""What is measured on: synthetic radiographs at the sizes of the real files, and checkpoints with synthetic weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ KINDS = {  # file kind: task, where its images lie, what is asked of the phantom
 MODELS = 3
 CARD = """\
 name = "made_{number}"
-title = "ResNet-50 with made weights"
+title = "ResNet-50 with synthetic weights"
 adapter = "cxrbench.models.dlilp:DLILP"
 pretraining = ["nothing"]
 licence = "same as cxrbench"

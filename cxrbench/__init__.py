@@ -171,7 +171,8 @@ def table(
 ) -> "PaperTable":
     """Table 2, 3 or 4 of the paper with the measured cells and their intervals, as `cxrbench table`.
 
-    `synthetic` shows records of made images or weights instead of measured ones. Raises SpecError for another number.
+    `synthetic` shows records of synthetic images or weights instead of measured ones. Raises SpecError for another
+    number.
     """
     from cxrbench.notebook.table import table as found
 

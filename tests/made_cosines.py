@@ -1,4 +1,4 @@
-"""BioViL, BioViL-T and CXR-CLIP with made weights in the published layouts, and what the authors' code made of them."""
+"""BioViL, BioViL-T and CXR-CLIP with synthetic weights in the published layouts, and what the authors' code made of them."""
 
 import io
 import sys
@@ -60,12 +60,12 @@ def bare(name: str) -> Tensors:
 
 
 def tensors(name: str) -> Tensors:
-    """The tensors of the published file with made weights."""
+    """The tensors of the published file with synthetic weights."""
     return published_tensors(name)
 
 
 def text_tensors() -> Tensors:
-    """The tensors of CXR-BERT's file with made weights; those that are tied are one."""
+    """The tensors of CXR-BERT's file with synthetic weights; those that are tied are one."""
     return published_tensors("biovil", "text_layout")
 
 
@@ -139,6 +139,6 @@ def difference(found: Tensor, wanted: np.ndarray) -> float:
 
 
 def score_difference(found: Tensor, wanted: np.ndarray) -> float:
-    """Largest relative difference of a row; cosines with made images are too alike to take their mean off."""
+    """Largest relative difference of a row; cosines with synthetic images are too alike to take their mean off."""
     assert found.shape == wanted.shape
     return relative_difference(found, torch.from_numpy(wanted))

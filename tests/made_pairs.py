@@ -1,4 +1,4 @@
-"""MedCLIP and GLoRIA with made weights in the published layouts, and what the authors' code made of them."""
+"""MedCLIP and GLoRIA with synthetic weights in the published layouts, and what the authors' code made of them."""
 
 import io
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""MedKLIP and KAD with made weights in the published layouts, and what the authors' code made of them."""
+"""MedKLIP and KAD with synthetic weights in the published layouts, and what the authors' code made of them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CheXzero, MGCA and ConVIRT with made weights, beside the figures of their authors' code."""
+"""CheXzero, MGCA and ConVIRT with synthetic weights, beside the figures of their authors' code."""
 
 import io
 import json

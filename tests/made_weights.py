@@ -1,4 +1,4 @@
-"""Checkpoints with made weights, in the layouts of the certificates that the package ships.
+"""Checkpoints with synthetic weights, in the layouts of the certificates that the package ships.
 
 The authors' code was run on checkpoints made by the same rule, so its outputs (in the certificates, and what only tests
 need in `fixtures`) can be compared with ours without any published weights.
@@ -77,7 +77,7 @@ def make_checkpoint(layout: Iterable[Entry], seed: int = 0) -> dict[str, Tensor]
 
 
 def published_tensors(name: str, file: str = "layout") -> dict[str, Tensor]:
-    """The tensors of a certificate's published file with made weights; those kept under two names are one."""
+    """The tensors of a certificate's published file with synthetic weights; those kept under two names are one."""
     shared: dict[int, Tensor] = {}
     arrays = made_tensors(published_layout(name, file))
     return {key: shared.setdefault(id(array), torch.from_numpy(array)) for key, array in arrays.items()}

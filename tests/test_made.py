@@ -1,4 +1,4 @@
-"""The rule for made weights and pictures: the one by which the authors' figures were computed."""
+"""The rule for synthetic weights and pictures: the one by which the authors' figures were computed."""
 
 import importlib.util
 from pathlib import Path

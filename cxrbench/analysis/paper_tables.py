@@ -104,7 +104,7 @@ def shown_value(record: Record) -> Decimal | None:
 def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *, synthetic: bool) -> TableView:
     """The table with the measured cells filled in from records of one variant bundle, which is named `variant`.
 
-    With `synthetic` only records of made weights or images are used and the title says so; without it, none of them.
+    With `synthetic` only records of synthetic weights or images are used, as the title says; without it, none of them.
     The newest sound record of a cell is shown, and a note counts those it replaces. A number from an incomplete or
     altered input is marked, its flaws are noted, and no average is taken over it. A cell without a record stays empty,
     and an average over an empty cell is empty. Negative controls follow each section, as one of their own.
@@ -121,7 +121,7 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
         ]
         if replaced:
             notes.append(f"{row.name}: {replaced} older record{'s' * (replaced > 1)} of the same cells not shown")
-    mark = "PHANTOM, made images or weights, no result: " if synthetic else ""
+    mark = "PHANTOM, synthetic images or weights, no result: " if synthetic else ""
     columns = tuple((c.id, c.title) for c in table.columns) + tuple((a.id, a.title) for a in table.averages)
     return TableView(table.table, mark + table.title, table.source, variant, columns, tuple(views), tuple(notes))
 

@@ -239,7 +239,7 @@ def _answer(card: ModelCard, proof: Proof | None, own: OwnModel | None, not_look
     most = f"{worst.difference:.1e}, {worst.output} ({worst.recipe}), where {worst.limit:.0e} is allowed"
     file = "no file of weights was looked at" if own is None else "the model's own weights fit"
     if own is not None and own.file is not None and own.file.made:
-        file = "the file fits, but holds made weights: its numbers say nothing of the published model"
+        file = "the file fits, but holds synthetic weights: its numbers say nothing of the published model"
     return Answer("yes", f"this installation computes what the authors' code does (largest error {most}); {file}", 0)
 
 

@@ -48,7 +48,7 @@ def _own(own: OwnModel) -> Iterator[str]:
         yield f"file: {own.file.path}, {own.file.bytes / 1e6:.1f} MB, sha256 {own.file.sha256}"
         yield f"  {own.file.tensors} tensors ({kinds}), {own.file.values / 1e6:.2f} million values"
         if own.file.made:
-            yield "  made weights, which nobody trained: numbers from this file say nothing of the published model"
+            yield "  synthetic weights, which nobody trained: numbers from this file say nothing of the published model"
         if own.file.other:
             yield f"  beside them: {', '.join(f'{name} ({kind})' for name, kind in own.file.other.items())}"
     if own.used is not None and own.ignored is not None:

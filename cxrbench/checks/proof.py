@@ -1,4 +1,4 @@
-"""The certificate run: the published layout with made weights through this installation, beside the stored figures."""
+"""The certificate run: a published layout with synthetic weights through this installation, beside stored figures."""
 
 import shutil
 import tempfile
@@ -113,7 +113,7 @@ def _tensors(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
 
 @contextmanager
 def _text_folder(card: ModelCard, certificate: Certificate) -> Iterator[Path | None]:
-    """The certificate's tokenizer, with made weights beside it where the card's text encoder has a file of its own."""
+    """The certificate's tokenizer, with synthetic weights beside it where the card's text encoder has its own file."""
     made = certificate.text_weights()
     small = None if certificate.text is None else certificate.place(certificate.text)
     if made is None or small is None or card.text_encoder is None:

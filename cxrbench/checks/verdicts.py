@@ -180,7 +180,7 @@ def _suspects(entry: BaselineCell, record: Record) -> Iterator[str]:
 
 
 def _unlike(entry: BaselineCell, record: Record) -> tuple[str, ...]:
-    mark = ("made images or weights",) if record.synthetic != entry.synthetic else ()
+    mark = ("synthetic images or weights",) if record.synthetic != entry.synthetic else ()
     return (*mark, *entry.digests.unlike(digests_of(record)))
 
 

@@ -65,7 +65,7 @@ class CellChoice:
 
     @property
     def synthetic(self) -> bool:
-        """Whether records of made images or weights are meant."""
+        """Whether records of synthetic images or weights are meant."""
         return bool(self.asked["synthetic"])
 
     @cached_property

@@ -48,7 +48,8 @@ def compare(
     choice: Choices = None,
     these_draws: TheseDraws = False,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Compare records of made images or weights instead of measured ones.")
+        bool,
+        typer.Option("--synthetic", help="Compare records of synthetic images or weights instead of measured ones."),
     ] = False,
     form: Annotated[
         Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")

@@ -305,7 +305,7 @@ def phantom(
     for name in catalog.select(words(task), catalog.task_files(), "task"):
         shape = _shape(size)
         summary = write(name, out, images_per_class=images_per_class, size=shape, seed=seed, workers=workers)
-        echo(f"{name}: {summary.images} made images in {summary.root}")
+        echo(f"{name}: {summary.images} synthetic images in {summary.root}")
 
 
 def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`cxrbench demo`: everything once, on made data."""
+"""`cxrbench demo`: everything once, on synthetic data."""
 
 import sys
 from pathlib import Path

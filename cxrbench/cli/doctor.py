@@ -22,8 +22,8 @@ def doctor(
 ) -> None:
     """Say whether this machine computes what the authors do.
 
-    A checkpoint with made weights in the published layout goes through preprocessing, network and text side, and is
-    held against stored figures of the authors' own code. With weights at hand, the file, its adapter and one drawn
+    A checkpoint with synthetic weights in the published layout goes through preprocessing, network and text side, and
+    is held against stored figures of the authors' own code. With weights at hand, the file, its adapter and one drawn
     radiograph are looked at too. Exit code 4 if anything differs, 3 if a file is missing.
     """
     from cxrbench.specs import catalog

@@ -39,5 +39,7 @@ def export(
     rows = (write_scores if predictions else write_cells)(path, out, found)
     made = sum(record.synthetic for record in found)
     if made:
-        echo(f"note: {made} of {len(found)} cells are of made images or weights, no results: `synthetic`", err=True)
+        echo(
+            f"note: {made} of {len(found)} cells are of synthetic images or weights, no results: `synthetic`", err=True
+        )
     echo(f"{path}: {rows} rows of {len(found)} cells")

@@ -110,7 +110,7 @@ Shots = Annotated[
 ]
 PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")]
 Synthetic = Annotated[
-    bool, typer.Option("--synthetic", help="Take records of made images or weights instead of measured ones.")
+    bool, typer.Option("--synthetic", help="Take records of synthetic images or weights instead of measured ones.")
 ]
 TheseDraws = Annotated[
     bool,

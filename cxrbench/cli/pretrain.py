@@ -129,7 +129,7 @@ def phantom(
     for name, source in _SOURCES.items():
         summary = write_corpus(source, out, images_per_class=images_per_class, seed=seed, workers=workers)
         roots[name] = summary.root
-        echo(f"{name}: {summary.images} made images in {summary.root}")
+        echo(f"{name}: {summary.images} synthetic images in {summary.root}")
     echo(f"text encoder: {write_text_encoder(words_read(roots['mimic']), out / 'text')}")
 
 

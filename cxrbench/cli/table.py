@@ -103,7 +103,8 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         choice: Choices = None,
         form: Form = "terminal",
         synthetic: Annotated[
-            bool, typer.Option("--synthetic", help="Show records of made images or weights instead of measured ones.")
+            bool,
+            typer.Option("--synthetic", help="Show records of synthetic images or weights instead of measured ones."),
         ] = False,
         intervals: Annotated[
             bool,

@@ -1,4 +1,4 @@
-"""The four encoders of the demonstration, trained by `cxrbench.pretrain` as any other, on drawn radiographs."""
+"""The four encoders of the demonstration, trained by `cxrbench.pretrain` as any other, on synthetic radiographs."""
 
 import json
 import re

@@ -134,7 +134,9 @@ def demo(out: Path, progress: Progress, say: Say) -> RunResult:
     say("\n" + seen_and_unseen(records, folders.results))
     shares = {name: one.share for name, one in read(runs["clip"] / FREQUENCIES).all.of_images.items()}
     say("\n" + sheets(records, shares))
-    say(f"made images and weights: these numbers say nothing about any real model. Records: {folders.results}/records")
+    say(
+        f"synthetic images and weights: these numbers say nothing of any real model. Records: {folders.results}/records"
+    )
     size = write_html(folders.report, html_report(ReportWork(folders.results), found, None))
     say(
         f"report: {folders.report} ({size / 1e6:.1f} MB), all of it as one page with intervals; open it in a browser, "

@@ -1,4 +1,4 @@
-"""Parity certificates: what the authors' own code computes on a checkpoint with made weights in their layout.
+"""Parity certificates: what the authors' own code computes on a checkpoint with synthetic weights in their layout.
 
 One folder a model under `model_zoo/certificates/`: `certificate.toml` with the facts, `layout.json.gz` with names,
 shapes and dtypes of the published file's tensors, `figures.npz` with the authors' outputs, `text/` with a small
@@ -34,8 +34,8 @@ class CertifiedFigure(Spec):
 
     `form`: the figure as it is (`same`), its rows at unit length (`unit`), or the logistic function of our output
     against it (`sigmoid`). `by`: `spread`, rows relative to their largest value, also after the mean row is taken off,
-    since made weights give rows that are nearly alike; `rows`, without the second, for scores that are too alike for
-    it; `absolute`, for scores near zero.
+    since synthetic weights give rows that are nearly alike; `rows`, without the second, for scores that are too alike
+    for it; `absolute`, for scores near zero.
     """
 
     output: Output

@@ -1,4 +1,4 @@
-"""Made weights and made images: values that follow from a name, a shape and a seed alone, on any machine.
+"""Synthetic weights and images: values that follow from a name, a shape and a seed alone, on any machine.
 
 No published checkpoint is part of this project. A checkpoint made by this rule in a published layout has the same
 values wherever it is made, so what the authors' code computed on it can be kept as figures and compared. NumPy alone;
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SEEDS = 1 << 14  # how many are looked through for that of a made checkpoint
+SEEDS = 1 << 14  # how many are looked through for that of a synthetic checkpoint
 FEWEST = 4  # values of a matrix to be told by: fewer might be equal by chance
 _START = 4  # values that tell a seed from all others in nearly every case
 

@@ -1,4 +1,4 @@
-"""A whole data set of drawn radiographs, as it would lie on the disk of somebody who downloaded the real one."""
+"""A whole data set of synthetic radiographs, as it would lie on the disk of somebody who downloaded the real one."""
 
 import errno
 import json
@@ -118,7 +118,7 @@ def _draw(asked: Order, layout: PhantomLayout, fresh: Path, request: Mapping[str
         (fresh / name).write_bytes(data)
     summary = Summary(asked.task, fresh, len(developed), _counts(developed))
     content = {
-        "note": "Made by a program: drawn radiographs and invented reports of nobody. For tests and demonstrations.",
+        "note": "Synthetic radiographs and invented reports of nobody, by a program. For tests and demonstrations.",
         "request": request,
         "images": summary.images,
         "findings": dict(summary.findings),

@@ -106,7 +106,9 @@ def of_variant(records: Sequence[Record], asked: CellFilter) -> list[Record]:
     """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
     of_kind = [r for r in records if r.synthetic == asked.synthetic]
     if records and not of_kind:
-        other = "measured; leave out --synthetic" if asked.synthetic else "of made weights or images; add --synthetic"
+        other = (
+            "measured; leave out --synthetic" if asked.synthetic else "of synthetic weights or images; add --synthetic"
+        )
         raise DataError(f"all {len(records)} records are {other}")
     fitting = [r for r in of_kind if r.variant_digest == asked.variant.digest]
     if not fitting:

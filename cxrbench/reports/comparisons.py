@@ -16,7 +16,7 @@ from cxrbench.evaluate.statistics.interval import Interval, covering
 Format = Literal["terminal", "markdown", "json"]
 
 PERCENT = NumberFormat()
-MADE = "PHANTOM, made images or weights, no result: "
+MADE = "PHANTOM, synthetic images or weights, no result: "
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def _identity(record: Record) -> Iterator[str]:
         f", K = {how.shots}" if how.shots else ""
     )
     if record.synthetic:
-        yield "MADE images or weights: no result"
+        yield "SYNTHETIC images or weights: no result"
     yield f"weights      {model.weights_file} sha256 {model.weights_sha256} tensors {model.weights_tensors}"
     if model.weights_claimed is not None:
         yield f"             converted from a file with sha256 {model.weights_claimed}, as its header alone says"

@@ -1,4 +1,4 @@
-"""Models with made weights, loaded once for all tests of the adapters."""
+"""Models with synthetic weights, loaded once for all tests of the adapters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ Golden = dict[str, np.ndarray]
 
 @pytest.fixture(scope="session")
 def golden() -> Golden:
-    """What the authors' code made of the made weights, seed 0."""
+    """What the authors' code made of the synthetic weights, seed 0."""
     told = certificate("dlilp")
     arrays: Golden = told.golden() | {"images": told.images()}
     for part in ("pixels", "antialias", "images", "features"):
@@ -36,7 +36,7 @@ def golden() -> Golden:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Adapter]:
-    """The official layout of a strategy with made weights, behind its C+M card (ResNet-50, four text layers)."""
+    """The official layout of a strategy with synthetic weights, behind its C+M card (ResNet-50, four text layers)."""
     loaded: dict[str, Adapter] = {}
     made: dict[str, torch.Tensor] = {}  # equal names have equal values in all four files
 

@@ -1,4 +1,4 @@
-"""BioViL and BioViL-T against their authors' own outputs on checkpoints with made weights."""
+"""BioViL and BioViL-T against their authors' own outputs on checkpoints with synthetic weights."""
 
 import json
 from collections.abc import Iterator

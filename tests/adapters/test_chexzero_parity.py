@@ -1,4 +1,4 @@
-"""CheXzero against its authors' own outputs on checkpoints with made weights."""
+"""CheXzero against its authors' own outputs on checkpoints with synthetic weights."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""ConVIRT (BenchX) against BenchX's own outputs on a checkpoint with made weights."""
+"""ConVIRT (BenchX) against BenchX's own outputs on a checkpoint with synthetic weights."""
 
 import numpy as np
 import pytest

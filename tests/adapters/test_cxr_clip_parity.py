@@ -1,4 +1,4 @@
-"""CXR-CLIP with both trunks against its authors' own outputs on checkpoints with made weights."""
+"""CXR-CLIP with both trunks against its authors' own outputs on checkpoints with synthetic weights."""
 
 import json
 from collections.abc import Iterator

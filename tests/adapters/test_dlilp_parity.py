@@ -1,4 +1,4 @@
-"""CLIP, UniCL, unimodal and DLILP against their authors' own outputs on checkpoints with made weights."""
+"""CLIP, UniCL, unimodal and DLILP against their authors' own outputs on checkpoints with synthetic weights."""
 
 import io
 import json
@@ -29,7 +29,7 @@ SCORED = [(s, e) for s in ("unimodal", "dlilp") for e in ("chexpert_5x200", "cov
 
 
 def centred_difference(found: Tensor, wanted: Tensor) -> float:
-    """The relative difference of what is left when the mean row is taken off: made weights give nearly equal rows."""
+    """The relative difference of what is left when the mean row is taken off: synthetic weights give like rows."""
     return relative_difference(found - wanted.mean(dim=0), wanted - wanted.mean(dim=0))
 
 

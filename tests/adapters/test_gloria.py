@@ -1,4 +1,4 @@
-"""GLoRIA against its authors' own outputs on a checkpoint with made weights."""
+"""GLoRIA against its authors' own outputs on a checkpoint with synthetic weights."""
 
 from collections.abc import Callable
 from typing import Any

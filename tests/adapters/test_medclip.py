@@ -1,4 +1,4 @@
-"""MedCLIP, both image networks, against its authors' own outputs on checkpoints with made weights."""
+"""MedCLIP, both image networks, against its authors' own outputs on checkpoints with synthetic weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -134,7 +134,7 @@ def test_class_scores(
     scores = [
         model(name).score(images, model(name).encode_text(texts)) for texts in prompts(name)["class_prompts"].values()
     ]
-    # Made weights give images nearly equal scores: what is left without the mean is 1e-3 of them.
+    # Synthetic weights give images nearly equal scores: what is left without the mean is 1e-3 of them.
     assert_equal(torch.stack([s.mean(dim=1) for s in scores], dim=1), wanted["zero_shot_mean"], 1e-5, centred=1e-3)
     assert_equal(torch.stack([s.amax(dim=1) for s in scores], dim=1), wanted["zero_shot_max"], 1e-5, centred=1e-3)
     assert (card.zero_shot.pooling, card.zero_shot.standardised) == ("mean", False)

@@ -1,4 +1,4 @@
-"""MGCA against its authors' own outputs on checkpoints with made weights."""
+"""MGCA against its authors' own outputs on checkpoints with synthetic weights."""
 
 import numpy as np
 import pytest

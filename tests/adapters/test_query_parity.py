@@ -1,4 +1,4 @@
-"""MedKLIP, KAD-512 and KAD-224 against their authors' own outputs on checkpoints with made weights."""
+"""MedKLIP, KAD-512 and KAD-224 against their authors' own outputs on checkpoints with synthetic weights."""
 
 import io
 import json

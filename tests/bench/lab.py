@@ -1,4 +1,4 @@
-"""A bench small enough for tests: three drawn data sets, tasks with quotas to fit, and encoders of made weights."""
+"""A bench small enough for tests: three drawn data sets, tasks with quotas to fit, and encoders of synthetic weights."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -117,7 +117,7 @@ def write_task(folder: Path, name: str, source: str) -> Path:
 
 
 def write_model(folder: Path, strategy: str) -> Path:
-    """A card for a ResNet-18 of made weights in the published layout, and its checkpoint beside it."""
+    """A card for a ResNet-18 of synthetic weights in the published layout, and its checkpoint beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(make_checkpoint(small_layout(strategy)), folder / f"{strategy}.pth")
     return write_card(folder, f"small_{strategy}", strategy)

@@ -1,4 +1,4 @@
-"""The harness's own outcome on the raw archive of the released protocol, through made checkpoints."""
+"""The harness's own outcome on the raw archive of the released protocol, through synthetic checkpoints."""
 
 import json
 import os
@@ -145,7 +145,7 @@ def measured(factory: pytest.TempPathFactory, shared: Path) -> Found:
 
 
 def _measure(root: Path, protocol: Path) -> None:
-    """Four made checkpoints, six experiments, both kinds of features.
+    """Four synthetic checkpoints, six experiments, both kinds of features.
 
     At one seed all four files hold one image network, and UniCL's hold CLIP's tensors throughout, so their figures
     coincide: UniCL and unimodal are run on two data sets, and UniCL's ensembles on a single group.

@@ -1,4 +1,4 @@
-"""Class scores of the bench, on made weights, beside those that each model's own authors' code formed."""
+"""Class scores of the bench, on synthetic weights, beside those that each model's own authors' code formed."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ class Vectors:
 
 @dataclass
 class Answers:
-    """The model's own scores of the made images as the store would hold them."""
+    """The model's own scores of the synthetic images as the store would hold them."""
 
     model: BenchModel
 
@@ -84,7 +84,7 @@ def models(*names: str) -> pytest.MarkDecorator:
 
 
 def scored(model: BenchModel, readings: Readings, prompts: PromptSet | str, classes: Sequence[str]) -> Array:
-    """Scores (4, C) of the four made images by a set of prompts."""
+    """Scores (4, C) of the four synthetic images by a set of prompts."""
     chosen = catalog.load_prompts(prompts) if isinstance(prompts, str) else prompts
     words = wording(chosen, classes, SETTINGS, None)
     return prompt_scores(model, model.card.view_name("all"), IMAGES, words, readings, SETTINGS)

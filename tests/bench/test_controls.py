@@ -44,7 +44,7 @@ def test_controls_keep_the_promises_of_an_adapter(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def radiographs(lab: Lab) -> Mapping[str, bytes]:
-    """Twelve drawn radiographs by name."""
+    """Twelve synthetic radiographs by name."""
     files = sorted(lab.files("covid").values())[::3]
     return {path.name: path.read_bytes() for path in files}
 

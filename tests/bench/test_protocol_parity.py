@@ -1,4 +1,4 @@
-"""The released protocol from raw files to printed numbers, through the public path and made checkpoints.
+"""The released protocol from raw files to printed numbers, through the public path and synthetic checkpoints.
 
 Every test gathers what differs and how much was compared, so that nothing is passed over in silence.
 """

@@ -226,7 +226,7 @@ def test_another_recipe_of_pixels_is_encoded_anew(lab: Lab, tmp_path: Path) -> N
     assert second.encoded == second.decoded > 0 and second.cached == 0
 
 
-@pytest.mark.parametrize("made", [False, True], ids=["weights of another rule", "made weights"])
+@pytest.mark.parametrize("made", [False, True], ids=["weights of another rule", "synthetic weights"])
 def test_drawn_images_and_made_weights_mark_every_record(made: bool, lab: Lab, tmp_path: Path) -> None:
     card = write_card(lab.models, f"as_if_real_{int(made)}", "unimodal", synthetic=False)
     file = card.with_name("unimodal.pth")

@@ -1,4 +1,4 @@
-"""Published models from raw files to record, on checkpoints with the published layout and made weights."""
+"""Published models from raw files to record, on checkpoints with the published layout and synthetic weights."""
 
 import json
 import shutil

@@ -157,7 +157,7 @@ def test_the_default_file_lies_in_the_results_and_made_numbers_are_told(tmp_path
     for words, name in (([], "cells.csv"), (["--predictions"], "predictions.parquet")):
         done = CliRunner().invoke(app, ["export", "--out", str(tmp_path), *words])
         assert (done.exit_code, done.stdout.startswith(f"{tmp_path / name}: ")) == (0, True), done.output
-        assert "1 of 1 cells are of made images or weights" in done.stderr
+        assert "1 of 1 cells are of synthetic images or weights" in done.stderr
         assert (tmp_path / name).is_file()
 
 

@@ -191,8 +191,8 @@ def test_the_command_tells_it_in_lines_and_in_json(tmp_path: Path) -> None:
     good = CliRunner().invoke(app, [*words, str(model.weights)])
     assert good.exit_code == 0, good.output
     assert good.output.splitlines()[-1].startswith("yes: this installation computes what the authors' code does")
-    assert "the file fits, but holds made weights" in good.output.splitlines()[-1]
-    assert "  made weights, which nobody trained" in good.output
+    assert "the file fits, but holds synthetic weights" in good.output.splitlines()[-1]
+    assert "  synthetic weights, which nobody trained" in good.output
     count = len(torch.load(model.weights, weights_only=True))
     for part in (
         "sha256 ",

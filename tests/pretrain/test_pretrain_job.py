@@ -109,7 +109,7 @@ def test_sigterm_has_an_exit_code_of_its_own_and_the_same_command_goes_on(drawn:
 
 @pytest.fixture
 def job(drawn: Path, tmp_path: Path) -> Job:
-    """Two steps of the smallest training that there is, on drawn radiographs."""
+    """Two steps of the smallest training that there is, on synthetic radiographs."""
     choices = small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1", data__batch_size="32")
     corpus = CorpusRequest({"CHEXPERT": drawn}, corpus_variant("as-published"))
     return Job(configured(None, choices), corpus, tmp_path / "run", tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""`make check-phantom`: a small run on drawn radiographs with made weights, held against committed numbers.
+"""`make check-phantom`: a small run on synthetic radiographs with synthetic weights, held against committed numbers.
 
 The numbers say nothing about any model. They hold the whole path still, from drawing and decoding to the metrics: a
 change that moves one of them has to say so, by `make check-phantom CHECK=--update` and the baseline's difference.

@@ -114,7 +114,7 @@ def test_moved_images_and_code_are_named_beside_a_moved_number(place: Path) -> N
         ({"data__partition_digest": OTHER}, "other split"),
         ({"preprocessing__digest": OTHER}, "other preprocessing"),
         ({"variant_digest": OTHER}, "other variant"),
-        ({"data__synthetic": True, "data__partition_digest": OTHER}, "made images or weights"),
+        ({"data__synthetic": True, "data__partition_digest": OTHER}, "synthetic images or weights"),
     ],
 )
 def test_other_inputs_are_not_comparable(place: Path, changes: dict[str, object], reason: str) -> None:

@@ -215,7 +215,7 @@ def test_made_records_are_compared_on_request_and_marked(tmp_path: Path) -> None
     assert isinstance(refused.exception, DataError)
     assert "--synthetic" in str(refused.exception)
     shown = cli("good", "fair", "--out", str(tmp_path), "--synthetic", "--format", "markdown").stdout
-    assert shown.startswith("## PHANTOM, made images or weights, no result: good and fair")
+    assert shown.startswith("## PHANTOM, synthetic images or weights, no result: good and fair")
     assert json.loads(cli("good", "fair", "--out", str(tmp_path), "--synthetic", "--json").stdout)[0]["synthetic"]
 
 

@@ -1,4 +1,4 @@
-"""What a report has chapters for: one for each variant, made numbers never beside measured ones."""
+"""What a report has chapters for: one for each variant, synthetic numbers never beside measured ones."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ GROUPS = ("all", "base", "new")
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """The records of one variant, either all measured or all of made weights or images, by setting.
+    """The records of one variant, either all measured or all of synthetic weights or images, by setting.
 
     `records` are those that a setting uses, by id; `all` also older ones of the same cells.
     """

@@ -27,7 +27,7 @@ class PaperCell:
 class PaperChapter:
     """A table with verdicts; `reasons` are those against comparing, each once.
 
-    Of made numbers it has no rows that only the paper fills, since nothing can be compared with them.
+    Of synthetic numbers it has no rows that only the paper fills, since nothing can be compared with them.
     """
 
     synthetic: bool
