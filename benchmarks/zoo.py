@@ -2,8 +2,9 @@
 
 Bare: the library's network of that architecture with random weights, in plain memory, batches of the same size, glibc's
 own settings. Ours: the adapter with synthetic weights in the published layout and the recipe `authors`, as `run` has
-it, everything that it computes of an image included (heads, tokens, an enlarged input). Peak memory is that of the arm's
-process. The image networks are of full depth; the text encoders, which see no image, are smaller than published.
+it, everything that it computes of an image included (heads, tokens, an enlarged input). Peak memory is that of the
+arm's process. The image networks are of full depth; the text encoders, which see no image, are smaller than
+published.
 """
 
 import resource

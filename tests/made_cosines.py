@@ -1,4 +1,4 @@
-"""BioViL, BioViL-T and CXR-CLIP with synthetic weights in the published layouts, and what the authors' code made of them."""
+"""BioViL, BioViL-T and CXR-CLIP with synthetic weights in the published layouts, and what their authors' code gives."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""A bench small enough for tests: three drawn data sets, tasks with quotas to fit, and encoders of synthetic weights."""
+"""A bench small enough for tests: three phantom data sets, tasks with quotas to fit, encoders of synthetic weights."""
 
 import shutil
 from collections.abc import Mapping, Sequence
