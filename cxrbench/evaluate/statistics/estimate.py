@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -34,6 +34,7 @@ class Estimate:
 
     `twice` is the variance that units and draws both hold: what other units do to one draw alone. It is counted once,
     with the draws, but never so that other units and draws move the number less than other units of these draws would.
+    A `cautious` one is judged by Behrens and Fisher at every level (see `beyond`).
     `centre` is the number with one right and one wrong image more in classes that are too sparse to show their spread;
     it is where `units` was found, and no estimate. `value` is NaN where the number is not defined.
     """
@@ -44,6 +45,7 @@ class Estimate:
     draws: tuple[Component, ...] = ()
     bounds: tuple[float, float] = (0.0, 1.0)
     twice: float = 0.0
+    cautious: bool = False
 
     @property
     def variance(self) -> float:
@@ -60,8 +62,8 @@ class Estimate:
         """The number times a weight."""
         units, draws = (tuple(part.times(weight**2) for part in own) for own in (self.units, self.draws))
         ends = sorted(weight * bound for bound in self.bounds)
-        twice = weight**2 * self.twice
-        return Estimate(weight * self.value, weight * self.centre, units, draws, (ends[0], ends[1]), twice)
+        changed = {"value": weight * self.value, "centre": weight * self.centre, "twice": weight**2 * self.twice}
+        return replace(self, units=units, draws=draws, bounds=(ends[0], ends[1]), **changed)
 
     def fixed(self) -> "Estimate":
         """The same number as one that nothing moves."""
@@ -74,7 +76,8 @@ class Estimate:
         far tails, which Holm asks for, three to ten times too likely. Source: Satterthwaite 1946, for the parts of
         either; Behrens 1929, Fisher 1935, Ghosh and Kim 2001, for their sum.
         """
-        return max(_beyond(*parts, far) for parts in self._readings())
+        law = _behrens_fisher if self.cautious else _beyond
+        return max(law(*parts, far) for parts in self._readings())
 
     def _readings(self) -> list[tuple[Component, Component]]:
         """Units and draws with what both hold in the draws alone, and units of these draws."""
@@ -86,7 +89,8 @@ class Estimate:
 
     def reach(self, tail: float) -> float:
         """How far the number is moved beyond with this probability on one side, at most one half."""
-        return max(_reach(*parts, tail) for parts in self._readings())
+        law = _behrens_fisher if self.cautious else _beyond
+        return max(_reach(*parts, tail, law) for parts in self._readings())
 
     def ends(self, level: float = LEVEL) -> tuple[float, float] | None:
         """Both ends of the two-sided interval of this level; None where the variance is zero.
@@ -134,14 +138,17 @@ class Estimate:
         return self.reach(ALPHA / (2 * tests)) + self.reach(1 - POWER)
 
 
-def _reach(units: Component, draws: Component, tail: float) -> float:
+Law = Callable[[Component, Component, float], float]
+
+
+def _reach(units: Component, draws: Component, tail: float, law: Law) -> float:
     """See `Estimate.reach`."""
     from scipy.optimize import brentq
 
     if not draws.variance:
         return math.sqrt(units.variance) * quantile(1 - tail, units.freedom)
     most = sum(math.sqrt(own.variance) * quantile(1 - tail / 2, own.freedom) for own in (units, draws))
-    return float(brentq(lambda far: _beyond(units, draws, far) - tail, 0, most, xtol=1e-15)) if most else 0.0
+    return float(brentq(lambda far: law(units, draws, far) - tail, 0, most, xtol=1e-15)) if most else 0.0
 
 
 def _beyond(one: Component, two: Component, far: float) -> float:
