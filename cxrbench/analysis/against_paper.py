@@ -96,9 +96,9 @@ class Judgement:
 def difference(measured: Estimate, printed: float) -> Estimate:
     """Measured minus printed (0 to 1), the printed one as uncertain as the measured one and independent of it.
 
-    The paper tells no error; that of a measurement of the same kind stands for it. What units and draws both hold counts
-    in both, and the more cautious law judges it, since a false alarm is worse than a missed one. Where both have images
-    or draws in common, they differ by less than this says.
+    The paper tells no error; that of a measurement of the same kind stands for it. What units and draws both hold
+    counts in both, and the more cautious law judges it, since a false alarm is worse than a missed one. Where both have
+    images or draws in common, they differ by less than this says.
     """
     low, high = measured.bounds
     units, draws = (tuple(part.times(2) for part in own) for own in (measured.units, measured.draws))

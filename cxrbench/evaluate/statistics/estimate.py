@@ -62,8 +62,8 @@ class Estimate:
         """The number times a weight."""
         units, draws = (tuple(part.times(weight**2) for part in own) for own in (self.units, self.draws))
         ends = sorted(weight * bound for bound in self.bounds)
-        changed = {"value": weight * self.value, "centre": weight * self.centre, "twice": weight**2 * self.twice}
-        return replace(self, units=units, draws=draws, bounds=(ends[0], ends[1]), **changed)
+        value, centre, twice = weight * self.value, weight * self.centre, weight**2 * self.twice
+        return Estimate(value, centre, units, draws, (ends[0], ends[1]), twice, self.cautious)
 
     def fixed(self) -> "Estimate":
         """The same number as one that nothing moves."""
