@@ -66,13 +66,13 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
         keys = [key for encoder in encoders for key in encoder.outputs]
         store, spent = Store(Path(cache)), {}
         for kind, files in kinds.items():
-            ledger = FileHashes(Path(cache), Path(files[0]).parent)
+            hashes = FileHashes(Path(cache), Path(files[0]).parent)
             once = partial(
                 encode,
                 {Path(name): keys for name in files},
                 encoders,
                 store,
-                lambda path, ledger=ledger: ledger,  # type: ignore[misc]
+                lambda path, hashes=hashes: hashes,  # type: ignore[misc]
                 batch_size=engine.batch_size,
                 workers=engine.threads,
                 progress=Quiet(),

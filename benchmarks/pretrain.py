@@ -131,7 +131,7 @@ def decoded(files: list[str]) -> dict[str, Any]:
 
 
 def _decode(files: list[str]) -> list[Any]:
-    from cxrbench.pretrain.images import read
+    from cxrbench.pretrain.image_files import read
     from cxrbench.specs.recipe import Canvas
 
     found = [read(Path(file), Canvas()).array for file in files]

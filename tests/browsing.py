@@ -54,7 +54,7 @@ class Watched:
 
 @contextmanager
 def watching(browser: "sync_api.Browser", url: str) -> Iterator[Watched]:
-    """A page at a desk, which must have kept to itself in the end."""
+    """A page at a demand, which must have kept to itself in the end."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     watched = Watched(context, url)
     yield watched

@@ -25,7 +25,7 @@ from cxrbench.data.manifest import manifest, read_manifest
 from cxrbench.errors import CxrBenchError
 from cxrbench.records.integrity import place_of, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.store.array_cache import CachedArray, Memo
+from cxrbench.store.array_cache import ArrayCache, CachedArray
 from cxrbench.store.embeddings import Key, Store, digest, read_key
 from cxrbench.store.sealed import DamagedError
 from cxrbench.types import Partition, Table
@@ -174,14 +174,18 @@ def read_keys(folder: Path) -> Answer:
 VECTORS = np.random.default_rng(1).normal(size=(5, 7)).astype(np.float32)
 
 
-def _make_memo(folder: Path) -> Path:
-    Memo(folder).array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"}))
+def _make_array_cache(folder: Path) -> Path:
+    ArrayCache(folder).array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"}))
     return next(folder.rglob("*.vec"))
 
 
-def _read_memo(folder: Path) -> Answer:
+def _read_array_cache(folder: Path) -> Answer:
     return Answer(
-        {"array": Memo(folder).array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"})).array.tobytes()}
+        {
+            "array": ArrayCache(folder)
+            .array({"texts": ["a"]}, lambda: CachedArray(VECTORS, {"device": "cpu"}))
+            .array.tobytes()
+        }
     )
 
 
@@ -236,7 +240,7 @@ KINDS: Sequence[Kind] = (
     Kind("notes", lambda folder: make_store(folder, 300 * "x") / "journal.bin", read_store, made_again=True),
     Kind("shard description", lambda folder: make_store(folder) / "shard.json", read_store, made_again=True),
     Kind("key", lambda folder: make_store(folder).parent / "key.json", read_keys),
-    Kind("memo array", _make_memo, _read_memo),
+    Kind("memo array", _make_array_cache, _read_array_cache),
     Kind("record", make_results, read_records),
     Kind("predictions", lambda folder: make_results(folder).with_suffix(".parquet"), read_records),
     Kind("baseline", _make_baseline, _read_baseline),

@@ -14,9 +14,9 @@ from cxrbench.pretrain import checkpoint, frequencies, state
 from cxrbench.pretrain.config import configured, saved
 from cxrbench.pretrain.frequencies import CountedFindings, FindingShare, Frequencies
 from cxrbench.pretrain.identity import Identity, Surroundings
-from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
 from cxrbench.pretrain.images import WantedImages, stored
 from cxrbench.pretrain.log import Log, Logged, LogRow, read_rows
+from cxrbench.pretrain.pixel_store import pixel_store_folders, pixel_store_in
 from cxrbench.pretrain.state import Head, Position, State
 from cxrbench.specs.card import read_card
 from cxrbench.specs.recipe import Canvas
@@ -176,7 +176,7 @@ def _drawn(n: int) -> bytes:
     return stream.getvalue()
 
 
-def _shelf(name: str) -> Callable[[Path], Path]:
+def _pixel_store(name: str) -> Callable[[Path], Path]:
     """A store of two batches and a refusal; the file of that name is damaged."""
 
     def make(folder: Path) -> Path:
@@ -185,7 +185,7 @@ def _shelf(name: str) -> Callable[[Path], Path]:
             (folder / f"images/{n}.png").write_bytes(_drawn(n) if n != 4 else b"no picture")
         for count in (3, 6):
             stored(_wanted(folder, count))
-        return shelf_folders(folder)[0] / name
+        return pixel_store_folders(folder)[0] / name
 
     return make
 
@@ -194,7 +194,7 @@ def _wanted(folder: Path, count: int = 6) -> WantedImages:
     return WantedImages([folder / f"images/{n}.png" for n in range(count)], Canvas(size=32), folder)
 
 
-def _read_shelf(folder: Path) -> object:
+def _read_pixel_store(folder: Path) -> object:
     """As a pre-training does, and then another one over what the first has mended."""
     told = []
     for _ in range(2):
@@ -206,8 +206,8 @@ def _read_shelf(folder: Path) -> object:
 
 def _read_size(folder: Path) -> object:
     """As `cxrbench cache` does."""
-    shelf = shelf_in(shelf_folders(folder)[0])
-    return shelf.size, sorted(shelf.rows()), shelf.damaged()
+    pixel_store = pixel_store_in(pixel_store_folders(folder)[0])
+    return pixel_store.size, sorted(pixel_store.rows()), pixel_store.damaged()
 
 
 def _kind(name: str, make: Callable[[Path], Path], read: Callable[[Path], object]) -> Kind:
@@ -228,8 +228,8 @@ KINDS = (
         lambda folder: read_toml(folder / "pretraining_vocabulary.toml", Vocabulary).model_dump(),
     ),
     _kind("text/", _make_text, _read_text),
-    _kind("pixels.u8", _shelf("pixels.u8"), _read_shelf),
-    _kind("journal.bin", _shelf("journal.bin"), _read_shelf),
-    _kind("refused.json", _shelf("refused.json"), _read_shelf),
-    _kind("size.json", _shelf("size.json"), _read_size),
+    _kind("pixels.u8", _pixel_store("pixels.u8"), _read_pixel_store),
+    _kind("journal.bin", _pixel_store("journal.bin"), _read_pixel_store),
+    _kind("refused.json", _pixel_store("refused.json"), _read_pixel_store),
+    _kind("size.json", _pixel_store("size.json"), _read_size),
 )

@@ -220,7 +220,7 @@ class _Spy:
 
 def _vector_keys(model: BenchModel, settings: Settings) -> dict[str, str]:
     spy = _Spy()
-    model.__dict__["memo"] = spy
+    model.__dict__["arrays"] = spy
     model.prompt_vectors(["no finding"], settings)
     model.prototypes(["Effusion", "Mass"])
     model.logit_scale("text")

@@ -26,7 +26,7 @@ def list_(cache: Cache = None) -> None:
     Images, size on disk, and what decides it; embeddings first, then images decoded to train on. What is damaged is
     listed as such, and never read.
     """
-    from cxrbench.pretrain.image_shelf import shelf_folders
+    from cxrbench.pretrain.pixel_store import pixel_store_folders
     from cxrbench.specs.paths import default_cache
     from cxrbench.store.embeddings import Store
 
@@ -38,7 +38,7 @@ def list_(cache: Cache = None) -> None:
             total += sum(_size(shard) for shard in folder.iterdir())
         except UnreadableError as error:
             echo(f"{folder.name[:16]}  {error}")
-    for folder in shelf_folders(root):
+    for folder in pixel_store_folders(root):
         size = _size(folder)
         total += size
         images, kind = _images(folder)
@@ -98,11 +98,11 @@ def verify(cache: Cache = None) -> None:
 
 def _images(folder: Path) -> tuple[int, str]:
     """How many decoded images a folder holds, and of which kind, or why that cannot be told."""
-    from cxrbench.pretrain.image_shelf import shelf_in
+    from cxrbench.pretrain.pixel_store import pixel_store_in
 
     try:
-        shelf = shelf_in(folder)
-        return len(shelf.rows()), f"decoded to {shelf.size} x {shelf.size}"
+        pixel_store = pixel_store_in(folder)
+        return len(pixel_store.rows()), f"decoded to {pixel_store.size} x {pixel_store.size}"
     except IntegrityError as error:
         return 0, f"damaged: {error}"
 
@@ -135,15 +135,15 @@ def _require_read(unread: list[UnreadableError]) -> None:
 
 def _verified(root: Path, unread: list[UnreadableError]) -> tuple[int, list[str]]:
     """How many decoded images there are, and the stores with damaged ones; what cannot be read now is added."""
-    from cxrbench.pretrain.image_shelf import shelf_folders, shelf_in
+    from cxrbench.pretrain.pixel_store import pixel_store_folders, pixel_store_in
 
     images, spoilt = 0, []
-    for folder in shelf_folders(root):
+    for folder in pixel_store_folders(root):
         name = folder.name[:16]
         try:
-            shelf = shelf_in(folder)
-            images += len(shelf.rows())
-            torn = len(shelf.damaged())
+            pixel_store = pixel_store_in(folder)
+            images += len(pixel_store.rows())
+            torn = len(pixel_store.damaged())
             bad = f"{torn} decoded images do not fit their checksum" if torn else ""
         except UnreadableError as error:
             unread.append(error)
@@ -169,10 +169,10 @@ def prune(
 
     Named keys, all, or what is damaged. What needs them makes them again; records and predictions stay.
     """
-    from cxrbench.pretrain.image_shelf import shelf_folders
+    from cxrbench.pretrain.pixel_store import pixel_store_folders
     from cxrbench.specs.catalog import unknown
     from cxrbench.specs.paths import default_cache
-    from cxrbench.store.array_cache import Memo
+    from cxrbench.store.array_cache import ArrayCache
     from cxrbench.store.embeddings import Store
 
     if sum((bool(keys), everything, damaged)) != 1:
@@ -183,7 +183,7 @@ def prune(
     if damaged:
         echo(f"{_prune_damaged(root)} damaged shards removed")
         return
-    known = Store(root).folders() | {folder.name: folder for folder in shelf_folders(root)}
+    known = Store(root).folders() | {folder.name: folder for folder in pixel_store_folders(root)}
     chosen = set(known) if everything else set[str]()
     for start in keys or ():
         fitting = {name for name in known if name.startswith(start)}
@@ -193,7 +193,7 @@ def prune(
     for name in sorted(chosen):
         shutil.rmtree(known[name])
     if everything:
-        shutil.rmtree(Memo(root).root, ignore_errors=True)
+        shutil.rmtree(ArrayCache(root).root, ignore_errors=True)
     echo(f"{len(chosen)} of {len(known)} keys removed")
 
 

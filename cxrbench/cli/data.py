@@ -53,7 +53,7 @@ class DataPlace:
         """Images of the split, the missing ones too."""
         return len(self.partition.paths) + len(self.partition.findings.missing)
 
-    def ledger(self, rehash: bool = False) -> "FileHashes":
+    def hashes(self, rehash: bool = False) -> "FileHashes":
         """The table of file hashes."""
         from cxrbench.store.file_hashes import FileHashes
 
@@ -72,15 +72,15 @@ def prepare_images(place: DataPlace, recipe: "Recipe") -> list[CxrBenchError]:
     from cxrbench.data.manifest import read_all
     from cxrbench.system.progress import progress_for
 
-    name, found, ledger = place.spec.name, place.partition, place.ledger()
-    read = read_all(found.paths, recipe, ledger, place.threads, progress_for(sys.stderr))
+    name, found, hashes = place.spec.name, place.partition, place.hashes()
+    read = read_all(found.paths, recipe, hashes, place.threads, progress_for(sys.stderr))
     echo(f"{name}: {len(found.paths) - read.lost} of {place.images} images read")
     missing = sorted({*found.findings.missing, *read.missing})
     if missing:
         echo(f"  missing: {len(missing)}, such as {', '.join(missing[:_SHOWN])}")
     for image, reason in read.unreadable.items():
         echo(f"  unreadable: {image}: {reason}")
-    _tell_ledger(ledger)
+    _describe_hashes(hashes)
     faults = [(missing, "images are missing"), (read.unreadable, "images cannot be read")]
     failed: list[CxrBenchError] = [DataError(f"{name}: {len(some)} {what}") for some, what in faults if some]
     return failed + _against_manifest(place, read.contents)
@@ -105,14 +105,14 @@ def _against_manifest(place: DataPlace, contents: Mapping[str, str]) -> list[Cxr
 def verify_manifest(place: DataPlace, rehash: bool) -> list[CxrBenchError]:
     """Hold the split and its images' bytes against the manifest, or write that; say and return what differs.
 
-    Files are read where the ledger does not know them, or (`rehash`) all of them.
+    Files are read where the table of file hashes does not know them, or (`rehash`) all of them.
     """
     from cxrbench.data.manifest import check, contents, manifest, read_manifest
     from cxrbench.system.progress import progress_for
 
-    path, name, ledger = place.manifest, place.spec.name, place.ledger(rehash)
+    path, name, hashes = place.manifest, place.spec.name, place.hashes(rehash)
     expected = read_manifest(path) if path.exists() else None
-    held = contents(place.partition.paths, ledger, place.threads, progress_for(sys.stderr))
+    held = contents(place.partition.paths, hashes, place.threads, progress_for(sys.stderr))
     complaints = check(expected, place.partition, held.sha256) if expected else []
     verdict = "differs from" if complaints else "equals" if expected else "wrote"
     if expected is None:
@@ -122,7 +122,7 @@ def verify_manifest(place: DataPlace, rehash: bool) -> list[CxrBenchError]:
         echo(f"  {complaint}")
     for image, reason in held.lost.items():
         echo(f"  not read: {image}: {reason}")
-    _tell_ledger(ledger)
+    _describe_hashes(hashes)
     lost: list[CxrBenchError] = [DataError(f"{name}: {len(held.lost)} images cannot be read")] if held.lost else []
     return [IntegrityError(f"{name}: differs from its manifest")] if complaints else lost
 
@@ -133,13 +133,13 @@ def _scope(place: DataPlace, held: "Contents", expected: Mapping[str, str]) -> s
     return f"ids, order and labels; bytes of {compared} of {place.images} images, {held.read} of them read now"
 
 
-def _tell_ledger(ledger: "FileHashes") -> None:
+def _describe_hashes(hashes: "FileHashes") -> None:
     """Say what of the remembered hashes did not hold."""
-    if ledger.unread:
-        echo(f"  note: {ledger.unread} No hash in it was believed; the table of file hashes is begun anew")
-    if ledger.damaged:
-        echo(f"  note: {ledger.damaged} damaged lines of the table of file hashes were not believed")
-    if changed := list(ledger.changed_unseen):
+    if hashes.unread:
+        echo(f"  note: {hashes.unread} No hash in it was believed; the table of file hashes is begun anew")
+    if hashes.damaged:
+        echo(f"  note: {hashes.damaged} damaged lines of the table of file hashes were not believed")
+    if changed := list(hashes.changed_unseen):
         shown = ", ".join(map(str, changed[:_SHOWN]))
         echo(
             f"  note: {len(changed)} files hold other bytes than when they were last read, though their size, times "

@@ -37,15 +37,15 @@ class Contents:
     read: int = 0
 
 
-def contents(paths: Mapping[str, Path], ledger: FileHashes, workers: int, progress: Progress) -> Contents:
-    """The bytes of every file, read where the ledger does not know them."""
-    known = {image: ledger.known(path) for image, path in paths.items()}
+def contents(paths: Mapping[str, Path], hashes: FileHashes, workers: int, progress: Progress) -> Contents:
+    """The bytes of every file, read where the table of file hashes does not know them."""
+    known = {image: hashes.known(path) for image, path in paths.items()}
     unknown = {image: paths[image] for image, content in known.items() if content is None}
     found = {image: content for image, content in known.items() if content is not None}
     lost: dict[str, str] = {}
     if not unknown:
         return Contents(found)
-    for image, read in read_each(unknown, ledger, workers, progress, "the file reader"):
+    for image, read in read_each(unknown, hashes, workers, progress, "the file reader"):
         if read.failed is None:
             found[image] = read.content
         else:
@@ -64,13 +64,13 @@ class ReadImage:
 
 def read_each(
     paths: Mapping[str, Path],
-    ledger: FileHashes,
+    hashes: FileHashes,
     workers: int,
     progress: Progress,
     what: str,
     use: Callable[[bytes, str], object] | None = None,
 ) -> Iterator[tuple[str, ReadImage]]:
-    """Every file read once, by image, in order; hashes go into the ledger, and `what` into the progress.
+    """Every file read once, by image, in order; hashes go into the table of file hashes, and `what` into the progress.
 
     `use` is given the bytes and the file's name, and may raise ImageError.
     """
@@ -80,7 +80,7 @@ def read_each(
             reads = pool.map(partial(_read, use=use), paths.values())
             for (image, path), read in zip(paths.items(), reads, strict=True):
                 if read.at is not None and read.content:
-                    ledger.add([(path, read.at, read.content)])
+                    hashes.add([(path, read.at, read.content)])
                 yield image, read
                 progress.advance()
     finally:
@@ -282,15 +282,15 @@ class ImageReading:
 
 
 def read_all(
-    paths: Mapping[str, Path], recipe: Recipe, ledger: FileHashes, workers: int, progress: Progress
+    paths: Mapping[str, Path], recipe: Recipe, hashes: FileHashes, workers: int, progress: Progress
 ) -> ImageReading:
-    """Read every file as a run with this recipe would, whatever the ledger knows of it; hashes go into the ledger."""
+    """Read every file as a run with this recipe would, whatever hash of it is remembered; the hashes are remembered."""
     made = ImageReading()
 
     def decode(data: bytes, name: str) -> None:
         pixels_by(data, name, recipe)
 
-    for image, read in read_each(paths, ledger, workers, progress, "the image reader", decode):
+    for image, read in read_each(paths, hashes, workers, progress, "the image reader", decode):
         _note(made, image, read)
     return made
 

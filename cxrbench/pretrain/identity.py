@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from cxrbench.pretrain.images import pixel_code, version
+from cxrbench.pretrain.image_files import pixel_code, version
 from cxrbench.system.sources import code_digest
 
 _LIBRARIES = ("torch", "numpy", "lightning-fabric", "torchvision", "timm", "transformers", "tokenizers")

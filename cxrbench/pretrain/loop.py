@@ -119,7 +119,7 @@ class Schedule:
 PATIENCE_S = 10  # SLURM and torchrun may pass one wish on twice, at once
 
 
-class Wish:
+class StopRequest:
     """Whether this process was asked to stop, and whether all processes have agreed to."""
 
     def __init__(self, processes: Processes) -> None:
@@ -202,7 +202,7 @@ class Loop:
         steps = len(sampling.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
         told = config.schedule
         self._schedule = Schedule(config.optimiser.learning_rate, steps, told.warmup_epochs, told.cosine_epochs)
-        self.position, self._wish = Position(best=told.first_best), Wish(self.processes)
+        self.position, self._stop_request = Position(best=told.first_best), StopRequest(self.processes)
         weights, files = config.image.weights, self.material.files
         self.identity = Identity(
             config.going_on,
@@ -265,7 +265,7 @@ class Loop:
         left = self.config.schedule.epochs * len(self.parts.train) - self._seen()
         self.progress.start(max(left, 0), f"{self.config.objective} pre-training")
         try:
-            with self._wish.heard():
+            with self._stop_request.heard():
                 self._epochs()
         finally:
             self.progress.stop()
@@ -279,7 +279,7 @@ class Loop:
         while not self.position.finished:
             self._train()
             losses = self._held_out_losses()
-            if self._wish.granted:
+            if self._stop_request.granted:
                 self._save()
                 raise StoppedError(
                     f"stopped by SIGTERM after step {self.position.step} (epoch {self.position.epoch + 1}): the "
@@ -302,7 +302,7 @@ class Loop:
             self.processes.new_scaler()
         began = time.monotonic()
         batches = self._feed.training(self.parts.train, position.epoch, position.batch)
-        for batch in self._wish.until(ahead(batches, self.engine.device)):
+        for batch in self._stop_request.until(ahead(batches, self.engine.device)):
             rate = self._schedule.rate(position.scheduled)
             done = self.engine.step(batch, rate, position.step)
             position.step, position.batch = position.step + 1, position.batch + 1
@@ -346,7 +346,7 @@ class Loop:
     def _held_out_losses(self) -> list[float]:
         """Of every validation batch; fewer if the run is asked to stop, and then of no use."""
         batches = self._feed.validation(self.parts.validation, self.position.epoch)
-        return self.engine.losses(self._wish.until(ahead(batches, self.engine.device)))
+        return self.engine.losses(self._stop_request.until(ahead(batches, self.engine.device)))
 
     def _conclude(self, losses: Sequence[float]) -> None:
         """End an epoch: its validation loss, what is kept of it, and whether there is another."""

@@ -1,4 +1,4 @@
-"""The store, the ledgers, and what the cells of a plan need of both."""
+"""The store, the tables of file hashes, and what the cells of a plan need of both."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Demand:
     def __init__(self, made: Plan) -> None:
         self.plan, cache = made, made.request.places.cache
         self.store, self._cache = Store(cache), cache
-        self._ledgers: dict[Path, FileHashes] = {}
+        self._hashes_of: dict[Path, FileHashes] = {}
         self._roots: dict[Path, Path] = {}
         self.names: dict[Key, str] = {}
         self.demands: dict[Path, dict[Key, None]] = {}
@@ -75,14 +75,14 @@ class Demand:
                 self.broken.setdefault(key, contained(error, f"{name}: reading the store, {self.store.root}"))
         return found
 
-    def ledger(self, path: Path) -> FileHashes:
-        """The ledger of the data set that the file belongs to."""
+    def hashes(self, path: Path) -> FileHashes:
+        """The table of file hashes of the data set that the file belongs to."""
         return self._open(self._roots[path])
 
     def _open(self, root: Path) -> FileHashes:
-        if root not in self._ledgers:
-            self._ledgers[root] = FileHashes(self._cache, root, rehash=self.plan.request.rehash)
-        return self._ledgers[root]
+        if root not in self._hashes_of:
+            self._hashes_of[root] = FileHashes(self._cache, root, rehash=self.plan.request.rehash)
+        return self._hashes_of[root]
 
 
 def _name(cell: Cell) -> str:

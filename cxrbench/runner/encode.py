@@ -50,16 +50,16 @@ class Sweep:
         return None
 
 
-class _Notebook:
-    """Collects what files hold and hands it to their ledgers some hundred at a time, and at the end.
+class _HashBatch:
+    """Collects what files hold and hands it to their tables of file hashes some hundred at a time, and at the end.
 
-    A ledger that cannot be written is a problem, but ends nothing: the next run reads the files again.
+    A table of file hashes that cannot be written is a problem, but ends nothing: the next run reads the files again.
     """
 
     _EVERY = 256
 
-    def __init__(self, ledgers: Callable[[Path], FileHashes], problems: list[CxrBenchError]) -> None:
-        self._ledgers, self._problems = ledgers, problems
+    def __init__(self, hashes_of: Callable[[Path], FileHashes], problems: list[CxrBenchError]) -> None:
+        self._hashes_of, self._problems = hashes_of, problems
         self._entries = list[tuple[Path, Stamp, str]]()
 
     def add(self, path: Path, at: Stamp, content: str) -> None:
@@ -68,14 +68,14 @@ class _Notebook:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        by_ledger: dict[int, tuple[FileHashes, list[tuple[Path, Stamp, str]]]] = {}
+        by_hashes: dict[int, tuple[FileHashes, list[tuple[Path, Stamp, str]]]] = {}
         for entry in self._entries:
-            ledger = self._ledgers(entry[0])
-            by_ledger.setdefault(id(ledger), (ledger, []))[1].append(entry)
+            hashes = self._hashes_of(entry[0])
+            by_hashes.setdefault(id(hashes), (hashes, []))[1].append(entry)
         self._entries = []
-        for ledger, entries in by_ledger.values():
+        for hashes, entries in by_hashes.values():
             try:
-                ledger.add(entries)
+                hashes.add(entries)
             except BaseException as error:
                 self._problems.append(contained(error, "remembering the hashes of images"))
 
@@ -90,7 +90,7 @@ def encode(
     demands: Mapping[Path, Sequence[Key]],
     encoders: Sequence[Encoder],
     store: Store,
-    ledgers: Callable[[Path], FileHashes],
+    hashes_of: Callable[[Path], FileHashes],
     *,
     batch_size: int,
     workers: int,
@@ -106,7 +106,7 @@ def encode(
     """
     sweep = Sweep()
     have = {key: _stored(store, key, encoder.name, sweep) for encoder in encoders for key in encoder.outputs}
-    pending = _pending(demands, have, ledgers, sweep)
+    pending = _pending(demands, have, hashes_of, sweep)
     if not pending:
         return sweep
     sweep.reader = _reader()
@@ -118,11 +118,11 @@ def encode(
         batches = [
             WaitingImages(encoder, batch_size, own, sweep.broken) for encoder, own in zip(encoders, shards, strict=True)
         ]
-        notebook = stack.enter_context(_Notebook(ledgers, sweep.problems))
+        hash_batch = stack.enter_context(_HashBatch(hashes_of, sweep.problems))
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
         for item in decoded(pending, DecodingWork(encoders, Claims(have), sweep.reader), workers, stack):
-            _note(item, _lacking(pending[item.path], sweep.content.get(item.path), have), sweep, notebook)
+            _note(item, _lacking(pending[item.path], sweep.content.get(item.path), have), sweep, hash_batch)
             for place, image in item.wanted.items():
                 _advance(encoders[place], sweep, partial(batches[place].add, item.content, image))
             progress.advance()
@@ -166,7 +166,7 @@ def _unreadable(demands: Mapping[Path, Sequence[Key]], encoders: Sequence[Encode
 def _pending(
     demands: Mapping[Path, Sequence[Key]],
     have: Mapping[Key, Embeddings],
-    ledgers: Callable[[Path], FileHashes],
+    hashes_of: Callable[[Path], FileHashes],
     sweep: Sweep,
 ) -> dict[Path, Sequence[Key]]:
     """The files that must be read: content unknown, or known and wanted by a key that lacks it.
@@ -178,7 +178,7 @@ def _pending(
         keys = [key for key in wanted if key not in sweep.broken]
         if not keys:
             continue
-        content = _known(ledgers, path)
+        content = _known(hashes_of, path)
         if content is not None:
             sweep.content[path] = content
         if _lacking(keys, content, have):
@@ -191,23 +191,23 @@ def _lacking(keys: Sequence[Key], content: str | None, have: Mapping[Key, Embedd
     return [key for key in keys if content is None or content not in have[key]]
 
 
-def _known(ledgers: Callable[[Path], FileHashes], path: Path) -> str | None:
+def _known(hashes_of: Callable[[Path], FileHashes], path: Path) -> str | None:
     """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
     try:
-        return ledgers(path).known(path)
+        return hashes_of(path).known(path)
     except PASSING:
         raise
     except BaseException:
         return None
 
 
-def _note(item: Decoded, lacking: Sequence[Key], sweep: Sweep, notebook: _Notebook) -> None:
+def _note(item: Decoded, lacking: Sequence[Key], sweep: Sweep, hash_batch: _HashBatch) -> None:
     if item.failed is not None:
         _note_failure(item, item.failed, lacking, sweep)
         return
     sweep.content[item.path] = item.content
     if item.at is not None:
-        notebook.add(item.path, item.at, item.content)
+        hash_batch.add(item.path, item.at, item.content)
     for key, why in item.refused.items():
         told = _shown(str(why)).removeprefix(_shown(f"{item.path}: ")).removeprefix(_shown(f"{item.path.name}: "))
         sweep.refused[key, item.content] = told

@@ -23,7 +23,7 @@ from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
-from cxrbench.store.array_cache import CachedArray, Memo
+from cxrbench.store.array_cache import ArrayCache, CachedArray
 from cxrbench.store.array_cache import Engine as EngineFacts
 from cxrbench.store.embeddings import Key, digest
 from cxrbench.system.sources import code_digest
@@ -211,9 +211,9 @@ class BenchModel:
         return {**asked, "memory_format": report.memory_format, **sources, **library_versions()}
 
     @cached_property
-    def memo(self) -> Memo:
+    def arrays(self) -> ArrayCache:
         """Vectors of texts and classes, kept on disk."""
-        return Memo(self.cache)
+        return ArrayCache(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
         return {**self._deciding, "taken": code_digest("cxrbench.runner.model", beyond=STORED), **what}
@@ -246,7 +246,7 @@ class BenchModel:
 
     def _kept(self, key: Mapping[str, object], make: Callable[[], FloatArray]) -> FloatArray:
         """An array from the cache, or made; what computed it joins `text_engines`."""
-        found = self.memo.array(key, lambda: CachedArray(make(), self._told_engine()))
+        found = self.arrays.array(key, lambda: CachedArray(make(), self._told_engine()))
         if found.engine not in self.text_engines:
             self.text_engines.append(found.engine)
         return found.array

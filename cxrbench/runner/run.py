@@ -53,13 +53,13 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         clerk.add(problem)
     for name, reason in made.skipped.items():
         say(f"{name}: not applicable: {reason.partition(';')[0]}")
-    desk = Demand(made)
-    encoders = desk.encoders
+    needs = Demand(made)
+    encoders = needs.encoders
     sweep = encode(
-        {path: [key for key in keys if key not in desk.broken] for path, keys in desk.demands.items()},
+        {path: [key for key in keys if key not in needs.broken] for path, keys in needs.demands.items()},
         encoders,
-        desk.store,
-        desk.ledger,
+        needs.store,
+        needs.hashes,
         batch_size=request.engine.batch_size,
         workers=request.engine.threads,
         progress=progress or Quiet(),
@@ -70,38 +70,38 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     report.unreadable, report.missing = sweep.unreadable, sweep.missing
     for problem in sweep.problems:
         clerk.add(problem)
-    outcome = Outcome(made, sweep, desk.embeddings(), started, began)
-    sweep.broken |= desk.broken
+    outcome = Outcome(made, sweep, needs.embeddings(), started, began)
+    sweep.broken |= needs.broken
     for cell in made.cells:
-        clerk.settle(cell, outcome, desk.refused.get(cell))
+        clerk.settle(cell, outcome, needs.refused.get(cell))
     return report
 
 
 def forecast(request: Request) -> Forecast:
     """What `run` would compute, what is in the store already, and what is missing; reads no image."""
     made = lay_out(request)
-    desk = Demand(made)
-    embeddings = desk.embeddings()
+    needs = Demand(made)
+    embeddings = needs.embeddings()
     images: dict[str, tuple[int, int]] = {}
-    for path, keys in desk.demands.items():
-        content = desk.ledger(path).known(path)
+    for path, keys in needs.demands.items():
+        content = needs.hashes(path).known(path)
         for key in keys:
-            there, waiting = images.get(desk.names[key], (0, 0))
+            there, waiting = images.get(needs.names[key], (0, 0))
             have = content is not None and content in embeddings[key]
-            images[desk.names[key]] = (there + have, waiting + (not have))
-    for problem in (*desk.refused.values(), *desk.broken.values()):
+            images[needs.names[key]] = (there + have, waiting + (not have))
+    for problem in (*needs.refused.values(), *needs.broken.values()):
         made.add(problem)
-    laid_out = [cell for cell in made.cells if cell not in desk.refused]
-    ready = [cell.name for cell in laid_out if _recorded(cell, made, desk)]
+    laid_out = [cell for cell in made.cells if cell not in needs.refused]
+    ready = [cell.name for cell in laid_out if _recorded(cell, made, needs)]
     names = tuple(cell.name for cell in laid_out)
     return Forecast(names, tuple(ready), images, tuple(made.problems), dict(made.skipped))
 
 
-def _recorded(cell: Cell, made: Plan, desk: Demand) -> bool:
+def _recorded(cell: Cell, made: Plan, needs: Demand) -> bool:
     """Whether a run would find the cell's record; what keeps it from being looked for joins the plan's problems."""
     with made.part(cell.name):
         paths = {image: cell.data.partition.paths.get(image) for image in made.wanted(cell)}
-        contents = {image: desk.ledger(path).known(path) for image, path in paths.items() if path is not None}
+        contents = {image: needs.hashes(path).known(path) for image, path in paths.items() if path is not None}
         read = {image: content for image, content in contents.items() if content is not None}
         left_out = {image: NO_FILE for image, path in paths.items() if path is None}
         inputs = Inputs(left_out, read)

@@ -30,7 +30,7 @@ class CachedArray:
     engine: Engine
 
 
-class Memo:
+class ArrayCache:
     """Arrays below one cache folder; a damaged file counts as absent, and so does one of another key."""
 
     def __init__(self, root: Path) -> None:

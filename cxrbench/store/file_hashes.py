@@ -73,7 +73,7 @@ class FileHashes:
 
     def __init__(self, cache: Path, root: Path, rehash: bool = False) -> None:
         self._root = root.resolve()
-        self._path = cache / "ledger" / f"{digest.of_bytes(os.fsencode(self._root))[:32]}.tsv"
+        self._path = cache / "file_hashes" / f"{digest.of_bytes(os.fsencode(self._root))[:32]}.tsv"
         self.unread = ""
         lines = list[bytes]()
         try:

@@ -213,7 +213,7 @@ PARTS: Mapping[str, Part] = {
     "store read": Part(lambda p, e: _raising(p, Store, "read", e, _of_victim), _model, "victim"),
     "store write": Part(_in_store("append"), _model, "victim"),
     "store write and close": Part(_in_store("append", "close"), _model, "victim"),
-    "ledger": Part(
+    "file_hashes": Part(
         lambda p, e: _raising(p, FileHashes, "add", e, lambda *_: True), lambda m, t, p: False, "hashes of images"
     ),
 }

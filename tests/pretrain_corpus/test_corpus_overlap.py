@@ -23,7 +23,7 @@ from cxrbench.pretrain.corpus import chexpert as chexpert_rows
 from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, PatientOverlap, Verdict, audit, require_no_overlap
 from cxrbench.pretrain.corpus.types import Space
-from cxrbench.pretrain.corpus.variants import CheXpertRule, corpus_variant, kinships, label_spaces
+from cxrbench.pretrain.corpus.variants import CheXpertRule, corpus_variant, label_spaces, shared_patients
 from cxrbench.specs import catalog
 
 OTHERS = ("rsna", "siim", "covid", "nih_lt", "vindr")
@@ -109,15 +109,15 @@ def test_sets_of_other_collections_are_told_and_not_refused(five: Path) -> None:
 
 
 def test_padchest_against_covid_is_told_to_be_unknowable() -> None:
-    kin = kinships().of("covid", "PADCHEST")
+    kin = shared_patients().of("covid", "PADCHEST")
     assert kin.kind == "untold" and "BIMCV" in kin.why
 
 
 def test_every_task_is_related_to_every_source() -> None:
     for task in catalog.task_files():
         for source in ("CHEXPERT", "MIMIC", "PADCHEST"):
-            assert "nothing is recorded" not in kinships().of(task, source).why  # type: ignore[arg-type]
-    assert kinships().of("a_plugin", "MIMIC").kind == "untold"
+            assert "nothing is recorded" not in shared_patients().of(task, source).why  # type: ignore[arg-type]
+    assert shared_patients().of("a_plugin", "MIMIC").kind == "untold"
 
 
 def test_a_short_list_of_mimic_subjects_is_found(tmp_path: Path) -> None:

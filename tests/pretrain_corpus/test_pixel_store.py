@@ -20,10 +20,12 @@ from PIL import Image
 from cxrbench.errors import DataError, ImageError, IntegrityError, RunError
 from cxrbench.images.grey import refusing
 from cxrbench.images.pixels import pixels_by
-from cxrbench.pretrain import image_shelf, images
-from cxrbench.pretrain.image_shelf import Shelf
-from cxrbench.pretrain.images import ReadPixels, StoredImages, WantedImages, recipe_key, stored
-from cxrbench.pretrain.images import stored_pixels as stored_array
+from cxrbench.pretrain import image_files, images
+from cxrbench.pretrain import pixel_store as module
+from cxrbench.pretrain.image_files import ReadPixels, recipe_key
+from cxrbench.pretrain.image_files import stored_pixels as stored_array
+from cxrbench.pretrain.images import StoredImages, WantedImages, stored
+from cxrbench.pretrain.pixel_store import PixelStore
 from cxrbench.specs.recipe import Canvas
 from cxrbench.system.sources import closure
 
@@ -54,8 +56,8 @@ def folder(root: Path, count: int) -> list[Path]:
     return paths
 
 
-def shelf(cache: Path) -> Shelf:
-    return Shelf(cache / "pixels" / recipe_key(RECIPE)[:32], RECIPE.size)
+def pixel_store(cache: Path) -> PixelStore:
+    return PixelStore(cache / "pixels" / recipe_key(RECIPE)[:32], RECIPE.size)
 
 
 def assert_right(found: StoredImages, paths: list[Path]) -> None:
@@ -114,7 +116,7 @@ def test_several_processes_decode_the_same(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 40)
     stored(WantedImages(paths, RECIPE, tmp_path / "one"))
     stored(WantedImages(paths, RECIPE, tmp_path / "two", workers=2))
-    assert shelf(tmp_path / "one").pixels.read_bytes() == shelf(tmp_path / "two").pixels.read_bytes()
+    assert pixel_store(tmp_path / "one").pixels.read_bytes() == pixel_store(tmp_path / "two").pixels.read_bytes()
 
 
 def test_corpora_and_copies_share_rows_by_content(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_corpora_and_copies_share_rows_by_content(tmp_path: Path) -> None:
     copies = [tmp_path / "j" / path.name for path in paths]
     shutil.copytree(tmp_path / "i", tmp_path / "j")
     found = stored(WantedImages([*copies, *paths], RECIPE, tmp_path / "c"))
-    assert len(shelf(tmp_path / "c").rows()) == 10
+    assert len(pixel_store(tmp_path / "c").rows()) == 10
     assert_right(found, [*copies, *paths])
 
 
@@ -159,7 +161,7 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return whole(path, recipe)
 
-    monkeypatch.setattr(images, "read", told)
+    monkeypatch.setattr(image_files, "read", told)
     return names
 
 
@@ -188,7 +190,7 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
     paths[1].write_bytes(b"no picture")
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     with monkeypatch.context() as older:
-        older.setattr(images, "decoders", lambda: "pillow 1.0")
+        older.setattr(image_files, "decoders", lambda: "pillow 1.0")
         assert stored(wanted).decoded == 2
     names = read_files(monkeypatch)
     found = stored(wanted)
@@ -199,14 +201,14 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
 def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
     stored(wanted)
-    monkeypatch.setattr(images, "code_digest", lambda module: f"{module} of tomorrow")
+    monkeypatch.setattr(image_files, "code_digest", lambda module: f"{module} of tomorrow")
     assert stored(wanted).decoded == 3
 
 
 def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
-    within = closure("cxrbench.pretrain.images")
+    within = closure("cxrbench.pretrain.image_files")
     assert {f"cxrbench.images.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
-    assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.images"}
+    assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.image_files"}
 
 
 @pytest.mark.parametrize("damage", [b"{", b"[" * 100_000, b"", b'{"sha256": "", "content": {}}'])
@@ -216,34 +218,34 @@ def test_refusals_that_are_damaged_are_not_believed_and_made_again(
     paths = folder(tmp_path / "i", 3)
     paths[1].write_bytes(b"no picture")
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
-    first, whole = stored(wanted), shelf(tmp_path / "c").refusals.read_bytes()
-    shelf(tmp_path / "c").refusals.write_bytes(damage)
+    first, whole = stored(wanted), pixel_store(tmp_path / "c").refusals.read_bytes()
+    pixel_store(tmp_path / "c").refusals.write_bytes(damage)
     names = read_files(monkeypatch)
     assert (stored(wanted).unreadable, names) == (first.unreadable, ["001.png"])
-    assert shelf(tmp_path / "c").refusals.read_bytes() == whole
+    assert pixel_store(tmp_path / "c").refusals.read_bytes() == whole
 
 
 def test_refusals_become_durable_in_few_writes_and_all_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, write = list[int](), image_shelf.write_sealed
+    written, write = list[int](), module.write_sealed
 
     def counted(path: Path, content: dict[str, str]) -> None:
         write(path, content)
         written.extend([len(content)] if path.name == "refused.json" else [])
 
-    monkeypatch.setattr(image_shelf, "write_sealed", counted)
+    monkeypatch.setattr(module, "write_sealed", counted)
     reasons = {f"{n:064x}": "no picture" for n in range(4000)}
-    with shelf(tmp_path).writing() as filler:
+    with pixel_store(tmp_path).writing() as filler:
         for content, reason in reasons.items():
             filler.refuse({content: reason})
-        assert len(shelf(tmp_path).refused()) > 3400
-    assert shelf(tmp_path).refused() == reasons
+        assert len(pixel_store(tmp_path).refused()) > 3400
+    assert pixel_store(tmp_path).refused() == reasons
     assert len(written) < 20
-    with pytest.raises(KeyboardInterrupt), shelf(tmp_path).writing() as filler:
+    with pytest.raises(KeyboardInterrupt), pixel_store(tmp_path).writing() as filler:
         filler.refuse({"f" * 64: "no picture"})
         raise KeyboardInterrupt
-    assert len(shelf(tmp_path).refused()) == 4001
+    assert len(pixel_store(tmp_path).refused()) == 4001
 
 
 def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +257,7 @@ def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkey
         return None
 
     with monkeypatch.context() as less:
-        less.setattr(images, "pixels_by", short)
+        less.setattr(image_files, "pixels_by", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
             stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 2
@@ -274,7 +276,7 @@ from cxrbench.pretrain import image_files, images
 from cxrbench.specs.recipe import Canvas
 images.BATCH, image_files.GROUP, image_files.AHEAD = 4, 1, 2
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
-print(images.stored(images.Wanted(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
+print(images.stored(images.WantedImages(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
 """
 
 
@@ -286,20 +288,24 @@ def builder(source: Path, cache: Path) -> "subprocess.Popen[str]":
 def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: int) -> None:
     paths = folder(tmp_path / "i", 400)
     process = builder(tmp_path / "i", tmp_path / "c")
-    journal = shelf(tmp_path / "c").journal
+    journal = pixel_store(tmp_path / "c").journal
     entry = 12 + 4 * 36 + 4
     while not journal.exists() or journal.stat().st_size < batches * entry:
         assert process.poll() is None, "the builder was done before it could be killed"
         time.sleep(0.0005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = len(shelf(tmp_path / "c").rows())
+    kept = len(pixel_store(tmp_path / "c").rows())
     assert 4 * batches <= kept < 400
     found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
-    assert 400 - kept <= found.decoded <= 400 - kept + 4, "at most the batch whose ledger line was not written"
+    assert 400 - kept <= found.decoded <= 400 - kept + 4, (
+        "at most the batch whose table of file hashes line was not written"
+    )
     assert_right(found, paths)
-    assert shelf(tmp_path / "c").damaged() == []
-    assert shelf(tmp_path / "c").pixels.stat().st_size <= (400 + 4) * 32 * 32, "at most a batch lies there unnamed"
+    assert pixel_store(tmp_path / "c").damaged() == []
+    assert pixel_store(tmp_path / "c").pixels.stat().st_size <= (400 + 4) * 32 * 32, (
+        "at most a batch lies there unnamed"
+    )
 
 
 def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> None:
@@ -313,7 +319,7 @@ def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> Non
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 2)
     with (
-        shelf(tmp_path / "c").writing(),
+        pixel_store(tmp_path / "c").writing(),
         pytest.raises(RunError, match=r"another process still fills it after 0\.1 s"),
     ):
         stored(WantedImages(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
@@ -325,7 +331,7 @@ def test_a_journal_cut_anywhere_loses_only_what_was_cut(cut: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
-        found = Shelf(Path(name) / "s", 8)
+        found = PixelStore(Path(name) / "s", 8)
         pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
         with found.writing() as filler:
             for n in range(6):
@@ -351,14 +357,14 @@ def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -
     paths = folder(tmp_path / "i", 5)
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     sound, found = stored(wanted).pixels[np.arange(5)], stored(wanted)
-    spoil(shelf(tmp_path / "c").pixels, 3 * 1024 + 100, b"\xff\x00\xff")
-    assert shelf(tmp_path / "c").damaged() == [3]
+    spoil(pixel_store(tmp_path / "c").pixels, 3 * 1024 + 100, b"\xff\x00\xff")
+    assert pixel_store(tmp_path / "c").damaged() == [3]
     for _ in range(2):
         assert np.array_equal(found.pixels[np.array([4, 3, 0, 3])], sound[[4, 3, 0, 3]])
     assert found.pixels.notes == [
-        f"the pixels of {paths[3]} in {shelf(tmp_path / 'c').folder} were damaged; the file was decoded again"
+        f"the pixels of {paths[3]} in {pixel_store(tmp_path / 'c').folder} were damaged; the file was decoded again"
     ]
-    assert shelf(tmp_path / "c").damaged() == [], "the mended image has taken its place"
+    assert pixel_store(tmp_path / "c").damaged() == [], "the mended image has taken its place"
     again = stored(wanted)
     assert np.array_equal(again.pixels[np.arange(5)], sound)
     assert (again.decoded, again.pixels.notes, again.digest) == (0, [], found.digest)
@@ -367,7 +373,7 @@ def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -
 def test_damaged_pixels_of_a_file_that_changed_are_refused_by_name(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 3)
     found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
-    spoil(shelf(tmp_path / "c").pixels, 1024, b"\xff\x00\xff")
+    spoil(pixel_store(tmp_path / "c").pixels, 1024, b"\xff\x00\xff")
     paths[1].write_bytes(drawn(77))
     with pytest.raises(IntegrityError, match=r"the pixels of .*001\.png are not what was written.*Restore the file"):
         found.pixels[np.arange(3)]
@@ -382,9 +388,9 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
     paths = folder(tmp_path / "i", 2)
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     sound, found = stored(wanted).pixels[np.arange(2)], stored(wanted)
-    spoil(shelf(tmp_path / "c").pixels, 0, b"\xff\x00\xff")
+    spoil(pixel_store(tmp_path / "c").pixels, 0, b"\xff\x00\xff")
     monkeypatch.setattr(images, "PATIENCE_S", 0.05)
-    with shelf(tmp_path / "c").writing():
+    with pixel_store(tmp_path / "c").writing():
         assert np.array_equal(found.pixels[np.arange(2)], sound)
     assert "once more by the next run" in found.pixels.notes[1]
 
@@ -392,7 +398,7 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
 def test_a_store_that_is_damaged_all_over_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MOST_MENDED", 3)
     found = stored(WantedImages(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
-    shelf(tmp_path / "c").pixels.write_bytes(bytes(6 * 1024))
+    pixel_store(tmp_path / "c").pixels.write_bytes(bytes(6 * 1024))
     with pytest.raises(IntegrityError, match=r"more than 3 images are not what was written.*remove .*then --resume"):
         found.pixels[np.arange(6)]
 
@@ -406,7 +412,7 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
     paths = folder(place / "i", 6)
     for batch in (paths[:2], paths[:4], paths):
         stored(WantedImages(batch, RECIPE, place / "c"))
-    file = shelf(place / "c").folder / data.draw(st.sampled_from(["pixels.u8", "journal.bin"]))
+    file = pixel_store(place / "c").folder / data.draw(st.sampled_from(["pixels.u8", "journal.bin"]))
     raw = bytearray(file.read_bytes())
     if data.draw(st.booleans()):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -415,7 +421,7 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
     file.write_bytes(raw)
     for asked in (paths[3:], paths):
         assert_right(stored(WantedImages(asked, RECIPE, place / "c")), asked)
-    assert len(shelf(place / "c").rows()) == 6
+    assert len(pixel_store(place / "c").rows()) == 6
 
 
 def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_it(tmp_path: Path) -> None:
@@ -423,7 +429,7 @@ def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_
     for batch in (paths[:3], paths):
         reading = stored(WantedImages(batch, RECIPE, tmp_path / "c"))
     sound = reading.pixels[np.arange(6)]
-    spoil(shelf(tmp_path / "c").journal, 20, b"\xff")
+    spoil(pixel_store(tmp_path / "c").journal, 20, b"\xff")
     assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 6
     assert np.array_equal(reading.pixels[np.arange(6)], sound)
 
@@ -432,8 +438,8 @@ def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_
 def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(name: str, tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 2)
     stored(WantedImages(paths, RECIPE, tmp_path / "c"))
-    (shelf(tmp_path / "c").folder / name).unlink()
-    os.mkfifo(shelf(tmp_path / "c").folder / name)
+    (pixel_store(tmp_path / "c").folder / name).unlink()
+    os.mkfifo(pixel_store(tmp_path / "c").folder / name)
     with pytest.raises(IntegrityError, match=rf"{name}: is"):
         stored(WantedImages(paths, RECIPE, tmp_path / "c"))
 
@@ -443,16 +449,17 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
     program = (
         "import sys, os, signal\n"
         "from pathlib import Path\n"
-        "from cxrbench.pretrain import image_files, canvas\n"
+        "from cxrbench.pretrain import image_files\n"
+        "sound = image_files.stored_pixels\n"
         "def deadly(data, name, recipe):\n"
         "    if name == '005.png': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return canvas.stored(data, name, recipe)\n"
-        "image_files.stored = deadly\n"
+        "    return sound(data, name, recipe)\n"
+        "image_files.stored_pixels = deadly\n"
         "if __name__ == '__main__':\n"
-        "    from cxrbench.pretrain.images import Wanted, stored\n"
+        "    from cxrbench.pretrain.images import WantedImages, stored\n"
         "    from cxrbench.specs.recipe import Canvas\n"
         "    paths = sorted(Path(sys.argv[1]).glob('*.png'))\n"
-        "    found = stored(Wanted(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
+        "    found = stored(WantedImages(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
         "    print(found.decoded, found.unreadable)\n"
     )
     paths = folder(tmp_path / "i", 40)
@@ -484,7 +491,7 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(RunError, match=r"No space left on device\. Make room and start again"):
         stored(WantedImages(paths, RECIPE, tmp_path / "c"))
-    assert len(shelf(tmp_path / "c").rows()) == 8
+    assert len(pixel_store(tmp_path / "c").rows()) == 8
     found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 4
     assert_right(found, paths)

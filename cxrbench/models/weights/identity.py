@@ -246,15 +246,15 @@ def record(found: WeightsIdentity, cache: Path) -> None:
 
 
 def hashed(path: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered in the ledger by its stamp."""
-    ledger = FileHashes(cache, path.parent)
-    known = ledger.known(path)
+    """SHA-256 of a file, remembered in the table of file hashes by its stamp."""
+    hashes = FileHashes(cache, path.parent)
+    known = hashes.known(path)
     if known is not None:
         return known
     at = stamp(path)
     sha256 = digest.of_file(path)
     if at is not None:
-        ledger.add([(path, at, sha256)])
+        hashes.add([(path, at, sha256)])
     return sha256
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cxrbench.data.sources.base import source
 from cxrbench.errors import DataError, SpecError
-from cxrbench.pretrain.corpus.variants import Kinship, SourceName, kinships
+from cxrbench.pretrain.corpus.variants import SharedPatients, SourceName, shared_patients
 from cxrbench.specs.task import TaskSpec
 from cxrbench.types import IntArray
 
@@ -97,7 +97,7 @@ def audit(
     """
     verdicts: list[Verdict] = []
     shared: dict[SourceName, set[str]] = {name: set() for name in patients}
-    known_kin = kinships()
+    known_kin = shared_patients()
     for of in sets:
         kin = {name: known_kin.of(of.task.name, name) for name in patients}
         known = held(of) if any(k.kind == "same" for k in kin.values()) else Held(None)
@@ -132,7 +132,7 @@ def _compared(
     )
 
 
-def _not_compared(of: EvaluationSet, name: SourceName, kin: Kinship, why: str) -> Verdict:
+def _not_compared(of: EvaluationSet, name: SourceName, kin: SharedPatients, why: str) -> Verdict:
     rule = of.task.patients.rule
     if kin.kind == "same":
         return Verdict(of.task.name, of.splits, name, "unchecked", None, None, rule, "not confirmed", why)

@@ -114,27 +114,27 @@ class CorpusVariant(Spec):
         return digest.of_json(self.model_dump(mode="json", exclude={"name", "title"}))
 
 
-class Kinship(Spec):
+class SharedPatients(Spec):
     """Whether an evaluation set and a source can show the same patients, and how that is known."""
 
     kind: Literal["same", "apart", "untold"]
     why: str
 
 
-class Kinships(Spec):
+class SharedPatientsByTask(Spec):
     """`tasks/pretraining/overlap.toml`."""
 
-    tasks: Mapping[str, Mapping[SourceName, Kinship]]
+    tasks: Mapping[str, Mapping[SourceName, SharedPatients]]
 
-    def of(self, task: str, source: SourceName) -> Kinship:
+    def of(self, task: str, source: SourceName) -> SharedPatients:
         """What is known of the pair; `untold` for a task that the file does not name."""
-        nothing = Kinship(kind="untold", why=f"nothing is recorded on where the images of {task} come from")
+        nothing = SharedPatients(kind="untold", why=f"nothing is recorded on where the images of {task} come from")
         return self.tasks.get(task, {}).get(source, nothing)
 
 
-def kinships() -> Kinships:
+def shared_patients() -> SharedPatientsByTask:
     """How evaluation sets and sources are related."""
-    return read_toml(paths.folder("tasks") / "pretraining" / f"{_OVERLAP}.toml", Kinships)
+    return read_toml(paths.folder("tasks") / "pretraining" / f"{_OVERLAP}.toml", SharedPatientsByTask)
 
 
 def lists() -> CategoryLists:

@@ -43,13 +43,13 @@ def test_torn_last_line_is_ignored_and_mended(tmp_path: Path) -> None:
     for path in paths:
         path.write_bytes(path.name.encode())
     remember(tmp_path / "cache", tmp_path, paths[0])
-    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    (file,) = (tmp_path / "cache" / "file_hashes").glob("*.tsv")
     file.write_bytes(file.read_bytes() + b"0123torn")
     remember(tmp_path / "cache", tmp_path, paths[1])
-    ledger = FileHashes(tmp_path / "cache", tmp_path)
-    assert ledger.known(paths[0]) == digest.of_bytes(b"a")
-    assert ledger.known(paths[1]) == digest.of_bytes(b"b")
-    assert ledger.known(paths[2]) is None
+    hashes = FileHashes(tmp_path / "cache", tmp_path)
+    assert hashes.known(paths[0]) == digest.of_bytes(b"a")
+    assert hashes.known(paths[1]) == digest.of_bytes(b"b")
+    assert hashes.known(paths[2]) is None
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
@@ -68,9 +68,9 @@ def test_names_with_line_breaks_and_tabs(tmp_path: Path) -> None:
 
 
 def test_file_that_is_gone_is_unknown(tmp_path: Path) -> None:
-    ledger = FileHashes(tmp_path / "cache", tmp_path)
-    ledger.add([(tmp_path / "gone", Stamp(1, 1, 1, 1), "0" * 64)])
-    assert ledger.known(tmp_path / "gone") is None
+    hashes = FileHashes(tmp_path / "cache", tmp_path)
+    hashes.add([(tmp_path / "gone", Stamp(1, 1, 1, 1), "0" * 64)])
+    assert hashes.known(tmp_path / "gone") is None
 
 
 def test_equal_entries_are_written_once(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_equal_entries_are_written_once(tmp_path: Path) -> None:
     path.write_bytes(b"1")
     remember(tmp_path / "cache", tmp_path, path)
     remember(tmp_path / "cache", tmp_path, path)
-    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    (file,) = (tmp_path / "cache" / "file_hashes").glob("*.tsv")
     assert len(file.read_text().splitlines()) == 1
 
 
@@ -87,7 +87,7 @@ def test_foreign_lines_are_ignored(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"1")
     remember(tmp_path / "cache", tmp_path, path)
-    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    (file,) = (tmp_path / "cache" / "file_hashes").glob("*.tsv")
     file.write_text(line + file.read_text())
     assert FileHashes(tmp_path / "cache", tmp_path).known(path) == digest.of_bytes(b"1")
 
@@ -127,9 +127,9 @@ def test_a_hash_of_bytes_that_changed_while_they_were_read_is_not_kept(tmp_path:
     at, content = stamp(path), digest.of_file(path)
     assert at is not None
     path.write_bytes(b"two")
-    ledger = FileHashes(tmp_path / "cache", tmp_path)
-    ledger.add([(path, at, content)])
-    assert ledger.known(path) is None
+    hashes = FileHashes(tmp_path / "cache", tmp_path)
+    hashes.add([(path, at, content)])
+    assert hashes.known(path) is None
     assert not list((tmp_path / "cache").rglob("*.tsv"))
 
 
@@ -141,21 +141,21 @@ def test_a_stamp_that_a_later_change_could_share_is_not_kept(tmp_path: Path, mon
     at = stamp(path)
     assert at is not None
     assert not at.settled
-    ledger = FileHashes(tmp_path / "cache", tmp_path)
-    ledger.add([(path, at, digest.of_file(path))])
-    assert ledger.known(path) is None
+    hashes = FileHashes(tmp_path / "cache", tmp_path)
+    hashes.add([(path, at, digest.of_file(path))])
+    assert hashes.known(path) is None
 
 
 def test_nothing_is_believed_where_all_is_hashed_again(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"one")
     remember(tmp_path / "cache", tmp_path, path)
-    ledger = FileHashes(tmp_path / "cache", tmp_path, rehash=True)
-    assert ledger.known(path) is None
+    hashes = FileHashes(tmp_path / "cache", tmp_path, rehash=True)
+    assert hashes.known(path) is None
     at = stamp(path)
     assert at is not None
-    ledger.add([(path, at, "f" * 64)])  # as a disk would have it that lost a bit of the file
-    assert list(ledger.changed_unseen) == [path]
+    hashes.add([(path, at, "f" * 64)])  # as a disk would have it that lost a bit of the file
+    assert list(hashes.changed_unseen) == [path]
     assert FileHashes(tmp_path / "cache", tmp_path).known(path) == "f" * 64
 
 
@@ -177,17 +177,17 @@ def test_a_damaged_table_gives_no_other_hash_and_is_mended(tmp_path: Path, seed:
     for path in paths:
         path.write_bytes(path.name.encode())
         remember(tmp_path / "cache", tmp_path, path)
-    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    (file,) = (tmp_path / "cache" / "file_hashes").glob("*.tsv")
     whole, rng = file.read_bytes(), random.Random(seed)
     for _ in range(25):
         data = bytearray(whole)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         for damaged in (bytes(data), whole[: rng.randrange(len(whole))]):
             file.write_bytes(damaged)
-            ledger = FileHashes(tmp_path / "cache", tmp_path)
-            assert {ledger.known(path) for path in paths} <= {None, *(digest.of_bytes(p.name.encode()) for p in paths)}
+            hashes = FileHashes(tmp_path / "cache", tmp_path)
+            assert {hashes.known(path) for path in paths} <= {None, *(digest.of_bytes(p.name.encode()) for p in paths)}
             for path in paths:
-                assert ledger.known(path) in (None, digest.of_file(path))
+                assert hashes.known(path) in (None, digest.of_file(path))
                 remember(tmp_path / "cache", tmp_path, path)
             mended = FileHashes(tmp_path / "cache", tmp_path)
             assert [mended.known(path) for path in paths] == [digest.of_file(path) for path in paths]
@@ -198,34 +198,34 @@ def test_damaged_lines_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"1")
     remember(tmp_path / "cache", tmp_path, path)
-    (file,) = (tmp_path / "cache" / "ledger").glob("*.tsv")
+    (file,) = (tmp_path / "cache" / "file_hashes").glob("*.tsv")
     line = file.read_bytes()
     file.write_bytes(line.replace(b"a.png", b"b.png") + line)
     assert FileHashes(tmp_path / "cache", tmp_path).damaged == 1
 
 
 def table(cache: Path) -> Path:
-    (file,) = (cache / "ledger").glob("*.tsv")
+    (file,) = (cache / "file_hashes").glob("*.tsv")
     return file
 
 
 def test_stamps_of_files_as_they_were_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 8)
     paths, cache = [tmp_path / name for name in "abc"], tmp_path / "cache"
-    ledger, most = FileHashes(cache, tmp_path), 0
+    hashes, most = FileHashes(cache, tmp_path), 0
     for turn in range(12):
         for path in paths:
             path.write_bytes(f"{path.name}{turn}".encode())
             at = stamp(path)
             assert at is not None
-            ledger.add([(path, at, digest.of_file(path))])
+            hashes.add([(path, at, digest.of_file(path))])
         other = tmp_path / f"other{turn}"  # that another process reads meanwhile
         other.write_bytes(other.name.encode())
         remember(cache, tmp_path, other)
         most = max(most, len(table(cache).read_bytes().splitlines()))
     assert 12 < most <= 3 + 12 + 8 + 8
     there = [*paths, *(tmp_path / f"other{turn}" for turn in range(12))]
-    for known in (FileHashes(cache, tmp_path), ledger):
+    for known in (FileHashes(cache, tmp_path), hashes):
         assert [known.known(path) for path in paths] == [digest.of_file(path) for path in paths]
     assert [FileHashes(cache, tmp_path).known(path) for path in there] == [digest.of_file(path) for path in there]
 
@@ -234,12 +234,12 @@ def test_a_table_of_files_that_do_not_change_is_only_appended_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrbench.store.file_hashes._STALE", 1)
-    ledger, number = FileHashes(tmp_path / "cache", tmp_path), set[int]()
+    hashes, number = FileHashes(tmp_path / "cache", tmp_path), set[int]()
     for name in "abcdefgh":
         (tmp_path / name).write_bytes(b"1")
         at = stamp(tmp_path / name)
         assert at is not None
-        ledger.add([(tmp_path / name, at, digest.of_bytes(b"1"))])
+        hashes.add([(tmp_path / name, at, digest.of_bytes(b"1"))])
         number.add(table(tmp_path / "cache").stat().st_ino)
     assert len(number) == 1
 
@@ -266,9 +266,9 @@ def test_a_table_that_cannot_be_read_is_begun_anew(tmp_path: Path, spoil: Callab
     file = table(cache)
     assert not FileHashes(cache, tmp_path).unread
     spoil(file)
-    ledger = FileHashes(cache, tmp_path)
-    assert str(file) in ledger.unread
-    assert ledger.known(path) is None
+    hashes = FileHashes(cache, tmp_path)
+    assert str(file) in hashes.unread
+    assert hashes.known(path) is None
     remember(cache, tmp_path, path)
     found = FileHashes(cache, tmp_path)
     assert (found.known(path), found.unread, found.damaged) == (digest.of_bytes(b"1"), "", 0)

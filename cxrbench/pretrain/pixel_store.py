@@ -39,7 +39,7 @@ _CRC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ShelfEntry:
+class PixelEntry:
     """A batch: rows `start` up to `end` hold `contents` (32 bytes each), with the CRC-32 of each row's pixels.
 
     The next entry begins `behind` it in the journal.
@@ -56,7 +56,7 @@ class ShelfEntry:
         return self.start + len(self.contents)
 
 
-def entries(data: bytes) -> Iterator[ShelfEntry]:
+def entries(data: bytes) -> Iterator[PixelEntry]:
     """The entries of a journal up to the first that is not what was written."""
     at = 0
     while at + _HEAD.size <= len(data):
@@ -67,7 +67,7 @@ def entries(data: bytes) -> Iterator[ShelfEntry]:
         if behind > len(data) or zlib.crc32(data[at:end]) != int.from_bytes(data[end:behind], "little"):
             return
         rows = np.frombuffer(data, _ROW, count, body)
-        yield ShelfEntry(start, rows["content"], rows["checksum"], behind)
+        yield PixelEntry(start, rows["content"], rows["checksum"], behind)
         at = behind
 
 
@@ -89,14 +89,14 @@ _WHOLE_BATCHES = "Make room and start again: whole batches are kept."
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a shelf holds: the row of each content (hex SHA-256), and the CRC-32 of each row's pixels (n,)."""
+    """What a pixel store holds: the row of each content (hex SHA-256), and the CRC-32 of each row's pixels (n,)."""
 
     rows: Mapping[str, int]
     checksums: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class PixelStore:
     """All images of one recipe, whatever corpus asked for them: `folder`/pixels.u8 and `folder`/journal.bin."""
 
     folder: Path
@@ -151,7 +151,7 @@ class Shelf:
             raise DamagedError(self.pixels, "is not a file", f"Remove {self.folder}.")
         return about.st_size // self.image_bytes
 
-    def _entries(self) -> Iterator[ShelfEntry]:
+    def _entries(self) -> Iterator[PixelEntry]:
         try:
             return entries(read_regular(self.journal))
         except FileNotFoundError:
@@ -212,19 +212,19 @@ class Shelf:
 
 
 def pixel_stores(cache: Path) -> Path:
-    """The folder of a cache that holds a shelf for each recipe."""
+    """The folder of a cache that holds a pixel store for each recipe."""
     return cache / "pixels"
 
 
-def shelf_folders(cache: Path) -> list[Path]:
-    """The folders of all shelves of a cache, by name, sound or not."""
+def pixel_store_folders(cache: Path) -> list[Path]:
+    """The folders of all pixel stores of a cache, by name, sound or not."""
     return sorted(at.parent for at in pixel_stores(cache).glob(f"*/{SIZE}"))
 
 
-def shelf_in(folder: Path) -> Shelf:
-    """The shelf of a folder; raises DamagedError where nothing says how large its images are."""
+def pixel_store_in(folder: Path) -> PixelStore:
+    """The pixel store of a folder; raises DamagedError where nothing says how large its images are."""
     told = read_sealed(folder / SIZE, f"`cxrbench cache prune {folder.name[:16]}` removes it.")
-    return Shelf(folder, int(told["size"]))
+    return PixelStore(folder, int(told["size"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,22 +258,22 @@ class Filler:
     time: a kill loses the latest, which are then read again.
     """
 
-    def __init__(self, shelf: Shelf, journal_end: int) -> None:
-        self._shelf = shelf
-        self._refused, self._fresh_refusals = shelf.refused(), 0
-        self._pixels = shelf.pixels.open("ab")
-        self._journal = shelf.journal.open("ab")
-        self._rows = -(-self._pixels.tell() // shelf.image_bytes)
-        self._pixels.truncate(self._rows * shelf.image_bytes)
+    def __init__(self, pixel_store: PixelStore, journal_end: int) -> None:
+        self._pixel_store = pixel_store
+        self._refused, self._fresh_refusals = pixel_store.refused(), 0
+        self._pixels = pixel_store.pixels.open("ab")
+        self._journal = pixel_store.journal.open("ab")
+        self._rows = -(-self._pixels.tell() // pixel_store.image_bytes)
+        self._pixels.truncate(self._rows * pixel_store.image_bytes)
         self._journal.truncate(journal_end)
-        sync_folder(shelf.folder)
+        sync_folder(pixel_store.folder)
 
     def require_room(self, images: int) -> None:
         """Raise RunError if the disk has less room than so many images take."""
-        needed, free = images * self._shelf.image_bytes, shutil.disk_usage(self._shelf.folder).free
+        needed, free = images * self._pixel_store.image_bytes, shutil.disk_usage(self._pixel_store.folder).free
         if needed > free:
             raise RunError(
-                f"{self._shelf.folder}: {images} decoded images take {needed / 1e9:.2f} GB, the disk has "
+                f"{self._pixel_store.folder}: {images} decoded images take {needed / 1e9:.2f} GB, the disk has "
                 f"{free / 1e9:.2f} GB left. Name another cache folder, or take fewer images."
             )
 
@@ -282,8 +282,8 @@ class Filler:
         data = np.ascontiguousarray(images)
         entry = packed(self._rows, contents, data)
         for path, file, block in (
-            (self._shelf.pixels, self._pixels, data.data),
-            (self._shelf.journal, self._journal, memoryview(entry)),
+            (self._pixel_store.pixels, self._pixels, data.data),
+            (self._pixel_store.journal, self._journal, memoryview(entry)),
         ):
             with writing(path, _WHOLE_BATCHES):
                 file.write(block)
@@ -298,8 +298,8 @@ class Filler:
             self._keep_refusals()
 
     def _keep_refusals(self) -> None:
-        with writing(self._shelf.refusals, _WHOLE_BATCHES):
-            write_sealed(self._shelf.refusals, self._refused)
+        with writing(self._pixel_store.refusals, _WHOLE_BATCHES):
+            write_sealed(self._pixel_store.refusals, self._refused)
         self._fresh_refusals = 0
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrbench.store import digest
-from cxrbench.store.array_cache import CachedArray, Memo
+from cxrbench.store.array_cache import ArrayCache, CachedArray
 from cxrbench.store.sealed import DamagedError
 
 ONE, TWO = ({"texts": [name]} for name in "ab")
@@ -32,19 +32,19 @@ def path_of(root: Path, key: dict[str, Any]) -> Path:
 
 @pytest.mark.parametrize("array", [VECTORS, VECTORS[:0], VECTORS.T, np.ones((2, 1, 3), np.float32)])
 def test_an_array_is_made_once(array: np.ndarray, tmp_path: Path) -> None:
-    Memo(tmp_path).array(ONE, lambda: kept(array))
-    found = Memo(tmp_path).array(ONE, never)
+    ArrayCache(tmp_path).array(ONE, lambda: kept(array))
+    found = ArrayCache(tmp_path).array(ONE, never)
     assert (found.array.dtype, found.array.shape) == (np.float32, array.shape)
     np.testing.assert_array_equal(found.array, array)
     assert found.engine == ENGINE
 
 
 def test_a_file_under_another_keys_name_is_not_believed(tmp_path: Path) -> None:
-    memo = Memo(tmp_path)
-    memo.array(ONE, lambda: kept(VECTORS))
-    memo.array(TWO, lambda: kept(VECTORS + 1))
+    arrays = ArrayCache(tmp_path)
+    arrays.array(ONE, lambda: kept(VECTORS))
+    arrays.array(TWO, lambda: kept(VECTORS + 1))
     shutil.copy(path_of(tmp_path, ONE), path_of(tmp_path, TWO))
-    np.testing.assert_array_equal(memo.array(TWO, lambda: kept(VECTORS + 1)).array, VECTORS + 1)
+    np.testing.assert_array_equal(arrays.array(TWO, lambda: kept(VECTORS + 1)).array, VECTORS + 1)
 
 
 def sealed(body: bytes) -> bytes:
@@ -73,25 +73,25 @@ def npy(array: np.ndarray) -> bytes:
 def test_a_sealed_file_that_tells_other_facts_counts_as_absent(
     told: dict[str, Any], values: bytes, tmp_path: Path
 ) -> None:
-    memo = Memo(tmp_path)
-    memo.array(ONE, lambda: kept(VECTORS))
+    arrays = ArrayCache(tmp_path)
+    arrays.array(ONE, lambda: kept(VECTORS))
     head = json.dumps({"key": digest.of_json(ONE), "engine": ENGINE, **told}).encode()
     for body in (head + b"\n" + values, head, npy(VECTORS), b"\n", b"[" * 10**5 + b"\n"):
         path_of(tmp_path, ONE).write_bytes(sealed(body))
-        np.testing.assert_array_equal(memo.array(ONE, lambda: kept(VECTORS + 2)).array, VECTORS + 2)
+        np.testing.assert_array_equal(arrays.array(ONE, lambda: kept(VECTORS + 2)).array, VECTORS + 2)
         path_of(tmp_path, ONE).unlink()
-        memo.array(ONE, lambda: kept(VECTORS))
+        arrays.array(ONE, lambda: kept(VECTORS))
 
 
 def test_what_is_not_finite_is_given_back_and_not_kept(tmp_path: Path) -> None:
-    assert np.isnan(Memo(tmp_path).array(ONE, lambda: kept(VECTORS + np.nan)).array).all()
-    np.testing.assert_array_equal(Memo(tmp_path).array(ONE, lambda: kept(VECTORS)).array, VECTORS)
+    assert np.isnan(ArrayCache(tmp_path).array(ONE, lambda: kept(VECTORS + np.nan)).array).all()
+    np.testing.assert_array_equal(ArrayCache(tmp_path).array(ONE, lambda: kept(VECTORS)).array, VECTORS)
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
-    Memo(tmp_path).array(ONE, lambda: kept(VECTORS))
+    ArrayCache(tmp_path).array(ONE, lambda: kept(VECTORS))
     path = path_of(tmp_path, ONE)
     path.unlink()
     path.mkdir()
     with pytest.raises(DamagedError, match=r"is a folder, not a file\. Remove it\."):
-        Memo(tmp_path).array(ONE, lambda: kept(VECTORS))
+        ArrayCache(tmp_path).array(ONE, lambda: kept(VECTORS))
