@@ -64,7 +64,7 @@ def official(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drawn(official: Path) -> dict[tuple[str, str], base.Labelled]:
+def drawn(official: Path) -> dict[tuple[str, str], base.LabelledParts]:
     """Every split of the four data sets whose label tables are at hand."""
     names = [f"Normal-{n}.png" for n in range(1, 10193)] + [f"COVID-{n}.png" for n in range(1, 3617)]
     names += [f"Viral Pneumonia-{n}.png" for n in range(1, 1346)] + [f"Lung_Opacity-{n}.png" for n in range(1, 6013)]
@@ -81,7 +81,7 @@ def drawn(official: Path) -> dict[tuple[str, str], base.Labelled]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "split"), DRAWN)
-def test_split_equals_its_published_digests(task: str, split: str, drawn: Mapping[Any, base.Labelled]) -> None:
+def test_split_equals_its_published_digests(task: str, split: str, drawn: Mapping[Any, base.LabelledParts]) -> None:
     wanted = DIGESTS[KEY[task]][f"{task}.{split}"]
     parts = drawn[task, split].parts
     assert set(parts) == set(wanted["parts"])
@@ -100,7 +100,7 @@ def test_split_equals_its_published_digests(task: str, split: str, drawn: Mappin
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "split"), DRAWN)
 def test_overlaps_between_parts_equal_the_published_ones(
-    task: str, split: str, drawn: Mapping[Any, base.Labelled]
+    task: str, split: str, drawn: Mapping[Any, base.LabelledParts]
 ) -> None:
     wanted = DIGESTS[KEY[task]][f"{task}.{split}"]
     parts = drawn[task, split].parts
@@ -125,7 +125,7 @@ def test_overlaps_between_parts_equal_the_published_ones(
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["gloria", "mgca"])
 def test_chexpert_patients_equal_the_published_ones(
-    split: str, drawn: Mapping[Any, base.Labelled], official: Path
+    split: str, drawn: Mapping[Any, base.LabelledParts], official: Path
 ) -> None:
     wanted = DIGESTS["chexpert5x200"][f"chexpert5x200.{split}"]
     part = drawn["chexpert5x200", split].parts["all"]
@@ -154,7 +154,7 @@ def test_chexpert_patients_equal_the_published_ones(
 @pytest.mark.parametrize("fold", range(5))
 @pytest.mark.parametrize(("task", "split"), FOLDED)
 def test_sixteen_shots_of_a_fold_equal_the_published_digests(
-    task: str, split: str, fold: int, drawn: Mapping[Any, base.Labelled]
+    task: str, split: str, fold: int, drawn: Mapping[Any, base.LabelledParts]
 ) -> None:
     few_shot = pytest.importorskip("cxrbench.evaluate.few_shot")
     part = drawn[task, split].parts["train"]
@@ -165,7 +165,7 @@ def test_sixteen_shots_of_a_fold_equal_the_published_digests(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fold", range(5))
-def test_folds_of_chexpert5x200_equal_the_published_digests(fold: int, drawn: Mapping[Any, base.Labelled]) -> None:
+def test_folds_of_chexpert5x200_equal_the_published_digests(fold: int, drawn: Mapping[Any, base.LabelledParts]) -> None:
     few_shot = pytest.importorskip("cxrbench.evaluate.few_shot")
     part = drawn["chexpert5x200", "gloria"].parts["all"]
     task = task_named("chexpert5x200")

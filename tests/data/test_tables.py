@@ -30,7 +30,7 @@ def spoilt(shared: Path, name: str) -> Path:
     ],
 )
 def test_images_and_positives_of_odd_tables(
-    shared: Path, name: str, read: Callable[[Path], rsna.Rows], images: int, positive: int
+    shared: Path, name: str, read: Callable[[Path], rsna.RsnaRows], images: int, positive: int
 ) -> None:
     rows = read(spoilt(shared, name))
     assert len(set(rows.ids)) == images
