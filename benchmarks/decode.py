@@ -46,8 +46,8 @@ def fast(kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks import official
-    from cxrbench.images.images import read_bytes
     from cxrbench.images.pixels import pixels_by
+    from cxrbench.images.radiograph import read_bytes
     from cxrbench.specs.recipe import Canvas
 
     def quick(path: Path) -> Any:

@@ -131,8 +131,8 @@ def _forward(model: "BenchModel") -> Any:
 
 def _pixels(files: Sequence[str]) -> list[Any]:
     """Decoding without the harness: (1, 224, 224) float32 each."""
-    from cxrbench.images.images import read_bytes
     from cxrbench.images.pixels import pixels_by
+    from cxrbench.images.radiograph import read_bytes
     from cxrbench.specs.recipe import Canvas
 
     return [pixels_by(read_bytes(Path(file)), file, Canvas()).array for file in files]

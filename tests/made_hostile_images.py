@@ -109,7 +109,7 @@ def main() -> None:
     import warnings
 
     from cxrbench.errors import ImageError
-    from cxrbench.images.images import read_radiograph
+    from cxrbench.images.radiograph import read_radiograph
 
     warnings.simplefilter("ignore")
     for name, (make, _) in FILES.items():

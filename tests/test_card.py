@@ -103,6 +103,7 @@ def test_probed_taps(name: str, features: str, shots: int, group: str, tap: str)
         ("[recipes.reality-check]", "[recipes.mine]", "recipes"),
         ('name = "dlilp_cm"', 'name = "DLILP CM"', "name"),
         ("cxrbench.models.dlilp:DLILP", "cxrbench.models.dlilp", "adapter"),
+        ('pretraining = ["C", "M"]', 'pretraining = ["CheXpert", "M"]', "write .C. for .CheXpert."),
     ],
 )
 def test_a_malformed_card_is_refused_by_key(old: str, new: str, says: str, tmp_path: Path) -> None:

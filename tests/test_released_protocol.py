@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.few_shot import released_fold
+from cxrbench.evaluate.draws import released_fold
 from cxrbench.runner.wording import wording
 from cxrbench.specs import catalog
 

@@ -33,7 +33,7 @@ class TableCell:
     `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
     the model was pre-trained on the collection that the task's images are from (†), in an average on that of one of
     its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
-    `paper_intervals.with_intervals` has found the predictions.
+    `with_intervals` has found the predictions.
     """
 
     published: str

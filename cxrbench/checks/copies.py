@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell_verdict import Finding
 from cxrbench.errors import ImageError
-from cxrbench.images.images import read_bytes, read_radiograph
+from cxrbench.images.radiograph import read_bytes, read_radiograph
 from cxrbench.store import digest
 
 SIDE = 32  # pixels of the grey square that confirms

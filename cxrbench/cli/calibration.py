@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cxrbench.cli.cells import CellChoice, about_cells
+from cxrbench.cli.cell_choice import CellChoice, about_cells
 from cxrbench.errors import NotApplicableError
 
 

@@ -43,7 +43,7 @@ def figure(
     From records and predictions, with 95 % intervals for other test images and training images, and what the paper
     prints beside.
     """
-    from cxrbench.analysis.few_shot import few_shot
+    from cxrbench.analysis.few_shot_curves import few_shot
     from cxrbench.records.selection import CellFilter
     from cxrbench.reports.figures import checked_path, write_few_shot
 

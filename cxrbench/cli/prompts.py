@@ -1,6 +1,6 @@
 """`cxrbench prompts`: how much of a zero-shot number is wording."""
 
-from cxrbench.cli.cells import CellChoice, about_cells
+from cxrbench.cli.cell_choice import CellChoice, about_cells
 from cxrbench.cli.options import TheseDraws
 
 

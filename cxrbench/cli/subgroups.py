@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.cells import CellChoice, about_cells
+from cxrbench.cli.cell_choice import CellChoice, about_cells
 from cxrbench.cli.options import TheseDraws
 from cxrbench.errors import DataError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cxrbench.cli.cells import CellChoice, about_cells
+from cxrbench.cli.cell_choice import CellChoice, about_cells
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Cache,

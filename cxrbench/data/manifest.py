@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from cxrbench.errors import ImageError, IntegrityError, MissingImageError
-from cxrbench.images.images import read_bytes
 from cxrbench.images.pixels import pixels_by
+from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cxrbench.errors import SpecError
 from cxrbench.images.decoder_check import self_test
-from cxrbench.images.images import read_bytes
 from cxrbench.images.pixels import Pixels, pixels_by
+from cxrbench.images.radiograph import read_bytes
 from cxrbench.models.base import Adapter, EngineReport, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.notebook.warn import warn_of

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from cxrbench.notebook.cells import CellTable
+from cxrbench.notebook.cell_table import CellTable
 from cxrbench.notebook.warn import TOLD, warn, warn_of
 from cxrbench.records.integrity import Results, read_results
 from cxrbench.records.record import Record

@@ -18,8 +18,8 @@ from cxrbench.errors import ImageError, UnreadableError
 from cxrbench.images import raster
 from cxrbench.images.grey import refusing
 from cxrbench.images.header import is_dicom
-from cxrbench.images.images import read_bytes
 from cxrbench.images.pixels import pixels_by
+from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest
 from cxrbench.store.file_hashes import Stamp, stamp

@@ -222,7 +222,7 @@ def _other_images(a: ScoredCell, b: ScoredCell) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredCell:
+class MeasuredCells:
     """The newest sound record of every cell, by task, model, group, protocol, shots and prompts, and what to know."""
 
     records: tuple[Record, ...]
@@ -246,7 +246,7 @@ def counting(records: Iterable[Record]) -> tuple[Record, ...]:
     )
 
 
-def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCell:
+def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
     """The records of the cells asked for, only made or only measured ones, of one variant.
 
     Raises SpecError for a model or task that was not measured, DataError where no cell is left.
@@ -267,4 +267,4 @@ def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCell:
     older = len(fitting) - len(chosen)
     notes = [f"{cell_name(record)}: {flaw}" for record in ordered for flaw in flaws(record)]
     notes += [f"{older} older records of the same cells are not used"] if older else []
-    return MeasuredCell(tuple(ordered), tuple(notes))
+    return MeasuredCells(tuple(ordered), tuple(notes))

@@ -21,8 +21,8 @@ def flaws(record: Record) -> tuple[str, ...]:
 def why_not(record: Record) -> tuple[str, ...]:
     """Reasons against comparing a record with a published number, none if there is none."""
     checks = (
-        (record.model.synthetic, "the weights are made"),
-        (record.data.synthetic, "the images are made"),
+        (record.model.synthetic, "the weights are synthetic"),
+        (record.data.synthetic, "the images are synthetic"),
         (record.protocol.labels == "shuffled", "the probe was fitted to shuffled labels"),
         (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )

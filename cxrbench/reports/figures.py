@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrbench.analysis.cell import Calibrated
-from cxrbench.analysis.few_shot import SHOTS, Curve, FewShotCurves
+from cxrbench.analysis.few_shot_curves import SHOTS, Curve, FewShotCurves
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.errors import SpecError

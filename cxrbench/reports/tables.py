@@ -1,4 +1,4 @@
-"""A table as text: for the terminal, Markdown, CSV and JSON; LaTeX has a module of its own."""
+"""Tables of the paper as text: for the terminal, Markdown, CSV, JSON and LaTeX; and Table 1."""
 
 import csv
 import io

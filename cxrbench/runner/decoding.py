@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.images.images import read_bytes
 from cxrbench.images.pixels import Pixels, pixels
+from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store.atomic import naming
 from cxrbench.store.embeddings import Embeddings, Key, Store, digest

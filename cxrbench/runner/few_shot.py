@@ -23,7 +23,7 @@ from cxrbench.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Shots:
+class FewShotFold:
     """One fold: vectors (n, D) float32 of the training images, their labels (n,) 0 to C - 1, vectors (m, D) to score.
 
     A training image may occur twice where a class has fewer than K.
@@ -54,7 +54,7 @@ class FewShot(Protocol):
     scores: ClassVar[ScoreKind] = "other"
 
     @abstractmethod
-    def score_fold(self, fold: Shots, settings: Settings) -> Scored:
+    def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """The scores of one fold. Raises FewRowsError for a class without a training image."""
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
@@ -86,7 +86,7 @@ class FewShot(Protocol):
             train, truth = fold.train[cell.shots]
             seed = f"{cell.data.task.name}/{cell.group}/{fold.fold}"
             fitted = shuffled(truth, seed) if fitted_to == "shuffled" else truth
-            arrays = Shots(readings.vectors(tap, train), fitted, readings.vectors(tap, fold.test[0]), labels)
+            arrays = FewShotFold(readings.vectors(tap, train), fitted, readings.vectors(tap, fold.test[0]), labels)
             try:
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import SpecError
-from cxrbench.evaluate.few_shot import hash_rank_fold, partition_folds, released_fold, usable_rows
+from cxrbench.evaluate.draws import hash_rank_fold, partition_folds, released_fold, usable_rows
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.types import Fold, Partition, Table

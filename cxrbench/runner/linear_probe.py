@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores, solver_version
-from cxrbench.runner.few_shot import FewShot, Scored, Shots
+from cxrbench.runner.few_shot import FewShot, FewShotFold, Scored
 from cxrbench.specs.settings import Settings
 
 CLASS_WEIGHT = "balanced"
@@ -24,7 +24,7 @@ class LinearProbe(FewShot):
         """Strength and solver."""
         return {"C": STRENGTH, "class_weight": CLASS_WEIGHT, "solver": settings.solver, "solver_version": version}
 
-    def score_fold(self, fold: Shots, settings: Settings) -> Scored:
+    def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """Probabilities (m, C)."""
         probe = fit(fold.train, fold.labels, len(fold.classes), solver=settings.solver)
         return Scored(probe_scores(probe, fold.test), probe.iterations, probe.version)

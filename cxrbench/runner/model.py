@@ -61,7 +61,7 @@ STORED = frozenset(
     {
         "cxrbench.models.base",
         "cxrbench.images.decoder_check",
-        "cxrbench.images.images",
+        "cxrbench.images.radiograph",
         "cxrbench.store.file_hashes",
         "cxrbench.store.shard",
         "cxrbench.store.embeddings",

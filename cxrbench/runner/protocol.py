@@ -102,7 +102,7 @@ class Protocol(ABC):
 
     `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from K training
     images per class and has one cell for each K; one that is `worded` scores images against texts.
-    `runner.few_shot.FewShotCurves` is the base of those that need nothing but vectors and labels.
+    `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 
     name: ClassVar[str]

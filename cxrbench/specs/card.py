@@ -136,13 +136,29 @@ class ProbeSpec(Spec):
     labels: Literal["true", "shuffled"] = "true"
 
 
+_LETTERS = {
+    "c": "C",
+    "chexpert": "C",
+    "m": "M",
+    "mimic": "M",
+    "mimic-cxr": "M",
+    "mimic-cxr-jpg": "M",
+    "p": "P",
+    "padchest": "P",
+    "nih": "NIH",
+    "c14": "C14",
+    "chestx-ray14": "C14",
+    "chestxray14": "C14",
+}
+
+
 class ModelCard(Spec):
     """`model_zoo/NAME.toml`, or a card of the user's own anywhere.
 
     `adapter`: `module:Class`, imported only on load; `options`: checked there; `taps`: width of each kind of image
     vector (`pooled` before the projection, the others unit vectors); `pretraining`: data set letters, C CheXpert,
     M MIMIC, P PadChest; `published`: the row that holds this model's figures in a table of the paper;
-    `synthetic`: made-up weights, whose records enter no table of results. `control`: a negative control, which must do
+    `synthetic`: synthetic weights, whose records enter no table of results. `control`: a negative control, which must do
     badly; tables set it apart.
     """
 
@@ -171,6 +187,9 @@ class ModelCard(Spec):
             raise ValueError("taps need `pooled`, and positive widths")
         if "reality-check" not in self.recipes:
             raise ValueError("recipes need `reality-check`")
+        for word in self.pretraining:
+            if (letter := _LETTERS.get(word.lower(), word)) != word:
+                raise ValueError(f"pretraining: write {letter!r} for {word!r}; the dagger of tables goes by letters")
         for name, view in self.views.items():
             if view.tap not in self.taps:
                 raise ValueError(f"view {name!r} uses tap {view.tap!r}; known are {sorted(self.taps)}")

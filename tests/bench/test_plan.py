@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxrbench.data.splits import table
-from cxrbench.evaluate.few_shot import released_fold
+from cxrbench.evaluate.draws import released_fold
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, TaskData, load_protocol

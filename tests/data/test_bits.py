@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 from made_images import dicom, jpeg_2000, saved, stored_in, waves
 
 from cxrbench.errors import ImageError
-from cxrbench.images.images import Grey, read_radiograph
 from cxrbench.images.pixels import pixels_by
+from cxrbench.images.radiograph import Grey, read_radiograph
 from cxrbench.specs.recipe import Canvas
 
 TRUE = waves()

@@ -31,8 +31,8 @@ from pydicom.uid import UID
 
 from cxrbench.errors import ImageError
 from cxrbench.images.header import OVERLAYS, PIXELS, TAGS
-from cxrbench.images.images import Grey, read_radiograph
 from cxrbench.images.pixels import pixels_by
+from cxrbench.images.radiograph import Grey, read_radiograph
 from cxrbench.specs.recipe import Canvas
 
 DEEP = waves().astype(np.uint16)

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, ImageOps
 from pydicom.encaps import encapsulate
 
 from cxrbench.errors import ImageError
-from cxrbench.images.images import Grey, read_bytes, read_radiograph
+from cxrbench.images.radiograph import Grey, read_bytes, read_radiograph
 
 RAMP = np.arange(0, 4096, dtype=np.uint16).reshape(64, 64)
 RAMP8 = (RAMP >> 4).astype(np.uint8)

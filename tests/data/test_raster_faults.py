@@ -18,8 +18,8 @@ from PIL import Image, ImageFile
 
 from cxrbench.errors import ImageError
 from cxrbench.images.grey import refusing
-from cxrbench.images.images import read_radiograph
 from cxrbench.images.pixels import pixels_by
+from cxrbench.images.radiograph import read_radiograph
 from cxrbench.specs.recipe import Canvas, Resize, Steps
 
 SHALLOW = waves(100, 80, 255).astype(np.uint8)

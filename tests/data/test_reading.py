@@ -9,7 +9,7 @@ from PIL import Image
 
 from cxrbench.data.manifest import content_differences, contents, read_all
 from cxrbench.errors import ImageError, MissingImageError
-from cxrbench.images.images import read_bytes
+from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest
 from cxrbench.store.file_hashes import FileHashes

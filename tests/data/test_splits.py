@@ -156,7 +156,7 @@ def test_chexpert_patients_equal_the_published_ones(
 def test_sixteen_shots_of_a_fold_equal_the_published_digests(
     task: str, split: str, fold: int, drawn: Mapping[Any, base.LabelledParts]
 ) -> None:
-    few_shot = pytest.importorskip("cxrbench.evaluate.few_shot")
+    few_shot = pytest.importorskip("cxrbench.evaluate.draws")
     part = drawn[task, split].parts["train"]
     found = few_shot.released_fold(part.labels.argmax(axis=1), len(part.classes), fold, [16], 0)
     wanted = DIGESTS[KEY[task]][f"{task}.{split}"]["train_16shot_by_fold"][str(fold)]
@@ -166,7 +166,7 @@ def test_sixteen_shots_of_a_fold_equal_the_published_digests(
 @pytest.mark.slow
 @pytest.mark.parametrize("fold", range(5))
 def test_folds_of_chexpert5x200_equal_the_published_digests(fold: int, drawn: Mapping[Any, base.LabelledParts]) -> None:
-    few_shot = pytest.importorskip("cxrbench.evaluate.few_shot")
+    few_shot = pytest.importorskip("cxrbench.evaluate.draws")
     part = drawn["chexpert5x200", "gloria"].parts["all"]
     task = task_named("chexpert5x200")
     found = few_shot.released_fold(part.labels.argmax(axis=1), 5, fold, [16], task.test_percent)

@@ -47,8 +47,8 @@ def test_it_says_at_once_that_images_and_weights_are_made(opened: Watched) -> No
     assert banner.bounding_box()["y"] < 400  # type: ignore[index]
     told = banner.inner_text()
     assert told.startswith("Not results. The images are phantoms, drawn by a program")
-    assert "The weights are made" in told
-    assert opened.page.locator("h2").first.inner_text() == "Made, no results: variant phantom"
+    assert "The weights are synthetic" in told
+    assert opened.page.locator("h2").first.inner_text() == "Synthetic, no results: variant phantom"
     assert opened.page.locator("[data-chapter]").count() == 1
 
 

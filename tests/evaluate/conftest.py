@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxrbench.evaluate.few_shot import Usable, usable_rows
+from cxrbench.evaluate.draws import Usable, usable_rows
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 TRIMMED = ("rsna_train", "chexpert_5x200")

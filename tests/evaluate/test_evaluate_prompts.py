@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cxrbench.errors import SpecError
-from cxrbench.evaluate.few_shot import released_fold
+from cxrbench.evaluate.draws import released_fold
 from cxrbench.evaluate.zero_shot import PromptTerms, all_prompts, combinations, released_prompts
 from cxrbench.specs import paths
 from cxrbench.specs.prompts import read_prompts

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.errors import DataError, SpecError
-from cxrbench.evaluate.few_shot import hash_rank_fold, partition_folds, released_fold, usable_rows
+from cxrbench.evaluate.draws import hash_rank_fold, partition_folds, released_fold, usable_rows
 
 TEST_PERCENT = 20
 

@@ -230,11 +230,11 @@ def test_made_records_stand_apart_under_a_banner(tmp_path: Path) -> None:
     made = write_board(tmp_path, ("medclip",), ("rsna",), shots=(16,), prompts=(), data__synthetic=True)
     root = parsed(page(tmp_path))
     chapters = [part for part in root.iter("section") if "chapter" in (part.get("class") or "").split()]
-    assert texts(root, ".//h2")[:2] == ["Measured: variant paper-code", "Made, no results: variant paper-code"]
+    assert texts(root, ".//h2")[:2] == ["Measured: variant paper-code", "Synthetic, no results: variant paper-code"]
     measured, other = ("".join(part.itertext()) for part in chapters)
     assert "medclip" not in measured.replace("MedCLIP", "")
     assert "Not results. The images are phantoms, drawn by a program" in other
-    assert "weights are made" not in other
+    assert "weights are synthetic" not in other
     assert made[0].id in other
     assert all(
         "Made, no result." in (t.findtext("caption/strong") or "")

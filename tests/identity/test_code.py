@@ -26,7 +26,7 @@ BESIDE = {
     "cxrbench.data.manifest": "compares files with a manifest, and makes nothing",
     "cxrbench.store.folded_names": "names files in messages, and makes nothing",
     "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
-    "cxrbench.images.images": "reads bytes, which enter by their digest",
+    "cxrbench.images.radiograph": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",
     "cxrbench.data.phantom_mark": "tells synthetic data sets, which a record says",
     "cxrbench.data.search": "finds files, which enter by their bytes",

@@ -327,7 +327,7 @@ def test_a_pull_request_and_a_test_report_do_not_fail_for_what_cannot_be_told(tm
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        ({"data__synthetic": True}, "the images are made"),
+        ({"data__synthetic": True}, "the images are synthetic"),
         ({"protocol__labels": "shuffled"}, "the probe was fitted to shuffled labels"),
     ],
 )

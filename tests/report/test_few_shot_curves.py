@@ -9,7 +9,7 @@ from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench.analysis.cell import measurement
-from cxrbench.analysis.few_shot import SHOTS, Curve, FewShotCurves, PrintedCurve, few_shot, printed
+from cxrbench.analysis.few_shot_curves import SHOTS, Curve, FewShotCurves, PrintedCurve, few_shot, printed
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError, SpecError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY

@@ -122,7 +122,7 @@ class ChapterPages:
 
     @property
     def untrue(self) -> bool:
-        """Whether any weights are made."""
+        """Whether any weights are synthetic."""
         return any(record.model.synthetic for record in self.chapter.records.values())
 
     @property

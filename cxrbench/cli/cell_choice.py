@@ -28,11 +28,10 @@ from cxrbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from cxrbench.records.selection import MeasuredCell
+    from cxrbench.records.selection import MeasuredCells
     from cxrbench.reports.sheets import Sheet
 
 Verb = Callable[..., None]
-
 _Group = Annotated[str, typer.Option("--group", help="Label group.")]
 _CHOOSE: dict[str, tuple[Any, Any]] = {
     "model": (Models, None),
@@ -69,7 +68,7 @@ class CellChoice:
         return bool(self.asked["synthetic"])
 
     @cached_property
-    def measured(self) -> "MeasuredCell":
+    def measured(self) -> "MeasuredCells":
         """The newest sound records of the cells; raises SpecError and DataError where there are none."""
         from cxrbench.records.selection import CellFilter, measured
 

@@ -11,8 +11,6 @@ from cxrbench.images.header import is_dicom
 from cxrbench.store.folded_names import near
 from cxrbench.system.contained import of_machine, shortage
 
-__all__ = ["Grey", "read_bytes", "read_radiograph"]
-
 BYTE_LIMIT = 1 << 30
 
 
