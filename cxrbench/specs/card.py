@@ -158,8 +158,8 @@ class ModelCard(Spec):
     `adapter`: `module:Class`, imported only on load; `options`: checked there; `taps`: width of each kind of image
     vector (`pooled` before the projection, the others unit vectors); `pretraining`: data set letters, C CheXpert,
     M MIMIC, P PadChest; `published`: the row that holds this model's figures in a table of the paper;
-    `synthetic`: weights that nobody trained, whose records enter no table of results. `control`: a negative control, which
-    must do badly; tables set it apart.
+    `synthetic`: weights that nobody trained, whose records enter no table of results. `control`: a negative control,
+    which must do badly; tables set it apart.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
