@@ -29,7 +29,6 @@ ROOMS = (
     "reports",  # how it looks
     "notebook",  # the words of the command line in Python: what they return shows itself
     "checks",  # is it right?
-    "demo",
     "cli",
     "__main__",
 )

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -77,3 +78,10 @@ def test_installed_wheel_lists_tasks_and_prints_table_4(wheel: Path, tmp_path: P
     assert "92.12" in told("table", "4")
     assert "cxrbench-patient-v1" in told("info", "cxrbench-v1")
     assert "yes: this installation computes" in told("doctor", "unimodal_m", "--device", "cpu")
+
+
+def test_every_folder_of_the_package_is_installed_and_no_other() -> None:
+    listed = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {".".join(p.parent.relative_to(CHECKOUT).parts) for p in (CHECKOUT / "cxrbench").rglob("__init__.py")}
+    facts = {name for name in listed if name.split(".")[1:2] in (["model_zoo"], ["tasks"], ["published"])}
+    assert {*listed} - facts == folders

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cxrbench.demo.encoders import write_text_encoder
+from cxrbench.cli.demonstration.encoders import write_text_encoder
 from cxrbench.errors import CxrBenchError, IntegrityError, SpecError
 from cxrbench.models.bert_words import BertWords
 from cxrbench.models.own_text import OwnText, text_config, text_network

@@ -7,8 +7,8 @@ import pytest
 from demonstration import Shown
 from filelock import FileLock
 
-from cxrbench.demo.encoders import Folders
-from cxrbench.demo.show import demo
+from cxrbench.cli.demonstration.encoders import Folders
+from cxrbench.cli.demonstration.show import demo
 from cxrbench.system.progress import Quiet
 
 

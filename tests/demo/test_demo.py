@@ -9,8 +9,8 @@ from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench.analysis.cell import cell_interval
-from cxrbench.demo.encoders import OBJECTIVES, corpora, recipe, vocabulary, write_text_encoder
-from cxrbench.demo.show import VARIANT, demo, seen_and_unseen
+from cxrbench.cli.demonstration.encoders import OBJECTIVES, corpora, recipe, vocabulary, write_text_encoder
+from cxrbench.cli.demonstration.show import VARIANT, demo, seen_and_unseen
 from cxrbench.evaluate.metric_table import MACRO_AUROC
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD

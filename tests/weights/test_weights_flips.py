@@ -10,7 +10,7 @@ import torch
 from flips import damages
 from made_weights import make_checkpoint, small_card, small_layout
 
-from cxrbench.demo.encoders import write_text_encoder
+from cxrbench.cli.demonstration.encoders import write_text_encoder
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.converted import ConversionOrigin, beside, tensors_digest, write_converted

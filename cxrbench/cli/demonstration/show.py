@@ -9,7 +9,7 @@ from pathlib import Path
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.analysis.frequency import frequency
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.demo.encoders import IMAGES, Folders, Say, encoders
+from cxrbench.cli.demonstration.encoders import IMAGES, Folders, Say, encoders
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.phantom.write import Summary, write, write_corpus
