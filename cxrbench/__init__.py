@@ -76,7 +76,13 @@ def run(
     from cxrbench.specs import catalog
     from cxrbench.system import cpu
 
-    for what, names in (("models", models), ("tasks", tasks), ("protocols", protocols or ()), ("groups", groups)):
+    for what, names in (
+        ("models", models),
+        ("tasks", tasks),
+        ("protocols", protocols or ()),
+        ("groups", groups),
+        ("prompts", prompts or ()),
+    ):
         _refuse_text(what, names)
 
     cpu.prepare()

@@ -96,6 +96,8 @@ def _card_digest(body: Mapping[str, Any]) -> str:
     settings, name = checked_settings(body["settings"]), body["preprocessing"]["name"]
     recipe = applied(card.recipe(name), settings, "stored")
     try:
-        return card_digest(card, settings, body["data"]["group"], how.get("shots"), recipe)
+        return card_digest(
+            card, settings, body["data"]["group"], how.get("shots"), recipe, worded=bool(body.get("prompts"))
+        )
     except SpecError:  # a zero-shot cell of a model that has no such side
         return "0" * 64

@@ -4,7 +4,7 @@ import pytest
 
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
-from cxrbench.specs.card_facts import recipe_for
+from cxrbench.specs.card_facts import card_digest, recipe_for
 from cxrbench.specs.catalog import load_variant
 from cxrbench.specs.recipe import Canvas, Resize, Steps
 from cxrbench.specs.settings import Settings
@@ -58,3 +58,16 @@ def test_a_recipe_that_negates_by_the_header_keeps_to_it() -> None:
     assert recipe == STEPPED.model_copy(update=own)
     _, recipe = recipe_for(card(**own), settings(preprocessing="authors", decode="radiograph"), "negated")
     assert recipe == STEPPED.model_copy(update={"decode": "radiograph", "polarity": "header"})
+
+
+@pytest.mark.parametrize(
+    ("shots", "worded", "moves"), [(None, True, True), (16, True, True), (16, False, False), (None, False, False)]
+)
+def test_how_prompts_are_pooled_decides_each_cell_that_is_scored_by_words_and_no_other(
+    shots: int | None, worded: bool, moves: bool
+) -> None:
+    plain = read_card(paths.folder("model_zoo") / "clip_cm.toml")
+    assert plain.zero_shot is not None and plain.zero_shot.pooling != "max"
+    other = plain.model_copy(update={"zero_shot": plain.zero_shot.model_copy(update={"pooling": "max"})})
+    digests = [card_digest(one, settings(), "all", shots, Canvas(), worded=worded) for one in (plain, other)]
+    assert (digests[0] != digests[1]) == moves

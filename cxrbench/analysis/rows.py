@@ -190,6 +190,10 @@ def beware(row: CellRow) -> str | None:
     about: dict[str, list[str]] = {}
     for name, number in row.numbers.items():
         if number.interval is not None and number.interval.reason:
-            about.setdefault(number.interval.reason, []).append(TABLE[name].title)
-    told = {reason: "" if len(names) >= len(TABLE) else f"{', '.join(names)}: " for reason, names in about.items()}
+            about.setdefault(number.interval.reason, []).append(
+                TABLE[name].title if name in TABLE else name.replace("_", " ")
+            )
+    told = {
+        reason: "" if len(names) == len(row.numbers) else f"{', '.join(names)}: " for reason, names in about.items()
+    }
     return "; ".join(f"{names}{reason}" for reason, names in told.items()) or None

@@ -76,7 +76,8 @@ class CheckpointModel(Adapter, Generic[OptionsT]):
     @classmethod
     def has_text_side(cls) -> bool:
         """Whether a subclass makes vectors of texts."""
-        return cls.text_vectors is not CheckpointModel.text_vectors
+        own = cls.encode_text is not CheckpointModel.encode_text
+        return own or cls.text_vectors is not CheckpointModel.text_vectors
 
     def text_vectors(self, texts: Sequence[str]) -> TextFeatures:
         """Features of at least one text; none depends on its batch mates."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, repr=False)
 class RunReport(RunResult):
-    """What a run came to, with the folder `out` that its records lie in; see `Report` for the rest."""
+    """What a run came to, with the folder `out` that its records lie in; see `RunResult` for the rest."""
 
     out: Path = Path("results")
     _cells: CellTable | None = field(default=None, compare=False)

@@ -137,7 +137,7 @@ def is_asked(record: Record, asked: CellFilter) -> bool:
         and asked.protocol in (None, how.protocol)
         and asked.shots in (None, how.shots)
         and (
-            asked.prompts is None or (how.protocol == "zero-shot" and prompt_set(record) in (asked.prompts, PROTOTYPES))
+            asked.prompts is None or (record.prompts is not None and prompt_set(record) in (asked.prompts, PROTOTYPES))
         )
     )
 

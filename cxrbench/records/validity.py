@@ -67,10 +67,10 @@ def has_known_card(record: Record) -> bool:
     card, cell, name = _card(record.model.name), record.protocol, record.preprocessing.name
     if card is None or name not in card.recipes:
         return False
-    told = (record.settings, record.data.group, cell.shots)
+    told, worded = (record.settings, record.data.group, cell.shots), record.prompts is not None
     recipes = (applied(card.recipe(name), record.settings, polarity) for polarity in ("stored", "negated"))
     try:
-        return any(card_digest(card, *told, recipe) == record.model.card_digest for recipe in recipes)
+        return record.model.card_digest in [card_digest(card, *told, recipe, worded=worded) for recipe in recipes]
     except SpecError:  # it has no such side
         return False
 

@@ -50,13 +50,13 @@ class Wordings:
 
 def cells(
     request: Request,
-    protocols: Sequence[Protocol],
+    protocol: Protocol,
     variant: Variant,
     data: TaskData,
     model: BenchModel,
     wordings: Wordings,
 ) -> Iterator[Cell]:
-    """The cells of one model on one task, by every protocol that can score it."""
+    """The cells of one model on one task by one protocol."""
     settings = variant.settings
     name, recipe = recipe_for(model.card, settings, data.task.released_polarity)
     groups = [g for g in data.task.groups if not g.endswith("-20")] if "*" in request.groups else request.groups
@@ -64,6 +64,5 @@ def cells(
         if group not in data.task.groups:
             continue
         group_labels(data.task, group, settings)
-        for protocol in protocols:
-            for shots, prompts in protocol.variants(model, group, request.shots, wordings.of(model), settings):
-                yield Cell(model, data, group, protocol, shots, prompts, name, recipe)
+        for shots, prompts in protocol.variants(model, group, request.shots, wordings.of(model), settings):
+            yield Cell(model, data, group, protocol, shots, prompts, name, recipe)

@@ -16,11 +16,16 @@ def where(cell: Cell) -> str:
     return f"{cell.data.task.name}, group {cell.group}"
 
 
-def finite(scored: NDArray[np.floating[Any]], cell: Cell) -> NDArray[np.floating[Any]]:
-    """The scores (n, C); raises RunError unless all are finite."""
+def sound_scores(scored: NDArray[np.floating[Any]], cell: Cell, rows: int, classes: int) -> NDArray[np.floating[Any]]:
+    """The scores (rows, classes); raises RunError unless they have that shape, are real numbers and all finite."""
+    if scored.shape != (rows, classes) or not np.issubdtype(scored.dtype, np.floating):
+        raise RunError(
+            f"{cell.name}: {cell.protocol.name} gave scores {scored.shape} of {scored.dtype}; {(rows, classes)} of "
+            "float32 or float64 are needed, a row an image and a column a class"
+        )
     if not np.isfinite(scored).all():
-        rows = int((~np.isfinite(scored)).any(axis=1).sum())
-        raise RunError(f"{cell.name}: the scores of {rows} of {len(scored)} images are not finite; look at the weights")
+        lost = int((~np.isfinite(scored)).any(axis=1).sum())
+        raise RunError(f"{cell.name}: the scores of {lost} of {len(scored)} images are not finite; look at the weights")
     return scored
 
 

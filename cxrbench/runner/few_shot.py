@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import FewRowsError
 from cxrbench.records.record import ProtocolIdentity, ScoreKind
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import finite, short_classes, where
+from cxrbench.runner.checks import short_classes, sound_scores, where
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.measure import FoldExtra, measured
 from cxrbench.runner.model import BenchModel
@@ -57,17 +57,9 @@ class FewShot(Protocol):
     def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """The scores of one fold. Raises FewRowsError for a class without a training image."""
 
-    def options(self, settings: Settings) -> Mapping[str, str | int | float]:
-        """Constants of the protocol that the record is to name; they enter its identity with the protocol's code."""
-        return {}
-
-    def identity(self, settings: Settings) -> Mapping[str, Any]:
-        """The constants that the record names."""
-        return dict(self.options(settings))
-
     def recorded(self, settings: Settings, version: str) -> Mapping[str, Any]:
         """Fields of the record's protocol that this one fills."""
-        return {"options": dict(self.options(settings))}
+        return {"options": dict(self.options(settings)), "solver_version": version or None}
 
     def variants(
         self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
@@ -91,7 +83,9 @@ class FewShot(Protocol):
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:
                 raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
-            predictions.append(FoldScores(fold.fold, *fold.test, finite(scored.scores, cell)))
+            predictions.append(
+                FoldScores(fold.fold, *fold.test, sound_scores(scored.scores, cell, len(fold.test[0]), len(labels)))
+            )
             extras.append(FoldExtra(train, scored.iterations))
             version = scored.version
         protocol = ProtocolIdentity(

@@ -17,7 +17,9 @@ from cxrbench.system.sources import code_digest
 NO_FILE = "no file"
 
 # Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
-ENTERING_BY_CONTENT = frozenset({"cxrbench.runner.protocol", "cxrbench.runner.model", "cxrbench.records.record"})
+ENTERING_BY_CONTENT = frozenset(
+    {"cxrbench.runner.protocol", "cxrbench.runner.model", "cxrbench.models.base", "cxrbench.records.record"}
+)
 
 
 def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapping[str, str]) -> dict[str, Any]:
@@ -43,15 +45,17 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "contents": contents_digest(contents),
         "about": _about_digest(cell, made),
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
-        "protocol": dict(cell.protocol.identity(made.variant.settings)),
+        "protocol": [dict(say(made.variant.settings)) for say in (cell.protocol.options, cell.protocol.identity)],
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
-        "code": code_digest("cxrbench.runner.measure", type(cell.protocol).__module__, beyond=ENTERING_BY_CONTENT),
+        "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), beyond=ENTERING_BY_CONTENT),
     }
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:
     """Of what the model's card says that decides the cell."""
-    return card_digest(cell.model.card, made.variant.settings, cell.group, cell.shots, cell.recipe)
+    return card_digest(
+        cell.model.card, made.variant.settings, cell.group, cell.shots, cell.recipe, worded=cell.protocol.worded
+    )
 
 
 def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:

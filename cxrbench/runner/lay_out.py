@@ -42,9 +42,12 @@ def lay_out(request: Request) -> Plan:
     models = list(_models(request, cards, made))
     for data in _data(request, tasks, made):
         for model in models:
-            with made.part(f"{model.card.name} / {data.task.name}"):
-                made.cells += list(cells(request, protocols, variant, data, model, wordings))
-                require_cells(made, data, model)
+            found = len(made.cells)
+            for protocol in protocols:
+                with made.part(f"{model.card.name} / {data.task.name} / {protocol.name}"):
+                    made.cells += list(cells(request, protocol, variant, data, model, wordings))
+                    require_cells(made, protocol, data, model)
+            made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
     keep(made, made.wanted)
     require_files(made)

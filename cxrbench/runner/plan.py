@@ -16,6 +16,7 @@ from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Key
 from cxrbench.system.contained import contained, containing
 
+_PROMPT_SHOTS = (16,)  # the draw that prompts go on from
 Reading = tuple[Key, TextSet | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
 
 
@@ -52,8 +53,10 @@ class Plan:
 
         Raises DataError for a class that has too few rows, with its name.
         """
+        return self._folds_of(cell, tuple(cell.protocol.drawn_shots(self.request.shots)))
+
+    def _folds_of(self, cell: Cell, shots: tuple[int, ...]) -> list[IdFold]:
         part = self.test_part(cell)
-        shots = tuple(cell.protocol.drawn_shots(self.request.shots))
         key = (cell.data.task.name, cell.group, shots, part)
         if key not in self._folds:
             self._folds[key] = self._drawn(cell, shots, part)
@@ -80,7 +83,7 @@ class Plan:
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
         if prompts is None:
-            adapter_class(model.card).require_prototypes(model.card, () if cell.protocol.fitted else labels)
+            adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)
         require_task(prompts, cell.data.task.name)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
@@ -88,7 +91,8 @@ class Plan:
             if prompts.queries:
                 self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
             else:
-                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in folds]
+                drawn = self._folds_of(cell, _PROMPT_SHOTS)  # whatever shots are asked for
+                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:
@@ -100,14 +104,16 @@ class Plan:
     def _read_from(self, cell: Cell) -> list[Reading]:
         settings, model = self.variant.settings, cell.model
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
+        vectors: Reading = (model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))
         if not joint:
-            return [(model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))]
+            return [vectors]
         asked: dict[Key, tuple[TextSet, set[str]]] = {}
         for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
             assert words is not None
             for key, one in model.score_sets(cell.recipe, words, settings):
                 asked.setdefault(key, (one, set()))[1].update(fold.test[0])
-        return [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
+        scores: list[Reading] = [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
+        return scores if cell.shots is None else [vectors, *scores]
 
     def wanted(self, cell: Cell) -> frozenset[str]:
         """Ids of the images that the cell needs, worked out once."""

@@ -127,12 +127,21 @@ class Protocol(ABC):
         """The part of the split that is scored."""
         return "test"
 
+    def options(self, settings: Settings) -> Mapping[str, str | int | float]:
+        """Constants that records name; they enter their identity."""
+        return {}
+
     def identity(self, settings: Settings) -> Mapping[str, Any]:
-        """What decides scores besides vectors, labels, settings and this protocol's code, such as a library's version.
+        """What decides scores besides vectors, labels, settings, options and this protocol's code: a library's version.
 
         Plain JSON values; a changed one makes another record.
         """
         return {}
+
+    @classmethod
+    def modules(cls) -> list[str]:
+        """The modules that define it and what it derives from: their code enters identities."""
+        return sorted({kind.__module__ for kind in cls.__mro__ if issubclass(kind, Protocol)})
 
     @abstractmethod
     def measure(self, cell: Cell, basis: Basis, readings: Readings) -> Measured:
@@ -151,9 +160,12 @@ def load_protocol(name: str) -> Protocol:
     known = catalog.protocol_points()
     if name not in known:
         raise catalog.unknown("protocol", name, known)
-    module, _, attribute = known[name].partition(":")
-    with containing(f"protocol {name}: loading {known[name]}"):
-        made = getattr(importlib.import_module(module), attribute)()
-    if not isinstance(made, Protocol) or made.name != name:
-        raise SpecError(f"protocol {name}: {known[name]} is no cxrbench.runner.protocol.Protocol of that name")
-    return made
+    if len(known[name]) > 1:
+        raise SpecError(f"two protocols are called {name}: {' and '.join(known[name])}; remove one of the packages")
+    (point,) = known[name]
+    module, _, attribute = point.partition(":")
+    with containing(f"protocol {name}: loading {point}"):
+        kind = getattr(importlib.import_module(module), attribute)
+        if not isinstance(kind, type) or not issubclass(kind, Protocol) or kind.name != name:
+            raise SpecError(f"protocol {name}: {point} is no cxrbench.runner.protocol.Protocol of that name")
+        return kind()

@@ -7,7 +7,7 @@ from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecEr
 from cxrbench.models.base import adapter_class
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
-from cxrbench.runner.protocol import Cell, TaskData
+from cxrbench.runner.protocol import Cell, Protocol, TaskData
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system.contained import contained
@@ -28,13 +28,12 @@ def keep(made: Plan, needs: Callable[[Cell], object]) -> None:
     made.cells = kept
 
 
-def require_cells(made: Plan, data: TaskData, model: BenchModel) -> None:
-    """Name a model for which a protocol has no cell, with the reason."""
-    there = {cell.protocol for cell in made.cells if cell.model is model and cell.data is data}
-    for protocol in made.protocols:
-        if protocol not in there and _has_group(made, data.task):
-            reason = protocol.why_none(model.card)
-            made.skipped[f"{model.card.name} / {data.task.name} / {protocol.name}"] = f"{model.card.name}: {reason}"
+def require_cells(made: Plan, protocol: Protocol, data: TaskData, model: BenchModel) -> None:
+    """Name a model for which the protocol has no cell, with the reason."""
+    there = any(c.model is model and c.data is data and c.protocol is protocol for c in made.cells)
+    if not there and _has_group(made, data.task):
+        reason = protocol.why_none(model.card)
+        made.skipped[f"{model.card.name} / {data.task.name} / {protocol.name}"] = f"{model.card.name}: {reason}"
 
 
 def _has_group(made: Plan, task: TaskSpec) -> bool:

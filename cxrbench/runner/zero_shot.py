@@ -8,7 +8,7 @@ import numpy as np
 from cxrbench.evaluate.zero_shot import scores
 from cxrbench.records.record import PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import finite, finite_scale
+from cxrbench.runner.checks import finite_scale, sound_scores
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.measure import FoldExtra, measured
 from cxrbench.runner.model import BenchModel
@@ -42,7 +42,7 @@ class ZeroShot(Protocol):
         return "neither a text nor a label side" if none else "its card names no prompt set of its authors"
 
     def drawn_shots(self, shots: Sequence[int]) -> Sequence[int]:
-        """Prompts go on from the draw of K = 16, whatever shots are asked for."""
+        """The one draw that prompts go on from."""
         return (16,)
 
     def part(self, cell: Cell, settings: Settings) -> str:
@@ -66,7 +66,9 @@ class ZeroShot(Protocol):
                 scored = scores(readings.vectors(view.tap, fold.test[0]), model.prototypes(labels), scale)
             else:
                 scored = prompt_scores(model, name, fold.test[0], words, readings, settings)
-            predictions.append(FoldScores(fold.fold, *fold.test, finite(scored, cell)))
+            predictions.append(
+                FoldScores(fold.fold, *fold.test, sound_scores(scored, cell, len(fold.test[0]), len(labels)))
+            )
         worded = any(words is not None for _, words in distinct)
         protocol = ProtocolIdentity(
             protocol=self.name,

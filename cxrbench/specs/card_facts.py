@@ -35,12 +35,15 @@ def applied(recipe: Recipe, settings: Settings, polarity: str) -> Recipe:
     return type(recipe).model_validate({**recipe.model_dump(), **changes})
 
 
-def card_digest(card: ModelCard, settings: Settings, group: str, shots: int | None, recipe: Recipe) -> str:
+def card_digest(
+    card: ModelCard, settings: Settings, group: str, shots: int | None, recipe: Recipe, *, worded: bool
+) -> str:
     """Hex SHA-256 over the card's facts for one cell: two cards with one digest give the same number.
 
-    `shots` is None for a cell that is scored by texts or prototypes. `recipe`: with the variant's choices applied.
-    Tensors and files that the card names enter keys by their own content; notes, licence, source and where the weights
-    are had do not enter. Raises NotApplicableError for a zero-shot cell of a model that has no such side.
+    `shots` is None for a cell that is fitted to no image, `worded` says that it is scored by texts or prototypes.
+    `recipe`: with the variant's choices applied. Tensors and files that the card names enter keys by their own content;
+    notes, licence, source and where the weights are had do not enter. Raises NotApplicableError for a worded cell of a
+    model that has no such side.
     """
     facts: dict[str, Any] = {
         "name": card.name,
@@ -51,8 +54,9 @@ def card_digest(card: ModelCard, settings: Settings, group: str, shots: int | No
         "recipe": recipe.digest,
         "said of it": [card.pretraining, card.synthetic, card.control],
     }
-    side = _zero_shot(card, settings, group) if shots is None else _probe(card, settings, group, shots)
-    return digest.of_json({**facts, "side": side})
+    words = _zero_shot(card, settings, group) if worded else None
+    probe = None if shots is None and worded else _probe(card, settings, group, shots or 0)
+    return digest.of_json({**facts, "words": words, "probe": probe})
 
 
 def _zero_shot(card: ModelCard, settings: Settings, group: str) -> dict[str, Any]:

@@ -121,15 +121,14 @@ def task_files() -> dict[str, Path]:
     return own | {path.stem: path for path in others if path.stem not in own}
 
 
-def protocol_points() -> dict[str, str]:
+def protocol_points() -> dict[str, tuple[str, ...]]:
     """Protocols by name, each with `module:Class`: the paper's two, then those of entry points `cxrbench.protocols`.
 
-    Nothing is imported. Raises SpecError where a package names one like another.
+    Nothing is imported. A name that two packages use has both.
     """
-    found = dict(_PROTOCOLS)
+    found: dict[str, tuple[str, ...]] = {name: (value,) for name, value in _PROTOCOLS.items()}
     for point in _points("cxrbench.protocols", tuple(sys.path)):
-        if found.setdefault(point.name, point.value) != point.value:
-            raise SpecError(f"two protocols are called {point.name}: {found[point.name]} and {point.value}")
+        found[point.name] = tuple(dict.fromkeys((*found.get(point.name, ()), point.value)))
     return found
 
 

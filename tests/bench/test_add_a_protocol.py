@@ -74,7 +74,8 @@ def test_a_protocol_of_one_file_runs_from_files_to_comparison_and_report(lab: La
     assert "nearest-mean, K = 2" in compared.stdout and "linear-probe, K = 2" in compared.stdout
     told = said(site, lab, tmp_path, "report", *out, "--to", str(tmp_path / "report.html"))
     assert told.returncode == 0, told.stderr
-    assert "Nearest mean, K = 2" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "<summary>Nearest mean, K = 2" in page and page.count("<summary>Linear probe, K = 2") == 2
 
 
 def test_its_scores_are_what_its_code_gives(lab: Lab, tmp_path: Path) -> None:
@@ -106,10 +107,39 @@ def test_a_protocol_that_cannot_be_imported_ends_only_itself(lab: Lab, tmp_path:
     assert {record.protocol.protocol for record in records_of(tmp_path)} == {"linear-probe"}
 
 
+RETURN = "return Scored("
+FAILING = """def variants(self, *_):
+        raise KeyError("mine")
+
+    def score_fold("""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (RETURN, "return Scored(1000 * ", None),
+        (RETURN, "return Scored(np.rint(9 * test @ means.T).astype(np.uint8)) if True else Scored(", "of uint8"),
+        (RETURN, "return Scored(np.hstack([test @ means.T, test[:, :1]])) if True else Scored(", "gave scores (10, 3)"),
+        (RETURN, "return Scored((test @ means.T)[:-1]) if True else Scored(", "gave scores (9, 2)"),
+        ("def score_fold(", FAILING, "KeyError"),
+    ],
+    ids=["sound", "integers", "a column more", "a row less", "no cells"],
+)
+def test_wrong_scores_and_cells_end_this_protocol_alone(
+    old: str, new: str, message: str | None, lab: Lab, tmp_path: Path
+) -> None:
+    assert old in CODE
+    site = installed(tmp_path / "site", CODE.replace(old, new))
+    done = measured(site, lab, tmp_path, "nearest-mean", "linear-probe")
+    kinds = [record.protocol.protocol for record in records_of(tmp_path)]
+    assert (kinds.count("linear-probe"), kinds.count("nearest-mean")) == (2, 2 if message is None else 0)
+    assert message is None or (done.returncode != 0 and message in done.stderr)
+
+
 @pytest.mark.parametrize(
     ("point", "message"),
     [
-        ("nearest-mean = nearest_mean:np", "protocol nearest-mean: loading nearest_mean:np"),
+        ("nearest-mean = nearest_mean:np", "is no cxrbench.runner.protocol.Protocol of that name"),
         ("nearer = nearest_mean:NearestMean", "is no cxrbench.runner.protocol.Protocol of that name"),
         ("linear-probe = nearest_mean:NearestMean", "two protocols are called linear-probe"),
     ],

@@ -401,7 +401,7 @@ import os, signal, time
 from cxrbench.pretrain import loop
 clock = iter([100.0, 100.0 + {wait_s}])
 loop.time.monotonic = lambda: next(clock)
-with loop.Wish(None).heard():
+with loop.StopRequest(None).heard():
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     print("still here")

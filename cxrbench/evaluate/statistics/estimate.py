@@ -158,12 +158,15 @@ def _beyond(one: Component, two: Component, far: float) -> float:
     often. Between, one passes into the other.
     """
     cautious = _behrens_fisher(one, two, far)
+    if min(one.freedom, two.freedom) < _FEW:  # two draws: the one law would not pass into the other smoothly
+        return cautious
     into = math.log(ALPHA / 2 / cautious) / math.log(ALPHA / _FAR) if 0 < 2 * cautious < ALPHA else 0.0
     if into >= 1 or not cautious:
         return cautious
     return _ghosh_kim(one, two, far) ** (1 - into) * cautious**into
 
 
+_FEW = 3
 _FAR = 0.0025  # Holm's first step over 20 tests
 
 

@@ -32,6 +32,10 @@ class ScoredRows:
         checked(self.scores, self.labels)
         if self.unit.shape != self.labels.shape or self.unit.min() < 0:
             raise DataError(f"units {self.unit.shape} do not number the {len(self.labels)} rows from 0 on")
+        for name in ("unit", "labels", "scores"):  # a metric that writes into them would spoil those after it
+            held = getattr(self, name).view()
+            held.setflags(write=False)
+            object.__setattr__(self, name, held)
 
     @property
     def predictions(self) -> IntArray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.reports.html.boards import Board, Line
-from cxrbench.reports.html.show import spoken
+from cxrbench.reports.html.show import protocol_title, spoken
 
 COLOURED = 6  # models that eyes tell apart, by colour and by marker
 WIDTH, HEIGHT = 300, 190  # of a panel's view box, as all sizes here
@@ -59,31 +59,35 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class CurveFigure:
-    """All panels of one label group; `rows` of at most six models (name, title) each, those of the first board first.
+    """All panels of one protocol, prompt set and label group; `how` is the first two in words.
+
+    `rows` are of at most six models (name, title) each, those of the first board first.
 
     `panels` have all models' curves, of which a row draws its own in colour.
     """
 
+    how: str
     group: str
     rows: tuple[tuple[tuple[str, str], ...], ...]
     panels: tuple[Panel, ...]
 
 
 def figures(boards: Sequence[Board]) -> list[CurveFigure]:
-    """One figure for each label group that was probed with two numbers of shots or more; without negative controls."""
-    groups: dict[str, list[Board]] = {}
+    """One for each protocol, prompt set and label group with two numbers of shots or more; no negative controls."""
+    groups: dict[tuple[str, str | None, str], list[Board]] = {}
     for board in boards:
-        if board.setting.shots is not None:
-            groups.setdefault(board.setting.group, []).append(board)
+        how = board.setting
+        if how.shots is not None:
+            groups.setdefault((how.protocol, how.prompts, how.group), []).append(board)
     order = [line.model for own in groups.values() for board in _most_shots_first(own) for line in board.models]
-    return [_figure(group, own, order) for group, own in groups.items() if len(own) > 1]
+    return [_figure(own, order) for own in groups.values() if len(own) > 1]
 
 
 def _most_shots_first(boards: Sequence[Board]) -> list[Board]:
     return sorted(boards, key=lambda board: -(board.setting.shots or 0))
 
 
-def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
+def _figure(boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
     """The figure of one group; models in one order for all groups, so that each keeps its colour."""
     ordered = _most_shots_first(boards)[::-1]
     found = {line.model: line.title for board in ordered for line in board.models}
@@ -92,7 +96,9 @@ def _figure(group: str, boards: Sequence[Board], order: Sequence[str]) -> CurveF
     rows = tuple(tuple(named[place : place + COLOURED]) for place in range(0, len(named), COLOURED))
     tasks = list(dict.fromkeys(task for board in ordered for task in board.tasks))
     means = [None] if any(line.mean for board in ordered for line in board.models) else []
-    return CurveFigure(group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
+    how = boards[0].setting
+    title = ", ".join(filter(None, (protocol_title(how.protocol), how.prompts)))
+    return CurveFigure(title, how.group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
 
 
 def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:

@@ -84,11 +84,16 @@ def short(value: str) -> str:
     return value[:SHORT]
 
 
+def protocol_title(protocol: str) -> str:
+    """A protocol as a heading begins with it."""
+    return "Zero-shot" if protocol == "zero-shot" else protocol.replace("-", " ").capitalize()
+
+
 def words(setting: Setting) -> str:
     """A setting as a heading."""
-    how = setting.protocol.capitalize()
+    how = protocol_title(setting.protocol)
     if setting.shots is not None:
-        how = f"{how.replace('-', ' ')}, K = {setting.shots}"
+        how = f"{how}, K = {setting.shots}"
     asked = f", prompts {setting.prompts}" if setting.prompts else ""
     return f"{how}{asked}, {classes(setting.group)}"
 
@@ -130,6 +135,7 @@ FILTERS = {
     f.__name__: f
     for f in (
         percent,
+        protocol_title,
         plain,
         signed,
         number,
