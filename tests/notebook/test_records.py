@@ -63,11 +63,12 @@ def test_prompts_are_counted_class_by_class(tmp_path: Path) -> None:
     )
 
 
-def test_the_harmonic_mean_of_base_and_new_classes_has_its_interval(tmp_path: Path) -> None:
-    fold = scored_fold(1.0, 3, classes=3)
+@pytest.mark.parametrize("images", [60, 6])  # of each class; few are warned of, by every number's name
+def test_the_harmonic_mean_of_base_and_new_classes_has_its_interval(images: int, tmp_path: Path) -> None:
+    fold = scored_fold(1.0, 3, classes=3, images=images)
     found, labels = generalised(fold.scores, fold.labels, [2]), ("a", "b", "c")
     joint = {"base": found.base, "new": found.new, "harmonic_mean": found.harmonic_mean, "new_classes": ["c"]}
-    rows = {"test": dict.fromkeys(labels, 60)}
+    rows = {"test": dict.fromkeys(labels, images)}
     record = written(tmp_path, "own", [fold], data__labels=labels, data__rows_per_label=rows, generalised=joint)
     interval, row = harmonic_interval(read_cell(tmp_path, record)), only(tmp_path)
     assert interval is not None
@@ -76,6 +77,7 @@ def test_the_harmonic_mean_of_base_and_new_classes_has_its_interval(tmp_path: Pa
         interval.low,
         interval.high,
     )
+    assert ("few test images" in str(row.beware)) == (images == 6)
 
 
 def test_a_metric_that_is_not_defined_is_missing_and_not_zero(tmp_path: Path) -> None:
