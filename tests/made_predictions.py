@@ -22,7 +22,7 @@ LABELS = ("Normal", "Pneumonia")
 def scored_fold(
     skill: float, seed: int, *, number: int = 0, images: int = 60, classes: int = 2, noise: int | None = None
 ) -> FoldScores:
-    """A fold of so many images a class, all models seeing the same of an image when they share `seed`."""
+    """A fold of so many images per class, all models seeing the same of an image when they share `seed`."""
     labels = np.repeat(np.arange(classes), images)
     seen = np.random.default_rng(seed).normal(size=(len(labels), classes)) + skill * np.eye(classes)[labels]
     own = np.random.default_rng([seed, 1 if noise is None else noise]).normal(size=seen.shape)

@@ -29,7 +29,7 @@ def compare(
     ] = None,
     protocol: ProtocolName = None,
     shots: Annotated[
-        int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")
+        int | None, typer.Option("--shots", "-k", help="Training images per class. [default: each that was measured]")
     ] = None,
     group: Annotated[str, typer.Option("--group", help="Label group.")] = "all",
     prompts: Annotated[

@@ -187,7 +187,7 @@ def status(
 ) -> None:
     """Say what of each task's split is here.
 
-    Rows, images, and what is missing, extra or there twice. Exit code 3 if something is missing.
+    Rows, images, and what is missing, extra or duplicated. Exit code 3 if something is missing.
     """
     failed: list[CxrBenchError] = []
     for spec, _, found in _partitions(task, variant, choice, data_root, cache, survey=True):

@@ -22,7 +22,7 @@ from cxrbench.errors import SpecError
 
 
 def figure(
-    number: Annotated[int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images a class.")],
+    number: Annotated[int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images per class.")],
     model: Models = None,
     task: Tasks = None,
     to: Annotated[

@@ -106,7 +106,7 @@ ProtocolName = Annotated[
     typer.Option("--protocol", help="Only this one. [default: each that was measured]", autocompletion=protocols),
 ]
 Shots = Annotated[
-    int | None, typer.Option("--shots", "-k", help="Training images a class. [default: each that was measured]")
+    int | None, typer.Option("--shots", "-k", help="Training images per class. [default: each that was measured]")
 ]
 PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")]
 Synthetic = Annotated[

@@ -56,7 +56,8 @@ def run(
         ),
     ] = None,
     shots: Annotated[
-        list[str] | None, typer.Option("--shots", "-k", help="Training images a class, such as 1,2,4,8,16; default 16.")
+        list[str] | None,
+        typer.Option("--shots", "-k", help="Training images per class, such as 1,2,4,8,16; default 16."),
     ] = None,
     group: Annotated[
         list[str] | None, typer.Option("--group", "-g", help="Label groups: all, base, new, ...; default every one.")

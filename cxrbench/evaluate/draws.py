@@ -59,7 +59,7 @@ def released_fold(labels: IntArray, n_classes: int, fold: int, shots: Iterable[i
 def hash_rank_fold(
     ids: Sequence[str], labels: IntArray, *, task: str, fold: int, shots: Iterable[int], test: IntArray | None = None
 ) -> Fold:
-    """K images a class with the lowest SHA-256 rank (setting `fewshot.draw = hash-rank-v1`).
+    """K images per class with the lowest SHA-256 rank (setting `fewshot.draw = hash-rank-v1`).
 
     The rank of an image is the hex digest of `cxrbench:fewshot:v1:<task>:<fold>:<id>`, so a draw depends on ids, not on
     the table's order; the sets of growing K are nested. An image enters once, by its first row. `test` (m,), where test

@@ -123,7 +123,7 @@ class PixelStore:
         return self.size * self.size
 
     def held(self) -> Held:
-        """Every whole batch. Of a content that is there twice the later row counts, and of a row the later content."""
+        """Every whole batch. Of a duplicated content the later row counts, and of a row the later content."""
         written = list(self._entries())
         length = self._length() if written else 0  # taken after the journal: it covers every entry that was read
         here = [entry for entry in written if entry.end <= length]

@@ -181,7 +181,7 @@ class Record(Spec):
     folds: tuple[FoldResult, ...]
     summary: Mapping[str, Any]
     generalised: Mapping[str, Any] | None = None
-    single_prompts: tuple[float | None, ...] = ()  # balanced accuracy of each draw of one prompt a class
+    single_prompts: tuple[float | None, ...] = ()  # balanced accuracy of each draw of one prompt per class
     published: tuple[PublishedCell, ...] = ()
     predictions: str
     predictions_sha256: str

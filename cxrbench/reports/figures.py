@@ -139,7 +139,7 @@ def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
 def _shot_axis(axes: Any) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(SHOTS, [str(shots) for shots in SHOTS])
-    axes.set_xlabel("images a class, K")
+    axes.set_xlabel("images per class, K")
     axes.set_ylabel("balanced accuracy, %")
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -101,7 +101,7 @@ def prompt_sheets(found: Sequence[PromptSpread], *, synthetic: bool) -> list[She
     notes += [f"brackets are 95 % intervals: {covering(known)}"] if known else []
     notes += [f"{undefined} single prompts have no number: a class has no image in a fold"] if undefined else []
     if any(one.singles is None for p in found for one in p.sets):
-        notes.append("a dash under single prompts: the set has one prompt a class, or the record is older than them")
+        notes.append("a dash under single prompts: the set has one prompt per class, or the record is older than them")
     return [
         Sheet(
             f"{mark}balanced accuracy over prompt sets, in percent",
@@ -109,7 +109,7 @@ def prompt_sheets(found: Sequence[PromptSpread], *, synthetic: bool) -> list[She
             sets,
         ),
         Sheet(
-            f"{mark}each prompt set with all its prompts, and over single prompts a class, in percent",
+            f"{mark}each prompt set with all its prompts, and over single prompts per class, in percent",
             ("model", "task", "prompts", "all prompts", "95 % interval", *(f"single: {n}" for n in numbers)),
             singles,
             tuple(notes),

@@ -66,7 +66,7 @@ def _cosine(model: BenchModel, images: FloatArray, phrases: Phrases, scale: floa
 def single_prompts(
     model: BenchModel, view: str, folds: Sequence[tuple[IdFold, ClassPrompts]], readings: Readings, settings: Settings
 ) -> tuple[float | None, ...]:
-    """Balanced accuracy with one prompt a class, mean over folds: draw j takes every class's prompt j.
+    """Balanced accuracy with one prompt per class, mean over folds: draw j takes every class's prompt j.
 
     A class with fewer prompts begins again, so there are as many draws as the largest class has prompts, and each
     prompt is in one. Empty where no class has a choice; None where a class has no image in a fold, or where scores that

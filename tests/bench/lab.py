@@ -20,7 +20,7 @@ from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog
 
 SIZE = 64
-DRAWN = {"covid": 9, "vindr": 7, "chexpert5x200": 8}  # images a class
+DRAWN = {"covid": 9, "vindr": 7, "chexpert5x200": 8}  # images per class
 COVID_IMAGES = 36  # nine of each of four classes, all of them in the split
 COVID = ("COVID", "Normal", "Pneumonia", "Lung Opacity")
 QUOTAS: Mapping[str, Mapping[str, Any]] = {

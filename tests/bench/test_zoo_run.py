@@ -192,7 +192,7 @@ def test_glorias_scores_are_kept_class_by_class(lab: Lab, tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawn ChestX-ray14, two images a class in training and one in the test part, and its task for two labels."""
+    """A drawn ChestX-ray14, two images per class in training and one in the test part, and its task for two labels."""
 
     root: Path
     task: Path

@@ -36,7 +36,7 @@ Written = Callable[[str], Summary]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """The phantom of a task with four images a class, 96 pixels wide, drawn once for the module."""
+    """The phantom of a task with four images per class, 96 pixels wide, drawn once for the module."""
     out = tmp_path_factory.mktemp("phantom")
     return lambda task: write(task, out, images_per_class=4, size=(96, 96), seed=5)
 

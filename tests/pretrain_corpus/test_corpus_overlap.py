@@ -51,7 +51,7 @@ def test_the_real_chexpert_table_gives_the_documented_figures(shared: Path, tmp_
 
 @pytest.fixture
 def five(tmp_path: Path) -> Path:
-    """CheXpert with one image a class for CheXpert5x200, two more of the first of these patients, and ten others."""
+    """CheXpert with one image per class for CheXpert5x200, two more of the first of these patients, and ten others."""
     names = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural_Effusion")
     rows = [chexpert_row(f"patient{n:05d}/study1/view1_frontal.jpg", **{name: 1.0}) for n, name in enumerate(names)]
     rows += [chexpert_row(f"patient00000/study{n}/view1_frontal.jpg", Fracture=1.0) for n in (2, 3)]

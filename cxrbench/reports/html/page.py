@@ -26,7 +26,7 @@ from cxrbench.specs.task import TaskSpec
 
 @dataclass(frozen=True, slots=True)
 class SetLine:
-    """One prompt set of a model on a task; `singles` are draws of one prompt a class, None where none were recorded."""
+    """One prompt set of a model on a task; `singles` are draws of one per class, None where none were recorded."""
 
     page: CellPage
     singles: Spread | None
