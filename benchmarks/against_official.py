@@ -108,7 +108,7 @@ def released(data: str, card: str, table: str) -> dict[str, Any]:
 
 
 def _converged(one: Any, truth: Any, expected: Any) -> float:
-    from cxrbench.evaluate.linear_probe import fit, probe_scores
+    from cxrbench.evaluate.logistic_regression import fit, probe_scores
     from cxrbench.evaluate.metrics import fold_metrics
 
     scores = probe_scores(fit(one.train, truth, 2), one.test)

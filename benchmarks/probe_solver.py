@@ -74,7 +74,7 @@ def features(classes: int, shots: int, seed: int = 0) -> tuple[NDArray[np.float3
 def solve(arm: Arm, x: NDArray[np.float32], y: NDArray[np.int64], classes: int) -> tuple[FloatArray, FloatArray]:
     """Coefficients and intercepts in float64 of one fit."""
     if arm == "converged":
-        from cxrbench.evaluate.linear_probe import exact
+        from cxrbench.evaluate.logistic_regression import exact
 
         best = exact(x, y, classes, C)
         return best.coef, best.intercept

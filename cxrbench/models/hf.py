@@ -13,8 +13,9 @@ from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.image_only import VisionOnly
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
-from cxrbench.models.scaled_cosine import ScaledCosine, VisionOnly
+from cxrbench.models.scaled_cosine import ScaledCosine
 from cxrbench.models.text import text_files
 from cxrbench.models.text_loading import load_tokenizer
 from cxrbench.models.transformers_nets import decisive, known_config, network

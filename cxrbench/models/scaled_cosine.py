@@ -1,15 +1,14 @@
 """Two-tower models whose published score is a cosine times a temperature, plus a bias where they have one."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from cxrbench.errors import SpecError
 from cxrbench.models.base import OptionsT
 from cxrbench.models.checkpoint_model import CheckpointModel
 from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.image_only import require_widths
 
 
 class ScaledCosine(CheckpointModel[OptionsT]):
@@ -35,22 +34,3 @@ class ScaledCosine(CheckpointModel[OptionsT]):
     def logit_scale(self, view: str) -> float:
         """The stored factor; raises SpecError for a view that the card does not have."""
         return super().logit_scale(view) * self.scale_and_bias[0]
-
-
-def require_widths(images: ImageFeatures, name: str, taps: Mapping[str, int]) -> None:
-    """Raise SpecError unless every tap has the width that the card states."""
-    found = {tap: tuple(vectors.shape[1:]) for tap, vectors in images.taps.items()}
-    if found != {tap: (width,) for tap, width in taps.items()}:
-        told = ", ".join(f"{tap} = {'x'.join(map(str, shape))}" for tap, shape in found.items())
-        raise SpecError(f"{name}: the card's taps do not fit the network, which gives {told}")
-
-
-class VisionOnly(CheckpointModel[OptionsT]):
-    """`pooled` alone; its width is held against the card's."""
-
-    @torch.inference_mode()
-    def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """See `Adapter.encode_image`; raises SpecError where a vector is not as wide as the card says."""
-        found = super().encode_image(pixels)
-        require_widths(found, self.card.name, self.card.taps)
-        return found

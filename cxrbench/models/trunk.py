@@ -10,7 +10,7 @@ from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures
-from cxrbench.models.scaled_cosine import VisionOnly
+from cxrbench.models.image_only import VisionOnly
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.unfilled import unfilled
 from cxrbench.specs.card import ModelCard

@@ -71,7 +71,7 @@ class Surroundings:
 
 def training_code() -> str:
     """Digest of the code that decides a run's weights, given its corpus and pixels."""
-    return code_digest("cxrbench.pretrain.loop", beyond=frozenset({"cxrbench.pretrain.log"}))
+    return code_digest("cxrbench.pretrain.loop", stop_at=frozenset({"cxrbench.pretrain.log"}))
 
 
 def surroundings(ranks: int, device: torch.device) -> Surroundings:

@@ -64,5 +64,5 @@ def cells(
         if group not in data.task.groups:
             continue
         group_labels(data.task, group, settings)
-        for shots, prompts in protocol.variants(model, group, request.shots, wordings.of(model), settings):
+        for shots, prompts in protocol.combinations(model, group, request.shots, wordings.of(model), settings):
             yield Cell(model, data, group, protocol, shots, prompts, name, recipe)

@@ -61,7 +61,7 @@ class FewShot(Protocol):
         """Fields of the record's protocol that this one fills."""
         return {"options": dict(self.options(settings)), "solver_version": version or None}
 
-    def variants(
+    def combinations(
         self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
     ) -> Iterable[tuple[int | None, PromptSet | None]]:
         """One cell for each number of shots."""

@@ -47,7 +47,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
         "protocol": [dict(say(made.variant.settings)) for say in (cell.protocol.options, cell.protocol.identity)],
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
-        "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), beyond=ENTERING_BY_CONTENT),
+        "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), stop_at=ENTERING_BY_CONTENT),
     }
 
 

@@ -1,9 +1,9 @@
-"""The paper's linear probe as a protocol; the probe itself is `evaluate.linear_probe`."""
+"""The paper's linear probe as a protocol; the probe itself is `evaluate.logistic_regression`."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores, solver_version
+from cxrbench.evaluate.logistic_regression import STRENGTH, fit, probe_scores, solver_version
 from cxrbench.runner.few_shot import FewShot, FewShotFold, Scored
 from cxrbench.specs.settings import Settings
 

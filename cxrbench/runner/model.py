@@ -113,7 +113,7 @@ class BenchModel:
     def code(self) -> str:
         """Digest of the code that makes vectors of pixels and texts, known without the weights."""
         own = self.card.adapter.partition(":")[0]
-        return code_digest(own, "cxrbench.models.base", beyond=ENTERING_BY_CONTENT)  # which loads any adapter
+        return code_digest(own, "cxrbench.models.base", stop_at=ENTERING_BY_CONTENT)  # which loads any adapter
 
     @cached_property
     def _options(self) -> str:
@@ -177,7 +177,7 @@ class BenchModel:
         Whose recipe it is enters too: adapters may use the network in another way for the authors', and two recipes of
         a card may make the same pixels.
         """
-        return Key(**self._deciding, pixels=code_digest(*PIXEL_CODE, beyond=STORED), recipe=recipe.digest)
+        return Key(**self._deciding, pixels=code_digest(*PIXEL_CODE, stop_at=STORED), recipe=recipe.digest)
 
     def score_sets(self, recipe: Recipe, words: ClassPrompts, settings: Settings) -> list[tuple[Key, TextSet]]:
         """The sets of texts whose scores are stored, by their keys; one after the other they are `words.texts`.
@@ -216,7 +216,7 @@ class BenchModel:
         return ArrayCache(self.cache)
 
     def _vector_key(self, **what: object) -> dict[str, object]:
-        return {**self._deciding, "taken": code_digest("cxrbench.runner.model", beyond=STORED), **what}
+        return {**self._deciding, "taken": code_digest("cxrbench.runner.model", stop_at=STORED), **what}
 
     @cached_property
     def text_digest(self) -> str | None:

@@ -110,7 +110,7 @@ class Protocol(ABC):
     worded: ClassVar[bool] = False
 
     @abstractmethod
-    def variants(
+    def combinations(
         self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
     ) -> Iterable[tuple[int | None, PromptSet | None]]:
         """Shots and prompt set of each cell of a model on a group; none where the model cannot be scored so."""

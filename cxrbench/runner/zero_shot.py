@@ -27,7 +27,7 @@ class ZeroShot(Protocol):
     name = "zero-shot"
     worded = True
 
-    def variants(
+    def combinations(
         self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
     ) -> Iterable[tuple[int | None, PromptSet | None]]:
         """One cell for each prompt set, or one where the view of the group scores by prototypes."""

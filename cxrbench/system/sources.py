@@ -33,27 +33,27 @@ HARMLESS = {
 
 
 @cache
-def code_digest(*modules: str, beyond: frozenset[str] = frozenset()) -> str:
+def code_digest(*modules: str, stop_at: frozenset[str] = frozenset()) -> str:
     """Hex SHA-256 over the code of the modules (dotted names) and of what they import here or in their own packages.
 
-    `beyond`: modules to stop at, since what they bring is named by a digest of its own. Raises SpecError for a module
+    `stop_at`: modules to stop at, since what they bring is named by a digest of its own. Raises SpecError for a module
     that is not there or does not parse.
     """
-    names = sorted({name for module in modules for name in closure(module, beyond)})
+    names = sorted({name for module in modules for name in closure(module, stop_at)})
     return digest.of_json([[name, _code_of(name)] for name in names])
 
 
 @cache
-def closure(module: str, beyond: frozenset[str] = frozenset()) -> tuple[str, ...]:
+def closure(module: str, stop_at: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The module and all that it imports within its topmost package or within cxrbench, late imports included, sorted.
 
-    Those of `HARMLESS` and those `beyond` are left out, with what only they import.
+    Those of `HARMLESS` and those in `stop_at` are left out, with what only they import.
     """
     found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in found and name not in HARMLESS and name not in beyond:
+        if name not in found and name not in HARMLESS and name not in stop_at:
             found.add(name)
             waiting += [*_imported(name), *_above(name)]
     return tuple(sorted(found))

@@ -108,7 +108,7 @@ def test_a_protocol_that_cannot_be_imported_ends_only_itself(lab: Lab, tmp_path:
 
 
 RETURN = "return Scored("
-FAILING = """def variants(self, *_):
+FAILING = """def combinations(self, *_):
         raise KeyError("mine")
 
     def score_fold("""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.linear_probe import exact, fit, probe_scores
+from cxrbench.evaluate.logistic_regression import exact, fit, probe_scores
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.reports.detail import official_rounding
 

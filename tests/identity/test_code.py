@@ -210,8 +210,8 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
     """On a copy of the package: each file changed in what it does, then in a remark alone."""
     shutil.copytree(PACKAGE, tmp_path / "cxrbench", ignore=shutil.ignore_patterns("__pycache__"))
     program = (
-        f"from cxrbench.system.sources import code_digest\nbeyond = frozenset({sorted(ENTERING_BY_CONTENT)})\n"
-        "print(code_digest('cxrbench.images.pixels'), code_digest('cxrbench.models.gloria', beyond=beyond))"
+        f"from cxrbench.system.sources import code_digest\nstop_at = frozenset({sorted(ENTERING_BY_CONTENT)})\n"
+        "print(code_digest('cxrbench.images.pixels'), code_digest('cxrbench.models.gloria', stop_at=stop_at))"
     )
 
     def digests() -> list[str]:
@@ -240,5 +240,5 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
 
 def test_modules_that_are_there_already_or_never_met_change_no_digest() -> None:
     assert code_digest("cxrbench.images.pixels") == code_digest(
-        "cxrbench.images.pixels", beyond=frozenset({"cxrbench.cli"})
+        "cxrbench.images.pixels", stop_at=frozenset({"cxrbench.cli"})
     )

@@ -13,7 +13,7 @@ from cxrbench.analysis.against_paper import against_paper, why_not_exact
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.checks.verdicts import summary
-from cxrbench.evaluate.linear_probe import STRENGTH, fit, probe_scores
+from cxrbench.evaluate.logistic_regression import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
