@@ -19,6 +19,7 @@ from cxrbench.images.radiograph import read_bytes
 from cxrbench.models.base import Adapter, EngineReport, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.notebook.warn import warn_of
+from cxrbench.runner.decoding import padded
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.recipe import Recipe
 
@@ -86,10 +87,9 @@ class Model:
         return _joined(found)
 
     def _encoded(self, prepared: list[NDArray[np.float32]]) -> ImageFeatures:
-        """Vectors of a batch, which is filled up by its last image so that the network sees as many as in a run."""
+        """Vectors of a batch, which is filled up as in a run."""
         count = len(prepared)
-        batch = np.stack(prepared + [prepared[-1]] * (self.batch_size - count))
-        features = self.adapter.encode_image(torch.from_numpy(batch))
+        features = self.adapter.encode_image(torch.from_numpy(padded(prepared, self.batch_size)))
         return _each(features, lambda name: getattr(features, name)[:count])
 
     def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:

@@ -16,8 +16,8 @@ def where(cell: Cell) -> str:
     return f"{cell.data.task.name}, group {cell.group}"
 
 
-def sound_scores(scored: NDArray[np.floating[Any]], cell: Cell, rows: int, classes: int) -> NDArray[np.floating[Any]]:
-    """The scores (rows, classes); raises RunError unless they have that shape, are real numbers and all finite."""
+def require_sound(scored: NDArray[np.floating[Any]], cell: Cell, rows: int, classes: int) -> None:
+    """Nothing, or RunError: scores are not (rows, classes), are no real numbers, or not all finite."""
     if scored.shape != (rows, classes) or not np.issubdtype(scored.dtype, np.floating):
         raise RunError(
             f"{cell.name}: {cell.protocol.name} gave scores {scored.shape} of {scored.dtype}; {(rows, classes)} of "
@@ -26,7 +26,6 @@ def sound_scores(scored: NDArray[np.floating[Any]], cell: Cell, rows: int, class
     if not np.isfinite(scored).all():
         lost = int((~np.isfinite(scored)).any(axis=1).sum())
         raise RunError(f"{cell.name}: the scores of {lost} of {len(scored)} images are not finite; look at the weights")
-    return scored
 
 
 def finite_scale(cell: Cell, view: str) -> float:

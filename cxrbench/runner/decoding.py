@@ -167,6 +167,11 @@ class Shards:
                 self._broken.setdefault(key, contained(error, f"{self._encoder.name}: writing to the store"))
 
 
+def padded(images: Sequence[FloatArray], size: int) -> FloatArray:
+    """The images (C, H, W) as a batch of `size`, the last one repeated, so that a network always sees as many."""
+    return np.stack([*images, *[images[-1]] * (size - len(images))])
+
+
 class WaitingImages:
     """Images that wait for one model; flushed at a fixed size, the last one padded to it.
 
@@ -186,7 +191,7 @@ class WaitingImages:
         return self.flush() if len(self._waiting) == self._size else 0
 
     def flush(self) -> int:
-        """Encode and store what waits; the padding repeats the last image, so the network always sees as many."""
+        """Encode and store what waits."""
         count = len(self._waiting)
         if count == 0:
             return 0
@@ -195,7 +200,7 @@ class WaitingImages:
         images = [image.pixels for _, image in self._waiting]
         wanted = dict.fromkeys(key for _, image in self._waiting for key in image.keys)
         keys = [key for key in wanted if key not in self._broken]
-        for key, taps in self._forward(np.stack(images + [images[-1]] * (self._size - count)), keys).items():
+        for key, taps in self._forward(padded(images, self._size), keys).items():
             try:
                 self._store(key, taps)
             except BaseException as error:

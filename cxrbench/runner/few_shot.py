@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import FewRowsError
 from cxrbench.records.record import ProtocolIdentity, ScoreKind
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import short_classes, sound_scores, where
+from cxrbench.runner.checks import short_classes, where
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.measure import FoldExtra, measured
 from cxrbench.runner.model import BenchModel
@@ -83,9 +83,7 @@ class FewShot(Protocol):
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:
                 raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
-            predictions.append(
-                FoldScores(fold.fold, *fold.test, sound_scores(scored.scores, cell, len(fold.test[0]), len(labels)))
-            )
+            predictions.append(FoldScores(fold.fold, *fold.test, scored.scores))
             extras.append(FoldExtra(train, scored.iterations))
             version = scored.version
         protocol = ProtocolIdentity(

@@ -11,7 +11,7 @@ from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import refuse_short, require_shots, short_classes, where
+from cxrbench.runner.checks import refuse_short, require_shots, require_sound, short_classes, where
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.protocol import Basis, Cell, Measured, Readings
 from cxrbench.specs.settings import Settings
@@ -29,17 +29,14 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
         for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
             require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
         if basis.settings.short_classes == "refused":
-            refuse_short(_short(cell, cell.shots, basis), cell.shots, where(cell))
+            labels = group_labels(cell.data.task, cell.group, basis.settings)
+            drawn = (fold.train[cell.shots] for fold in basis.folds)
+            refuse_short(short_classes(drawn, cell.shots, labels), cell.shots, where(cell))
     kept = replace(basis, folds=[_without(fold, basis.left_out) for fold in basis.folds])
     for fold in kept.folds:
         if not fold.test[0]:
             raise DataError(f"{where(cell)}, fold {fold.fold}: none of its test images could be read")
     return cell.protocol.measure(cell, kept, readings)
-
-
-def _short(cell: Cell, shots: int, basis: Basis) -> dict[str, int]:
-    labels = group_labels(cell.data.task, cell.group, basis.settings)
-    return short_classes((fold.train[shots] for fold in basis.folds), shots, labels)
 
 
 def _without(fold: IdFold, left_out: Set[str]) -> IdFold:
@@ -66,7 +63,13 @@ def measured(
     extras: Sequence[FoldExtra],
     prompts: PromptIdentity | None,
 ) -> Measured:
-    """The metrics of every fold, their means, and base against new classes where the task has both."""
+    """The metrics of every fold, their means, and base against new classes where the task has both.
+
+    Raises RunError for scores that are not one finite number for each image and class.
+    """
+    classes = len(group_labels(cell.data.task, cell.group, settings))
+    for fold in predictions:
+        require_sound(fold.scores, cell, len(fold.ids), classes)
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
     summary = {name: mean_and_spread([fold.metrics[name] for fold in results]) for name in SUMMARISED}
     joint = _generalised(cell, predictions, settings)

@@ -8,7 +8,7 @@ import numpy as np
 from cxrbench.evaluate.zero_shot import scores
 from cxrbench.records.record import PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import finite_scale, sound_scores
+from cxrbench.runner.checks import finite_scale
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.measure import FoldExtra, measured
 from cxrbench.runner.model import BenchModel
@@ -66,9 +66,7 @@ class ZeroShot(Protocol):
                 scored = scores(readings.vectors(view.tap, fold.test[0]), model.prototypes(labels), scale)
             else:
                 scored = prompt_scores(model, name, fold.test[0], words, readings, settings)
-            predictions.append(
-                FoldScores(fold.fold, *fold.test, sound_scores(scored, cell, len(fold.test[0]), len(labels)))
-            )
+            predictions.append(FoldScores(fold.fold, *fold.test, scored))
         worded = any(words is not None for _, words in distinct)
         protocol = ProtocolIdentity(
             protocol=self.name,
@@ -83,9 +81,8 @@ class ZeroShot(Protocol):
         )
         prompts = _prompt_identity(cell, settings, view.scoring, [words for _, words in distinct])
         worded_folds = [(fold, words) for fold, words in distinct if words is not None]
-        singles = single_prompts(model, name, worded_folds, readings, settings)
         found = measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
-        return replace(found, single_prompts=singles)
+        return replace(found, single_prompts=single_prompts(model, name, worded_folds, readings, settings))
 
 
 def _distinct(
