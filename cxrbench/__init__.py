@@ -230,8 +230,8 @@ def load_model(
 
     card, file = catalog.load_card(name), None if weights is None else Path(weights)
     spec = None if task is None else catalog.load_task(task)
-    tasks = (*catalog.task_files(), *([] if spec is None else [spec.name]))
-    chosen = catalog.load_variant(variant).with_choices(dict(settings or {}), tasks).settings
+    own = () if spec is None else (spec.name,)
+    chosen = catalog.chosen_variant(variant, settings or {}, own).settings
     _, recipe = recipe_for(card, chosen, "stored" if spec is None else spec.released_polarity)
     folder = None if text_encoder is None else Path(text_encoder)
     found = None if card.weights.made is not None else locate(card, file, default_cache())

@@ -104,7 +104,7 @@ def _variant(name: str) -> Variant | None:
         return None
     try:
         pairs = dict(change.split("=", 1) for change in changes.split(",") if change)
-        return catalog.load_variant(bundle).with_choices(pairs, catalog.task_files())
+        return catalog.chosen_variant(bundle, pairs)
     except SpecError:
         return None
 

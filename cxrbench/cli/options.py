@@ -145,7 +145,7 @@ def chosen_variant(name: str, choices: Sequence[str] | None, tasks: Iterable[str
     """
     from cxrbench.specs import catalog
 
-    return catalog.load_variant(name).with_choices(pairs(choices, "--set"), (*catalog.task_files(), *tasks))
+    return catalog.chosen_variant(name, pairs(choices, "--set"), tasks)
 
 
 def recorded_variant(name: str, choices: Sequence[str] | None, records: "Sequence[Record]") -> "Variant":

@@ -97,9 +97,5 @@ def sound_records(folder: Path) -> Results:
 
 
 def recorded_variant(name: str, choices: Mapping[str, str], records: Sequence[Record]) -> Variant:
-    """The bundle of that name with other choices; every task that was recorded may get a split.
-
-    Raises SpecError for a bundle, setting or choice that does not exist.
-    """
-    tasks = {record.data.task for record in records}
-    return catalog.load_variant(name).with_choices(dict(choices), (*catalog.task_files(), *tasks))
+    """`catalog.chosen_variant`; every task that was recorded may get a split."""
+    return catalog.chosen_variant(name, choices, {record.data.task for record in records})

@@ -30,7 +30,7 @@ def lay_out(request: Request) -> Plan:
     wordings, problems = Wordings.asked(request.prompts), list[CxrBenchError]()
     tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
     known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
-    variant = catalog.load_variant(request.variant).with_choices(request.choices, known_tasks)
+    variant = catalog.chosen_variant(request.variant, request.choices, known_tasks)
     protocols = _protocols(request.protocols, problems)
     if not request.shots and (fitted := [one.name for one in protocols if one.fitted]):
         raise SpecError(f"{fitted[0]} needs --shots")

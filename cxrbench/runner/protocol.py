@@ -1,6 +1,5 @@
 """What a protocol is: how the stored vectors of a cell become scores of its images. One file each, found by name."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -161,11 +160,11 @@ def load_protocol(name: str) -> Protocol:
     if name not in known:
         raise catalog.unknown("protocol", name, known)
     if len(known[name]) > 1:
-        raise SpecError(f"two protocols are called {name}: {' and '.join(known[name])}; remove one of the packages")
+        values = " and ".join(point.value for point in known[name])
+        raise SpecError(f"two protocols are called {name}: {values}; remove one of the packages")
     (point,) = known[name]
-    module, _, attribute = point.partition(":")
-    with containing(f"protocol {name}: loading {point}"):
-        kind = getattr(importlib.import_module(module), attribute)
+    with containing(f"protocol {name}: loading {point.value}"):
+        kind = point.load()
         if not isinstance(kind, type) or not issubclass(kind, Protocol) or kind.name != name:
-            raise SpecError(f"protocol {name}: {point} is no cxrbench.runner.protocol.Protocol of that name")
+            raise SpecError(f"protocol {name}: {point.value} is no cxrbench.runner.protocol.Protocol of that name")
         return kind()

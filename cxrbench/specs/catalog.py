@@ -4,7 +4,7 @@ import difflib
 import fnmatch
 import importlib.util
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -56,11 +56,12 @@ def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
             )
 
 
-_PROTOCOLS = {
-    "zero-shot": "cxrbench.runner.zero_shot:ZeroShot",
-    "linear-probe": "cxrbench.runner.linear_probe:LinearProbe",
-}
-PAPERS_PROTOCOLS = tuple(_PROTOCOLS)
+_PROTOCOLS = "cxrbench.protocols"  # the group of their entry points
+_PAPERS = (
+    metadata.EntryPoint("zero-shot", "cxrbench.runner.zero_shot:ZeroShot", _PROTOCOLS),
+    metadata.EntryPoint("linear-probe", "cxrbench.runner.linear_probe:LinearProbe", _PROTOCOLS),
+)
+PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
 
 
 def _plugin_folders(group: str) -> list[Path]:
@@ -121,14 +122,14 @@ def task_files() -> dict[str, Path]:
     return own | {path.stem: path for path in others if path.stem not in own}
 
 
-def protocol_points() -> dict[str, tuple[str, ...]]:
-    """Protocols by name, each with `module:Class`: the paper's two, then those of entry points `cxrbench.protocols`.
+def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    """Protocols by name, each by its entry point: the paper's two, then those of installed packages.
 
     Nothing is imported. A name that two packages use has both.
     """
-    found: dict[str, tuple[str, ...]] = {name: (value,) for name, value in _PROTOCOLS.items()}
-    for point in _points("cxrbench.protocols", tuple(sys.path)):
-        found[point.name] = tuple(dict.fromkeys((*found.get(point.name, ()), point.value)))
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for point in dict.fromkeys((*_PAPERS, *plugin_points(_PROTOCOLS))):
+        found[point.name] = (*found.get(point.name, ()), point)
     return found
 
 
@@ -174,6 +175,14 @@ def load_variant(name: str) -> Variant:
     if name not in files:
         raise unknown("variant", name, files)
     return read_toml(files[name], Variant)
+
+
+def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] = ()) -> Variant:
+    """The bundle of that name with other choices; `tasks` are further ones, of one's own, that may get a split.
+
+    Raises SpecError for a bundle, setting or choice that does not exist.
+    """
+    return load_variant(name).with_choices(choices, (*task_files(), *tasks))
 
 
 def prompt_files() -> dict[str, Path]:
