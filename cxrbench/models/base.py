@@ -267,6 +267,10 @@ def adapter_class(card: ModelCard) -> type[Adapter]:
     return found
 
 
+class NoOptions(Spec):
+    """A card of such an adapter has no options."""
+
+
 def checked_options(card: ModelCard, kind: type[OptionsT]) -> OptionsT:
     """The card's options as the adapter's own type; raises SpecError for a key or value that it does not know."""
     try:

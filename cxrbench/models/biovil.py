@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize, scaled_dot_product_attention
 
 from cxrbench.errors import SpecError
-from cxrbench.models.base import Runtime
+from cxrbench.models.base import NoOptions, Runtime
 from cxrbench.models.bert_words import BertWords
 from cxrbench.models.checkpoint_model import CheckpointModel, require_size
 from cxrbench.models.container import layer_count
@@ -27,7 +27,6 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import frozen, resnet50, under, width
 from cxrbench.models.text import bert, text_checkpoint
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Spec
 
 _HEADS, _EPS = 8, 1e-6
 
@@ -255,10 +254,6 @@ def _wanted(tensors: Mapping[str, Tensor], head: nn.Module) -> dict[str, Tensor]
 _CHANNELS = 256  # of the static and of the difference map
 _PAIR = 448  # pixels a side of a pair of images: the grid of 14 x 14 that the authors' code asserts
 _BLOCKS = "encoder.vit_pooler.blocks."
-
-
-class NoOptions(Spec):
-    """A card of this adapter has no options."""
 
 
 class BioViL(CheckpointModel[NoOptions]):

@@ -1,4 +1,4 @@
-"""Negative controls without any network: a few dozen numbers of the pixels, or none."""
+"""Negative controls: an untrained ResNet-50, a few dozen numbers of the pixels, and none at all."""
 
 import math
 import zlib
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from cxrbench.models.base import Runtime
+from cxrbench.models.base import NoOptions, Runtime
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.image_only import VisionOnly
@@ -77,25 +77,23 @@ _BINS, _CELLS = 16, 4  # of the histogram; a side of the coarse means
 _FLAT = 1e-12  # variance below which a picture counts as of one value
 
 
-class StatisticsOptions(Spec):
-    """There are none."""
+class _WithoutNetwork(VisionOnly[NoOptions]):
+    """What a file could hold nothing for."""
+
+    options_type = NoOptions
+    image_network = ""
+
+    @classmethod
+    def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: NoOptions) -> dict[str, nn.Module]:
+        """See `CheckpointModel.networks`; there is nothing to fill."""
+        return {"": nn.Identity()}
 
 
-class ImageStatistics(VisionOnly[StatisticsOptions]):
+class ImageStatistics(_WithoutNetwork):
     """`pooled` (36): mean, standard deviation, skewness, kurtosis; 16 parts of a histogram over 0..1; 4 x 4 means.
 
     Pixels are read as the mean of their channels on the scale 0..1; values outside count to the outermost part.
     """
-
-    options_type = StatisticsOptions
-    image_network = ""
-
-    @classmethod
-    def networks(
-        cls, tensors: Mapping[str, Tensor], card: ModelCard, options: StatisticsOptions
-    ) -> dict[str, nn.Module]:
-        """See `CheckpointModel.networks`; there is nothing to fill."""
-        return {"": nn.Identity()}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
         """See `CheckpointModel.image_vectors`; always in float64, whatever the precision of networks."""
@@ -105,18 +103,8 @@ class ImageStatistics(VisionOnly[StatisticsOptions]):
         return ImageFeatures(torch.cat([_moments(values), _histogram(values), coarse], dim=1).float())
 
 
-class ClassPrior(VisionOnly[StatisticsOptions]):
+class ClassPrior(_WithoutNetwork):
     """`pooled` (1): the number 1, whatever the image. A probe can learn nothing but how frequent the classes are."""
-
-    options_type = StatisticsOptions
-    image_network = ""
-
-    @classmethod
-    def networks(
-        cls, tensors: Mapping[str, Tensor], card: ModelCard, options: StatisticsOptions
-    ) -> dict[str, nn.Module]:
-        """See `CheckpointModel.networks`; there is nothing to fill."""
-        return {"": nn.Identity()}
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
         """See `CheckpointModel.image_vectors`."""

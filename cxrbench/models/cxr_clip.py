@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.models.base import Runtime
+from cxrbench.models.base import NoOptions, Runtime
 from cxrbench.models.bert_words import BertWords, States
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import CheckpointModel
@@ -24,17 +24,12 @@ from cxrbench.models.swin import Swin
 from cxrbench.models.text import bert, text_files
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, read_card
-from cxrbench.store.schema import Spec
 
 BERT, IMAGE_HEAD, TEXT_HEAD = (
     "text_encoder.text_encoder.",
     "image_projection.projection.",
     "text_projection.projection.",
 )
-
-
-class NoOptions(Spec):
-    """A card of these adapters has no options."""
 
 
 class CXRCLIP(CheckpointModel[NoOptions]):

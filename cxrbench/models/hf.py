@@ -1,4 +1,4 @@
-"""Two-tower models of the Hugging Face hub in the layouts of CLIP and SigLIP, by their cards."""
+"""Models of the Hugging Face hub by their cards: image networks, and two towers in the layouts of CLIP and SigLIP."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -51,10 +51,7 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
         text_encoder: Path | None,
         runtime: Runtime,
     ) -> None:
-        published = beside_weights(checkpoint, CONFIG)
-        if published is not None:
-            used = decisive(card.name, _vision_config(card, options))
-            require_agreement(card, checkpoint, CONFIG, used, decisive(card.name, published))
+        _require_agreement(card, checkpoint, _vision_config(card, options))
         self.image_network = options.prefix
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
@@ -104,6 +101,14 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
         return states[:, -count:]
 
 
+def _require_agreement(card: ModelCard, checkpoint: Checkpoint, used: Mapping[str, Any]) -> None:
+    """`require_agreement` with the file beside the weights, where one lies there."""
+    published = beside_weights(checkpoint, CONFIG)
+    if published is not None:
+        told = decisive(card.name, used), decisive(card.name, published)
+        require_agreement(card, checkpoint, CONFIG, *told)
+
+
 def _vision_config(card: ModelCard, options: VisionOptions) -> dict[str, Any]:
     return model_config(card, options.config, weights_config(card, CONFIG))
 
@@ -126,10 +131,7 @@ class HuggingFaceDual(ScaledCosine[DualOptions]):
     def __init__(
         self, card: ModelCard, options: DualOptions, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
-        published = beside_weights(checkpoint, CONFIG)
-        if published is not None:
-            used = decisive(card.name, _dual_config(card, options))
-            require_agreement(card, checkpoint, CONFIG, used, decisive(card.name, published))
+        _require_agreement(card, checkpoint, _dual_config(card, options))
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Signs that change how the chest is built: size and place of heart, aorta, mediastinum, diaphragms and lungs."""
+"""Signs of disease: inside the lungs, around them, and in how the chest is built."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
