@@ -20,6 +20,7 @@ from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.validity import pretrained_on, printed_flaws
 from cxrbench.specs.paper import MISSING, Average, PublishedTable, Row, averages, rounded_half_up
+from cxrbench.specs.settings import Variant
 
 Standing = Literal["best", "not worse", "worse"]
 PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"
@@ -225,6 +226,25 @@ class _Material:
                 return ()
             found.append(Weighted(scored, float(share)))
         return found
+
+
+def measured_view(
+    table: PublishedTable,
+    found: Iterable[Record],
+    variant: Variant,
+    out: Path,
+    *,
+    synthetic: bool,
+    intervals: bool = True,
+    these_draws: bool = False,
+) -> TableView:
+    """The view of a variant's records among those found, with intervals where they are wanted and there is any.
+
+    Raises what `with_intervals` does.
+    """
+    records = [record for record in found if record.variant_digest == variant.digest]
+    view = table_view(table, records, variant.name, synthetic=synthetic)
+    return with_intervals(view, table, records, out, these_draws=these_draws) if intervals and records else view
 
 
 def with_intervals(

@@ -24,6 +24,7 @@ from cxrbench.cli.options import (
 
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
+    from cxrbench.specs.settings import Variant
 
 
 @about_cells("model", "task", "group", "prompts", protocol="zero-shot")
@@ -83,16 +84,16 @@ def sizes(
     echo(told(made, roots, cache or default_cache(), form), nl=False)
 
 
-def _tell_others(found: "list[Record]", own: "list[Record]", variant: str, out: Path, *, synthetic: bool) -> None:
+def _tell_others(found: "list[Record]", variant: "Variant", out: Path, *, synthetic: bool) -> None:
     """Say on stderr why a table will show nothing measured, and which option shows what there is."""
     from cxrbench.specs.settings import choosing
 
-    if any(record.synthetic == synthetic for record in own):
+    if any(record.synthetic == synthetic and record.variant_digest == variant.digest for record in found):
         return
-    kind = "made" if synthetic else "measured"
+    kind = "synthetic" if synthetic else "measured"
     there = sorted({choosing(record.variant) + " --synthetic" * record.synthetic for record in found})
     instead = f"; there are records for {', '.join(there)}" if there else "; `cxrbench run` writes records"
-    echo(f"note: no {kind} record of {variant} in {out / 'records'}{instead}", err=True)
+    echo(f"note: no {kind} record of {variant.name} in {out / 'records'}{instead}", err=True)
 
 
 def _paper(number: int, about: str) -> Callable[..., None]:
@@ -113,21 +114,15 @@ def _paper(number: int, about: str) -> Callable[..., None]:
         these_draws: TheseDraws = False,
         out: Out = Path("results"),
     ) -> None:
-        from cxrbench.analysis.paper_tables import table_view
+        from cxrbench.analysis.paper_tables import measured_view
         from cxrbench.reports.tables import render
         from cxrbench.specs.paper import published_table
 
         found = results(out)
         made = recorded_variant(variant, choice, found)
-        records = [record for record in found if record.variant_digest == made.digest]
-        _tell_others(found, records, made.name, out, synthetic=synthetic)
-        printed = published_table(number)
-        view = table_view(printed, records, made.name, synthetic=synthetic)
-        if intervals and records:
-            from cxrbench.analysis.paper_tables import with_intervals
-
-            view = with_intervals(view, printed, records, out, these_draws=these_draws)
-        echo(render(view, form), nl=False)
+        _tell_others(found, made, out, synthetic=synthetic)
+        how = {"synthetic": synthetic, "intervals": intervals, "these_draws": these_draws}
+        echo(render(measured_view(published_table(number), found, made, out, **how), form), nl=False)
 
     table.__doc__ = (
         f"Print Table {number}, {about}.\n\n"

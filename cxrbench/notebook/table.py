@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrbench.analysis.paper_tables import TableView, table_view, with_intervals
+from cxrbench.analysis.paper_tables import TableView, measured_view
 from cxrbench.notebook.records import recorded_variant, sound_records
 from cxrbench.notebook.warn import warn
 from cxrbench.records.record import Record
@@ -49,16 +49,14 @@ def table(
     """
     printed, found = published_table(number), sound_records(folder).records
     chosen = recorded_variant(variant, choices, found)
-    records = [record for record in found if record.variant_digest == chosen.digest]
-    if not any(record.synthetic == synthetic for record in records):
+    if not any(record.synthetic == synthetic and record.variant_digest == chosen.digest for record in found):
         warn(_nothing(found, chosen.name, folder, synthetic=synthetic))
-    view = table_view(printed, records, chosen.name, synthetic=synthetic)
-    return PaperTable(with_intervals(view, printed, records, folder, these_draws=these_draws) if records else view)
+    return PaperTable(measured_view(printed, found, chosen, folder, synthetic=synthetic, these_draws=these_draws))
 
 
 def _nothing(found: Sequence[Record], variant: str, folder: Path, *, synthetic: bool) -> str:
     """Why a table shows nothing measured, and which arguments show what there is."""
-    kind = "made" if synthetic else "measured"
+    kind = "synthetic" if synthetic else "measured"
     there = sorted({f"variant={r.variant!r}" + ", synthetic=True" * r.synthetic for r in found})
     instead = f"there are records for {'; '.join(there)}" if there else "`cxrbench.run` writes records"
     return f"no {kind} record of {variant} in {folder / 'records'}; {instead}"

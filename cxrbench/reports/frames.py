@@ -149,7 +149,7 @@ def cell_lines(rows: Iterable[CellRow]) -> list[list[str]]:
 def _line(row: CellRow) -> list[str]:
     facts = row.facts
     how = [facts.protocol, f"K = {facts.shots}" if facts.shots else "", facts.prompts or ""]
-    marks = ["made" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
+    marks = ["synthetic" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
     return [
         facts.model,
         facts.task if facts.group == "all" else f"{facts.task} ({facts.group})",
