@@ -48,6 +48,12 @@ class Lab:
     def model(self, name: str) -> str:
         return str(self.models / f"{name}.toml")
 
+    @property
+    def roots(self) -> list[str]:
+        """Where the data lie, for the command line."""
+        named = (f"{task}={root}" if task else str(root) for task, root in self.data.items())
+        return [word for place in named for word in ("--data-root", place)]
+
     def on(self, task: str, root: Path) -> "Lab":
         """The same bench with one task's images elsewhere."""
         return replace(self, data={**self.data, task: root})

@@ -13,13 +13,13 @@ import open_clip
 import pytest
 import torch
 from lab import Lab, records_of
+from made_package import CHECKOUT, run_cxrbench, write_package
 from safetensors.torch import save_file
 
 from cxrbench.models.base import load_adapter
 from cxrbench.specs.card import read_card
 from cxrbench.testing import check_adapter
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PLUGIN = CHECKOUT / "tests" / "example_plugin"
 DOCUMENT = (CHECKOUT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
 CARD, *OTHERS = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -72,9 +72,7 @@ def test_a_package_of_its_own_is_listed_shown_and_run(lab: Lab, tmp_path: Path) 
     subprocess.run([sys.executable, "-m", "pip", "install", *offline, str(tmp_path / "source")], check=True)
 
     def told(*words: str) -> str:
-        command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
-        env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300)
+        done = run_cxrbench(site, tmp_path, *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -87,10 +85,7 @@ def test_a_package_of_its_own_is_listed_shown_and_run(lab: Lab, tmp_path: Path) 
         {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()},
         tmp_path / "weights" / "heron.safetensors",
     )
-    roots = [
-        word for task, root in lab.data.items() for word in ("--data-root", f"{task}={root}" if task else str(root))
-    ]
-    run = ["run", "--model", "heron", "--task", lab.task("covid"), "--variant", str(lab.variant), *roots]
+    run = ["run", "--model", "heron", "--task", lab.task("covid"), "--variant", str(lab.variant), *lab.roots]
     places = [
         "--weights",
         str(tmp_path / "weights"),
@@ -112,14 +107,11 @@ def test_listing_imports_no_code_of_a_package(tmp_path: Path) -> None:
     (package / "cards").mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
     shutil.copy(PLUGIN / "cxrbench_heron" / "heron.toml", package / "cards" / "heron.toml")
-    metadata = tmp_path / "site" / "heron-1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: heron\nVersion: 1\n")
     program = "import cxrbench.specs.catalog as c; print('heron' in c.card_files())"
     env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{CHECKOUT}"}
 
     def listed(value: str) -> subprocess.CompletedProcess[str]:
-        (metadata / "entry_points.txt").write_text(f"[cxrbench.model_zoo]\nheron = {value}\n")
+        write_package(tmp_path / "site", "heron", {}, "cxrbench.model_zoo", f"heron = {value}")
         return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
 
     assert listed("heron_cards.cards").stdout.strip() == "True"

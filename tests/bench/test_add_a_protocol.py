@@ -1,14 +1,13 @@
 """A protocol in one file of another package, as CONTRIBUTING shows it: from raw files to comparison and report."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lab import Lab, records_of
+from made_package import CHECKOUT, run_cxrbench, write_package
 
 from cxrbench.errors import SpecError
 from cxrbench.records.integrity import read_results
@@ -16,7 +15,6 @@ from cxrbench.records.predictions import read_cell
 from cxrbench.runner.linear_probe import LinearProbe
 from cxrbench.runner.protocol import load_protocol
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SECTION = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A protocol")[2]
 CODE = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[0]
 POINT = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)[0].splitlines()[1].replace('"', "")
@@ -24,27 +22,15 @@ POINT = re.findall(r"```toml\n(.*?)```", SECTION, re.DOTALL)[0].splitlines()[1].
 
 def installed(site: Path, code: str = CODE, *points: str) -> Path:
     """A folder for PYTHONPATH with the package and its entry points."""
-    about = site / "nearest_mean-1.dist-info"
-    about.mkdir(parents=True, exist_ok=True)
-    (site / "nearest_mean.py").write_text(code)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: nearest-mean\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("\n".join(["[cxrbench.protocols]", *(points or (POINT,))]) + "\n")
-    return site
-
-
-def said(site: Path, lab: Lab, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
-    command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=place, env=env, timeout=300)
+    return write_package(site, "nearest_mean", {"nearest_mean.py": code}, "cxrbench.protocols", *(points or (POINT,)))
 
 
 def measured(site: Path, lab: Lab, place: Path, *protocols: str) -> subprocess.CompletedProcess[str]:
     places = ["--out", str(place / "results"), "--cache", str(place / "cache"), "--device", "cpu"]
     models = [word for name in ("small_unimodal", "small_clip") for word in ("--model", lab.model(name))]
-    roots = [w for task, root in lab.data.items() for w in ("--data-root", f"{task}={root}" if task else str(root))]
     chosen = [word for name in protocols for word in ("--protocol", name)]
     task = ["--task", lab.task("covid"), "--group", "2-class", "--variant", str(lab.variant), "--shots", "2"]
-    return said(site, lab, place, "run", *models, *task, *roots, *places, *chosen)
+    return run_cxrbench(site, place, "run", *models, *task, *lab.roots, *places, *chosen)
 
 
 def test_a_protocol_of_one_file_runs_from_files_to_comparison_and_report(lab: Lab, tmp_path: Path) -> None:
@@ -57,9 +43,8 @@ def test_a_protocol_of_one_file_runs_from_files_to_comparison_and_report(lab: La
     assert {len(record.folds) for record in records} == {5}
     out = ["--out", str(tmp_path / "results")]
     variant = ["--variant", str(lab.variant)]
-    compared = said(
+    compared = run_cxrbench(
         site,
-        lab,
         tmp_path,
         "compare",
         "small_unimodal",
@@ -72,7 +57,7 @@ def test_a_protocol_of_one_file_runs_from_files_to_comparison_and_report(lab: La
     )
     assert compared.returncode == 0, compared.stderr
     assert "nearest-mean, K = 2" in compared.stdout and "linear-probe, K = 2" in compared.stdout
-    told = said(site, lab, tmp_path, "report", *out, "--to", str(tmp_path / "report.html"))
+    told = run_cxrbench(site, tmp_path, "report", *out, "--to", str(tmp_path / "report.html"))
     assert told.returncode == 0, told.stderr
     page = (tmp_path / "report.html").read_text()
     assert "<summary>Nearest mean, K = 2" in page and page.count("<summary>Linear probe, K = 2") == 2

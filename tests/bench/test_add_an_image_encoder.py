@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from lab import Lab, records_of
+from made_package import CHECKOUT, run_cxrbench, write_package
 from safetensors.torch import save_file
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 CODE = '''"""Wren: the mean grey of nine cells, and one linear layer over them."""
 
 from collections.abc import Mapping
@@ -61,44 +61,45 @@ taps = { pooled = 8 }
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder for PYTHONPATH with the package, its card and its weights."""
-    place = tmp_path / "site"
-    (place / "wren").mkdir(parents=True)
-    (place / "wren" / "__init__.py").write_text(CODE)
-    (place / "wren" / "wren.toml").write_text(CARD)
-    about = place / "wren-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: wren\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[cxrbench.model_zoo]\nwren = wren\n")
+    files = {"wren/__init__.py": CODE, "wren/wren.toml": CARD}
     generator = torch.Generator().manual_seed(0)
     tensors = {"layer.weight": (8, 9), "layer.bias": (8,)}
     save_file({n: torch.randn(s, generator=generator) for n, s in tensors.items()}, tmp_path / "wren.safetensors")
-    return place
-
-
-def said(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
-    command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=site.parent, env=env, timeout=300)
+    return write_package(tmp_path / "site", "wren", files, "cxrbench.model_zoo", "wren = wren")
 
 
 def test_it_runs_from_files_to_the_report_and_is_skipped_where_texts_are_needed(site: Path, lab: Lab) -> None:
     place = site.parent
-    roots = [w for task, root in lab.data.items() for w in ("--data-root", f"{task}={root}" if task else str(root))]
     task = ["--task", lab.task("covid"), "--group", "2-class", "--variant", str(lab.variant), "--shots", "2"]
     files = ["--weights", f"wren={place / 'wren.safetensors'}", "--out", str(place / "results")]
-    done = said(site, "run", "--model", "wren", *task, *roots, *files, "--cache", str(place / "c"), "--device", "cpu")
+    done = run_cxrbench(
+        site,
+        site.parent,
+        "run",
+        "--model",
+        "wren",
+        *task,
+        *lab.roots,
+        *files,
+        "--cache",
+        str(place / "c"),
+        "--device",
+        "cpu",
+    )
     assert done.returncode == 0, done.stderr
     assert "wren / covid / zero-shot" in done.stdout + done.stderr
     (record,) = records_of(place)
     assert (record.model.name, record.protocol.protocol) == ("wren", "linear-probe")
-    told = said(site, "report", "--out", str(place / "results"), "--to", str(place / "report.html"))
+    told = run_cxrbench(
+        site, site.parent, "report", "--out", str(place / "results"), "--to", str(place / "report.html")
+    )
     assert told.returncode == 0, told.stderr
     assert "wren" in (place / "report.html").read_text()
 
 
 @pytest.mark.slow
 def test_doctor_and_check_adapter_find_it_complete(site: Path) -> None:
-    done = said(site, "doctor", "wren", "--weights", str(site.parent / "wren.safetensors"))
+    done = run_cxrbench(site, site.parent, "doctor", "wren", "--weights", str(site.parent / "wren.safetensors"))
     assert done.returncode == 0, done.stdout + done.stderr
     program = (
         "from pathlib import Path; import cxrbench.models.base as b; from cxrbench.specs.catalog import load_card\n"

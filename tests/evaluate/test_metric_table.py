@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_board import write_board
+from made_package import write_package
 from made_predictions import scored_fold, written
 from sklearn.metrics import fbeta_score
 from typer.testing import CliRunner, Result
@@ -36,12 +37,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     before = set(sys.modules)
 
     def done(module: str, text: str, points: str) -> Path:
-        site = tmp_path / f"site of {module}"
-        info = site / f"{module}-1.dist-info"
-        info.mkdir(parents=True)
-        (site / f"{module}.py").write_text(text, encoding="utf-8")
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
-        (info / "entry_points.txt").write_text(f"[cxrbench.metrics]\n{points}\n")
+        place = tmp_path / f"site of {module}"
+        site = write_package(place, module, {f"{module}.py": text}, "cxrbench.metrics", points)
         monkeypatch.syspath_prepend(str(site))
         return site
 
