@@ -2,18 +2,26 @@
 
 import re
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from lab import Lab, records_of
 from made_package import CHECKOUT, run_cxrbench, write_package
 
-from cxrbench.errors import SpecError
+from cxrbench.errors import RunError, SpecError
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
+from cxrbench.records.record import ProtocolIdentity
+from cxrbench.records.scores import FoldScores
 from cxrbench.runner.linear_probe import LinearProbe
-from cxrbench.runner.protocol import load_protocol
+from cxrbench.runner.measure import FoldExtra
+from cxrbench.runner.measure import measured as measured_by_runner
+from cxrbench.runner.protocol import Cell, load_protocol
+from cxrbench.specs import catalog
 
 SECTION = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A protocol")[2]
 CODE = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[0]
@@ -137,3 +145,24 @@ def test_what_is_no_protocol_is_refused_by_name(point: str, message: str, lab: L
 
 def test_the_papers_probe_is_a_protocol_as_any() -> None:
     assert isinstance(load_protocol("linear-probe"), LinearProbe)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.eye(2, 4), None),
+        (np.eye(2, 4, dtype=np.int64), "of int64"),
+        (np.eye(2, 5), r"gave scores \(2, 5\)"),
+        (np.full((2, 4), np.nan), "scores of 2 of 2 images are not finite"),
+    ],
+)
+def test_scores_of_every_protocol_are_held_to_one_check(scores: Any, message: str | None) -> None:
+    """Not only of those that derive from `FewShot`."""
+    task, settings = catalog.load_task("covid"), catalog.load_variant("paper-code").settings
+    mine, data = SimpleNamespace(name="mine"), SimpleNamespace(task=task)
+    cell = cast(Cell, SimpleNamespace(name="a cell", group="all", protocol=mine, data=data))
+    how = ProtocolIdentity(protocol="mine", tap="pooled", part="test", scores="other")
+    with nullcontext() if message is None else pytest.raises(RunError, match=message):
+        fold = FoldScores(0, ("a", "b"), np.array([0, 1]), scores)
+        found = measured_by_runner(cell, settings, how, [fold], [FoldExtra()], None)
+        assert found.folds[0].metrics["accuracy"] == 1.0
