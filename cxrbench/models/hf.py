@@ -1,6 +1,6 @@
 """Models of the Hugging Face hub by their cards: image networks, and two towers in the layouts of CLIP and SigLIP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
         text_encoder: Path | None,
         runtime: Runtime,
     ) -> None:
-        _require_agreement(card, checkpoint, _vision_config(card, options))
+        _require_agreement(card, checkpoint, lambda: _vision_config(card, options))
         self.image_network = options.prefix
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
@@ -101,11 +101,11 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
         return states[:, -count:]
 
 
-def _require_agreement(card: ModelCard, checkpoint: Checkpoint, used: Mapping[str, Any]) -> None:
+def _require_agreement(card: ModelCard, checkpoint: Checkpoint, used: Callable[[], Mapping[str, Any]]) -> None:
     """`require_agreement` with the file beside the weights, where one lies there."""
     published = beside_weights(checkpoint, CONFIG)
     if published is not None:
-        told = decisive(card.name, used), decisive(card.name, published)
+        told = decisive(card.name, used()), decisive(card.name, published)
         require_agreement(card, checkpoint, CONFIG, *told)
 
 
@@ -131,7 +131,7 @@ class HuggingFaceDual(ScaledCosine[DualOptions]):
     def __init__(
         self, card: ModelCard, options: DualOptions, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
-        _require_agreement(card, checkpoint, _dual_config(card, options))
+        _require_agreement(card, checkpoint, lambda: _dual_config(card, options))
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod

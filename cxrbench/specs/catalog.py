@@ -182,7 +182,7 @@ def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] =
 
     Raises SpecError for a bundle, setting or choice that does not exist.
     """
-    return load_variant(name).with_choices(choices, (*task_files(), *tasks))
+    return load_variant(name).with_choices(dict(choices), (*task_files(), *tasks))
 
 
 def prompt_files() -> dict[str, Path]:
