@@ -57,7 +57,7 @@ def store_rows(material: Material, rounds: int) -> list[Row]:
 
 def prepared(root: Path) -> None:
     """A drawn MIMIC-CXR-JPG with sentences, and a BERT of base size that knows their words."""
-    from cxrbench.cli.demonstration.encoders import write_text_encoder
+    from cxrbench.cli.demonstration import write_text_encoder
     from cxrbench.phantom.reports import phrases
     from cxrbench.phantom.write import write_corpus
 

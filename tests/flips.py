@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from made_results import scores, write_result
 
-from cxrbench.analysis.cell_verdict import Finding, Tolerance
+from cxrbench.analysis.against_paper import Finding, Tolerance
 from cxrbench.checks.audit import read_findings
 from cxrbench.checks.audit import write as write_findings
 from cxrbench.checks.baseline import entry, read_baseline, write_baseline

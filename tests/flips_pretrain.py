@@ -10,7 +10,7 @@ from flips import Answer, Kind
 from PIL import Image
 
 from cxrbench.models.dlilp_layout import Vocabulary
-from cxrbench.pretrain import checkpoint, frequencies, state
+from cxrbench.pretrain import frequencies, state
 from cxrbench.pretrain.config import configured, saved
 from cxrbench.pretrain.frequencies import CountedFindings, FindingShare, Frequencies
 from cxrbench.pretrain.identity import Identity, Surroundings
@@ -57,7 +57,7 @@ def _read_state(folder: Path) -> object:
 
 
 def _make_weights(folder: Path) -> Path:
-    known = checkpoint.write_tensors(folder / "best.pth", _tensors())
+    known = state.write_tensors(folder / "best.pth", _tensors())
     head = Head(Position(best=0.25), IDENTITY, Logged(), {"best.pth": known}, HISTORY)
     state.write_state(folder, State(head, {}, {}, {}))
     return folder / "best.pth"
@@ -66,7 +66,7 @@ def _make_weights(folder: Path) -> Path:
 def _read_weights(folder: Path) -> object:
     head = state.read_head(folder)
     assert head is not None
-    return _of(checkpoint.read_tensors(folder / "best.pth", head.kept["best.pth"], "Restore it."))
+    return _of(state.read_tensors(folder / "best.pth", head.kept["best.pth"], "Restore it."))
 
 
 def _logged(folder: Path) -> Log:

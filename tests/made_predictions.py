@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 from made_records import made_record
 
 from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, mean_and_spread
-from cxrbench.records.files import write_record
-from cxrbench.records.record import STATEMENT, Record, record_path
+from cxrbench.records.record import STATEMENT, Record, record_path, write_record
 from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.recording import write_cell
 from cxrbench.store import digest

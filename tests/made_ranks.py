@@ -12,11 +12,10 @@ import torch
 from made_lessons import made_corpus, made_pixels, small_choices
 
 from cxrbench.errors import RunError
-from cxrbench.pretrain.batches import Feed
+from cxrbench.pretrain.batches import Feed, split
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.engine import Processes, TrainingEngine
 from cxrbench.pretrain.network import located
-from cxrbench.pretrain.sampling import split
 
 ROWS = 118  # 107 to train on: six global batches of 16 and one of 11, which two processes share as 6 and 5
 

@@ -25,9 +25,9 @@ from cxrbench.evaluate.statistics.interval import (
     wider,
 )
 from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, class_units, hits
-from cxrbench.records.cells import cell_name
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.selection import cell_name
 
 FEW_OF_A_KIND = 5  # right, or wrong, rows of a class in a fold, below which F1 and kappa spread too little
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
-from cxrbench.analysis.cell_verdict import Finding
+from cxrbench.analysis.against_paper import Finding
 from cxrbench.records.record import Record
 from cxrbench.records.validity import contaminated, sources_seen
 from cxrbench.specs.card import ModelCard

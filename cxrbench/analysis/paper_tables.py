@@ -15,9 +15,9 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.evaluate.statistics.paired import not_worse
-from cxrbench.records.cells import newest_record
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
+from cxrbench.records.selection import newest_record
 from cxrbench.records.validity import pretrained_on, printed_flaws
 from cxrbench.specs.paper import MISSING, Average, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.specs.settings import Variant

@@ -7,10 +7,10 @@ from pathlib import Path
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.evaluate.metric_table import TABLE
 from cxrbench.evaluate.statistics.interval import Interval
-from cxrbench.records.cells import prompt_set
 from cxrbench.records.integrity import place_of
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import PromptIdentity, Record
+from cxrbench.records.selection import prompt_set
 from cxrbench.records.validity import flaws, pretrained_on, why_not
 
 HARMONIC = "harmonic_mean"

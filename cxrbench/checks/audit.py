@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from cxrbench.analysis import contamination
-from cxrbench.analysis.cell_verdict import Finding, counted
+from cxrbench.analysis.against_paper import Finding, counted
 from cxrbench.analysis.contamination import unequal_prompts
-from cxrbench.checks import copies, overlap
+from cxrbench.checks import overlap
 from cxrbench.data.sources.base import LabelledParts, load_partition, source
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.records.record import Record
@@ -74,7 +74,7 @@ def audit(material: AuditMaterial) -> list[Finding]:
 class Seen:
     """The pictures of a task's first split."""
 
-    pictures: copies.Prints
+    pictures: overlap.Prints
     parts: Mapping[str, tuple[str, ...]]
 
 
@@ -108,15 +108,16 @@ def _by_tables(task: TaskSpec, split: str, labelled: LabelledParts) -> Partition
 def _copies(material: AuditMaterial, task: TaskSpec, partition: Partition, seen: dict[str, Seen]) -> Iterator[Finding]:
     """Copies between the parts; of a single part, within it."""
     scope, paths = f"{task.name}, split {partition.split}", partition.paths
-    pictures = copies.prints(paths, material.workers)
-    yield from copies.left_out(scope, pictures, len(partition.findings.missing))
+    pictures = overlap.prints(paths, material.workers)
+    yield from overlap.left_out(scope, pictures, len(partition.findings.missing))
     parts = {name: part.ids for name, part in partition.parts.items()}
     seen.setdefault(task.name, Seen(pictures, parts))
     first = parts.get("train", parts.get("all", ()))
     for name in [name for name in ("valid", "test", "all") if name in parts]:
         second = pictures.of(parts[name])
-        found = copies.copies(pictures.of(first), second)
-        yield from copies.told(scope, "train and " + name if "train" in parts else "in " + name, found, len(second.ids))
+        found = overlap.copies(pictures.of(first), second)
+        between = "train and " + name if "train" in parts else "in " + name
+        yield from overlap.told(scope, between, found, len(second.ids))
 
 
 def _across(tasks: Sequence[TaskSpec], seen: Mapping[str, Seen]) -> Iterator[Finding]:
@@ -126,8 +127,8 @@ def _across(tasks: Sequence[TaskSpec], seen: Mapping[str, Seen]) -> Iterator[Fin
         for other in (name for name in looked_at if name != one):
             parts = seen[one].parts
             scored = seen[one].pictures.of(parts.get("test", parts.get("all", ())))
-            found = copies.copies(seen[other].pictures, scored)
-            yield from copies.told(f"{one} and {other}", f"images of {one} that {other} has", found, len(scored.ids))
+            found = overlap.copies(seen[other].pictures, scored)
+            yield from overlap.told(f"{one} and {other}", f"images of {one} that {other} has", found, len(scored.ids))
 
 
 class _Told(Spec):

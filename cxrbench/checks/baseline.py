@@ -9,12 +9,12 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import ValidationError, model_validator
 
-from cxrbench.analysis.cell_verdict import CLOSENESS, Tolerance, numerical, value_of
+from cxrbench.analysis.against_paper import CLOSENESS, Tolerance, numerical, value_of
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.records.cells import newest_record
 from cxrbench.records.integrity import faults
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.selection import newest_record
 from cxrbench.records.validity import flaws
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import Spec, complaints

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.analysis.cell_verdict import Against, CellVerdict, Verdict, percent, value_of
+from cxrbench.analysis.against_paper import Against, CellVerdict, Verdict, percent, value_of
 from cxrbench.checks.baseline import Baseline, BaselineCell, CellKey, by_cell, digests_of, key_of
 from cxrbench.errors import SpecError
-from cxrbench.records.cells import newest_record
 from cxrbench.records.integrity import faults
 from cxrbench.records.record import Record
+from cxrbench.records.selection import newest_record
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import recipe_for

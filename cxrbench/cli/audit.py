@@ -61,7 +61,7 @@ def audit(
     Shared patients and images, pre-training on a task's source, sources that give the class away, unequal prompts.
     Label tables suffice; what they cannot tell is listed as such.
     """
-    from cxrbench.analysis.cell_verdict import counted
+    from cxrbench.analysis.against_paper import counted
     from cxrbench.checks.audit import AuditMaterial, render, write
     from cxrbench.checks.audit import audit as audited
     from cxrbench.specs import catalog

@@ -10,7 +10,7 @@ from cxrbench.cli.options import Out
 from cxrbench.errors import DataError, IntegrityError
 
 if TYPE_CHECKING:
-    from cxrbench.analysis.cell_verdict import CellVerdict
+    from cxrbench.analysis.against_paper import CellVerdict
     from cxrbench.checks.baseline import Baseline
     from cxrbench.records.record import Record
 
@@ -80,7 +80,7 @@ def check(
 
 def _records(out: Path) -> "tuple[list[Record], list[CellVerdict]]":
     """The records, and a finding for each file that should be one and is damaged."""
-    from cxrbench.analysis.cell_verdict import CellVerdict
+    from cxrbench.analysis.against_paper import CellVerdict
     from cxrbench.records.integrity import found_results
 
     found = found_results(out)
@@ -127,7 +127,7 @@ def _update(
     partial: bool,
     closeness: float | None,
 ) -> None:
-    from cxrbench.analysis.cell_verdict import CLOSENESS
+    from cxrbench.analysis.against_paper import CLOSENESS
     from cxrbench.checks.baseline import Baseline, read_baseline, update
 
     if damaged:

@@ -21,7 +21,7 @@ def demo(
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.cli.demonstration.show import demo as show
+    from cxrbench.cli.demonstration import demo as show
     from cxrbench.system.progress import progress_for
 
     report = show(out, progress_for(sys.stderr), say)

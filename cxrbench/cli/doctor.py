@@ -32,13 +32,13 @@ def doctor(
     card = catalog.load_card(model)
     places = known_weights_places(weights, [*catalog.card_files(), card.name])
     cpu.prepare()
-    from cxrbench.checks import findings
+    from cxrbench.checks import doctor
     from cxrbench.checks.doctor import ExaminedModel, examine
     from cxrbench.runner.model import chosen_device
     from cxrbench.specs.paths import default_cache
 
     given = places.get(card.name) or places.get("")
     found = examine(ExaminedModel(card, given, text_encoder, chosen_device(device), cache or default_cache()))
-    echo(findings.as_json(found) if as_json else "\n".join(findings.lines(found)))
+    echo(doctor.as_json(found) if as_json else "\n".join(doctor.lines(found)))
     if found.answer.exit_code:
         raise typer.Exit(found.answer.exit_code)

@@ -28,7 +28,7 @@ def export(
     newest sound one. docs/export.md tells the columns.
     """
     from cxrbench.records.selection import counting
-    from cxrbench.reports.export import checked_target, write_cells, write_scores
+    from cxrbench.reports.frames import checked_target, write_cells, write_scores
 
     path = checked_target(to or out / ("predictions.parquet" if predictions else "cells.csv"))
     found = counting(results(out))

@@ -1,6 +1,6 @@
-"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME...`."""
+"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME...`: facts as a person reads them, or as JSON."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,10 +8,129 @@ import typer
 
 from cxrbench.cli.echo import echo
 from cxrbench.errors import DataError, SpecError
+from cxrbench.specs.card import ModelCard, UnavailableModel
+from cxrbench.specs.settings import Variant
+from cxrbench.specs.task import TaskSpec
 
 if TYPE_CHECKING:
+    from cxrbench.records.record import Record
     from cxrbench.specs.settings import SettingDoc
     from cxrbench.store.schema import Spec
+
+
+def described(facts: "Spec | Record", path: Path) -> str:
+    """The lines of a model, task, variant or record; prompt sets stand as they are in their files.
+
+    A record's predictions lie beside its file, `path`.
+    """
+    from cxrbench.records.record import Record
+
+    match facts:
+        case Record():
+            from cxrbench.records.predictions import read_cell
+            from cxrbench.records.record import results_of
+            from cxrbench.reports.detail import detail
+
+            return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
+        case ModelCard():
+            return "\n".join(_card(facts))
+        case UnavailableModel():
+            return f"{facts.name}: {facts.title}\n  cannot be run: {facts.unavailable}\n  source: {facts.source}"
+        case TaskSpec():
+            return "\n".join(_task(facts))
+        case Variant():
+            return "\n".join(_variant(facts))
+    return facts.model_dump_json(indent=1, exclude_defaults=True)
+
+
+def _task(task: TaskSpec) -> Iterator[str]:
+    yield f"{task.name}: {task.title}, from {task.data_set}"
+    yield f"  terms: {task.licence}"
+    yield f"  get: {task.get}"
+    yield (
+        f"  put: in a folder below --data-root or CXRBENCH_DATA, or name it by --data-root {task.name}=DIR; "
+        f"`cxrbench data status -t {task.name}` says what is found"
+    )
+    yield f"  images: {task.pool}"
+    yield f"  patients: {task.patients.rule}"
+    resplit = f"five draws of {task.test_percent} % of one table"
+    yield f"  test images: {resplit if task.folds == 'resplit' else 'a fixed part; five folds draw training images'}"
+    yield f"  paper, Table 1: {task.printed.train:,} train, {task.printed.test:,} test, {task.printed.labels} classes"
+    totals = (f"{name} {count:,}" for name, count in task.expected.items())
+    yield f"  a complete download has: {', '.join(totals)}"
+    yield "\ngroups"
+    yield from (f"  {name}, {len(labels)} classes: {', '.join(labels)}" for name, labels in task.groups.items())
+    yield f"\nsplits (--set {task.name}.split=NAME)"
+    chosen = _choosers(task.name)
+    for name, split in task.splits.items():
+        yield f"  {name}: {split.title}{chosen.get(name, '')}"
+        for part, known in split.reference.items():
+            yield f"    {part}: {known.rows:,} rows, {known.distinct:,} images, sha256 of the rows {known.rows_sha256}"
+
+
+def _choosers(task: str) -> dict[str, str]:
+    """Which bundles take which split, as the end of a line."""
+    from cxrbench.specs import catalog
+
+    bundles = [catalog.load_variant(name) for name in catalog.variant_files()]
+    splits = {bundle.splits[task] for bundle in bundles if task in bundle.splits}
+    return {s: f" [{', '.join(b.name for b in bundles if b.splits.get(task) == s)}]" for s in splits}
+
+
+def _card(card: ModelCard) -> Iterator[str]:
+    yield f"{card.name}: {card.title}"
+    yield f"  source: {card.source}"
+    yield f"  terms: {card.licence}"
+    if card.pretraining:
+        yield f"  pre-trained on: {', '.join(card.pretraining)}"
+    if card.weights.made is not None:
+        yield f"  weights: none; its tensors are made: {card.weights.made}"
+    else:
+        files = " or ".join(card.weights.files)
+        yield f"  weights: {files}; `cxrbench weights info {card.name}` says where, and what is here"
+    if card.text_encoder is not None:
+        yield f"  text encoder: {text_encoder_place(card)}"
+    yield f"  adapter: {card.adapter}"
+    yield f"  vectors: {', '.join(f'{tap} {width}' for tap, width in card.taps.items())}"
+    yield f"  recipes: {', '.join(card.recipes)}"
+    yield f"  zero-shot: {_zero_shot(card)}"
+    rows = (f"{table.replace('table', 'Table ')}: {row}" for table, row in card.published.items())
+    if card.published:
+        yield f"  rows of the paper: {', '.join(rows)}"
+    yield from (f"  note: {note}" for note in card.notes)
+
+
+def _zero_shot(card: ModelCard) -> str:
+    how = card.zero_shot
+    if how is None:
+        return "no text or label side; linear probes only"
+    views = ", ".join(f"{name} ({view.scoring} of {view.tap} with {view.classes})" for name, view in how.views.items())
+    own = f"; its authors' prompt sets: {', '.join(how.prompts)}" if how.prompts else ""
+    standard = ", scores standardised over the test images" if how.standardised else ""
+    return f"{views}; prompts of a class pooled by {how.pooling}{standard}{own}"
+
+
+def text_encoder_place(card: ModelCard) -> str:
+    """Where the card's text encoder comes from, in words."""
+    encoder = card.text_encoder
+    if encoder is None:
+        return "none"
+    if encoder.beside is not None:
+        return f"beside the card, in {encoder.beside}"
+    return f"{encoder.hub} at {encoder.revision or 'its main branch'}"
+
+
+def _variant(variant: Variant) -> Iterator[str]:
+    from cxrbench.specs import catalog
+
+    yield f"{variant.name}, version {variant.version}: {variant.title}\ndigest {variant.digest}\n\nsplits"
+    for task, split in variant.splits.items():
+        yield f"  {task}: {split}: {catalog.load_task(task).split(split).title}"
+    yield "\nsettings"
+    docs = catalog.setting_docs().settings
+    for setting, choice in variant.settings.model_dump(mode="json").items():
+        yield f"  {setting} = {choice}: {docs[setting].choices[choice]}"
+
 
 _PROMPT_KEYS = {"classes", "terms", "template", "unlisted", "queries", "negatives"}
 
@@ -27,7 +146,7 @@ def models() -> None:
     Name, pre-training data (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14) and title; `cxrbench info NAME`
     says more, `cxrbench weights info NAME` what of it is here.
     """
-    from cxrbench.specs.names import model_lines
+    from cxrbench.specs.catalog import model_lines
 
     rows = [("name", "trained on", "title")]
     rows += [(m.name, m.trained_on, m.title + ": cannot be run, see info" * (not m.available)) for m in model_lines()]
@@ -40,7 +159,7 @@ def tasks() -> None:
     Name, title, and each group with its number of classes; `cxrbench info NAME` names classes and splits, and says
     where the data set is had.
     """
-    from cxrbench.specs.names import task_lines
+    from cxrbench.specs.catalog import task_lines
 
     rows = [("name", "title", "groups")]
     rows += [(task.name, task.title, task.groups_told) for task in task_lines()]
@@ -59,7 +178,6 @@ def info(
     Of a task: terms, where to get it, groups, splits and their digests. Of a model: source, terms, weights, zero-shot.
     Of a variant or setting: what each choice means. A file of one's own (TOML) is told apart by its keys.
     """
-    from cxrbench.cli.describe import described
 
     found = [_found(name) for name in names]
     for place, (name, facts) in enumerate(zip(names, found, strict=True)):

@@ -27,8 +27,7 @@ from cxrbench.cli import (
     table,
     weights,
 )
-from cxrbench.cli.echo import echo, told, warn
-from cxrbench.cli.streams import steady_streams
+from cxrbench.cli.echo import echo, steady_streams, told, warn
 from cxrbench.errors import EXIT_CODES, SEVERAL, CxrBenchError, RunError
 from cxrbench.system.contained import contained, reason_of
 

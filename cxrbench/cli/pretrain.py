@@ -122,7 +122,7 @@ def phantom(
     `cxrbench data phantom` draws (their folders have the same names: take another --out). OUT/text is an untrained text
     encoder that knows the words of the reports.
     """
-    from cxrbench.cli.demonstration.encoders import words_read, write_text_encoder
+    from cxrbench.cli.demonstration import words_read, write_text_encoder
     from cxrbench.phantom.write import write_corpus
 
     roots = {}

@@ -34,8 +34,8 @@ def report(
     """
     from cxrbench.checks.audit import read_findings
     from cxrbench.evaluate.metric_table import load_metric
-    from cxrbench.records.files import WAY_OUT
     from cxrbench.records.integrity import found_results
+    from cxrbench.records.record import WAY_OUT
     from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write

@@ -29,7 +29,7 @@ def subgroups(
     below the next. A class counts in a group with five test patients or images of it in every fold; a group with
     fewer than twenty has no number.
     """
-    from cxrbench.records.cells import cell_name
+    from cxrbench.records.selection import cell_name
     from cxrbench.reports.sheets import subgroup_sheet
 
     records = cells.measured.records

@@ -1,15 +1,30 @@
-"""Draws that several data sets share, as row numbers; every generator is named and its stream is frozen."""
+"""Draws that several data sets share: row numbers by named, frozen generators, or by ranks that ids alone decide."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cxrbench.data.hash_rank import ranked
 from cxrbench.errors import DataError
 from cxrbench.store.schema import Spec
 from cxrbench.types import IntArray, Table
+
+
+def rank(salt: str, item: str) -> str:
+    """Hex SHA-256 of `salt:item`; ranks are compared as text."""
+    return hashlib.sha256(f"{salt}:{item}".encode()).hexdigest()
+
+
+def ranked(salt: str, items: Iterable[str]) -> list[str]:
+    """The items by ascending rank: the order depends neither on the input's order nor on the other items."""
+    return sorted(items, key=lambda item: rank(salt, item))
+
+
+def share(salt: str, item: str) -> float:
+    """The rank's first 32 bits as a number in [0, 1): below p for a fraction p of all items."""
+    return int(rank(salt, item)[:8], 16) / 2**32
 
 
 class TooFewError(DataError):

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from cxrbench.errors import ImageError
-from cxrbench.images import dicom, resize
+from cxrbench.images import dicom, steps
 from cxrbench.images.grey import Grey, ValueArray, oddities
-from cxrbench.images.resize import Tone
+from cxrbench.images.steps import Tone
 from cxrbench.specs.recipe import Reading
 
 JPEGS = ("JPEG", "MPO")
@@ -75,8 +75,8 @@ def tone_of(plain: Plain, recipe: Reading) -> Tone:
     """How stored values become 0..1 under the recipe's polarity; raises ImageError where nothing can be stretched."""
     negate, bounds = _negate(plain, recipe), _stretch(plain)
     if bounds is None:
-        return resize.over_255_negated() if negate else resize.over_255()
-    return resize.stretched_negated(*bounds) if negate else resize.stretched(*bounds)
+        return steps.over_255_negated() if negate else steps.over_255()
+    return steps.stretched_negated(*bounds) if negate else steps.stretched(*bounds)
 
 
 def grey(plain: Plain, recipe: Reading) -> Grey:

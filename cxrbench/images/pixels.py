@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxrbench.errors import ImageError
-from cxrbench.images import dicom, display, official, raster, resize, steps
+from cxrbench.images import dicom, display, official, raster, steps
 from cxrbench.images.grey import FloatArray, Grey, ValueArray, oddities, refusing, value_range
 from cxrbench.images.header import is_dicom
-from cxrbench.images.resize import Tone
-from cxrbench.images.steps import ByteArray
+from cxrbench.images.steps import ByteArray, Tone
 from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps
 
 
@@ -184,7 +183,7 @@ class _Source:
     def __init__(self, data: bytes, path: Path) -> None:
         self._data = data
         self._reference = path == "reference"
-        self._resize = resize.literal if self._reference else resize.quick
+        self._resize = steps.literal if self._reference else steps.quick
         self._stored = dicom.stored(data, self._reference) if is_dicom(data) else None
         self._made: dict[Hashable, Any] = {}
 
@@ -250,7 +249,7 @@ class _Source:
 
     def _radiograph(self, recipe: Canvas) -> _Decoded:
         key, grey = self._shown(recipe)
-        return _Decoded(key, grey.values, resize.window(grey.low, grey.high), grey.notes)
+        return _Decoded(key, grey.values, steps.window(grey.low, grey.high), grey.notes)
 
     def _plain(self, recipe: Canvas | None) -> tuple[Hashable, official.Plain]:
         """What the released reader decodes; JPEG at a scale that is enough for the canvas, full without one."""

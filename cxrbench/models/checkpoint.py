@@ -16,9 +16,8 @@ from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models import converted, torch_file
-from cxrbench.models.container import walk
-from cxrbench.models.inert import HostileNameError, foreign_names, start_of
-from cxrbench.models.stored import MOST_TENSORS, StoredTensor
+from cxrbench.models.container import MOST_TENSORS, StoredTensor, walk
+from cxrbench.models.torch_file import HostileNameError, foreign_names, start_of
 from cxrbench.store import digest
 from cxrbench.store.sealed import require_regular_file
 from cxrbench.system.printable import printable

@@ -1,4 +1,4 @@
-"""What models share whose networks are filled from one checkpoint, whatever becomes of their vectors afterwards."""
+"""What models share whose networks are filled from one checkpoint, with a text side or without one."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,3 +148,22 @@ def _named(reasons: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """Those of the names that a pattern fits, with its reason."""
     known = list(names)
     return {name: reason for pattern, reason in reasons.items() for name in known if fnmatchcase(name, pattern)}
+
+
+def require_widths(images: ImageFeatures, name: str, taps: Mapping[str, int]) -> None:
+    """Raise SpecError unless every tap has the width that the card states."""
+    found = {tap: tuple(vectors.shape[1:]) for tap, vectors in images.taps.items()}
+    if found != {tap: (width,) for tap, width in taps.items()}:
+        told = ", ".join(f"{tap} = {'x'.join(map(str, shape))}" for tap, shape in found.items())
+        raise SpecError(f"{name}: the card's taps do not fit the network, which gives {told}")
+
+
+class VisionOnly(CheckpointModel[OptionsT]):
+    """`pooled` alone; its width is held against the card's."""
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """See `Adapter.encode_image`; raises SpecError where a vector is not as wide as the card says."""
+        found = super().encode_image(pixels)
+        require_widths(found, self.card.name, self.card.taps)
+        return found

@@ -14,8 +14,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from cxrbench.models.base import NoOptions, Runtime
 from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.checkpoint_model import VisionOnly
 from cxrbench.models.features import ImageFeatures
-from cxrbench.models.image_only import VisionOnly
 from cxrbench.models.nets import resnet50
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Spec

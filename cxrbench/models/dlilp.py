@@ -35,8 +35,8 @@ from cxrbench.models.dlilp_layout import (
 )
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.nets import frozen, settle, under
-from cxrbench.models.own_text import OwnText
 from cxrbench.models.text import BertText, text_files
+from cxrbench.models.transformers_nets import OwnText
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 

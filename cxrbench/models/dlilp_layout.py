@@ -11,8 +11,8 @@ from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.coverage import Coverage, coverage
 from cxrbench.models.nets import resnet, under, width
-from cxrbench.models.own_text import text_config, text_network
 from cxrbench.models.text import bert, text_files
+from cxrbench.models.transformers_nets import text_config, text_network
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import LocalPath, Spec, read_toml

@@ -11,9 +11,8 @@ from torch.nn.functional import normalize
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.checkpoint_model import require_size
+from cxrbench.models.checkpoint_model import VisionOnly, require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.image_only import VisionOnly
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
 from cxrbench.models.scaled_cosine import ScaledCosine
 from cxrbench.models.text import text_files

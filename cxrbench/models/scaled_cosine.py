@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from cxrbench.models.base import OptionsT
-from cxrbench.models.checkpoint_model import CheckpointModel
+from cxrbench.models.checkpoint_model import CheckpointModel, require_widths
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.image_only import require_widths
 
 
 class ScaledCosine(CheckpointModel[OptionsT]):

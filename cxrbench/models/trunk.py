@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
+from cxrbench.models.checkpoint_model import VisionOnly
 from cxrbench.models.features import ImageFeatures
-from cxrbench.models.image_only import VisionOnly
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.unfilled import unfilled
 from cxrbench.specs.card import ModelCard

@@ -9,8 +9,7 @@ from cxrbench.analysis.by_setting import by_setting
 from cxrbench.analysis.compare import Comparison
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.metric_table import load_metric
-from cxrbench.notebook.records import recorded_variant, sound_records
-from cxrbench.notebook.warn import warn
+from cxrbench.notebook.records import recorded_variant, sound_records, warn
 from cxrbench.records.selection import CellFilter
 from cxrbench.reports.comparisons import render, several, shown
 from cxrbench.reports.frames import html_table, pair_frame

@@ -18,7 +18,7 @@ from cxrbench.images.pixels import Pixels, pixels_by
 from cxrbench.images.radiograph import read_bytes
 from cxrbench.models.base import Adapter, EngineReport, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.notebook.warn import warn_of
+from cxrbench.notebook.records import warn_of
 from cxrbench.runner.decoding import padded
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.recipe import Recipe

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from cxrbench.reports.comparisons import grid
 from cxrbench.reports.frames import column_types, frame, html_table
-from cxrbench.specs.names import ModelLine, model_lines, task_lines
+from cxrbench.specs.catalog import ModelLine, model_lines, task_lines
 
 if TYPE_CHECKING:
     import pandas as pd

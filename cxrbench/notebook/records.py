@@ -1,12 +1,14 @@
-"""The records below a results folder, as a sequence that shows itself."""
+"""The records below a results folder, as a sequence that shows itself as a table and warns of what was left out."""
 
-from collections.abc import Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from cxrbench.notebook.cell_table import CellTable
-from cxrbench.notebook.warn import TOLD, warn, warn_of
+from cxrbench.errors import CxrBenchWarning
 from cxrbench.records.integrity import Results, read_results
 from cxrbench.records.record import Record
 from cxrbench.records.selection import counting
@@ -16,6 +18,62 @@ from cxrbench.specs.settings import Variant
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cxrbench.analysis.rows import CellRow
+
+_SHOWN = 50  # cells that a notebook shows
+
+
+class CellTable:
+    """Rows of records below a results folder, each worked out when it is first shown."""
+
+    def __init__(self, out: Path, records: Sequence[Record]) -> None:
+        self.out, self.records = out, records
+        self._rows: dict[str, CellRow] = {}
+
+    def rows(self) -> "Iterator[CellRow]":
+        """The row of each record, in their order."""
+        from cxrbench.analysis.rows import cell_row
+
+        for record in self.records:
+            if record.id not in self._rows:
+                self._rows[record.id] = cell_row(self.out, record)
+            yield self._rows[record.id]
+
+    def frame(self) -> "pd.DataFrame":
+        """One row a cell; see `reports.frames.cell_columns`."""
+        from cxrbench.reports.frames import cell_frame
+
+        return cell_frame(self.rows())
+
+    def html(self, title: str, notes: Sequence[str]) -> str:
+        """The first cells as a table, in percent with 95 % intervals."""
+        from cxrbench.evaluate.statistics.interval import covering
+        from cxrbench.reports.frames import CELLS_HEAD, cell_lines, html_table
+
+        rows = list(islice(self.rows(), _SHOWN))
+        more = len(self.records) - len(rows)
+        known = [(r.facts.task, n.interval) for r in rows for n in r.numbers.values() if n.interval is not None]
+        own = [f"in percent; brackets are 95 % intervals: {covering(known)}"] if known else []
+        own += [f"{more} more cells: to_dataframe() has them all"] if more else []
+        return html_table(title, CELLS_HEAD, cell_lines(rows), [*own, *notes])
+
+
+TOLD = 5  # problems that a warning names
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the caller's that called into this package, every time and not only the first."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cxrbench":
+        frame = frame.f_back
+    warnings.warn_explicit(text, CxrBenchWarning, frame.f_code.co_filename, frame.f_lineno, registry={})
+
+
+def warn_of(head: str, told: Sequence[str], rest: str) -> None:
+    """One warning of several problems: their count in `head`, the first of them, and where the `rest` is found."""
+    more = [f"... and {len(told) - TOLD} more: {rest}"] if len(told) > TOLD else []
+    warn("\n- ".join([head, *told[:TOLD], *more]))
 
 
 class Records(Sequence[Record]):
@@ -68,7 +126,7 @@ class Records(Sequence[Record]):
         import pyarrow as pa
 
         from cxrbench.records.predictions import read_cell
-        from cxrbench.reports.export import score_tables
+        from cxrbench.reports.frames import score_tables
 
         found: pd.DataFrame = pa.concat_tables(score_tables(read_cell(self.out, self[place]))).to_pandas()
         return found

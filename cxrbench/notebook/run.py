@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrbench.notebook.cell_table import CellTable
-from cxrbench.notebook.warn import TOLD, warn_of
+from cxrbench.notebook.records import TOLD, CellTable, warn_of
 from cxrbench.runner.settle import RunResult
 
 if TYPE_CHECKING:

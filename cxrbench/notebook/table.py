@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cxrbench.analysis.paper_tables import TableView, measured_view
-from cxrbench.notebook.records import recorded_variant, sound_records
-from cxrbench.notebook.warn import warn
+from cxrbench.notebook.records import recorded_variant, sound_records, warn
 from cxrbench.records.record import Record
 from cxrbench.reports.frames import html_table, table_frame
 from cxrbench.reports.tables import head_of, notes, render, sections

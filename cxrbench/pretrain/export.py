@@ -13,13 +13,12 @@ from cxrbench.errors import RunError
 from cxrbench.models.dlilp_layout import PROTOTYPES, SCALES, Vocabulary
 from cxrbench.models.text import TextFiles
 from cxrbench.models.text_loading import deciding
-from cxrbench.pretrain.checkpoint import read_tensors, write_tensors
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
 from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.log import writing
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
-from cxrbench.pretrain.state import Head
+from cxrbench.pretrain.state import Head, read_tensors, write_tensors
 from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
 from cxrbench.store import digest

@@ -14,15 +14,14 @@ from torch import Tensor
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.text import TextFiles
-from cxrbench.pretrain import sampling, state
+from cxrbench.pretrain import batches, state
 from cxrbench.pretrain.batches import Batch, BatchPixels, Feed, ahead
-from cxrbench.pretrain.checkpoint import write_tensors
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.corpus.types import Corpus
 from cxrbench.pretrain.engine import Processes, Stepped, TrainingEngine
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference, surroundings
 from cxrbench.pretrain.log import Log, Logged, LogRow, number
-from cxrbench.pretrain.state import Head, Position, State
+from cxrbench.pretrain.state import Head, Position, State, write_tensors
 from cxrbench.store import digest
 from cxrbench.system.progress import Progress
 
@@ -174,7 +173,7 @@ class Material:
     corpus: Corpus
     pixels: BatchPixels
     files: TextFiles | None
-    readable: sampling.BoolArray | None = None
+    readable: batches.BoolArray | None = None
     images: str = ""
 
 
@@ -197,9 +196,9 @@ class Loop:
     def __post_init__(self) -> None:
         corpus, config = self.material.corpus, self.config
         self.engine = TrainingEngine(config, len(corpus.classes), self.material.files, self.processes)
-        self.parts = sampling.split(corpus, config.data, self.material.readable)
+        self.parts = batches.split(corpus, config.data, self.material.readable)
         self._feed = Feed(corpus, self.material.pixels, config, self.processes.place, self.material.files)
-        steps = len(sampling.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
+        steps = len(batches.batches(len(self.parts.train), config.data.batch_size, self.processes.place.ranks))
         told = config.schedule
         self._schedule = Schedule(config.optimiser.learning_rate, steps, told.warmup_epochs, told.cosine_epochs)
         self.position, self._stop_request = Position(best=told.first_best), StopRequest(self.processes)

@@ -12,8 +12,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.dlilp_layout import PROTOTYPES, SCALES, NamedTrunk, named_trunk
-from cxrbench.models.own_text import text_config
 from cxrbench.models.text import TextFiles, fetched_text_files
+from cxrbench.models.transformers_nets import text_config
 from cxrbench.pretrain.config import Config, Objective, Text
 from cxrbench.specs.card import TextEncoder
 

@@ -12,9 +12,16 @@ from typing import Any
 
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
 from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
-from cxrbench.records.files import WAY_OUT, ForeignError, read_record, results_of
 from cxrbench.records.predictions import ScoredCell, read_cell
-from cxrbench.records.record import Record, predictions_path, record_path
+from cxrbench.records.record import (
+    WAY_OUT,
+    ForeignError,
+    Record,
+    predictions_path,
+    read_record,
+    record_path,
+    results_of,
+)
 from cxrbench.store import digest
 from cxrbench.store.sealed import DamagedError, read_regular, read_sealed, write_sealed
 from cxrbench.system.sources import code_digest

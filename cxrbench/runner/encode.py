@@ -1,15 +1,31 @@
-"""Images once through every model that wants them: one decoding sweep, a store of embeddings at its end."""
+"""Images once through every model that wants them: one decoding sweep in batches, a store of embeddings at its end."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError, UnreadableError
 from cxrbench.images.decoder_check import self_test
-from cxrbench.runner.decoding import Claims, Decoded, DecodingWork, Encoder, Reader, Shards, WaitingImages, decoded
+from cxrbench.models.base import Adapter, Padding
+from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.runner.decoding import (
+    Claims,
+    Decoded,
+    DecodingWork,
+    Encoder,
+    Forward,
+    Reader,
+    Shards,
+    Taps,
+    WaitingImages,
+    decoded,
+)
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes, Stamp
 from cxrbench.system.contained import PASSING, contained
@@ -250,3 +266,59 @@ def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
     except BaseException as error:
         failed = contained(error, encoder.name)
         sweep.broken.update({key: failed for key in encoder.outputs if key not in sweep.broken})
+
+
+FloatArray = NDArray[np.float32]
+SCORES = "scores"  # the tap of a key that holds scores of a set of texts
+
+
+@dataclass(frozen=True, slots=True)
+class TextSet:
+    """Texts that a model scores together, in this order."""
+
+    texts: tuple[str, ...]
+    padding: Padding
+
+
+class Loaded(Protocol):
+    """A model whose network is loaded at first use."""
+
+    device: str
+
+    @property
+    def adapter(self) -> Adapter:
+        """The network."""
+        ...
+
+
+def forward(model: Loaded, asked: Mapping[Key, TextSet]) -> Forward:
+    """What the keys of an encoder want of a batch (B, C, H, W) float32: vectors, or scores (B, P) of a set of texts.
+
+    Texts are encoded at the first batch that they are asked for. A set of texts that cannot be scored gets the error,
+    and all others what they asked for.
+    """
+    import torch
+
+    adapter = model.adapter
+    texts: dict[Key, TextFeatures] = {}
+
+    def scored(key: Key, images: ImageFeatures) -> FloatArray:
+        if key not in texts:
+            texts[key] = adapter.encode_text(asked[key].texts, asked[key].padding)
+        return adapter.score(images, texts[key]).float().cpu().numpy()
+
+    def scores(key: Key, features: ImageFeatures) -> Taps | CxrBenchError:
+        try:
+            return {SCORES: scored(key, features)}
+        except BaseException as error:
+            return contained(error, f"{adapter.card.name}: scores of {len(asked[key].texts)} texts")
+
+    def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
+        batch = torch.from_numpy(images)
+        if model.device.startswith("cuda"):
+            batch = batch.pin_memory().to(model.device, non_blocking=True)
+        features = adapter.encode_image(batch)
+        vectors = {tap: values.float().cpu().numpy() for tap, values in features.taps.items()}
+        return {key: scores(key, features) if key in asked else vectors for key in keys}
+
+    return found

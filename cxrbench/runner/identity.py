@@ -1,21 +1,41 @@
-"""Everything that decides a cell's number and what its record says of it, and nothing else."""
+"""Everything that decides a cell's number and what its record says of it, the paper's number for it included."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 from cxrbench.data.sources.base import reference_verdict
+from cxrbench.records.record import PublishedCell, prints
 from cxrbench.records.scores import ABOUT
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
-from cxrbench.runner.published_cells import published_cells
 from cxrbench.specs.card_facts import card_digest
+from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.store import digest
 from cxrbench.system.sources import code_digest
 
-NO_FILE = "no file"
 
+def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:
+    """Every printed number of this cell."""
+    name = (cell.model.card.name, cell.data.task.name, cell.group)
+    prompts = cell.prompts.name if cell.prompts else (None if cell.protocol.fitted else "prototypes")
+    return tuple(
+        PublishedCell(
+            table=number,
+            row=f"{row.section} {row.name}".strip(),
+            column=column.title,
+            value=row.cells[column.id],
+        )
+        for number in (2, 3, 4)
+        for table in (published_table(number),)
+        for row in table.rows
+        for column in table.columns
+        if row.cells[column.id] != MISSING and prints(row, column, name, cell.protocol.name, cell.shots, prompts)
+    )
+
+
+NO_FILE = "no file"
 # Cells, models and their vectors enter by their keys; a record's types say what is written, and decide none of it.
 ENTERING_BY_CONTENT = frozenset(
     {"cxrbench.runner.protocol", "cxrbench.runner.model", "cxrbench.models.base", "cxrbench.records.record"}

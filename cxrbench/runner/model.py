@@ -16,8 +16,7 @@ from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
 from cxrbench.records.record import ModelIdentity
 from cxrbench.runner.code import code_identity, library_versions
-from cxrbench.runner.encode import Encoder
-from cxrbench.runner.forward import SCORES, TextSet, forward
+from cxrbench.runner.encode import SCORES, Encoder, TextSet, forward
 from cxrbench.runner.request import Engine, Places
 from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard, RecipeName
@@ -56,7 +55,7 @@ def scale_array(adapter: Adapter, view: str) -> FloatArray:
 
 
 # From bytes to stored rows; what brings the bytes and keeps the rows changes neither, for both have their digests.
-PIXEL_CODE = ("cxrbench.images.pixels", "cxrbench.runner.forward", "cxrbench.runner.encode")
+PIXEL_CODE = ("cxrbench.images.pixels", "cxrbench.runner.encode")
 STORED = frozenset(
     {
         "cxrbench.models.base",

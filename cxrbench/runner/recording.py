@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import CxrBenchError, IntegrityError
-from cxrbench.records.files import read_record, write_record
 from cxrbench.records.integrity import sound_record
 from cxrbench.records.record import (
     DataIdentity,
@@ -20,19 +19,19 @@ from cxrbench.records.record import (
     Record,
     RecordedRuntime,
     predictions_path,
+    read_record,
     record_id,
     record_path,
+    write_record,
 )
 from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.code import code_identity, library_versions
-from cxrbench.runner.encode import Sweep
+from cxrbench.runner.encode import SCORES, Sweep
 from cxrbench.runner.folds import group_labels
-from cxrbench.runner.forward import SCORES
-from cxrbench.runner.identity import NO_FILE, cell_card_digest, contents_digest, identity, reference
+from cxrbench.runner.identity import NO_FILE, cell_card_digest, contents_digest, identity, published_cells, reference
 from cxrbench.runner.measure import Measured
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
-from cxrbench.runner.published_cells import published_cells
 from cxrbench.runner.wording import ClassPrompts
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.embeddings import Embeddings, Key, digest

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.runner.demand import Demand
 from cxrbench.runner.encode import encode
 from cxrbench.runner.identity import NO_FILE
 from cxrbench.runner.lay_out import lay_out
-from cxrbench.runner.plan import Plan
+from cxrbench.runner.plan import Demand, Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.recording import Inputs, Outcome, cached, cell_id
 from cxrbench.runner.request import Request

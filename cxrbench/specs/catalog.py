@@ -1,10 +1,11 @@
-"""What there is by name: model cards, tasks, variants and prompt sets; listing reads TOML and imports nothing else."""
+"""What there is by name, with a line about each: model cards, tasks, variants, prompt sets; it imports no model."""
 
 import difflib
 import fnmatch
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -211,3 +212,45 @@ def load_prompts(name: str) -> PromptSet:
 def setting_docs() -> SettingDocs:
     """What every setting and each of its choices means."""
     return read_toml(paths.folder("tasks") / "settings.toml", SettingDocs)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    """A model: `trained_on` are letters (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14).
+
+    A `control` is a negative control, which must do badly; one that is not `available` is known and cannot be run.
+    """
+
+    name: str
+    trained_on: str
+    title: str
+    control: bool
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """A task with the number of classes of each of its label groups."""
+
+    name: str
+    title: str
+    groups: Mapping[str, int]
+
+    @property
+    def groups_told(self) -> str:
+        """The groups in words, such as `all 5, base 3, new 2`."""
+        return ", ".join(f"{name} {classes}" for name, classes in self.groups.items())
+
+
+def model_lines() -> tuple[ModelLine, ...]:
+    """Every model by name, those last that cannot be run."""
+    cards = [load_card(name) for name in card_files()]
+    known = [ModelLine(card.name, "+".join(card.pretraining), card.title, card.control, True) for card in cards]
+    others = [ModelLine(m.name, "", m.title, False, False) for m in unavailable_models().values()]
+    return (*known, *others)
+
+
+def task_lines() -> tuple[TaskLine, ...]:
+    """Every task, in the paper's order."""
+    specs = [load_task(name) for name in task_files()]
+    return tuple(TaskLine(s.name, s.title, {name: len(labels) for name, labels in s.groups.items()}) for s in specs)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from cxrbench.cli.demonstration.encoders import write_text_encoder
+from cxrbench.cli.demonstration import write_text_encoder
 from cxrbench.errors import CxrBenchError, IntegrityError, SpecError
 from cxrbench.models.bert_words import BertWords
-from cxrbench.models.own_text import OwnText, text_config, text_network
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.text import BertText, TextFiles, text_files
+from cxrbench.models.transformers_nets import OwnText, text_config, text_network
 from cxrbench.specs.card import TextEncoder
 
 WORDS = ["there is edema in the lung", "no finding"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cxrbench.checks.copies import MOST_SQUARED_ERROR, copies, prints
+from cxrbench.checks.overlap import MOST_SQUARED_ERROR, copies, prints
 from cxrbench.cli.main import app
 from cxrbench.phantom.write import write
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from official_tables import lay_out
 from typer.testing import CliRunner
 
-from cxrbench.analysis.cell_verdict import Finding
+from cxrbench.analysis.against_paper import Finding
 from cxrbench.checks.overlap import OverlapRows, Traced, between, overlap, within
 from cxrbench.cli.main import app
 from cxrbench.data.sources.rsna import Mapped, mapping

@@ -13,8 +13,7 @@ from written_facts import write_facts
 import cxrbench
 from cxrbench.data.sources.base import load_partition
 from cxrbench.phantom.write import write
-from cxrbench.records.files import read_record
-from cxrbench.records.record import Record, record_path
+from cxrbench.records.record import Record, read_record, record_path
 from cxrbench.runner.request import Engine, Places, Request
 from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog

@@ -10,7 +10,7 @@ import cxrbench
 from cxrbench.cli.main import app
 from cxrbench.errors import SpecError
 from cxrbench.runner import run as bench_run
-from cxrbench.runner.cells import Wordings
+from cxrbench.runner.lay_out import Wordings
 from cxrbench.runner.request import Request
 from cxrbench.runner.run import Forecast, RunResult
 from cxrbench.specs import catalog

@@ -14,7 +14,7 @@ from lab import COVID_IMAGES, Lab, by_id, copied, numbers, predictions, records_
 from written_facts import write_facts
 
 from cxrbench.errors import DataError, SpecError
-from cxrbench.records.files import read_record
+from cxrbench.records.record import read_record
 from cxrbench.runner.run import RunResult, forecast
 from cxrbench.specs import catalog
 from cxrbench.store.embeddings import Embeddings, Store, digest

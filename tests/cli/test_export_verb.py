@@ -22,7 +22,7 @@ from cxrbench.evaluate.metrics import fold_metrics, mean_and_spread
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, predictions_path
 from cxrbench.records.scores import FoldScores
-from cxrbench.reports import export
+from cxrbench.reports import frames
 from cxrbench.reports.frames import cell_columns
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "export.md"
@@ -53,7 +53,7 @@ def documented(chapter: str) -> dict[str, type]:
 
 def test_the_documentation_lists_the_columns() -> None:
     told = {chapter: list(documented(chapter).items()) for chapter in ("Cells", "Predictions")}
-    assert told == {"Cells": list(export.CELL_COLUMNS.items()), "Predictions": list(export.SCORE_COLUMNS.items())}
+    assert told == {"Cells": list(frames.CELL_COLUMNS.items()), "Predictions": list(frames.SCORE_COLUMNS.items())}
     text = DOC.read_text(encoding="utf-8")
     assert [name for name in cell_columns() if re.sub("_(low|high)$", "", name) not in text] == []
 
@@ -77,7 +77,7 @@ def test_balanced_accuracy_is_that_of_the_exported_scores(name: str, tmp_path: P
                 data__labels=("a, b", 'c "d"', "NA"), data__rows_per_label={"test": {"a, b": 1, 'c "d"': 1, "NA": 1}}),
     ]  # fmt: skip
     table = exported(tmp_path, name, "--predictions")
-    assert list(table.columns) == list(export.SCORE_COLUMNS)
+    assert list(table.columns) == list(frames.SCORE_COLUMNS)
     for record in records:
         values = recomputed(table, record)
         assert values == [fold.metrics["balanced_accuracy"] for fold in record.folds]
@@ -113,7 +113,7 @@ def test_any_scores_survive_the_file_bit_for_bit(
     labels = tuple("abcd"[:classes])
     record = written(out, "own", made, data__labels=labels, data__rows_per_label={"test": dict.fromkeys(labels, 1)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "ROWS", most)
+        patch.setattr(frames, "ROWS", most)
         tables = [exported(out, name, "--predictions") for name in ("s.csv", "s.parquet")]
     for table in tables:
         told = table.score.to_numpy().reshape(folds, rows, classes)
@@ -128,7 +128,7 @@ def test_any_scores_survive_the_file_bit_for_bit(
 def test_cells_hold_every_fold_and_the_mean_with_its_interval(name: str, tmp_path: Path) -> None:
     record = write_result(tmp_path, scores(folds=3))
     table = exported(tmp_path, name)
-    assert list(table.columns) == list(export.CELL_COLUMNS)
+    assert list(table.columns) == list(frames.CELL_COLUMNS)
     assert len(table) == 5 * (3 + 1)
     for metric in TABLE:
         own = table[table.metric == metric]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cxrbench.errors import ImageError
-from cxrbench.images import resize
+from cxrbench.images import steps
 from cxrbench.images.pixels import fitted, pixels, pixels_by
 from cxrbench.specs.recipe import Canvas
 
@@ -38,10 +38,10 @@ def by_torch(values: np.ndarray, height: int, width: int, antialias: bool) -> np
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
-@given(SIDES, SIDES, SIDES, WIDTHS, st.booleans(), st.sampled_from([resize.quick, resize.literal]))
+@given(SIDES, SIDES, SIDES, WIDTHS, st.booleans(), st.sampled_from([steps.quick, steps.literal]))
 def test_resize_is_torch_in_float64(rows: int, columns: int, height: int, width: int, antialias: bool, way) -> None:
     values = picture(rows, columns, rows * 91 + columns)
-    found = way(values, height, width, antialias, resize.over_255())
+    found = way(values, height, width, antialias, steps.over_255())
     assert np.abs(found - by_torch(values / 255.0, height, width, antialias)).max() < 1e-12
 
 
@@ -50,7 +50,7 @@ def test_resize_is_torch_in_float64(rows: int, columns: int, height: int, width:
 def test_resize_at_true_sizes(rows: int, columns: int, antialias: bool) -> None:
     values = picture(rows, columns)
     expected = by_torch(values / 255.0, 224, 200, antialias)
-    found = resize.quick(values, 224, 200, antialias, resize.over_255())
+    found = steps.quick(values, 224, 200, antialias, steps.over_255())
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert np.array_equal(found.astype(np.float32), expected.astype(np.float32))
 
@@ -66,14 +66,14 @@ def test_fast_equals_reference(height: int, width: int, top: int, antialias: boo
 
 
 @pytest.mark.parametrize(
-    "tones", [resize.stretched_negated(17, 60000), resize.stretched(17, 60000), resize.window(300, 9000)]
+    "tones", [steps.stretched_negated(17, 60000), steps.stretched(17, 60000), steps.window(300, 9000)]
 )
 @pytest.mark.parametrize("antialias", [False, True])
-def test_each_tone_commutes_with_the_resize(tones: resize.Tone, antialias: bool) -> None:
+def test_each_tone_commutes_with_the_resize(tones: steps.Tone, antialias: bool) -> None:
     values = np.clip(picture(300, 211, 3, 65536), 17, 60000)
     values[:40] = 17  # regions at both ends: exact zeros must stay exact
     values[-40:] = 60000
-    fast, plain = (way(values, 64, 45, antialias, tones) for way in (resize.quick, resize.literal))
+    fast, plain = (way(values, 64, 45, antialias, tones) for way in (steps.quick, steps.literal))
     np.testing.assert_array_equal(fast.astype(np.float32), plain.astype(np.float32))
 
 

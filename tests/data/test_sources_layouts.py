@@ -287,7 +287,7 @@ def test_images_that_lie_where_their_ids_say_are_found_without_a_listing(
     def listed(*asked: object) -> NoReturn:
         pytest.fail("the folder was listed")
 
-    monkeypatch.setattr("cxrbench.data.sources.join.listing", listed)
+    monkeypatch.setattr("cxrbench.data.sources.base.listing", listed)
     assert_found(base.load_partition(tmp_path, MIMIC, "dlilp"), files)
 
 

@@ -16,9 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxrbench.data import tables
-from cxrbench.data.hash_rank import rank, ranked, share
 from cxrbench.data.sources import base, chexpert5x200, covid
-from cxrbench.data.splits import HashQuotas, ThreeParts, by_hash, from_the_top, random_pair, three_parts
+from cxrbench.data.splits import (
+    HashQuotas,
+    ThreeParts,
+    by_hash,
+    from_the_top,
+    random_pair,
+    rank,
+    ranked,
+    share,
+    three_parts,
+)
 from cxrbench.errors import DataError, SpecError
 from cxrbench.specs import paths
 from cxrbench.specs.settings import choices

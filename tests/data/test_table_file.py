@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data import table_file, tables
+from cxrbench.data import tables
 from cxrbench.data.search import has_table, located, near_names
 from cxrbench.data.sources import rsna, siim
 from cxrbench.errors import DataError
@@ -133,7 +133,7 @@ def test_a_packed_table_that_swells_as_none_does_is_refused_before_it_is_read(
     path = tmp_path / "t.csv"
     path.write_bytes(pack(b"id,label\n" + (b"a" * 999 + b",1\n") * 100_000))
     assert path.stat().st_size < 400_000
-    with table_file.opened(path) as text, pytest.raises(DataError, match=r"packed bytes swell beyond .* unpack it"):
+    with tables.opened(path) as text, pytest.raises(DataError, match=r"packed bytes swell beyond .* unpack it"):
         taken = 0
         for line in text:
             taken += len(line)

@@ -7,8 +7,7 @@ import pytest
 from demonstration import Shown
 from filelock import FileLock
 
-from cxrbench.cli.demonstration.encoders import Folders
-from cxrbench.cli.demonstration.show import demo
+from cxrbench.cli.demonstration import Folders, demo
 from cxrbench.system.progress import Quiet
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from cxrbench.cli.demonstration.encoders import OBJECTIVES, Folders
-from cxrbench.cli.demonstration.show import zero_shot
+from cxrbench.cli.demonstration import OBJECTIVES, Folders, zero_shot
 from cxrbench.records.integrity import read_results
 from cxrbench.records.record import Record
 from cxrbench.runner.run import RunResult

@@ -9,8 +9,16 @@ from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench.analysis.cell import cell_interval
-from cxrbench.cli.demonstration.encoders import OBJECTIVES, corpora, recipe, vocabulary, write_text_encoder
-from cxrbench.cli.demonstration.show import VARIANT, demo, seen_and_unseen
+from cxrbench.cli.demonstration import (
+    OBJECTIVES,
+    SETTINGS,
+    corpora,
+    demo,
+    recipe,
+    seen_and_unseen,
+    vocabulary,
+    write_text_encoder,
+)
 from cxrbench.evaluate.metric_table import MACRO_AUROC
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD
@@ -41,7 +49,7 @@ def untrained(shown: Shown) -> dict[tuple[str, str], float]:
         models=(str(out / CARD),),
         tasks=("all",),
         protocols=("linear-probe",),
-        variant=VARIANT,
+        variant=SETTINGS,
         groups=("*",),
         places=Places(data={"": shown.folders.evaluation}, out=out / "results", cache=shown.folders.cache),
         engine=Engine(device="cpu"),
@@ -141,4 +149,4 @@ def test_no_word_is_twice_in_the_vocabulary() -> None:
 
 
 def test_the_variant_of_the_demo_ships() -> None:
-    assert catalog.load_variant(VARIANT).splits.keys() == catalog.task_files().keys()
+    assert catalog.load_variant(SETTINGS).splits.keys() == catalog.task_files().keys()

@@ -8,7 +8,7 @@ import pytest
 from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
 from demonstration import MODELS, Shown
 
-from cxrbench.cli.demonstration.show import CONTROLS, FEWER_SHOTS
+from cxrbench.cli.demonstration import CONTROLS, FEWER_SHOTS
 from cxrbench.specs import catalog
 
 pytestmark = MARKS

@@ -13,8 +13,7 @@ from made_weights import TEXT_ENCODER, make_checkpoint, small_card, small_layout
 from made_zoo import CERTIFIED, MadeModel, made_model
 from typer.testing import CliRunner
 
-from cxrbench.checks.doctor import Diagnosis, ExaminedModel, examine
-from cxrbench.checks.findings import lines
+from cxrbench.checks.doctor import Diagnosis, ExaminedModel, examine, lines
 from cxrbench.checks.proof import prove
 from cxrbench.cli.main import app
 from cxrbench.models.certificate import certificate_for

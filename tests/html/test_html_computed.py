@@ -17,7 +17,7 @@ from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records import predictions
 from cxrbench.records.integrity import found_results, read_results
 from cxrbench.records.predictions import read_cell
-from cxrbench.reports.html import shares
+from cxrbench.reports.html import boards
 from cxrbench.reports.html.chapters import ReportWork
 from cxrbench.reports.html.page import Report, report
 from cxrbench.reports.html.render import render
@@ -144,7 +144,7 @@ def test_each_file_is_read_once(out: Path) -> None:
 def test_shares_of_any_size_and_processes_of_any_number_give_one_page(
     out: Path, made: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "MOST_BYTES", 1)
+    monkeypatch.setattr(boards, "MOST_BYTES", 1)
     assert render(report(ReportWork(out), found_results(out), None)) == render(made)
 
 

@@ -15,7 +15,7 @@ from made_board import write_board
 from made_predictions import restated
 from typer.testing import CliRunner
 
-from cxrbench.analysis.cell_verdict import Finding
+from cxrbench.analysis.against_paper import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import Results, found_results, read_results

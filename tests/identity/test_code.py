@@ -25,16 +25,14 @@ BESIDE = {
     "cxrbench.images.decoder_check": "chooses between two readers that give the same values",
     "cxrbench.data.manifest": "compares files with a manifest, and makes nothing",
     "cxrbench.store.folded_names": "names files in messages, and makes nothing",
-    "cxrbench.data.hash_rank": "draws rows, which enter by their ids",
+    "cxrbench.data.splits": "draws rows, which enter by their ids",
     "cxrbench.images.radiograph": "reads bytes, which enter by their digest",
     "cxrbench.data.listing": "finds files, which enter by their bytes",
     "cxrbench.data.phantom_mark": "tells synthetic data sets, which a record says",
     "cxrbench.data.search": "finds files, which enter by their bytes",
-    "cxrbench.data.splits": "draws rows, which enter by their ids",
-    "cxrbench.data.table_file": "reads label tables, which enter by ids and labels",
+    "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
     "cxrbench.models.certificate": "what a model was proven to give, and makes nothing",
     "cxrbench.models.made": "tells synthetic weights, which a record says",
-    "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
 }
 # Tables enter by their rows, weights by their tensors.
 BESIDE_BELOW = ("cxrbench.data.sources", "cxrbench.models.weights")
@@ -226,7 +224,7 @@ def test_a_changed_canvas_makes_other_keys_and_no_network_or_reader_of_weights_d
     for name, moved in (
         ("images/pixels.py", [True, False]),
         ("models/gloria.py", [False, True]),
-        ("models/inert.py", [False, False]),
+        ("models/torch_file.py", [False, False]),
         ("errors.py", [False, False]),
     ):
         path = tmp_path / "cxrbench" / name

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cxrbench.errors import IntegrityError
-from cxrbench.pretrain import checkpoint, identity, state
+from cxrbench.pretrain import identity, state
 from cxrbench.pretrain.identity import Identity, Surroundings, carried_on, difference
 from cxrbench.pretrain.log import Logged
 from cxrbench.pretrain.loop import BEST, LAST, KeptWeights
@@ -104,7 +104,7 @@ def test_a_kill_between_weights_and_checkpoint_leaves_both_of_one_epoch(name: st
         kept.settle()
     again = KeptWeights(tmp_path, dict(known))  # as a run that goes on from that checkpoint
     again.settle()
-    found = checkpoint.read_tensors(tmp_path / name, known[name], "none")
+    found = state.read_tensors(tmp_path / name, known[name], "none")
     assert torch.equal(found["weight"], (old if moment == "before the checkpoint" else new)["weight"])
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

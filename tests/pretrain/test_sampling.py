@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from made_lessons import made_corpus
 
 from cxrbench.errors import DataError
-from cxrbench.pretrain.config import configured
-from cxrbench.pretrain.corpus.types import Sentence
-from cxrbench.pretrain.loop import Schedule
-from cxrbench.pretrain.sampling import (
+from cxrbench.pretrain.batches import (
     Wording,
     batches,
-    chances,
     described,
+    draw_chances,
     masks,
     shares,
     shuffled,
     split,
     text_rng,
 )
+from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.corpus.types import Sentence
+from cxrbench.pretrain.loop import Schedule
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/pretrain"
 RECIPE: dict[str, Any] = json.loads((FIXTURES / "recipe.json").read_text())
@@ -120,8 +120,8 @@ def test_draws_depend_on_seed_epoch_and_row_alone() -> None:
     rows = np.arange(50) * 3
     assert sorted(shuffled(rows, 0, 1)) == rows.tolist()
     assert shuffled(rows, 0, 1).tolist() == shuffled(rows, 0, 1).tolist() != shuffled(rows, 0, 2).tolist()
-    assert np.array_equal(chances(9, 4, 5, 6), chances(9, 4, 5, 6))
-    assert not np.array_equal(chances(9, 4, 5, 6), chances(9, 4, 5, 7))
+    assert np.array_equal(draw_chances(9, 4, 5, 6), draw_chances(9, 4, 5, 6))
+    assert not np.array_equal(draw_chances(9, 4, 5, 6), draw_chances(9, 4, 5, 7))
     sentences = [Sentence(word, ()) for word in "abcde"]
     drawn = [described(sentences, [], Wording((), RELEASED.text), text_rng(0, e, 7)).text for e in range(500)]
     assert min(Counter(drawn).values()) > 60

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from made_corpus import small_task
 
+from cxrbench.pretrain.batches import split
 from cxrbench.pretrain.config import configured
 from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import SOURCES, corpus_variant, label_spaces, lists, variant_files
-from cxrbench.pretrain.sampling import split
 from cxrbench.specs.settings import choices
 
 RECIPE = json.loads((Path(__file__).parent.parent / "fixtures" / "pretrain_recipe.json").read_text())

@@ -9,9 +9,8 @@ from made_records import made_record
 from made_results import write_result
 
 from cxrbench.analysis import against_paper as paper
-from cxrbench.analysis.against_paper import against_paper, why_not_exact
+from cxrbench.analysis.against_paper import CellVerdict, against_paper, why_not_exact
 from cxrbench.analysis.cell import measurement
-from cxrbench.analysis.cell_verdict import CellVerdict
 from cxrbench.checks.verdicts import summary
 from cxrbench.evaluate.logistic_regression import STRENGTH, fit, probe_scores
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY

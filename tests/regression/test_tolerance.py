@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import scores, write_result
 
-from cxrbench.analysis.cell_verdict import ROUNDING, numerical
+from cxrbench.analysis.against_paper import ROUNDING, numerical
 from cxrbench.evaluate.metrics import fold_metrics
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.scores import FoldScores

@@ -219,7 +219,7 @@ def test_no_module_reads_records_past_the_one_that_holds_them_together() -> None
         for path in root.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom)
-        and node.module == "cxrbench.records.files"
+        and node.module == "cxrbench.records.record"
         and "read_record" in {alias.name for alias in node.names}
     }
     assert found == {"records/integrity.py", "runner/recording.py"}

@@ -15,8 +15,7 @@ from cxrbench.models.base import find_weights, load_adapter
 from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.converted import beside, origin
 from cxrbench.models.weights import identity
-from cxrbench.models.weights.convert import convert
-from cxrbench.models.weights.identity import Pins, WeightsIdentity
+from cxrbench.models.weights.identity import Pins, WeightsIdentity, convert
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 

@@ -10,7 +10,7 @@ import torch
 from flips import damages
 from made_weights import make_checkpoint, small_card, small_layout
 
-from cxrbench.cli.demonstration.encoders import write_text_encoder
+from cxrbench.cli.demonstration import write_text_encoder
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.checkpoint import read_checkpoint
 from cxrbench.models.converted import ConversionOrigin, beside, tensors_digest, write_converted
@@ -135,8 +135,7 @@ def test_a_member_that_is_damaged_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_are_neither_pinned_nor_converted(tmp_path: Path) -> None:
-    from cxrbench.models.weights.convert import convert
-    from cxrbench.models.weights.identity import Pins
+    from cxrbench.models.weights.identity import Pins, convert
 
     card, cache = small_card("unimodal_cm"), tmp_path / "cache"
     path = archived(tmp_path)

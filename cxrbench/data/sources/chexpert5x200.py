@@ -13,8 +13,7 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem
 from cxrbench.data.search import Sign, has_table, located
 from cxrbench.data.sources import base
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout, Tree
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, Tree, partition, rule_of
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec

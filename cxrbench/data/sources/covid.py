@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import Listing, image_stem, listing
 from cxrbench.data.search import Visited, located
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout
-from cxrbench.data.splits import from_the_top, table
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
+from cxrbench.data.splits import from_the_top, ranked, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec

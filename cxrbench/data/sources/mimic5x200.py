@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import stem_key, without_image_suffix
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout, Tree, met
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, Tree, met, partition, rule_of
 from cxrbench.data.splits import TooFewError, table
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.hash_rank import ranked
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources import base
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
+from cxrbench.data.splits import ranked
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
 from cxrbench.types import Partition, Table

@@ -10,11 +10,9 @@ from typing import Literal
 import numpy as np
 
 from cxrbench.data import tables as csv_tables
-from cxrbench.data.hash_rank import share
 from cxrbench.data.listing import is_file, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
 from cxrbench.data.splits import (
     HashQuotas,
     ThreeParts,
@@ -22,6 +20,7 @@ from cxrbench.data.splits import (
     by_hash,
     from_the_top,
     random_pair,
+    share,
     table,
     three_parts,
 )

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import LabelledParts, partition, rule_of
-from cxrbench.data.sources.join import Disk, Layout
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
 from cxrbench.data.splits import HashQuotas, Quotas, ThreeParts, by_hash, from_the_top, random_pair, table, three_parts
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec

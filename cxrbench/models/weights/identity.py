@@ -1,4 +1,4 @@
-"""Whose bytes a file of weights has: hashed and read once, pinned, held against its card and its source."""
+"""Whose bytes a file of weights has: hashed once, pinned, held against card and source, and converted."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,10 +10,18 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 from torch import Tensor
 
-from cxrbench.errors import DataError, IntegrityError
+from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models import made
 from cxrbench.models.checkpoint import file_format, read_checkpoint
-from cxrbench.models.converted import ConversionOrigin, origin, require_source, tensor_digests
+from cxrbench.models.converted import (
+    ConversionOrigin,
+    beside,
+    origin,
+    require_source,
+    tensor_digests,
+    tensors_digest,
+    write_converted,
+)
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.file_hashes import FileHashes, stamp
@@ -306,3 +314,30 @@ def _require_card(
         )
     stated = own if told is None else f"{own}, converted from {told.sha256}"
     raise IntegrityError(f"{path}: sha256 is {stated}; the card of {card.name} says {wanted}")
+
+
+def convert(path: Path, card: ModelCard, cache: Path) -> WeightsIdentity:
+    """Write `NAME.safetensors` beside the published file `NAME`, read it back, and return its identity.
+
+    Every tensor under the card's container and sections goes into it as it is, ignored ones too, so that the file does
+    not depend on what today's adapter needs; all else (optimizer, configuration) stays behind, its names in the header.
+    Raises SpecError for a file that is safetensors already, and what `weights_identity` and `read_checkpoint` raise.
+    """
+    if file_format(path) == "safetensors":
+        raise SpecError(f"{path}: is safetensors already; there is nothing to convert")
+    facts = card.weights
+    identity = weights_identity(path, card, cache)
+    found = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    told = ConversionOrigin(
+        file=path.name,
+        sha256=identity.sha256,
+        tensors=tensors_digest(found.tensors),
+        container=facts.container,
+        sections=facts.sections,
+        other=found.other,
+    )
+    write_converted(beside(path), found.tensors, told)
+    record(identity, cache)
+    made = weights_identity(beside(path), card, cache, accept=True)
+    record(made, cache)
+    return made

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.data import phantom_mark
-from cxrbench.data.sources.join import Disk, met
+from cxrbench.data.sources.base import Disk, met
 from cxrbench.errors import DataError, SpecError
 from cxrbench.pretrain.corpus import chexpert, mimic, padchest
 from cxrbench.pretrain.corpus.mimic import Reports

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.data import tables
 from cxrbench.data.listing import stem_key
-from cxrbench.data.sources.join import Layout
+from cxrbench.data.sources.base import Layout
 from cxrbench.data.sources.mimic5x200 import image_rows, locate, study_tree, view_positions
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus import sentences

@@ -11,7 +11,7 @@ import numpy as np
 from cxrbench.data import tables
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.join import Layout
+from cxrbench.data.sources.base import Layout
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.types import CorpusRows, Space, one_hot
 from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule

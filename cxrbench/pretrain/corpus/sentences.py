@@ -12,7 +12,7 @@ import numpy as np
 
 from cxrbench.data import tables
 from cxrbench.data.listing import is_folder
-from cxrbench.data.sources.join import Disk, Layout, Tree, met
+from cxrbench.data.sources.base import Disk, Layout, Tree, met
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.pretrain.corpus.types import Sentence, Space
 from cxrbench.store.sealed import DamagedError, read_regular

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.data.sources.join import Layout
+from cxrbench.data.sources.base import Layout
 
 
 @dataclass(frozen=True, slots=True)

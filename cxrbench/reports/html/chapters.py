@@ -9,10 +9,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from cxrbench.records.cells import PROTOTYPES
 from cxrbench.records.integrity import faults
 from cxrbench.records.record import Record
-from cxrbench.records.selection import Selected, Setting, every_setting
+from cxrbench.records.selection import PROTOTYPES, Selected, Setting, every_setting
 from cxrbench.records.validity import contaminated
 from cxrbench.specs.task import TaskSpec
 

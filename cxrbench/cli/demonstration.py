@@ -1,21 +1,31 @@
-"""The demonstration, step by step: the same code path as real data, on data that is made."""
+"""The demonstration, step by step: four encoders, trained and measured as on real data, on synthetic radiographs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import re
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.analysis.frequency import frequency
 from cxrbench.analysis.paper_tables import table_view
-from cxrbench.cli.demonstration.encoders import IMAGES, Folders, Say, encoders
+from cxrbench.data import tables
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.phantom.write import Summary, write, write_corpus
+from cxrbench.pretrain.config import Config, Objective, configured, saved
+from cxrbench.pretrain.corpus.build import CorpusRequest
+from cxrbench.pretrain.corpus.overlap import EvaluationSet
+from cxrbench.pretrain.corpus.sentences import TABLE
+from cxrbench.pretrain.corpus.variants import SourceName, corpus_variant, label_spaces
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.frequencies import read
-from cxrbench.pretrain.job import FREQUENCIES
+from cxrbench.pretrain.job import CONFIG, FREQUENCIES, Job, pretrain
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
@@ -31,9 +41,141 @@ from cxrbench.runner.run import RunResult, run
 from cxrbench.specs import catalog, paths
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.specs.task import TaskSpec
+from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import read_toml
 from cxrbench.system import cpu
 from cxrbench.system.progress import Progress
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SIZES = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # training is short
+POSITIONS = 64
+_WORD = re.compile(r"[a-z]+|[0-9]|[^\w\s]")
+
+
+def vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
+    """The words of the texts in lower case, and letters and digits, of which every other word can be spelled."""
+    words = {word for text in texts for word in _WORD.findall(text.lower())}
+    letters = string.ascii_lowercase + string.digits
+    pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    return (*SPECIAL, *sorted(words - set(pieces)), *pieces)
+
+
+def write_text_encoder(texts: Iterable[str], folder: Path) -> Path:
+    """Write a folder that `text.folder` of a pre-training may name; its weights start at random. Returns the folder."""
+    words = vocabulary(texts)
+    config = {"model_type": "bert", "vocab_size": len(words), "max_position_embeddings": POSITIONS, **SIZES, **DROPOUT}
+    tokenizer = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    write_atomically(folder / "vocab.txt", "".join(f"{word}\n" for word in words).encode())
+    write_atomically(folder / "config.json", json.dumps(config).encode())
+    write_atomically(folder / "tokenizer_config.json", json.dumps(tokenizer).encode())
+    return folder
+
+
+Say = Callable[[str], None]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+VARIANT = "as-meant"
+IMAGES: Mapping[SourceName, Mapping[str, int]] = {  # `pool`: of each finding alone; `other`: several, or none
+    "CHEXPERT": {"pool": 50, "other": 240},
+    "MIMIC": {"pool": 40, "other": 150},
+    "PADCHEST": {"pool": 40, "other": 120, "odd": 6},
+}
+EPOCHS: Mapping[Objective, int] = {"clip": 12, "unicl": 12, "unimodal": 6, "dlilp": 6}  # texts take longer than labels
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things lie below the folder of the demonstration."""
+
+    root: Path
+
+    @property
+    def evaluation(self) -> Path:
+        """The data sets that the encoders are measured on."""
+        return self.root / "data"
+
+    @property
+    def corpora(self) -> Path:
+        """The data sets that they learn from."""
+        return self.root / "pretraining"
+
+    @property
+    def text(self) -> Path:
+        """Tokenizer and configuration of the text encoder."""
+        return self.root / "text"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded images and embeddings."""
+        return self.root / "cache"
+
+    @property
+    def results(self) -> Path:
+        """Records and tables."""
+        return self.root / "results"
+
+    @property
+    def report(self) -> Path:
+        """Everything measured, as one HTML file."""
+        return self.root / "report.html"
+
+    def run(self, objective: Objective) -> Path:
+        """The folder of one pre-training; its name is the model's."""
+        return self.root / "runs" / f"demo_{objective}"
+
+
+def encoders(folders: Folders, progress: Progress, say: Say) -> dict[Objective, Path]:
+    """The folder of each objective's run, trained now unless it is whole; a killed one is gone on with.
+
+    All phantoms must be there: the patients of the evaluation sets are looked for in the corpora.
+    """
+    corpus = corpora(folders)
+    return {objective: _trained(objective, corpus, folders, progress, say) for objective in OBJECTIVES}
+
+
+def corpora(folders: Folders) -> CorpusRequest:
+    """The pre-training sets, drawn unless they are there, and a text encoder that knows their words."""
+    roots: dict[SourceName, Path] = {
+        source: write_corpus(source, folders.corpora, images_per_class=images).root for source, images in IMAGES.items()
+    }
+    write_text_encoder(words_read(roots["MIMIC"]), folders.text)
+    variant = catalog.load_variant("phantom")
+    held = [
+        EvaluationSet(catalog.load_task(task), (split,), folders.evaluation) for task, split in variant.splits.items()
+    ]
+    return CorpusRequest(roots, corpus_variant(VARIANT), held, cache=folders.cache)
+
+
+def recipe(objective: Objective, folders: Folders) -> Config:
+    """The configuration of one run: recipe.toml over the released recipe."""
+    epochs = str(EPOCHS[objective])
+    choices = {"schedule.epochs": epochs, "schedule.cosine_epochs": epochs, "text.folder": str(folders.text)}
+    return configured(Path(__file__).with_name("recipe.toml"), {"objective": objective, **choices})
+
+
+def _trained(objective: Objective, corpus: CorpusRequest, folders: Folders, progress: Progress, say: Say) -> Path:
+    out, config = folders.run(objective), recipe(objective, folders)
+    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
+        say(f"{objective}: trained already, {out / CARD}")
+        return out
+    pretrain(Job(config, corpus, out, folders.cache, cpu.cores(), resume=True), progress, say)
+    return out
+
+
+def words_read(mimic: Path) -> list[str]:
+    """Every report sentence and category name that training may read, and every word of the prompts.
+
+    So a word that training never reads is a token of its own, as in the vocabulary of a language, not a row of letters.
+    """
+    table = tables.named(mimic, TABLE)
+    assert table is not None, f"{mimic}: drawn without {TABLE}"
+    classes, _ = label_spaces(corpus_variant(VARIANT))
+    told = configured(None, {}).text
+    return [
+        *tables.read_table(table, ("sentences",))["sentences"].tolist(),
+        *(told.template.format(name) for name in (*classes, told.unlabelled)),
+        *(phrase for name in catalog.prompt_files() for phrase in catalog.load_prompts(name).phrases),
+    ]
 
 
 def draw(folders: Folders, say: Say) -> None:
@@ -113,7 +255,7 @@ def _head(task: TaskSpec, group: str) -> str:
     return f"{task.title} {group} ({len(task.groups[group])})"
 
 
-VARIANT = "phantom"
+SETTINGS = "phantom"
 CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random ResNet-50 takes longer than all the rest
 FEWER_SHOTS = (1, 4)  # on all classes, for curves
 
@@ -128,9 +270,9 @@ def demo(out: Path, progress: Progress, say: Say) -> RunResult:
     runs = encoders(folders, progress, say)
     report = _measured([str(run_ / CARD) for run_ in runs.values()], folders, progress, say)
     found = read_results(folders.results, folders.cache)
-    digest = catalog.load_variant(VARIANT).digest
+    digest = catalog.load_variant(SETTINGS).digest
     records = [record for record in found.records if record.variant_digest == digest]
-    tables(records, folders.results, say)
+    write_tables(records, folders.results, say)
     say("\n" + seen_and_unseen(records, folders.results))
     shares = {name: one.share for name, one in read(runs["clip"] / FREQUENCIES).all.of_images.items()}
     say("\n" + sheets(records, shares))
@@ -168,7 +310,7 @@ def _requests(encoders_: Sequence[str], folders: Folders) -> Iterator[Request]:
     yield Request(
         models=(*encoders_, *CONTROLS),
         tasks=("all",),
-        variant=VARIANT,
+        variant=SETTINGS,
         groups=("*",),
         prompts=tuple(catalog.prompt_files()),
         places=places,
@@ -179,17 +321,17 @@ def _requests(encoders_: Sequence[str], folders: Folders) -> Iterator[Request]:
         tasks=("all",),
         protocols=("linear-probe",),
         shots=FEWER_SHOTS,
-        variant=VARIANT,
+        variant=SETTINGS,
         places=places,
         engine=engine,
     )
 
 
-def tables(records: Sequence[Record], results: Path, say: Say) -> None:
+def write_tables(records: Sequence[Record], results: Path, say: Say) -> None:
     """Tables 2 to 4 of the records, to the terminal and as Markdown below `results`/tables."""
     folder = results / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for number in (2, 3, 4):
-        view = table_view(published_table(number), records, VARIANT, synthetic=True)
+        view = table_view(published_table(number), records, SETTINGS, synthetic=True)
         say("\n" + render(view, "terminal"))
         (folder / f"table{number}.md").write_text(render(view, "markdown"), encoding="utf-8")
