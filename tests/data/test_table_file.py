@@ -274,7 +274,7 @@ def test_a_path_that_is_no_utf8_is_read(tmp_path: Path) -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from cxrbench.data import table_file, tables
+from cxrbench.data import tables
 columns = ("Path", *(f"c{n}" for n in range(14)))
 def peak():  # getrusage would tell the parent's on Linux
     status = Path("/proc/self/status")

@@ -130,6 +130,6 @@ def test_the_code_that_trains_is_named_by_all_that_decides_weights() -> None:
     from cxrbench.system.sources import closure
 
     within = closure("cxrbench.pretrain.loop", frozenset({"cxrbench.pretrain.log"}))
-    parts = ("engine", "batches", "sampling", "network", "gather", "loop")
+    parts = ("engine", "batches", "network", "gather", "loop")
     assert {f"cxrbench.pretrain.{name}" for name in parts} <= set(within)
     assert len(identity.training_code()) == 64

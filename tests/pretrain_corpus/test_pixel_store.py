@@ -207,7 +207,7 @@ def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
     within = closure("cxrbench.pretrain.image_files")
-    assert {f"cxrbench.images.{name}" for name in ("dicom", "raster", "grey", "pixels", "resize")} <= set(within)
+    assert {f"cxrbench.images.{name}" for name in ("dicom", "raster", "grey", "pixels", "steps")} <= set(within)
     assert not {name for name in within if "pretrain" in name} - {"cxrbench.pretrain", "cxrbench.pretrain.image_files"}
 
 
