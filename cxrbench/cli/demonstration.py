@@ -150,7 +150,7 @@ def recipe(objective: Objective, folders: Folders) -> Config:
     """The configuration of one run: recipe.toml over the released recipe."""
     epochs = str(EPOCHS[objective])
     choices = {"schedule.epochs": epochs, "schedule.cosine_epochs": epochs, "text.folder": str(folders.text)}
-    return configured(Path(__file__).with_name("recipe.toml"), {"objective": objective, **choices})
+    return configured(Path(__file__).with_suffix(".toml"), {"objective": objective, **choices})
 
 
 def _trained(objective: Objective, corpus: CorpusRequest, folders: Folders, progress: Progress, say: Say) -> Path:
