@@ -105,3 +105,23 @@ def test_no_module_is_longer_than_it_should_be() -> None:
         str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 500
     }
     assert not long
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """The names that a statement at the top of a module binds."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def test_no_module_binds_a_name_twice() -> None:
+    """Else one of two constants is the other: no type tells, and only numbers change."""
+    twice = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        names = [name for node in ast.parse(path.read_text()).body for name in _bound(node) if name != "_"]
+        if again := sorted({name for name in names if names.count(name) > 1}):
+            twice[str(path.relative_to(PACKAGE))] = again
+    assert not twice

@@ -144,7 +144,7 @@ def masks(corpus: Corpus) -> NDArray[np.uint8]:
 
 
 WIDTH = 8
-_FLIP, _AFFINE, _ANGLE, _SCALE, _JITTER, _BRIGHTNESS, _CONTRAST, _ORDER = range(WIDTH)
+_FLIP, _AFFINE, _ANGLE, _SCALE, _JITTER, _BRIGHTNESS, _CONTRAST, _FIRST = range(WIDTH)
 
 
 def unit(pixels: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def _toned(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
     contrast = 1 + (2 * _at(chances[:, _CONTRAST]) - 1) * how.contrast
     first = _contrasted((images * bright).clamp(0, 1), contrast)
     second = (_contrasted(images, contrast) * bright).clamp(0, 1)
-    return torch.where(_at(chances[:, _ORDER] < 0.5), first, second)
+    return torch.where(_at(chances[:, _FIRST] < 0.5), first, second)
 
 
 def _contrasted(images: Tensor, factor: Tensor) -> Tensor:
