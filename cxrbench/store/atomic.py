@@ -118,6 +118,7 @@ def _cleared(path: Path, machine: str) -> bool:
 
 # What mounts answer that cannot sync: a folder on CIFS, VirtualBox or FUSE, any file on some.
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_LINK = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_FOLDER_SYNC = _NO_SYNC | {errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
@@ -155,6 +156,28 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write the file under a temporary name beside it, sync, rename, sync the folder."""
     with written_whole(path) as made:
         made.write_bytes(data)
+
+
+def written_new(path: Path, data: bytes) -> bool:
+    """Write the file whole if there is none, without a lock: one of several processes does, and others get False."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clear_once(path.parent)
+    with naming(path), temporary_beside(path) as made:
+        with made.open("rb+") as file:
+            file.write(data)
+            sync_file(file)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            if path.exists():
+                return False
+            made.replace(path)  # a mount without links
+    sync_folder(path.parent)
+    return True
 
 
 def sync_file(file: IO[Any]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cxrbench.errors import IntegrityError
 from cxrbench.models.checkpoint import Checkpoint, read_checkpoint
-from cxrbench.models.weights.fetch import verify
 from cxrbench.models.weights.identity import convert
+from cxrbench.models.weights.verify import verify
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 

@@ -1,5 +1,8 @@
 """Downloads over a bad line: whole or not at all, and never of two files at once."""
 
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,3 +148,28 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 def test_weights_whose_first_bytes_spell_the_start_of_a_page_are_taken(tmp_path: Path) -> None:
     with served(Site(content=b" <\0\0\0\0\0\0{" + CONTENT)) as site:
         assert fetched(site, tmp_path) == site.content
+
+
+def test_two_processes_that_both_have_the_lock_get_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some mounts of a cluster, where a lock is given to everybody."""
+    monkeypatch.setattr("cxrbench.models.weights.fetch.FileLock", lambda _: contextlib.nullcontext())
+    with served(Site(cuts=[1000, 300_000, 2000])) as site, ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(fetched, site, tmp_path) for _ in range(3)]
+        assert [future.exception() for future in done] == [None] * 3
+    assert (tmp_path / "w.pt").read_bytes() == CONTENT
+    assert names(tmp_path) == {"w.pt"}
+
+
+def test_the_part_of_a_killed_process_is_gone_on_with_after_a_while(tmp_path: Path) -> None:
+    with served(Site(cuts=[500_000, 0, 0, 0, 0])) as site:
+        with pytest.raises(DataError):
+            fetched(site, tmp_path)
+        for name in ("w.pt.part", "w.pt.part.json"):  # as its own process called them
+            (tmp_path / name).rename(tmp_path / name.replace(".part", ".0123.part"))
+        os.utime(tmp_path / "w.pt.0123.part", (1, 1))
+        site.cuts, site.asked = [], []
+        assert fetched(site, tmp_path) == CONTENT
+    assert site.asked[0]["Range"] == "bytes=500000-"
+    assert names(tmp_path) == {"w.pt"}

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from cxrbench.errors import IntegrityError
 from cxrbench.models.checkpoint import read_checkpoint
-from cxrbench.models.weights.fetch import fetch, verify
+from cxrbench.models.weights.fetch import fetch
 from cxrbench.models.weights.identity import Pins
+from cxrbench.models.weights.verify import verify
 
 CARD = small_card("unimodal_cm")
 NAME = CARD.weights.files[0]

@@ -1,6 +1,5 @@
 """The digest first seen is the one to be seen ever after, and a converted file keeps that of its source."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -95,9 +94,9 @@ def test_a_link_is_the_file_it_leads_to(file: Path, tmp_path: Path) -> None:
 
 def test_damaged_pins_are_no_empty_pins(file: Path, tmp_path: Path) -> None:
     weights_identity(file, CARD, tmp_path)
-    pins = Pins(tmp_path).file
-    pins.write_text(pins.read_text()[:-20])
-    with pytest.raises(IntegrityError, match="digests of the weights first seen are damaged"):
+    pin = Pins(tmp_path).file(file)
+    pin.write_text(pin.read_text()[:-20])
+    with pytest.raises(IntegrityError, match="as first seen is damaged"):
         weights_identity(file, CARD, tmp_path)
 
 
@@ -109,7 +108,35 @@ def test_processes_that_see_files_at_once_lose_no_pin(tmp_path: Path) -> None:
     )
     works = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in ("a", "b", "c")]
     assert [work.wait(timeout=120) for work in works] == [0, 0, 0]
-    assert len(json.loads(Pins(tmp_path).file.read_text())["content"]["pins"]) == 75
+    assert len(list(Pins(tmp_path).folder.glob("*.json"))) == 75
+
+
+def test_of_processes_that_see_other_bytes_in_one_place_one_is_believed_without_a_lock(tmp_path: Path) -> None:
+    """The same file at the same moment, on a mount that gives a lock to everybody."""
+    program = (
+        "import fcntl, sys; from pathlib import Path; fcntl.flock = lambda *_: None\n"
+        "from cxrbench.errors import IntegrityError; from cxrbench.models.weights.identity import Pin, Pins\n"
+        "print('ready', flush=True); sys.stdin.readline(); kept = 0\n"
+        "for n in range(40):\n"
+        "    pin = Pin(sha256=sys.argv[2] * 64, size=n, card='a', first_seen='b')\n"
+        "    try: Pins(Path(sys.argv[1])).hold(Path(f'{n}'), pin)\n"
+        "    except IntegrityError: continue\n"
+        "    kept += 1\n"
+        "print(kept)\n"
+    )
+    works = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abc"
+    ]
+    for work in works:
+        assert work.stdout is not None and work.stdout.readline() == "ready\n"
+    kept = [int(work.communicate("\n", timeout=120)[0]) for work in works]
+    assert sum(kept) == 40
 
 
 def test_a_digest_on_the_card_is_enforced(file: Path, tmp_path: Path) -> None:

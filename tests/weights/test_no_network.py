@@ -13,7 +13,8 @@ from made_weights import small_card
 import cxrbench
 from cxrbench.errors import DataError
 from cxrbench.models.text import text_files
-from cxrbench.models.weights.fetch import fetch, fetch_text, missing_text
+from cxrbench.models.weights.fetch import fetch, fetch_text
+from cxrbench.models.weights.verify import missing_text
 from cxrbench.specs.card import ModelCard
 
 SOON = 20.0  # seconds, most of them Python's own start; the hub's library would try for a minute

@@ -7,7 +7,7 @@ import torch
 from made_weights import TEXT_ENCODER, make_checkpoint, official_layout, small_card, small_layout, zoo_card
 
 from cxrbench.errors import DataError, IntegrityError
-from cxrbench.models.weights.fetch import missing, verify
+from cxrbench.models.weights.verify import missing, verify
 from cxrbench.specs.card import Weights
 
 CARD = small_card("clip_cm")

@@ -1,12 +1,15 @@
-"""Weights from where their authors publish them, and what there is of a model on this disk."""
+"""Weights from where their authors publish them, into the folder where every verb looks for them."""
 
+import contextlib
 import errno
+import glob
 import json
 import re
 import shutil
 import stat
 import struct
 import time
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,12 +21,9 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
-from cxrbench.models.base import find_weights, load_adapter
-from cxrbench.models.checkpoint import file_format
-from cxrbench.models.coverage import Coverage
+from cxrbench.models.base import find_weights
 from cxrbench.models.hub import offline, require_hub
-from cxrbench.models.text import TextFiles, fetched_text_files, lost_text_files
-from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
+from cxrbench.models.text import TextFiles, fetched_text_files
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.atomic import sync_file, sync_folder, write_atomically, written_whole
 from cxrbench.system.progress import Transfer
@@ -96,6 +96,7 @@ def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> Non
 
 
 _BLOCK = 1 << 18
+_ABANDONED = 6 * 3600.0  # seconds without a write; a connection that lives stalls for minutes at most
 _FRUITLESS = 4  # attempts in a row that brought no byte
 _WAIT = 0.5  # seconds before the second attempt; doubled before each further one
 _TIMEOUT = (8.0, 60.0)  # seconds to connect, and between two blocks
@@ -117,9 +118,11 @@ class _CutError(Exception):
 def download(url: str, target: Path, progress: Transfer) -> None:
     """The file at `url` as `target`; what is there of an earlier attempt is continued if the server has the same file.
 
-    Bytes gather in `NAME.part`, which is renamed when it has the announced length; one process at a time. Raises
-    DataError if the server cannot be reached, refuses, or breaks off again and again (the part is kept), IntegrityError
-    if it sends a web page, or not the bytes that it announced.
+    Bytes gather in a file of this process's own, which is renamed when it has the announced length; of an attempt that
+    ends otherwise they stay as `NAME.part`. A lock lets others wait; where a mount gives it to everybody, the file
+    comes more than once, and is whole all the same. Raises DataError if the server cannot be reached, refuses, or
+    breaks off again and again (the part is kept), IntegrityError if it sends a web page, or not the bytes that it
+    announced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
@@ -128,14 +131,53 @@ def download(url: str, target: Path, progress: Transfer) -> None:
     Path(f"{target}.lock").unlink(missing_ok=True)
 
 
+def _note_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _abandoned(part: Path) -> bool:
+    """Whether nobody has written into a part for a while: its process was killed."""
+    try:
+        return time.time() - part.stat().st_mtime > _ABANDONED
+    except OSError:
+        return False
+
+
 class _Download:
     def __init__(self, url: str, target: Path, progress: Transfer) -> None:
         self._url, self._target, self._progress = url, target, progress
-        self._part = target.with_name(f"{target.name}.part")
-        self._note = target.with_name(f"{target.name}.part.json")
+        self._kept = target.with_name(f"{target.name}.part")
+        self._part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+        self._note = _note_of(self._part)
         self._answered = False
 
     def run(self) -> None:
+        self._claim()
+        try:
+            self._run()
+        finally:
+            self._hand_back()
+
+    def _claim(self) -> None:
+        """Take over what an earlier attempt left: a rename succeeds for one process alone."""
+        left = [
+            path for path in self._target.parent.glob(f"{glob.escape(self._target.name)}.*.part") if _abandoned(path)
+        ]
+        for part in (self._kept, *sorted(left)):
+            try:
+                part.rename(self._part)
+            except OSError:  # another process has it
+                continue
+            with contextlib.suppress(OSError):  # a part without its note is begun anew
+                _note_of(part).rename(self._note)
+            return
+
+    def _hand_back(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._note.replace(_note_of(self._kept))
+            self._part.replace(self._kept)
+
+    def _run(self) -> None:
         import requests
 
         fruitless = 0
@@ -249,7 +291,7 @@ class _Download:
         known = self._known()
         if known is None:
             return f"{self._url}: {error}. Run the same command again."
-        got = f"{self._have()} of {known.length} bytes are kept in {self._part}"
+        got = f"{self._have()} of {known.length} bytes are kept in {self._kept}"
         return f"{self._url}: {error}. {got}; the same command goes on from there."
 
 
@@ -376,88 +418,3 @@ def _from_hub(card: ModelCard, target: Path) -> None:
         raise DataError(
             f"{card.name}: {facts.files[0]} cannot be fetched from {facts.hub}{at}: {reason}. {by_hand(card, target)}"
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class VerifiedWeights:
-    """A file that its model takes: its identity and format, and what became of its tensors.
-
-    `coverage` is None for an adapter of another package that does not tell.
-    """
-
-    identity: WeightsIdentity
-    format: str
-    coverage: Coverage | None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What is not here of a model, each with where to get it: its weights, and its text encoder's files."""
-
-    weights: str | None
-    text: str | None
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """All of it."""
-        return tuple(sentence for sentence in (self.weights, self.text) if sentence is not None)
-
-
-def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = False) -> VerifiedWeights:
-    """Find, hash and load the weights of a card, and record the digest of a file that its model takes; no network.
-
-    Raises DataError if there are none, IntegrityError for a file with another digest, a damaged or hostile one, or one
-    whose tensors are not exactly the model's; that error lists them, and names the model that they do fit.
-    """
-    path = locate(card, given, cache)
-    identity = weights_identity(path, card, cache, accept=accept)
-    covered = getattr(load_adapter(card, path, sha256=identity.sha256), "coverage", None)
-    record(identity, cache)
-    return VerifiedWeights(identity, _format(identity), covered if isinstance(covered, Coverage) else None)
-
-
-def missing(
-    card: ModelCard, given: Path | None, text_encoder: Path | None, cache: Path, *, text: bool = True
-) -> Missing:
-    """What a run of this model would miss here; no network is asked.
-
-    `text`: whether its prompts will be encoded. Raises IntegrityError for a damaged converted file.
-    """
-    weights = None
-    if card.weights.made is None:
-        try:
-            locate(card, given, cache)
-        except DataError as error:
-            weights = str(error)
-    return Missing(weights, missing_text(card, text_encoder) if text else None)
-
-
-def missing_text(card: ModelCard, folder: Path | None) -> str | None:
-    """Which files of the text encoder are neither in `folder` nor, without one, in the hub's cache; no network."""
-    encoder = card.text_encoder
-    lost = () if encoder is None else lost_text_files(encoder, folder)
-    if encoder is None or not lost:
-        return None
-    at = f" at revision {encoder.revision}" if encoder.revision else ""
-    return (
-        f"{card.name}: its text encoder's {' and '.join(lost)} is not in {folder or 'the cache of the hub'}. "
-        f"`cxrbench weights fetch {card.name}` gets it from {encoder.hub}{at}; or put the files into one folder, and "
-        "give it as --text-encoder."
-    )
-
-
-def directions(card: ModelCard, cache: Path) -> str:
-    """How the weights of a card are had."""
-    facts = card.weights
-    target = place(card, None, cache)
-    if facts.fetch == "by-hand":
-        return by_hand(card, target)
-    at = f" at {facts.hub_revision}" if facts.hub_revision else ""
-    source = f"the Hugging Face hub, {facts.hub}{at}" if facts.fetch == "hub" else str(facts.url)
-    member = f", {facts.member} in it" if facts.member else ""
-    return f"`cxrbench weights fetch {card.name}` gets it from {source}{member}, to {target}"
-
-
-def _format(identity: WeightsIdentity) -> str:
-    kind = file_format(identity.file)
-    return f"{kind}, converted from {identity.published}" if identity.converted else kind

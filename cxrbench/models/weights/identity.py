@@ -1,12 +1,12 @@
 """Whose bytes a file of weights has: hashed once, pinned, held against card and source, and converted."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import Field, ValidationError
 from torch import Tensor
 
@@ -24,9 +24,10 @@ from cxrbench.models.converted import (
 )
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
+from cxrbench.store.atomic import written_new
 from cxrbench.store.file_hashes import FileHashes, stamp
 from cxrbench.store.schema import Spec, complaints
-from cxrbench.store.sealed import DamagedError, read_sealed, write_sealed
+from cxrbench.store.sealed import DamagedError, read_sealed, seal, write_sealed
 from cxrbench.system.sources import code_digest
 
 
@@ -45,53 +46,53 @@ class Pin(Spec):
     claim_accepted: bool = False
 
 
-class _Pins(Spec):
-    pins: Mapping[str, Pin] = {}
-
-
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Pins:
-    """The pins below one cache folder, a file that is replaced whole; several processes may use it at once."""
+    """The pins below one cache folder, a file each; several processes may use them at once.
+
+    A pin comes into its place by a link, which succeeds for one process alone, so no lock is needed.
+    """
 
     def __init__(self, cache: Path) -> None:
-        self.file = cache / "weights_pins.json"
+        self.folder = cache / "weights_pins"
+
+    def file(self, path: Path) -> Path:
+        """The file of a place's pin."""
+        return self.folder / f"{digest.of_bytes(os.fsencode(path.resolve()))[:32]}.json"
 
     def read(self, path: Path) -> Pin | None:
-        """The pin of a place; raises IntegrityError if the file of pins is damaged."""
-        return self._all().get(str(path.resolve()))
+        """The pin of a place; raises IntegrityError if its file is damaged."""
+        file = self.file(path)
+        try:
+            return Pin.model_validate(read_sealed(file))
+        except FileNotFoundError:
+            return None
+        except (DamagedError, ValidationError) as error:
+            reason = error.reason if isinstance(error, DamagedError) else complaints(error)
+            raise IntegrityError(
+                f"{file}: the digest of {path} as first seen is damaged: {reason}. Restore this file, or remove "
+                "it: then the weights count as seen for the first time."
+            ) from error
 
     def hold(self, path: Path, pin: Pin, *, replaces: str | None = None) -> Pin:
         """The pin of a place, which becomes `pin` where there was none, or one with the digest `replaces`.
 
         Raises IntegrityError if any other digest was pinned.
         """
-        place = str(path.resolve())
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.file}.lock"):
-            pins = self._all()
-            known = pins.get(place)
-            if known is not None and known.sha256 == pin.sha256 and (known.claim_accepted or not pin.claim_accepted):
-                return known
-            if known is not None and known.sha256 not in (pin.sha256, replaces):
-                raise changed(path, known, pin)
-            write_sealed(self.file, _Pins(pins={**pins, place: pin}).model_dump(mode="json"))
+        known = self.read(path)
+        if known is None and written_new(self.file(path), seal(pin.model_dump(mode="json"))):
+            return pin
+        known = known or self.read(path)
+        if known is not None and known.sha256 == pin.sha256 and (known.claim_accepted or not pin.claim_accepted):
+            return known
+        if known is not None and known.sha256 not in (pin.sha256, replaces):
+            raise changed(path, known, pin)
+        write_sealed(self.file(path), pin.model_dump(mode="json"))
         return pin
-
-    def _all(self) -> Mapping[str, Pin]:
-        try:
-            return _Pins.model_validate(read_sealed(self.file)).pins
-        except FileNotFoundError:
-            return {}
-        except (DamagedError, ValidationError) as error:
-            reason = error.reason if isinstance(error, DamagedError) else complaints(error)
-            raise IntegrityError(
-                f"{self.file}: the digests of the weights first seen are damaged: {reason}. Restore this "
-                "file, or remove it: then every file of weights counts as seen for the first time."
-            ) from error
 
 
 def changed(path: Path, known: Pin, pin: Pin) -> IntegrityError:
