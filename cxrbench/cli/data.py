@@ -67,13 +67,14 @@ class DataPlace:
         return Engine(workers=self.workers).threads
 
 
-def prepare_images(place: DataPlace, recipe: "Recipe") -> list[CxrBenchError]:
+def prepare_images(place: DataPlace, recipe: "Recipe", rehash: bool) -> list[CxrBenchError]:
     """Read every image as a run with this recipe would; say and return what is wrong with them."""
-    from cxrbench.data.manifest import read_all
+    from cxrbench.data.manifest import read_all, read_before
     from cxrbench.system.progress import progress_for
 
-    name, found, hashes = place.spec.name, place.partition, place.hashes()
-    read = read_all(found.paths, recipe, hashes, place.threads, progress_for(sys.stderr))
+    name, found, hashes = place.spec.name, place.partition, place.hashes(rehash)
+    sound = read_before(place.cache, place.root, recipe, rehash=rehash)
+    read = read_all(found.paths, recipe, hashes, place.threads, progress_for(sys.stderr), sound)
     echo(f"{name}: {len(found.paths) - read.lost} of {place.images} images read")
     missing = sorted({*found.findings.missing, *read.missing})
     if missing:
@@ -228,12 +229,14 @@ def prepare(
     cache: Cache = None,
     manifests: Manifests = Path("results/manifests"),
     workers: Annotated[int, typer.Option("--workers", min=0, help="Reading threads; 0: one a core.")] = 0,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file again, whatever is remembered.")] = False,
 ) -> None:
     """Index the folders and read every image once.
 
     What a run would leave out is named before it: images that are missing or unreadable, and files that hold other
-    bytes than a manifest says (exit code 3). Every file is read and hashed anew, whatever the cache knows of it; the
-    cache keeps the folders' listings and the images' hashes, so that later runs find both at once.
+    bytes than a manifest says (exit code 3). The same command goes on after a kill: a file that was read before, by the
+    same recipe and code, and has not changed since is not read again without --rehash. The cache keeps the folders'
+    listings and the images' hashes, so that later runs find both at once.
     """
     from cxrbench.specs.card_facts import applied
     from cxrbench.specs.paths import default_cache
@@ -247,7 +250,7 @@ def prepare(
             failed.append(found)
             continue
         place = DataPlace(spec, found, root, manifests, cache or default_cache(), workers)
-        failed += prepare_images(place, applied(Canvas(), settings, spec.released_polarity))
+        failed += prepare_images(place, applied(Canvas(), settings, spec.released_polarity), rehash)
     if failed:
         raise typer.Exit(failed[0].exit_code)
 

@@ -1,10 +1,10 @@
 """What a split consists of, in a form that can be published without the images: ids, labels and digests."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,11 @@ from cxrbench.store.file_hashes import FileHashes, Stamp, stamp
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.system.progress import Progress
+from cxrbench.system.sources import code_digest
 from cxrbench.types import Partition, Table
 
 _SHOWN = 3
+_HASHES_AT_ONCE, _AHEAD = 256, 4  # files handed to the table at a time; read ahead, a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Contents:
 
 def contents(paths: Mapping[str, Path], hashes: FileHashes, workers: int, progress: Progress) -> Contents:
     """The bytes of every file, read where the table of file hashes does not know them."""
-    known = {image: hashes.known(path) for image, path in paths.items()}
+    known = dict(zip(paths, hashes.known_all(list(paths.values())), strict=True))
     unknown = {image: paths[image] for image, content in known.items() if content is None}
     found = {image: content for image, content in known.items() if content is not None}
     lost: dict[str, str] = {}
@@ -75,16 +77,35 @@ def read_each(
     `use` is given the bytes and the file's name, and may raise ImageError.
     """
     progress.start(len(paths), what)
+    entries = list[tuple[Path, Stamp, str]]()
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            reads = pool.map(partial(_read, use=use), paths.values())
-            for (image, path), read in zip(paths.items(), reads, strict=True):
-                if read.at is not None and read.content:
-                    hashes.add([(path, read.at, read.content)])
-                yield image, read
-                progress.advance()
+        for (image, path), read in zip(paths.items(), _in_order(paths.values(), use, workers), strict=True):
+            if read.at is not None and read.content:
+                entries.append((path, read.at, read.content))
+            if len(entries) >= _HASHES_AT_ONCE:
+                hashes.add(entries)
+                entries = []
+            yield image, read
+            progress.advance()
     finally:
+        hashes.add(entries)
         progress.stop()
+
+
+def _in_order(paths: Iterable[Path], use: Callable[[bytes, str], object] | None, workers: int) -> Iterator[ReadImage]:
+    """What every file holds, read by threads a little ahead."""
+    ahead = deque[Future[ReadImage]]()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for path in paths:
+                ahead.append(pool.submit(_read, path, use))
+                if len(ahead) > _AHEAD * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
 
 
 def _read(path: Path, use: Callable[[bytes, str], object] | None) -> ReadImage:
@@ -282,17 +303,46 @@ class ImageReading:
 
 
 def read_all(
-    paths: Mapping[str, Path], recipe: Recipe, hashes: FileHashes, workers: int, progress: Progress
+    paths: Mapping[str, Path],
+    recipe: Recipe,
+    hashes: FileHashes,
+    workers: int,
+    progress: Progress,
+    sound: FileHashes | None = None,
 ) -> ImageReading:
-    """Read every file as a run with this recipe would, whatever hash of it is remembered; the hashes are remembered."""
+    """Read every file as a run with this recipe would, whatever hash of it is remembered; the hashes are remembered.
+
+    Files that are in `sound`, a table of what this recipe and code have read before, are taken at their word; others
+    join it, so that who is interrupted goes on.
+    """
     made = ImageReading()
+    files = list(paths.values())
+    known = [None] * len(files) if sound is None else sound.known_all(files)
+    made.contents |= {image: content for image, content in zip(paths, known, strict=True) if content is not None}
+    left = {image: path for (image, path), content in zip(paths.items(), known, strict=True) if content is None}
 
     def decode(data: bytes, name: str) -> None:
         pixels_by(data, name, recipe)
 
-    for image, read in read_each(paths, hashes, workers, progress, "the image reader", decode):
-        _note(made, image, read)
+    entries = list[tuple[Path, Stamp, str]]()
+    try:
+        for image, read in read_each(left, hashes, workers, progress, "the image reader", decode) if left else ():
+            _note(made, image, read)
+            if sound is not None and read.failed is None and read.at is not None:
+                entries.append((left[image], read.at, read.content))
+            if sound is not None and len(entries) >= _HASHES_AT_ONCE:
+                sound.add(entries)
+                entries = []
+    finally:
+        if sound is not None:
+            sound.add(entries)
     return made
+
+
+def read_before(cache: Path, root: Path, recipe: Recipe, *, rehash: bool = False) -> FileHashes:
+    """The files below a folder that the present code has read by a recipe; with `rehash` it believes in none."""
+    about = digest.of_json([recipe.digest, code_digest("cxrbench.images.pixels")])
+    return FileHashes(cache / "read" / about[:32], root, rehash)
 
 
 def _note(made: ImageReading, image: str, found: ReadImage) -> None:

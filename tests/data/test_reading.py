@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrbench.data.manifest import content_differences, contents, read_all
+from cxrbench.data.manifest import content_differences, contents, read_all, read_before
 from cxrbench.errors import ImageError, MissingImageError
 from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Canvas
@@ -33,6 +33,33 @@ def test_missing_files_and_unreadable_ones_are_told_apart(paths: dict[str, Path]
     assert read.unreadable.keys() == {"bad"}
     assert read.contents.keys() == {"good", "bad"}
     assert read.lost == 3
+
+
+def test_who_was_interrupted_goes_on_and_what_is_wrong_is_told_again(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[str]()
+
+    def looked(path: Path) -> bytes:
+        seen.append(path.stem)
+        return read_bytes(path)
+
+    def read(recipe: Canvas, rehash: bool = False) -> dict[str, str]:
+        seen.clear()
+        hashes = FileHashes(tmp_path / "cache", tmp_path)
+        sound = read_before(tmp_path / "cache", tmp_path, recipe, rehash=rehash)
+        found = read_all(paths, recipe, hashes, 1, Quiet(), sound)
+        assert (found.missing.keys(), found.unreadable.keys()) == ({"dead", "gone"}, {"bad"})
+        return found.contents
+
+    monkeypatch.setattr("cxrbench.data.manifest.read_bytes", looked)
+    first = read(Canvas())
+    assert seen == list(paths)
+    assert read(Canvas()) == first and seen == ["bad", "dead", "gone"]
+    assert read(Canvas(size=64)) == first and seen == list(paths), "another recipe may refuse other files"
+    assert read(Canvas(), rehash=True) == first and seen == list(paths)
+    Image.new("L", (8, 8)).save(paths["good"])
+    assert read(Canvas())["good"] == digest.of_file(paths["good"]) and "good" in seen
 
 
 @pytest.mark.parametrize("name", ["gone", "dead", "good/inside", "nowhere/inside"])
