@@ -311,26 +311,35 @@ def matrix(before: int, after: int, antialias: bool) -> FloatArray:
         np.add.at(weights, (rows, ends.near), 1.0 - ends.weight)
         np.add.at(weights, (rows, ends.far), ends.weight)
         return weights
-    scale = before / after
-    support = max(scale, 1.0)
     for row in range(after):
-        centre = scale * (row + 0.5)
-        first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), before)
-        triangle = np.maximum(1.0 - np.abs((np.arange(first, last) - centre + 0.5) / support), 0.0)
-        weights[row, first:last] = triangle / triangle.sum()
+        first, triangle = _triangle(before, after, row)
+        weights[row, first : first + len(triangle)] = triangle
     return weights
+
+
+def _triangle(before: int, after: int, row: int) -> tuple[int, FloatArray]:
+    """The first input that a row of the antialiasing matrix uses, and the weights from there on."""
+    scale = before / after
+    support, centre = max(scale, 1.0), scale * (row + 0.5)
+    first, last = max(int(centre - support + 0.5), 0), min(int(centre + support + 0.5), before)
+    triangle = np.maximum(1.0 - np.abs((np.arange(first, last) - centre + 0.5) / support), 0.0)
+    return first, triangle / triangle.sum()
 
 
 @lru_cache(maxsize=256)
 def bands(before: int, after: int) -> tuple[Band, ...]:
     """The antialiasing matrix cut into bands of `BAND` rows without their zero columns."""
-    weights = matrix(before, after, antialias=True)
     found = []
     for first in range(0, after, BAND):
-        rows = weights[first : first + BAND]
-        used = np.flatnonzero(rows.any(axis=0))
-        source = slice(int(used[0]), int(used[-1]) + 1)
-        found.append(Band(slice(first, first + len(rows)), source, np.ascontiguousarray(rows[:, source])))
+        rows = [_triangle(before, after, row) for row in range(first, min(first + BAND, after))]
+        left, right = min(start for start, _ in rows), max(start + len(own) for start, own in rows)
+        weights = np.zeros((len(rows), right - left))
+        for row, (start, own) in enumerate(rows):
+            weights[row, start - left : start - left + len(own)] = own
+        used = np.flatnonzero(weights.any(axis=0))
+        source = slice(left + int(used[0]), left + int(used[-1]) + 1)
+        cut = np.ascontiguousarray(weights[:, used[0] : used[-1] + 1])
+        found.append(Band(slice(first, first + len(rows)), source, cut))
     return tuple(found)
 
 
