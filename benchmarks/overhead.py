@@ -52,7 +52,9 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.runner.encode import encode
+    import numpy as np
+
+    from cxrbench.runner.encode import Demands, encode
     from cxrbench.runner.request import Engine
     from cxrbench.specs.recipe import Canvas
     from cxrbench.store.embeddings import Store
@@ -69,7 +71,7 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
             hashes = FileHashes(Path(cache), Path(files[0]).parent)
             once = partial(
                 encode,
-                {Path(name): keys for name in files},
+                _wanting(Demands, [Path(name) for name in files], dict.fromkeys(keys, np.arange(len(files)))),
                 encoders,
                 store,
                 lambda path, hashes=hashes: hashes,  # type: ignore[misc]
@@ -80,6 +82,11 @@ def sweep(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
             spent[kind], told = cpu_seconds(once)
             assert told.encoded == len(models) * len(files), told
     return {"sweep": spent}
+
+
+def _wanting(kind: Any, files: Sequence[Path], wanted: Mapping[Any, Any]) -> Any:
+    """Files of which nothing is known, and which keys want them."""
+    return kind(files, [None] * len(files), wanted, wanted)
 
 
 def forward(cards: Sequence[str], kinds: Kinds) -> dict[str, Any]:
@@ -126,7 +133,11 @@ def _forward(model: "BenchModel") -> Any:
 
     encoder = model.encoder(Canvas())
     network, keys = encoder.forward(), list(encoder.outputs)
-    return lambda images: network(images, keys)
+
+    def encoded(images: Any) -> list[Any]:
+        return [fetch() for fetch in network(images, keys).values() if callable(fetch)]
+
+    return encoded
 
 
 def _pixels(files: Sequence[str]) -> list[Any]:

@@ -146,18 +146,20 @@ def make_store(folder: Path, note: str = "all black") -> Path:
         for start in range(0, len(IMAGES), 4):
             taps = {tap: rng.normal(size=(4, dim)).astype(np.float32) for tap, dim in TAPS.items()}
             writer.append(IMAGES[start : start + 4], taps, [(note,), (), (), ()])
+            writer.commit()
     return next(folder.rglob("shard-*"))
 
 
 def read_store(folder: Path) -> Answer:
     """Vectors, notes and engine of every image."""
     found = Store(folder).read(KEY)
+    named = found.verify()
     believed = {
         image: ([found.rows(tap, [image]).tobytes() for tap in TAPS], found.notes(image), found.engines([image]))
         for image in IMAGES
         if image in found
     }
-    return Answer(believed, tuple(f"{shard}: {told}" for shard, told in found.faults.items()))
+    return Answer(believed, tuple(f"{shard}: {told}" for shard, told in named.items()))
 
 
 def read_keys(folder: Path) -> Answer:
@@ -234,7 +236,7 @@ def _read_findings(folder: Path) -> Answer:
 
 
 KINDS: Sequence[Kind] = (
-    Kind("shard ids", lambda folder: make_store(folder) / "ids.bin", read_store, made_again=True),
+    Kind("shard rows", lambda folder: make_store(folder) / "rows.bin", read_store, made_again=True),
     Kind("taps", lambda folder: make_store(folder) / "pooled.npy", read_store, made_again=True),
     Kind("journal", lambda folder: make_store(folder) / "journal.bin", read_store, made_again=True),
     Kind("notes", lambda folder: make_store(folder, 300 * "x") / "journal.bin", read_store, made_again=True),

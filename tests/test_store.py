@@ -1,5 +1,6 @@
 """Embeddings survive kills, damage and company, and are read back as they were written."""
 
+import errno
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,9 @@ from hypothesis import strategies as st
 from made_keys import made_key
 
 from cxrbench.errors import IntegrityError
-from cxrbench.store.atomic import sync_file
 from cxrbench.store.embeddings import Store, digest
-from cxrbench.store.shard import RowFile, mapped_rows, read_shard, shard_folders
+from cxrbench.store.shard import read_shard, shard_folders
+from cxrbench.store.shard_files import RowFile, mapped_rows
 
 KEY = made_key()
 DIMS = {"pooled": 5, "joint": 3}
@@ -64,25 +66,76 @@ def test_taps_are_plain_npy_of_the_rows_written(tmp_path: Path) -> None:
 def test_unclosed_shard_is_read_up_to_its_journal(tmp_path: Path) -> None:
     writer = Store(tmp_path).writer(KEY, 10, DIMS)
     writer.append([image(1)], vectors([1]))
+    writer.commit()
     found = Store(tmp_path).read(KEY)
     assert image(1) in found
     np.testing.assert_array_equal(found.rows("joint", [image(1)]), vectors([1])["joint"])
     writer.close()
 
 
-@pytest.mark.parametrize("file", ["ids.bin", "pooled.npy", "joint.npy", "journal.bin"])
-def test_damaged_batch_is_left_out_and_counted(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("file", ["rows.bin", "pooled.npy", "joint.npy", "journal.bin"])
+def test_damage_is_told_and_its_rows_are_none(tmp_path: Path, file: str) -> None:
     store = Store(tmp_path)
-    fill(store, [[1, 2], [3]])
+    with store.writer(KEY, 3, DIMS) as writer:
+        for batch in ([1, 2], [3]):
+            writer.append([image(n) for n in batch], vectors(batch))
+            writer.commit()
     (shard,) = shard_folders(next(store.entries())[1])
     data = bytearray((shard / file).read_bytes())
     data[-1] ^= 0xFF
     (shard / file).write_bytes(bytes(data))
     found = store.read(KEY)
-    assert image(1) in found
-    assert image(3) not in found
-    (fault,) = read_shard(shard).faults
-    assert ("journal.bin is damaged behind its first 1 batches" if file == "journal.bin" else "1 of 2 batches") in fault
+    assert found.check([image(1), image(3)]) == file.endswith(".npy")
+    assert image(1) in found and image(3) not in found
+    with pytest.raises(IntegrityError, match="no rows of 1 images"):
+        found.rows("pooled", [image(1), image(3)])
+    np.testing.assert_array_equal(found.rows("pooled", [image(1)]), vectors([1])["pooled"])
+    (fault,) = read_shard(shard).verify()
+    told = {"journal.bin": "journal.bin is damaged behind its first 1 groups", "rows.bin": "1 of 2 groups"}
+    assert told.get(file, "1 of 3 rows do not fit their checksum") in fault
+
+
+def test_a_damaged_row_asked_for_without_a_check_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, [[1, 2]])
+    (path,) = tmp_path.rglob("joint.npy")
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    found = store.read(KEY)
+    assert image(2) in found  # nothing is known against it before it is read
+    with pytest.raises(IntegrityError, match="1 of which do not have their checksum"):
+        found.rows("pooled", [image(2)])
+    assert image(2) not in found
+
+
+def test_of_a_damaged_row_the_next_of_its_image_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, [[1, 2]])
+    (path,) = tmp_path.rglob("joint.npy")
+    fill(store, [[2]])
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    found = store.read(KEY)
+    np.testing.assert_array_equal(found.rows("joint", [image(2), image(1)]), vectors([2, 1])["joint"])
+    assert image(2) in found and len(found) == 2
+
+
+def test_images_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """The index holds eight bytes of each; images that share them are compared as a whole."""
+    store, images = Store(tmp_path), [f"{'ab' * 8}{n:048x}" for n in range(4)]
+    with store.writer(KEY, 4, DIMS) as writer:
+        writer.append(images[:3], vectors([0, 1, 2]))
+        writer.commit()
+        writer.append(images[1:2], vectors([1]))
+    found = store.read(KEY)
+    assert found.has(images).tolist() == [True, True, True, False] and len(found) == 3
+    np.testing.assert_array_equal(found.rows("pooled", images[2::-1]), vectors([2, 1, 0])["pooled"])
+
+
+def test_what_is_not_committed_is_there_for_no_reader(tmp_path: Path) -> None:
+    writer = Store(tmp_path).writer(KEY, 10, DIMS)
+    writer.append([image(1)], vectors([1]))
+    assert image(1) not in Store(tmp_path).read(KEY)
+    writer.close()
+    assert image(1) in Store(tmp_path).read(KEY)
 
 
 def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -233,11 +286,12 @@ print("ready", flush=True)
 for start in range(0, 100_000, 5):
     batch = list(range(start, start + 5))
     writer.append([image(n) for n in batch], vectors(batch))
+    writer.commit()
 """
 
 
 @pytest.mark.parametrize("wait", [0.02, 0.07, 0.15])
-def test_kill_leaves_whole_batches_only(tmp_path: Path, wait: float) -> None:
+def test_kill_leaves_whole_groups_only(tmp_path: Path, wait: float) -> None:
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -259,8 +313,8 @@ def test_kill_leaves_whole_batches_only(tmp_path: Path, wait: float) -> None:
 def test_rows_in_use_hold_no_file_open_but_one_for_a_large_mapping(rows: int, held: int, tmp_path: Path) -> None:
     """Before Python 3.13 a mapping keeps a descriptor of its own; thousands of small shards must not use them up."""
     path = tmp_path / "a.npy"
-    file = RowFile(path, rows, 1, sync_file)
-    file.write(0, np.arange(rows, dtype="<f4").tobytes())
+    file = RowFile(path, rows, 1)
+    file.write(0, np.arange(rows, dtype="<f4"))
     file.close(rows)
     before = len(list(Path("/proc/self/fd").iterdir()))
     found = mapped_rows(path, rows, 1, rows)
@@ -275,8 +329,79 @@ def test_files_of_another_keys_shard_do_not_fit_beside_its_description(tmp_path:
     with store.writer(other, 2, DIMS) as writer:
         writer.append([image(1), image(2)], vectors([3, 4]))
     (mine,), (theirs,) = (shard_folders(store.folders()[key.digest]) for key in (KEY, other))
-    for name in ("ids.bin", "journal.bin", *(f"{tap}.npy" for tap in DIMS)):
+    for name in ("rows.bin", "journal.bin", *(f"{tap}.npy" for tap in DIMS)):
         shutil.copy(theirs / name, mine / name)
     assert image(1) not in store.read(KEY)
     assert store.read(KEY).faults
     assert len(store.read(other)) == 2
+
+
+def test_shards_of_killed_writers_without_a_row_do_not_pile_up(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in range(3):
+        store.writer(KEY, 10, DIMS).append([image(number)], vectors([number]))  # killed before its first commit
+    fill(store, [[1]])
+    folder = store.folders()[KEY.digest]
+    assert len(shard_folders(folder)) == 4, "they may be of writers that still live"
+    for journal in folder.rglob("journal.bin"):
+        os.utime(journal, (1, 1))
+    fill(store, [[2]])
+    assert len(shard_folders(folder)) == 2 and len(store.read(KEY)) == 2
+
+
+def test_a_writer_whose_shard_was_removed_says_so(tmp_path: Path) -> None:
+    writer = Store(tmp_path).writer(KEY, 10, DIMS)
+    writer.append([image(1)], vectors([1]))
+    (shard,) = tmp_path.rglob("shard-*")
+    shutil.rmtree(shard)
+    with pytest.raises(IntegrityError, match="was removed while rows were written"):
+        writer.commit()
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["the entry can be taken back", "it cannot"])
+def test_a_journal_that_cannot_be_synced_costs_its_last_group_alone(
+    cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that fills up, or a mount that fails, at the worst moment."""
+    writer = Store(tmp_path).writer(KEY, 10, DIMS)
+    writer.append([image(1), image(2)], vectors([1, 2]))
+    writer.commit()
+    writer.append([image(3)], vectors([3]))
+
+    def sync(file: Any) -> None:
+        if file.name.endswith("journal.bin"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cxrbench.store.shard.sync_file", sync)
+        if not cut:
+            real = writer._journal
+
+            class Stuck:
+                name = real.name
+
+                def __getattr__(self, name: str) -> Any:
+                    if name == "truncate":
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))
+                    return getattr(real, name)
+
+            patch.setattr(writer, "_journal", Stuck())
+        with pytest.raises(OSError):
+            writer.commit()
+        with pytest.raises(OSError):
+            writer.close()
+    found = Store(tmp_path).read(KEY)
+    assert image(1) in found and image(2) in found
+    np.testing.assert_array_equal(found.rows("pooled", [image(2)]), vectors([2])["pooled"])
+
+
+def test_a_journal_that_speaks_of_more_than_the_files_hold_is_read_as_far_as_they_do(tmp_path: Path) -> None:
+    with Store(tmp_path).writer(KEY, 10, DIMS) as writer:
+        writer.append([image(1)], vectors([1]))
+        writer.commit()
+        writer.append([image(2)], vectors([2]))
+    (path,) = tmp_path.rglob("joint.npy")
+    os.truncate(path, path.stat().st_size - 4)
+    found = Store(tmp_path).read(KEY)
+    assert image(1) in found and image(2) not in found
+    assert "joint.npy holds 1 rows, and the journal speaks of 2" in next(iter(found.faults.values()))[0]

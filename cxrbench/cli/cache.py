@@ -63,7 +63,7 @@ def _key_line(folder: Path) -> str:
 
 @app.command()
 def verify(cache: Cache = None) -> None:
-    """Hold every stored batch against its checksum.
+    """Hold every stored row against its checksum.
 
     Rows of one image are also held against each other. Exit code 4 when something does not fit, 5 when something cannot
     be read now, of which nothing is known.
@@ -93,7 +93,7 @@ def verify(cache: Cache = None) -> None:
             f"{len(told)} faults among embeddings: what is damaged is never read, and a run encodes it again; "
             "`cxrbench cache prune --damaged` removes damaged shards, `cache prune KEY` all that a key holds"
         )
-    echo(f"{rows} rows and {images} decoded images, every batch fits its checksum")
+    echo(f"{rows} rows and {images} decoded images, all fit their checksums")
 
 
 def _images(folder: Path) -> tuple[int, str]:
@@ -111,7 +111,7 @@ def _faults(folder: Path, found: "Embeddings") -> Iterator[str]:
     """What cannot be believed below one key's folder."""
     from cxrbench.store.embeddings import CLOSE, read_key
 
-    for shard, told in found.faults.items():
+    for shard, told in found.verify().items():
         yield f"{shard}: {'; '.join(told)}"
     try:
         read_key(folder)
@@ -211,7 +211,7 @@ def _prune_damaged(root: Path) -> int:
             continue
         for shard in shards:
             try:
-                found += [shard] if read_shard(shard).faults else []
+                found += [shard] if read_shard(shard).verify() else []
             except UnreadableError as error:
                 unread.append(error)
     for shard in found:

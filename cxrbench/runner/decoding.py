@@ -1,12 +1,11 @@
-"""Files to pixels by threads, a little ahead of the models, each file read and decoded once."""
+"""Files to batches by threads, a little ahead of the models: each file read and decoded once, and packed in order."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from queue import SimpleQueue
+from threading import Condition, Lock, Semaphore, Thread
+from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -16,17 +15,20 @@ from cxrbench.errors import CxrBenchError
 from cxrbench.images.pixels import Pixels, pixels
 from cxrbench.images.radiograph import read_bytes
 from cxrbench.specs.recipe import Recipe
-from cxrbench.store.atomic import naming
-from cxrbench.store.embeddings import Embeddings, Key, Store, digest
+from cxrbench.store import digest
+from cxrbench.store.embeddings import Embeddings, Key
 from cxrbench.store.file_hashes import Stamp, stamp
-from cxrbench.store.shard import Writer
-from cxrbench.system.contained import contained
+from cxrbench.system.contained import PASSING, contained
 
 FloatArray = NDArray[np.float32]
 Taps = Mapping[str, FloatArray]  # of (B, dim)
-# (B, C, H, W) to the taps of the keys asked for, or to why one cannot have any
-Forward = Callable[[FloatArray, Sequence[Key]], Mapping[Key, Taps | CxrBenchError]]
+Fetch = Callable[[], Taps]  # brings the results of a batch back from the device
+# (B, C, H, W) to the results of the keys asked for, or to why one cannot have any
+Forward = Callable[[FloatArray, Sequence[Key]], Mapping[Key, Fetch | CxrBenchError]]
 Reader = Literal["fast", "reference"]
+_AHEAD = 4  # files a thread, between the first that is not packed yet and the last that is read
+_OUT = 8  # full batches that wait for the models, are in them, or whose results are not fetched yet
+_PATIENCE_S = 0.1  # seconds after which a waiting thread looks whether all is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Encoder:
     """One model with one recipe, and all that is stored of an image that goes through it.
 
     `outputs`: taps and their dimensions by key: the image's vectors, and its scores of every set of texts that the
-    model scores as a whole. `forward` gives the network, loaded when the first image needs it.
+    model scores as a whole. `forward` gives the network, loaded when the first image needs it; `cuda`: the CUDA
+    device that copies batches from page-locked memory, if any.
     """
 
     recipe: Recipe
@@ -42,92 +45,315 @@ class Encoder:
     forward: Callable[[], Forward]
     engine: Callable[[], Mapping[str, str]]  # what runs the network, known once it is loaded; kept with the rows
     name: str = "a model"  # for messages
+    cuda: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Encoders of one recipe that lack the same of the same files, so that they share batches.
+
+    A column is one key of each of them, in the order of their `outputs`. `patterns[wants[n]]` are the columns that
+    file n is wanted for.
+    """
+
+    encoders: tuple[Encoder, ...]
+    wants: NDArray[np.int32]
+    patterns: tuple[tuple[int, ...], ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What makes pixels of files."""
+        return self.encoders[0].recipe
+
+    @property
+    def cuda(self) -> str | None:
+        """The CUDA device that copies its batches, if any."""
+        return next((encoder.cuda for encoder in self.encoders if encoder.cuda), None)
+
+    def keys(self, columns: Sequence[int]) -> list[Key]:
+        """The keys of the columns, of all encoders."""
+        return [key for encoder in self.encoders for n, key in enumerate(encoder.outputs) if n in columns]
 
 
 @dataclass(frozen=True, slots=True)
 class WantedImage:
-    """An image as one encoder takes it, (C, H, W), and the keys that want it and have not got it."""
+    """An image as a lane takes it, (C, H, W): the columns that await it, and keys of them that have it already."""
 
     pixels: FloatArray
     notes: tuple[str, ...]
-    keys: tuple[Key, ...]
+    columns: tuple[int, ...]
+    there: frozenset[Key]
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """One file: its content, and what each encoder (by its place in the work) is to make of it.
+class ReadFile:
+    """One file: its content, and what became of it.
 
-    `refused`: why keys can have nothing of it; `failed`: why its bytes are not to be had. An ImageError is the
-    file's fault, another the decoder's or the machine's.
+    `refused`: why keys can have nothing of it; `failed`: why its bytes are not to be had, and `lacking` the keys that
+    wanted them. An ImageError is the file's fault, another the decoder's or the machine's. `decoded`: some lane took
+    its pixels.
     """
 
     path: Path
     at: Stamp | None
     content: str = ""
-    wanted: Mapping[int, WantedImage] = field(default_factory=dict)
+    decoded: bool = False
     refused: Mapping[Key, CxrBenchError] = field(default_factory=dict)
     failed: CxrBenchError | None = None
+    lacking: Sequence[Key] = ()
+
+
+class Batch:
+    """Images of one lane, (size, C, H, W), filled from the front; `contents` and `notes` are of the first of them."""
+
+    def __init__(self, lane: Lane, pixels: FloatArray) -> None:
+        self.lane, self.pixels = lane, pixels
+        self.contents, self.notes = list[str](), list[tuple[str, ...]]()
+        self._columns = list[tuple[int, ...]]()
+        self._there: dict[int, frozenset[Key]] = {}
+        self.filled = 0
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def reserve(self, content: str, image: WantedImage) -> int:
+        """The place of an image, whose pixels are still to be copied there."""
+        place = len(self.contents)
+        self.contents.append(content)
+        self.notes.append(image.notes)
+        self._columns.append(image.columns)
+        if image.there:
+            self._there[place] = image.there
+        return place
+
+    def rows(self, column: int, key: Key) -> list[int]:
+        """The places of the images that a key of the column awaits."""
+        wanted = [place for place, columns in enumerate(self._columns) if column in columns]
+        return [place for place in wanted if key not in self._there.get(place, ())] if self._there else wanted
+
+    def pad(self) -> None:
+        """Repeat the last image to the end, so that a network always sees as many."""
+        self.pixels[len(self) :] = self.pixels[len(self) - 1]
+
+
+class Packer:
+    """Puts images into batches in the order of the files, whatever order they are decoded in."""
+
+    def __init__(
+        self, lanes: Sequence[Lane], size: int, tell: Callable[[ReadFile], None], full: Callable[[Batch], None]
+    ) -> None:
+        self._lanes, self._size, self._tell, self._full = lanes, size, tell, full
+        self._lock = Lock()
+        self._waiting: dict[int, tuple[ReadFile, Mapping[int, WantedImage]]] = {}
+        self._open: dict[int, Batch] = {}
+        self._spare: dict[tuple[tuple[int, ...], str | None], list[FloatArray]] = {}
+        self.next = 0  # the first file that is not packed
+
+    def take(self, place: int, read: ReadFile, images: Mapping[int, WantedImage]) -> None:
+        """Take what became of a file, and what the lanes get of it; what waited for it is told and packed with it."""
+        copies = list[tuple[Batch, int, FloatArray]]()
+        with self._lock:
+            self._waiting[place] = read, images
+            while self.next in self._waiting:
+                found, wanted = self._waiting.pop(self.next)
+                self._tell(found)
+                for lane, image in wanted.items():
+                    copies.append((*self._reserve(lane, found.content, image), image.pixels))
+                self.next += 1
+        for batch, row, one in copies:
+            np.copyto(batch.pixels[row], one)
+            with self._lock:
+                batch.filled += 1
+                whole = batch.filled == self._size
+            if whole:
+                self._full(batch)
+
+    def _reserve(self, number: int, content: str, image: WantedImage) -> tuple[Batch, int]:
+        if number not in self._open:
+            self._open[number] = Batch(self._lanes[number], self._buffer(self._lanes[number], image.pixels.shape))
+        batch = self._open[number]
+        row = batch.reserve(content, image)
+        if len(batch) == self._size:
+            del self._open[number]
+        return batch, row
+
+    def _buffer(self, lane: Lane, shape: tuple[int, ...]) -> FloatArray:
+        spare = self._spare.setdefault(((self._size, *shape), lane.cuda), [])
+        return spare.pop() if spare else new_buffer((self._size, *shape), lane.cuda)
+
+    def give_back(self, batch: Batch) -> None:
+        """The batch has been through its models: its memory may be filled again."""
+        with self._lock:
+            self._spare.setdefault((batch.pixels.shape, batch.lane.cuda), []).append(batch.pixels)
+
+    def rest(self) -> Iterator[Batch]:
+        """The batches that are not full, when no file is left, by lane."""
+        for number in sorted(self._open):
+            yield self._open.pop(number)
+
+
+def new_buffer(shape: tuple[int, ...], cuda: str | None) -> FloatArray:
+    """Memory for a batch, page-locked where a CUDA device is to copy from it while the processor goes on.
+
+    Where no memory can be locked, plain memory, which is copied once more on the way.
+    """
+    if cuda is None:
+        return np.empty(shape, np.float32)
+    import torch
+
+    try:
+        with torch.cuda.device(cuda):  # else the first device gets a context, too
+            found: FloatArray = torch.empty(shape, dtype=torch.float32, pin_memory=True).numpy()
+    except PASSING:
+        raise
+    except BaseException:
+        return np.empty(shape, np.float32)
+    return found
 
 
 class Claims:
-    """Which contents each key has or is about to get, so that no image goes through a model twice."""
+    """Which contents each lane has or is about to get, so that no image goes through a model twice."""
 
-    def __init__(self, have: Mapping[Key, Embeddings]) -> None:
-        self._have, self._claimed, self._lock = have, set[tuple[Key, str]](), Lock()
+    def __init__(self, lanes: Sequence[Lane], have: Mapping[Key, Embeddings], known: Sequence[str | None]) -> None:
+        self._lanes, self._have, self._known = lanes, have, known
+        self._claimed: list[dict[str, frozenset[int]]] = [{} for _ in lanes]
+        self._sets: dict[frozenset[int], frozenset[int]] = {}  # one object for all contents with the same columns
+        self._lock = Lock()
 
-    def take(self, content: str, keys: Sequence[Key]) -> list[Key]:
-        """The keys that neither have the content nor await it; from now on they await it."""
-        with self._lock:
-            wanted = [k for k in keys if content not in self._have[k] and (k, content) not in self._claimed]
-            self._claimed.update((key, content) for key in wanted)
-            return wanted
+    def take(self, place: int, content: str) -> dict[int, tuple[tuple[int, ...], frozenset[Key]]]:
+        """By lane, the columns that neither have nor await the content of a file, and await it from now on.
 
+        With them go the keys that have it all the same: of files whose content was not known before.
+        """
+        found = {}
+        for number, lane in enumerate(self._lanes):
+            columns = lane.patterns[lane.wants[place]]
+            if not columns:
+                continue
+            there = frozenset[Key]()
+            if self._known[place] != content:
+                there = frozenset(key for key in lane.keys(columns) if self._stored(key, content))
+                columns = tuple(column for column in columns if not there.issuperset(lane.keys([column])))
+            with self._lock:
+                before = self._claimed[number].get(content, frozenset())
+                new = tuple(column for column in columns if column not in before)
+                if new:
+                    claimed = before | {*new}
+                    self._claimed[number][content] = self._sets.setdefault(claimed, claimed)
+            if new:
+                found[number] = new, there
+        return found
 
-@dataclass(frozen=True, slots=True)
-class DecodingWork:
-    """What a decoding thread needs; `reader` is `reference` where the fast paths failed their self-test."""
-
-    encoders: Sequence[Encoder]
-    claims: Claims
-    reader: Reader
-
-    def claimed(self, content: str, keys: Sequence[Key]) -> dict[int, tuple[Key, ...]]:
-        """The keys that now await the content, by the encoder that will serve them."""
-        taken = self.claims.take(content, keys)
-        served = ((i, tuple(key for key in taken if key in e.outputs)) for i, e in enumerate(self.encoders))
-        return {i: mine for i, mine in served if mine}
-
-
-def decoded(
-    pending: Mapping[Path, Sequence[Key]], work: DecodingWork, workers: int, stack: ExitStack
-) -> Iterator[Decoded]:
-    """Files read and decoded by threads a little ahead of the models, handed over in order."""
-    pool = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="decode"))
-    ahead: deque[Future[Decoded]] = deque()
-    stack.callback(lambda: [future.cancel() for future in ahead])
-    for path, keys in pending.items():
-        ahead.append(pool.submit(_decode, path, keys, work))
-        if len(ahead) > 4 * workers:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()
+    def _stored(self, key: Key, content: str) -> bool:
+        have = self._have[key]
+        if content not in have:
+            return False
+        have.check([content])
+        return content in have
 
 
-def _decode(path: Path, keys: Sequence[Key], work: DecodingWork) -> Decoded:
-    at = None
-    try:
-        at = stamp(path)
-        data = read_bytes(path)
-        content = digest.of_bytes(data)
-    except BaseException as error:
-        return Decoded(path, at, failed=contained(error, str(path)))
-    claimed = work.claimed(content, keys)
-    recipes = {i: work.encoders[i].recipe for i in claimed}
-    made = _made(path, data, {recipe.digest: recipe for recipe in recipes.values()}, work.reader)
-    found = {i: (made[recipe.digest], claimed[i]) for i, recipe in recipes.items()}
-    wanted = {i: WantedImage(p.array, p.notes, mine) for i, (p, mine) in found.items() if isinstance(p, Pixels)}
-    refused = {key: why for why, mine in found.values() if not isinstance(why, Pixels) for key in mine}
-    return Decoded(path, at, content, wanted, refused)
+class Decoders:
+    """Threads that read and decode files and pack them; a context manager that ends them when it is left.
+
+    Going through it gives what became of each file, in order, and every batch once it is full; the last are padded.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[tuple[int, Path]],
+        lanes: Sequence[Lane],
+        claims: Claims,
+        reader: Reader,
+        *,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._files, self._lanes, self._claims, self._reader = files, lanes, claims, reader
+        self._events = SimpleQueue[ReadFile | Batch | BaseException | None]()
+        self.packer = Packer(lanes, batch_size, self._events.put, self._emit)
+        self._room, self._begun, self._over = Semaphore(_OUT), 0, False
+        self._ahead = _AHEAD * workers
+        self._turn = Condition()
+        self._threads = [Thread(target=self._work, name=f"decode-{n}", daemon=True) for n in range(workers)]
+
+    def _emit(self, batch: Batch) -> None:
+        while not self._over:
+            if self._room.acquire(timeout=_PATIENCE_S):
+                self._events.put(batch)
+                return
+
+    def give_back(self, batch: Batch) -> None:
+        """The results of a batch are fetched: its memory may be filled again."""
+        self.packer.give_back(batch)
+        self._room.release()
+
+    def _next(self) -> int | None:
+        """The next file to be read, None when none is left or all is over; waits while too many are read ahead."""
+        with self._turn:
+            place = self._begun
+            self._begun += 1
+            while not self._over and place - self.packer.next > self._ahead:
+                self._turn.wait(_PATIENCE_S)
+            return place if place < len(self._files) and not self._over else None
+
+    def _work(self) -> None:
+        try:
+            while (place := self._next()) is not None:
+                read, images = self._read(*self._files[place])
+                self.packer.take(place, read, images)
+                with self._turn:
+                    self._turn.notify_all()
+            self._events.put(None)
+        except BaseException as error:
+            self._events.put(error)
+
+    def _read(self, number: int, path: Path) -> tuple[ReadFile, dict[int, WantedImage]]:
+        at = None
+        try:
+            at = stamp(path)
+            data = read_bytes(path)
+            content = digest.of_bytes(data)
+        except BaseException as error:
+            failed = contained(error, str(path))
+            lacking = [key for lane in self._lanes for key in lane.keys(lane.patterns[lane.wants[number]])]
+            return ReadFile(path, at, failed=failed, lacking=lacking), {}
+        claimed = self._claims.take(number, content)
+        recipes = {lane: self._lanes[lane].recipe for lane in claimed}
+        made = _made(path, data, {recipe.digest: recipe for recipe in recipes.values()}, self._reader)
+        images, refused = dict[int, WantedImage](), dict[Key, CxrBenchError]()
+        for lane, (columns, there) in claimed.items():
+            found = made[recipes[lane].digest]
+            if isinstance(found, Pixels):
+                images[lane] = WantedImage(found.array, found.notes, columns, there)
+            else:
+                refused.update({key: found for key in self._lanes[lane].keys(columns) if key not in there})
+        return ReadFile(path, at, content, bool(images), refused), images
+
+    def __iter__(self) -> Iterator[ReadFile | Batch]:
+        at_work = len(self._threads)
+        while at_work:
+            event = self._events.get()
+            if event is None:
+                at_work -= 1
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                yield event
+        for batch in self.packer.rest():
+            batch.pad()
+            yield batch
+
+    def __enter__(self) -> "Decoders":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        for thread in self._threads:
+            thread.join()
 
 
 def _made(path: Path, data: bytes, recipes: Mapping[str, Recipe], reader: Reader) -> dict[str, Pixels | CxrBenchError]:
@@ -140,77 +366,6 @@ def _made(path: Path, data: bytes, recipes: Mapping[str, Recipe], reader: Reader
     return dict(zip(recipes, parts, strict=True))
 
 
-class Shards:
-    """What one model writes: a shard for each of its keys, begun when the first row comes, closed at the end."""
-
-    def __init__(self, store: Store, encoder: Encoder, counts: Mapping[Key, int], broken: dict[Key, CxrBenchError]):
-        self._store, self._encoder, self._counts, self._broken = store, encoder, counts, broken
-        self._opened: dict[Key, Writer] = {}
-
-    def append(self, key: Key, rows: Sequence[tuple[str, WantedImage]], taps: Taps) -> None:
-        """Write the rows of a batch; an error of the disk names the store."""
-        with naming(self._store.root):
-            if key not in self._opened:
-                encoder = self._encoder
-                made = self._store.writer(key, self._counts[key], encoder.outputs[key], encoder.engine())
-                self._opened[key] = made
-            contents, notes = [content for content, _ in rows], [image.notes for _, image in rows]
-            self._opened[key].append(contents, taps, notes)
-
-    def close(self) -> None:
-        """Close every shard; one that cannot be is broken, and ends no other."""
-        for key, writer in self._opened.items():
-            try:
-                with naming(self._store.root):
-                    writer.close()
-            except BaseException as error:
-                self._broken.setdefault(key, contained(error, f"{self._encoder.name}: writing to the store"))
-
-
 def padded(images: Sequence[FloatArray], size: int) -> FloatArray:
     """The images (C, H, W) as a batch of `size`, the last one repeated, so that a network always sees as many."""
     return np.stack([*images, *[images[-1]] * (size - len(images))])
-
-
-class WaitingImages:
-    """Images that wait for one model; flushed at a fixed size, the last one padded to it.
-
-    A key that fails joins the `broken` ones and is asked for no more; an error that is raised is the whole model's.
-    """
-
-    def __init__(self, encoder: Encoder, size: int, shards: Shards, broken: dict[Key, CxrBenchError]) -> None:
-        self._encoder, self._size, self._shards, self._broken = encoder, size, shards, broken
-        self._waiting: list[tuple[str, WantedImage]] = []
-        self._forward: Forward | None = None
-
-    def add(self, content: str, image: WantedImage) -> int:
-        """Take an image; returns the images encoded by this call: the batch size when it became full, else 0."""
-        if all(key in self._broken for key in image.keys):
-            return 0
-        self._waiting.append((content, image))
-        return self.flush() if len(self._waiting) == self._size else 0
-
-    def flush(self) -> int:
-        """Encode and store what waits."""
-        count = len(self._waiting)
-        if count == 0:
-            return 0
-        if self._forward is None:
-            self._forward = self._encoder.forward()
-        images = [image.pixels for _, image in self._waiting]
-        wanted = dict.fromkeys(key for _, image in self._waiting for key in image.keys)
-        keys = [key for key in wanted if key not in self._broken]
-        for key, taps in self._forward(padded(images, self._size), keys).items():
-            try:
-                self._store(key, taps)
-            except BaseException as error:
-                self._broken[key] = contained(error, f"{self._encoder.name}: writing to the store")
-        self._waiting = []
-        return count
-
-    def _store(self, key: Key, found: Taps | CxrBenchError) -> None:
-        if isinstance(found, CxrBenchError):
-            raise found
-        rows = [row for row, (_, image) in enumerate(self._waiting) if key in image.keys]
-        taps = {tap: values[rows] for tap, values in found.items()}
-        self._shards.append(key, [self._waiting[row] for row in rows], taps)

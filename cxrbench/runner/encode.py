@@ -5,31 +5,49 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import CxrBenchError, ImageError, MissingImageError, UnexpectedError, UnreadableError
 from cxrbench.images.decoder_check import self_test
-from cxrbench.models.base import Adapter, Padding
-from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.runner.decoding import (
     Claims,
-    Decoded,
-    DecodingWork,
+    Decoders,
     Encoder,
-    Forward,
+    Lane,
     Reader,
-    Shards,
-    Taps,
-    WaitingImages,
-    decoded,
+    ReadFile,
 )
+from cxrbench.runner.forward import Running, Shards
+from cxrbench.store.committer import Committer
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes, Stamp
+from cxrbench.store.shard import image_bytes
+from cxrbench.store.shard_files import IntArray
 from cxrbench.system.contained import PASSING, contained
 from cxrbench.system.progress import Progress
+
+if TYPE_CHECKING:
+    pass
+
+FloatArray = NDArray[np.float32]
+_HASHES_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """Which keys want which files: places among `files`, ascending; `known` is the remembered content of each.
+
+    `read` are those of `wanted` whose stored rows somebody is going to read: they are held against their checksums
+    first, so that what is damaged is encoded again.
+    """
+
+    files: Sequence[Path]
+    known: Sequence[str | None]
+    wanted: Mapping[Key, IntArray]
+    read: Mapping[Key, IntArray]
 
 
 @dataclass(slots=True)
@@ -37,16 +55,21 @@ class Sweep:
     """What a sweep found: contents by path, what could not be read, and how much work it was.
 
     `refused`: why a key that lacked it can have nothing of a content, after the file's name, or of a file whose bytes
-    are not to be had; `unreadable`: those files, and where only some encoders lack one, which. `missing` files are not
-    there, though they were listed. `problems` are what went wrong beside files and models.
+    are not to be had; `no_pictures`: contents, with the keys that refuse them for what they are; `unreadable`: those
+    files, and where only some encoders lack one, which. `missing` files are not there, though they were listed.
+    `problems` are what went wrong beside files and models; `remarks` what the run should say. `embeddings`: what the
+    store holds at the end, by key.
     """
 
     content: dict[Path, str] = field(default_factory=dict)
     refused: dict[tuple[Key, str | Path], str] = field(default_factory=dict)
+    no_pictures: dict[str, set[Key]] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     missing: dict[Path, str] = field(default_factory=dict)
     broken: dict[Key, CxrBenchError] = field(default_factory=dict)  # what a model could not go on with, and why
     problems: list[CxrBenchError] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    embeddings: dict[Key, Embeddings] = field(default_factory=dict)
     reader: Reader = "fast"
     decoded: int = 0
     encoded: int = 0
@@ -57,6 +80,8 @@ class Sweep:
         It rests on the content, so a copy is as unreadable as the file that was decoded, and on no other key: what is
         stored stays, whoever else asks for the file.
         """
+        if not self.refused:
+            return None
         content = self.content.get(path, "")
         for key in keys:
             if (key, path) in self.refused:
@@ -66,44 +91,8 @@ class Sweep:
         return None
 
 
-class _HashBatch:
-    """Collects what files hold and hands it to their tables of file hashes some hundred at a time, and at the end.
-
-    A table of file hashes that cannot be written is a problem, but ends nothing: the next run reads the files again.
-    """
-
-    _EVERY = 256
-
-    def __init__(self, hashes_of: Callable[[Path], FileHashes], problems: list[CxrBenchError]) -> None:
-        self._hashes_of, self._problems = hashes_of, problems
-        self._entries = list[tuple[Path, Stamp, str]]()
-
-    def add(self, path: Path, at: Stamp, content: str) -> None:
-        self._entries.append((path, at, content))
-        if len(self._entries) >= self._EVERY:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        by_hashes: dict[int, tuple[FileHashes, list[tuple[Path, Stamp, str]]]] = {}
-        for entry in self._entries:
-            hashes = self._hashes_of(entry[0])
-            by_hashes.setdefault(id(hashes), (hashes, []))[1].append(entry)
-        self._entries = []
-        for hashes, entries in by_hashes.values():
-            try:
-                hashes.add(entries)
-            except BaseException as error:
-                self._problems.append(contained(error, "remembering the hashes of images"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._hand_over()
-
-
 def encode(
-    demands: Mapping[Path, Sequence[Key]],
+    demands: Demands,
     encoders: Sequence[Encoder],
     store: Store,
     hashes_of: Callable[[Path], FileHashes],
@@ -114,36 +103,53 @@ def encode(
 ) -> Sweep:
     """Bring every wanted embedding into the store; what is there already is neither decoded nor encoded.
 
-    `demands` says which keys want which file. Files that cannot be read are reported in the result and end nothing;
-    a model that cannot be loaded is reported and ends only itself, and what one cannot do, such as score a set of texts
-    or give finite vectors, ends only that. So does any exception, of whatever kind: it is in the result.
-    What one recipe makes of a file does not depend on the others: a file that one refuses is read for the others.
-    Several models and recipes share one read and one decoding of each file. Embeddings are durable batch by batch.
+    Files that cannot be read are reported in the result and end nothing; a model that cannot be loaded is reported and
+    ends only itself, and what one cannot do, such as score a set of texts or give finite vectors, ends only that. So
+    does any exception, of whatever kind: it is in the result. What one recipe makes of a file does not depend on the
+    others: a file that one refuses is read for the others. Several models and recipes share one read and one decoding
+    of each file. Embeddings become durable about once a second, of all models together.
     """
     sweep = Sweep()
     have = {key: _stored(store, key, encoder.name, sweep) for encoder in encoders for key in encoder.outputs}
-    pending = _pending(demands, have, hashes_of, sweep)
-    if not pending:
+    sweep.embeddings = have
+    sweep.content = {path: known for path, known in zip(demands.files, demands.known, strict=True) if known is not None}
+    known = known_images(demands.known)
+    lacking = {
+        key: lacking_files(demands.wanted.get(key), demands.read, key, have[key], known)
+        for key in have
+        if key not in sweep.broken
+    }
+    lanes = _lanes(encoders, lacking, len(demands.files))
+    pending = np.flatnonzero(np.any([lane.wants > 0 for lane in lanes], axis=0)) if lanes else np.zeros(0, np.int64)
+    if not len(pending):
         return sweep
     sweep.reader = _reader()
+    shards = [Shards(store, encoder, lacking, sweep.broken) for encoder in encoders]
     with ExitStack() as stack:
-        counts = {key: sum(key in keys for keys in pending.values()) for key in have}
-        shards = [Shards(store, encoder, counts, sweep.broken) for encoder in encoders]
         for own in shards:
             stack.callback(own.close)
-        batches = [
-            WaitingImages(encoder, batch_size, own, sweep.broken) for encoder, own in zip(encoders, shards, strict=True)
-        ]
-        hash_batch = stack.enter_context(_HashBatch(hashes_of, sweep.problems))
+        committer = stack.enter_context(Committer(partial(_commit, shards)))
+        hash_batch = _HashBatch(hashes_of, committer, sweep.problems)
         progress.start(len(pending), f"{len(encoders)} encoder{'s' * (len(encoders) > 1)}")
         stack.callback(progress.stop)
-        for item in decoded(pending, DecodingWork(encoders, Claims(have), sweep.reader), workers, stack):
-            _note(item, _lacking(pending[item.path], sweep.content.get(item.path), have), sweep, hash_batch)
-            for place, image in item.wanted.items():
-                _advance(encoders[place], sweep, partial(batches[place].add, item.content, image))
-            progress.advance()
-        for encoder, batch in zip(encoders, batches, strict=True):
-            _advance(encoder, sweep, batch.flush)
+        files = [(place, demands.files[place]) for place in pending.tolist()]
+        claims = Claims(lanes, have, demands.known)
+        decoders = stack.enter_context(
+            Decoders(files, lanes, claims, sweep.reader, batch_size=batch_size, workers=workers)
+        )
+        running = {id(own.encoder): Running(own, committer, sweep.remarks) for own in shards}
+        for event in decoders:
+            if isinstance(event, ReadFile):
+                _note(event, sweep, hash_batch)
+                progress.advance()
+                continue
+            for encoder in event.lane.encoders:
+                sweep.encoded += running[id(encoder)].advance(event)
+            committer.submit(partial(decoders.give_back, event))
+        hash_batch.hand_over()
+    for own in shards:
+        for key in own.written:
+            have[key] = _stored(store, key, own.encoder.name, sweep)
     sweep.unreadable = _unreadable(demands, encoders, sweep)
     return sweep
 
@@ -166,11 +172,77 @@ def _reader() -> Reader:
         return "reference"
 
 
-def _unreadable(demands: Mapping[Path, Sequence[Key]], encoders: Sequence[Encoder], sweep: Sweep) -> dict[Path, str]:
+def _commit(shards: Sequence[Shards]) -> None:
+    for own in shards:
+        own.commit()
+
+
+def known_images(known: Sequence[str | None]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """Which files have a content that is remembered, (n,), and its bytes, (n, 32), zero elsewhere."""
+    there = np.array([content is not None for content in known], np.bool_)
+    images = np.zeros((len(known), 32), np.uint8)
+    images[there] = image_bytes([content for content in known if content is not None])
+    return there, images
+
+
+def lacking_files(
+    wanted: IntArray | None,
+    read: Mapping[Key, IntArray],
+    key: Key,
+    have: Embeddings,
+    known: tuple[NDArray[np.bool_], NDArray[np.uint8]],
+) -> NDArray[np.bool_]:
+    """Which of the wanted files must be read for a key, (n,): content unknown, or known and not in the store.
+
+    The rows of files in `read` are held against their checksums first.
+    """
+    there, images = known
+    lacking = np.zeros(len(there), np.bool_)
+    if wanted is None:
+        return lacking
+    lacking[wanted] = True
+    if len(have):
+        used, asked = read.get(key), wanted[there[wanted]]
+        if used is not None:
+            have.check(images[used[there[used]]])
+        lacking[asked] = ~have.has(images[asked])
+    return lacking
+
+
+def _lanes(encoders: Sequence[Encoder], lacking: Mapping[Key, NDArray[np.bool_]], files: int) -> list[Lane]:
+    """Encoders that lack something, together where they share batches; what a broken key wants counts for nothing."""
+    none = np.zeros(files, np.bool_)
+    groups: dict[tuple[str, bytes], list[Encoder]] = {}
+    for encoder in encoders:
+        columns = np.array([lacking.get(key, none) for key in encoder.outputs])
+        if columns.any():
+            groups.setdefault((encoder.recipe.digest, np.packbits(columns, axis=1).tobytes()), []).append(encoder)
+    return [_lane(own, [lacking.get(key, none) for key in own[0].outputs]) for own in groups.values()]
+
+
+def _lane(encoders: Sequence[Encoder], columns: Sequence[NDArray[np.bool_]]) -> Lane:
+    found, wants = np.unique(np.packbits(np.array(columns).T, axis=1), axis=0, return_inverse=True)
+    unpacked = np.unpackbits(found, axis=1, count=len(columns))
+    patterns = [tuple(np.flatnonzero(row).tolist()) for row in unpacked]
+    order = sorted(range(len(patterns)), key=lambda n: patterns[n] != ())  # 0: nothing is wanted
+    if patterns[order[0]]:
+        order, patterns = [len(patterns), *order], [*patterns, ()]
+    renumbered = np.empty(len(patterns), np.int32)
+    renumbered[order] = np.arange(len(patterns))
+    return Lane(tuple(encoders), renumbered[wants.reshape(-1)], tuple(patterns[n] for n in order))
+
+
+def _unreadable(demands: Demands, encoders: Sequence[Encoder], sweep: Sweep) -> dict[Path, str]:
     """The files of which some encoder makes nothing, with the reason, and with the encoders unless none makes any."""
+    if not sweep.refused:
+        return {}
+    bad = {what for _, what in sweep.refused}
+    places = [n for n, path in enumerate(demands.files) if path in bad or sweep.content.get(path) in bad]
+    member = {key: np.isin(places, wanted) for key, wanted in demands.wanted.items()}
     found: dict[Path, str] = {}
-    for path, keys in demands.items() if sweep.refused else ():
-        asked = [(encoder.name, [key for key in keys if key in encoder.outputs]) for encoder in encoders]
+    for number, place in enumerate(places):
+        path = demands.files[place]
+        asked = [(e.name, [key for key in e.outputs if key in member and member[key][number]]) for e in encoders]
         asked = [(name, own) for name, own in asked if own]
         told = {name: why for name, own in asked if (why := sweep.reason(path, own)) is not None}
         if told:
@@ -179,47 +251,42 @@ def _unreadable(demands: Mapping[Path, Sequence[Key]], encoders: Sequence[Encode
     return found
 
 
-def _pending(
-    demands: Mapping[Path, Sequence[Key]],
-    have: Mapping[Key, Embeddings],
-    hashes_of: Callable[[Path], FileHashes],
-    sweep: Sweep,
-) -> dict[Path, Sequence[Key]]:
-    """The files that must be read: content unknown, or known and wanted by a key that lacks it.
+class _HashBatch:
+    """Collects what files hold and has it handed to their tables of file hashes some hundred at a time.
 
-    What is wanted by broken keys alone is left.
+    A table of file hashes that cannot be written is a problem, but ends nothing: the next run reads the files again.
     """
-    pending: dict[Path, Sequence[Key]] = {}
-    for path, wanted in demands.items():
-        keys = [key for key in wanted if key not in sweep.broken]
-        if not keys:
-            continue
-        content = _known(hashes_of, path)
-        if content is not None:
-            sweep.content[path] = content
-        if _lacking(keys, content, have):
-            pending[path] = keys
-    return pending
+
+    def __init__(
+        self, hashes_of: Callable[[Path], FileHashes], committer: Committer, problems: list[CxrBenchError]
+    ) -> None:
+        self._hashes_of, self._committer, self._problems = hashes_of, committer, problems
+        self._entries = list[tuple[Path, Stamp, str]]()
+
+    def add(self, path: Path, at: Stamp, content: str) -> None:
+        self._entries.append((path, at, content))
+        if len(self._entries) >= _HASHES_AT_ONCE:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        self._committer.submit(partial(self._keep, self._entries))
+        self._entries = []
+
+    def _keep(self, found: Sequence[tuple[Path, Stamp, str]]) -> None:
+        by_hashes: dict[int, tuple[FileHashes, list[tuple[Path, Stamp, str]]]] = {}
+        for entry in found:
+            hashes = self._hashes_of(entry[0])
+            by_hashes.setdefault(id(hashes), (hashes, []))[1].append(entry)
+        for hashes, entries in by_hashes.values():
+            try:
+                hashes.add(entries)
+            except BaseException as error:
+                self._problems.append(contained(error, "remembering the hashes of images"))
 
 
-def _lacking(keys: Sequence[Key], content: str | None, have: Mapping[Key, Embeddings]) -> list[Key]:
-    """The keys that need the file read: all where its content is not known."""
-    return [key for key in keys if content is None or content not in have[key]]
-
-
-def _known(hashes_of: Callable[[Path], FileHashes], path: Path) -> str | None:
-    """The content that is remembered; whatever stands in the way of asking shows when the file is read."""
-    try:
-        return hashes_of(path).known(path)
-    except PASSING:
-        raise
-    except BaseException:
-        return None
-
-
-def _note(item: Decoded, lacking: Sequence[Key], sweep: Sweep, hash_batch: _HashBatch) -> None:
+def _note(item: ReadFile, sweep: Sweep, hash_batch: _HashBatch) -> None:
     if item.failed is not None:
-        _note_failure(item, item.failed, lacking, sweep)
+        _note_failure(item, item.failed, sweep)
         return
     sweep.content[item.path] = item.content
     if item.at is not None:
@@ -227,17 +294,19 @@ def _note(item: Decoded, lacking: Sequence[Key], sweep: Sweep, hash_batch: _Hash
     for key, why in item.refused.items():
         told = _shown(str(why)).removeprefix(_shown(f"{item.path}: ")).removeprefix(_shown(f"{item.path.name}: "))
         sweep.refused[key, item.content] = told
+        if isinstance(why, ImageError):
+            sweep.no_pictures.setdefault(item.content, set()).add(key)
         _note_problem(why, sweep)
-    if item.wanted:
+    if item.decoded:
         sweep.decoded += 1
 
 
-def _note_failure(item: Decoded, failed: CxrBenchError, lacking: Sequence[Key], sweep: Sweep) -> None:
+def _note_failure(item: ReadFile, failed: CxrBenchError, sweep: Sweep) -> None:
     if isinstance(failed, MissingImageError):
         sweep.content.pop(item.path, None)
         sweep.missing[item.path] = _shown(str(failed))
         return
-    sweep.refused.update({(key, item.path): _shown(str(failed)) for key in lacking})
+    sweep.refused.update({(key, item.path): _shown(str(failed)) for key in item.lacking})
     _note_problem(failed, sweep)
 
 
@@ -255,70 +324,3 @@ def _kind(problem: CxrBenchError) -> tuple[type, str]:
 
 def _shown(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()  # names of files need not be Unicode
-
-
-def _advance(encoder: Encoder, sweep: Sweep, step: Callable[[], int]) -> None:
-    """One step of one model; an error ends this model's part of the sweep and no other's."""
-    if all(key in sweep.broken for key in encoder.outputs):
-        return
-    try:
-        sweep.encoded += step()
-    except BaseException as error:
-        failed = contained(error, encoder.name)
-        sweep.broken.update({key: failed for key in encoder.outputs if key not in sweep.broken})
-
-
-FloatArray = NDArray[np.float32]
-SCORES = "scores"  # the tap of a key that holds scores of a set of texts
-
-
-@dataclass(frozen=True, slots=True)
-class TextSet:
-    """Texts that a model scores together, in this order."""
-
-    texts: tuple[str, ...]
-    padding: Padding
-
-
-class Loaded(Protocol):
-    """A model whose network is loaded at first use."""
-
-    device: str
-
-    @property
-    def adapter(self) -> Adapter:
-        """The network."""
-        ...
-
-
-def forward(model: Loaded, asked: Mapping[Key, TextSet]) -> Forward:
-    """What the keys of an encoder want of a batch (B, C, H, W) float32: vectors, or scores (B, P) of a set of texts.
-
-    Texts are encoded at the first batch that they are asked for. A set of texts that cannot be scored gets the error,
-    and all others what they asked for.
-    """
-    import torch
-
-    adapter = model.adapter
-    texts: dict[Key, TextFeatures] = {}
-
-    def scored(key: Key, images: ImageFeatures) -> FloatArray:
-        if key not in texts:
-            texts[key] = adapter.encode_text(asked[key].texts, asked[key].padding)
-        return adapter.score(images, texts[key]).float().cpu().numpy()
-
-    def scores(key: Key, features: ImageFeatures) -> Taps | CxrBenchError:
-        try:
-            return {SCORES: scored(key, features)}
-        except BaseException as error:
-            return contained(error, f"{adapter.card.name}: scores of {len(asked[key].texts)} texts")
-
-    def found(images: FloatArray, keys: Sequence[Key]) -> Mapping[Key, Taps | CxrBenchError]:
-        batch = torch.from_numpy(images)
-        if model.device.startswith("cuda"):
-            batch = batch.pin_memory().to(model.device, non_blocking=True)
-        features = adapter.encode_image(batch)
-        vectors = {tap: values.float().cpu().numpy() for tap, values in features.taps.items()}
-        return {key: scores(key, features) if key in asked else vectors for key in keys}
-
-    return found

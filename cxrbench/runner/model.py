@@ -16,7 +16,8 @@ from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
 from cxrbench.records.record import ModelIdentity
 from cxrbench.runner.code import code_identity, library_versions
-from cxrbench.runner.encode import SCORES, Encoder, TextSet, forward
+from cxrbench.runner.decoding import Encoder
+from cxrbench.runner.forward import SCORES, TextSet, forward, on_cuda
 from cxrbench.runner.request import Engine, Places
 from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard, RecipeName
@@ -55,14 +56,16 @@ def scale_array(adapter: Adapter, view: str) -> FloatArray:
 
 
 # From bytes to stored rows; what brings the bytes and keeps the rows changes neither, for both have their digests.
-PIXEL_CODE = ("cxrbench.images.pixels", "cxrbench.runner.encode")
+PIXEL_CODE = ("cxrbench.images.pixels", "cxrbench.runner.encode", "cxrbench.runner.forward")
 STORED = frozenset(
     {
         "cxrbench.models.base",
         "cxrbench.images.decoder_check",
         "cxrbench.images.radiograph",
+        "cxrbench.store.committer",
         "cxrbench.store.file_hashes",
         "cxrbench.store.shard",
+        "cxrbench.store.shard_files",
         "cxrbench.store.embeddings",
     }
 )
@@ -200,7 +203,14 @@ class BenchModel:
         sets = asked or {}
         widths = {key: {SCORES: len(one.texts)} for key, one in sets.items()}
         outputs = {self.key(recipe): dict(self.card.taps), **widths}
-        return Encoder(recipe, outputs, partial(forward, self, sets), self._told_engine, name or self.card.name)
+        return Encoder(
+            recipe,
+            outputs,
+            partial(forward, self, sets),
+            self._told_engine,
+            name or self.card.name,
+            cuda=self.device if on_cuda(self.device) else None,
+        )
 
     def _told_engine(self) -> dict[str, str]:
         report = self.adapter.engine
@@ -278,3 +288,20 @@ def chosen_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return str(known_device(name))
+
+
+def devices(text: str) -> tuple[str, ...]:
+    """The devices that `--device` names: `cuda:0,1` is two, `auto` every CUDA device that is visible, or `cpu`.
+
+    Raises SpecError for one that is not there.
+    """
+    import torch
+
+    if text == "auto":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return tuple(f"cuda:{number}" for number in range(count)) if count > 1 else (chosen_device(text),)
+    first, *others = text.split(",")
+    kind = first.partition(":")[0]
+    return tuple(
+        chosen_device(name if ":" in name or not name.isdecimal() else f"{kind}:{name}") for name in (first, *others)
+    )

@@ -1,25 +1,29 @@
 """All cells of a request, worked out once, and what they need of the store and of the tables of file hashes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from cxrbench.errors import CxrBenchError, FewRowsError
 from cxrbench.models.base import adapter_class
 from cxrbench.runner.checks import where
-from cxrbench.runner.encode import Encoder, TextSet
+from cxrbench.runner.decoding import Encoder
 from cxrbench.runner.folds import IdFold, group_labels, id_folds
+from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
 from cxrbench.runner.wording import ClassPrompts, own_queries, require_task, wording
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes
-from cxrbench.system.contained import contained, containing
+from cxrbench.store.shard_files import IntArray
+from cxrbench.system.contained import PASSING, contained, containing
 
 _PROMPT_SHOTS = (16,)  # the draw that prompts go on from
-Reading = tuple[Key, TextSet | None, tuple[str, ...]]  # what is stored, the texts that decide it, of which images
+Reading = tuple[Key, TextSet | None, frozenset[str]]  # what is stored, the texts that decide it, of which images
 
 
 @dataclass(slots=True)
@@ -34,7 +38,7 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)
     _folds: dict[tuple[str, str, tuple[int, ...], str], list[IdFold]] = field(default_factory=dict)
     _words: dict[tuple[str, ...], list[ClassPrompts]] = field(default_factory=dict)
-    _wanted: dict[Cell, frozenset[str]] = field(default_factory=dict)
+    _images: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
 
     def add(self, problem: CxrBenchError) -> None:
@@ -58,11 +62,13 @@ class Plan:
         return self._folds_of(cell, tuple(cell.protocol.drawn_shots(self.request.shots)))
 
     def _folds_of(self, cell: Cell, shots: tuple[int, ...]) -> list[IdFold]:
-        part = self.test_part(cell)
-        key = (cell.data.task.name, cell.group, shots, part)
+        key = self._folds_key(cell, shots)
         if key not in self._folds:
-            self._folds[key] = self._drawn(cell, shots, part)
+            self._folds[key] = self._drawn(cell, shots, self.test_part(cell))
         return self._folds[key]
+
+    def _folds_key(self, cell: Cell, shots: Sequence[int]) -> tuple[str, str, tuple[int, ...], str]:
+        return (cell.data.task.name, cell.group, tuple(shots), self.test_part(cell))
 
     def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
         task, settings = cell.data.task, self.variant.settings
@@ -106,32 +112,39 @@ class Plan:
     def _read_from(self, cell: Cell) -> list[Reading]:
         settings, model = self.variant.settings, cell.model
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
-        vectors: Reading = (model.key(cell.recipe), None, tuple(sorted(self.wanted(cell))))
+        vectors: Reading = (model.key(cell.recipe), None, self.wanted(cell))
         if not joint:
             return [vectors]
-        asked: dict[Key, tuple[TextSet, set[str]]] = {}
-        for fold, words in zip(self.folds(cell), self.words(cell), strict=True):
+        asked: dict[Key, tuple[TextSet, list[int]]] = {}
+        for number, words in enumerate(self.words(cell)):
             assert words is not None
             for key, one in model.score_sets(cell.recipe, words, settings):
-                asked.setdefault(key, (one, set()))[1].update(fold.test[0])
-        scores: list[Reading] = [(key, texts, tuple(sorted(images))) for key, (texts, images) in asked.items()]
+                asked.setdefault(key, (one, []))[1].append(number)
+        scores: list[Reading] = [(key, one, self._images_of(cell, tuple(n), None)) for key, (one, n) in asked.items()]
         return scores if cell.shots is None else [vectors, *scores]
 
     def wanted(self, cell: Cell) -> frozenset[str]:
-        """Ids of the images that the cell needs, worked out once."""
-        if cell not in self._wanted:
-            rows = [fold.test[0] for fold in self.folds(cell)]
-            if cell.shots is not None:
-                rows += [fold.train[cell.shots][0] for fold in self.folds(cell)]
-            self._wanted[cell] = frozenset().union(*rows)
-        return self._wanted[cell]
+        """Ids of the images that the cell needs; one object for all cells with the same folds and shots."""
+        return self._images_of(cell, None, cell.shots)
+
+    def _images_of(self, cell: Cell, numbers: tuple[int, ...] | None, shots: int | None) -> frozenset[str]:
+        """The images that are scored in folds by their numbers (None: in all), and those that K shots train on."""
+        folds = self.folds(cell)
+        numbers = tuple(range(len(folds))) if numbers is None else numbers
+        key = (*self._folds_key(cell, cell.protocol.drawn_shots(self.request.shots)), numbers, shots)
+        if key not in self._images:
+            rows = [folds[number].test[0] for number in numbers]
+            if shots is not None:
+                rows += [folds[number].train[shots][0] for number in numbers]
+            self._images[key] = frozenset().union(*rows)
+        return self._images[key]
 
 
 class Demand:
     """The needs of a plan, worked out once.
 
-    `names`: every key in words; `demands`: the keys that want each file; `refused`: cells whose needs could not be
-    worked out; `broken`: keys that cannot be had, and why.
+    `names`: every key in words; `files`: all that are wanted, and `known` the content that is remembered of each;
+    `refused`: cells whose needs could not be worked out; `broken`: keys that cannot be had, and why.
     """
 
     def __init__(self, made: Plan) -> None:
@@ -140,11 +153,12 @@ class Demand:
         self._hashes_of: dict[Path, FileHashes] = {}
         self._roots: dict[Path, Path] = {}
         self.names: dict[Key, str] = {}
-        self.demands: dict[Path, dict[Key, None]] = {}
+        self.files: dict[Path, int] = {}
         self.refused: dict[Cell, CxrBenchError] = {}
         self.broken: dict[Key, CxrBenchError] = {}
         self._asked: dict[Key, dict[Key, TextSet]] = {}  # sets of texts by the key of the vectors
         self._sources: dict[Key, Cell] = {}
+        self._places: dict[tuple[str, int], IntArray] = {}  # of sets of images, which the plan keeps
         for cell in made.cells:
             try:
                 with containing(f"{cell.data.task.name}: remembered hashes of {cell.data.root}"):
@@ -152,6 +166,7 @@ class Demand:
                 self._need(cell)
             except BaseException as error:
                 self.refused[cell] = contained(error, cell.name)
+        self.known = self._known()
 
     def _need(self, cell: Cell) -> None:
         vectors = cell.model.key(cell.recipe)
@@ -161,11 +176,44 @@ class Demand:
             self.names.setdefault(key, name if asked is None else f"{name}, scores of {len(asked.texts)} texts")
             if asked is not None:
                 self._asked.setdefault(vectors, {})[key] = asked
-            for image in images:
-                path = cell.data.partition.paths.get(image)
-                if path is not None:
-                    self._roots.setdefault(path, cell.data.root)
-                    self.demands.setdefault(path, {})[key] = None
+            self._places_of(cell, images)
+
+    def _places_of(self, cell: Cell, images: frozenset[str]) -> IntArray:
+        """The places of the images' files among `files`, ascending; worked out once for each set of images."""
+        key = (cell.data.task.name, id(images))
+        if key not in self._places:
+            paths = [path for image in sorted(images) if (path := cell.data.partition.paths.get(image)) is not None]
+            for path in paths:
+                self._roots.setdefault(path, cell.data.root)
+            places = [self.files.setdefault(path, len(self.files)) for path in paths]
+            self._places[key] = np.unique(np.array(places, np.int64))
+        return self._places[key]
+
+    def table(self, cells: Iterable[Cell]) -> dict[Key, IntArray]:
+        """The files that each key must have for these cells, as ascending places among `files`."""
+        found: dict[Key, dict[tuple[str, int], IntArray]] = {}
+        for cell in cells:
+            if cell in self.refused:
+                continue
+            for key, _, images in self.plan.readings(cell):
+                if key not in self.broken:
+                    found.setdefault(key, {})[cell.data.task.name, id(images)] = self._places_of(cell, images)
+        return {key: np.unique(np.concatenate(list(own.values()))) for key, own in found.items()}
+
+    def _known(self) -> list[str | None]:
+        """The content that is remembered of each file; what stands in the way of asking shows when they are read."""
+        by_root: dict[Path, list[Path]] = {}
+        for path in self.files:
+            by_root.setdefault(self._roots[path], []).append(path)
+        found: dict[Path, str | None] = dict.fromkeys(self.files)
+        for root, paths in by_root.items():
+            try:
+                found |= zip(paths, self._open(root).known_all(paths), strict=True)
+            except PASSING:
+                raise
+            except BaseException:
+                continue
+        return list(found.values())
 
     @property
     def encoders(self) -> list[Encoder]:
@@ -189,6 +237,11 @@ class Demand:
                 found[key] = Embeddings([])
                 self.broken.setdefault(key, contained(error, f"{name}: reading the store, {self.store.root}"))
         return found
+
+    def name(self, path: Path) -> str:
+        """The file's path below the root of its data set: the same on every machine."""
+        root = self._roots[path]
+        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
     def hashes(self, path: Path) -> FileHashes:
         """The table of file hashes of the data set that the file belongs to."""

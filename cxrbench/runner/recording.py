@@ -26,15 +26,16 @@ from cxrbench.records.record import (
 )
 from cxrbench.records.scores import FoldScores, as_parquet
 from cxrbench.runner.code import code_identity, library_versions
-from cxrbench.runner.encode import SCORES, Sweep
+from cxrbench.runner.encode import Sweep
 from cxrbench.runner.folds import group_labels
+from cxrbench.runner.forward import SCORES
 from cxrbench.runner.identity import NO_FILE, cell_card_digest, contents_digest, identity, published_cells, reference
 from cxrbench.runner.measure import Measured
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.wording import ClassPrompts
 from cxrbench.store.atomic import write_atomically
-from cxrbench.store.embeddings import Embeddings, Key, digest
+from cxrbench.store.embeddings import Key, digest
 
 FloatArray = NDArray[np.float32]
 
@@ -57,7 +58,6 @@ class Outcome:
 
     plan: Plan
     sweep: Sweep
-    embeddings: Mapping[Key, Embeddings]
     started: datetime
     began: float  # time.monotonic()
 
@@ -77,7 +77,7 @@ class Outcome:
 
     def notes(self, cell: Cell, inputs: Inputs) -> dict[str, tuple[str, ...]]:
         """What the image reader remarked on the cell's images."""
-        known = [self.embeddings[key] for key in self.keys(cell)]
+        known = [stored for key in self.keys(cell) if (stored := self.sweep.embeddings[key]).noted]
         found = ((i, next((k.notes(c) for k in known if k.notes(c)), ())) for i, c in inputs.contents.items())
         return {image: notes for image, notes in found if notes}
 
@@ -95,7 +95,7 @@ class Outcome:
 
     def _engines(self, cell: Cell, inputs: Inputs) -> tuple[Mapping[str, str], ...]:
         contents = list(inputs.contents.values())
-        told = [engine for key in self.keys(cell) for engine in self.embeddings[key].engines(contents)]
+        told = [engine for key in self.keys(cell) for engine in self.sweep.embeddings[key].engines(contents)]
         return tuple(engine for place, engine in enumerate(told) if engine not in told[:place])
 
     def runtime(self, cell: Cell, inputs: Inputs) -> RecordedRuntime:
@@ -125,7 +125,7 @@ class StoredReadings:
 
     def _rows(self, key: Key, tap: str, images: Sequence[str]) -> FloatArray:
         paths, content = self.cell.data.partition.paths, self.outcome.sweep.content
-        return self.outcome.embeddings[key].rows(tap, [content[paths[image]] for image in images])
+        return self.outcome.sweep.embeddings[key].rows(tap, [content[paths[image]] for image in images])
 
     def vectors(self, tap: str, images: Sequence[str]) -> FloatArray:
         """See `Readings.vectors`."""

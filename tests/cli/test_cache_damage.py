@@ -58,11 +58,11 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-HARMLESS = {("ids.bin", "_sparse"), ("pooled.npy", "_sparse")}  # what is behind the rows that a journal tells
+HARMLESS = {("rows.bin", "_sparse"), ("pooled.npy", "_sparse")}  # what is behind the rows that a journal tells
 
 
 @pytest.mark.parametrize("damage", [_pipe, _sparse, _deep, _flip, Path.unlink], ids=lambda how: how.__name__)
-@pytest.mark.parametrize("file", ["ids.bin", "pooled.npy", "journal.bin", "shard.json", "../key.json"])
+@pytest.mark.parametrize("file", ["rows.bin", "pooled.npy", "journal.bin", "shard.json", "../key.json"])
 def test_what_is_damaged_is_named_and_everything_else_goes_on(
     file: str, damage: Callable[[Path], None], place: Path
 ) -> None:
@@ -74,7 +74,7 @@ def test_what_is_damaged_is_named_and_everything_else_goes_on(
     if (file, damage.__name__) in HARMLESS or (file, damage) == ("journal.bin", Path.unlink):
         assert failed is None
         return
-    assert (KEY.digest[:16] in verified and Path(file).name in verified + listed) or "batches" in verified
+    assert (KEY.digest[:16] in verified and Path(file).name in verified + listed) or "checksum" in verified
     assert OTHER.digest[:16] not in verified
     assert failed is not None and "cache prune" in str(failed)
     told(place, "prune", *(["--damaged"] if file != "../key.json" else [KEY.digest[:16]]))
@@ -88,7 +88,7 @@ def test_a_sound_store_is_left_alone_by_prune_damaged(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOMEM", "EIO", "EACCES", "EPERM", "ESTALE"])
-@pytest.mark.parametrize("file", ["ids.bin", "pooled.npy", "journal.bin", "shard.json", "its folder", "all folders"])
+@pytest.mark.parametrize("file", ["rows.bin", "pooled.npy", "journal.bin", "shard.json", "its folder", "all folders"])
 def test_what_cannot_be_read_now_is_told_and_never_removed(
     file: str, name: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +96,7 @@ def test_what_cannot_be_read_now_is_told_and_never_removed(
     own = shard(place)
     refused = {"its folder": own.parent, "all folders": own.parent.parent}.get(file, own / file)
     damaged = next(Store(place).folders()[OTHER.digest].glob("shard-*"))
-    (damaged / "ids.bin").write_bytes(b"")
+    (damaged / "rows.bin").write_bytes(b"")
     before = {path: path.read_bytes() for path in own.iterdir()}
 
     def refusing(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ def test_decoded_images_are_listed_verified_and_removed(tmp_path: Path) -> None:
     decoded(tmp_path)
     (place,) = (tmp_path / "cache/pixels").iterdir()
     assert f"{place.name[:16]}  3 images  0.0 MiB  decoded to 32 x 32" in told(tmp_path, "list")
-    assert "0 rows and 3 decoded images, every batch fits" in told(tmp_path, "verify")
+    assert "0 rows and 3 decoded images, all fit" in told(tmp_path, "verify")
     with (place / "pixels.u8").open("r+b") as file:
         file.write(b"\x99")
     with pytest.raises(
