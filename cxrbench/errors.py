@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 # What the program's exit codes mean: the help, README.md and docs/ say what stands here.
 EXIT_CODES = {
     0: "done",
-    1: "a finding: results changed (`check`), or something was found (`audit --strict`)",
+    1: "a finding: results changed (`check`), something was found (`audit --strict`), or parts are missing (`status`)",
     2: "usage: an unknown or malformed name, option, card, task or setting",
     3: "data missing: images, label tables or weights that are not there, or too many images that cannot be read",
     4: "integrity: bytes that are not what a digest, a layout or a journal promises",
@@ -22,6 +23,16 @@ class CxrBenchError(Exception):
     """Base of all errors that are help rather than a bug; the message says what, where and how to mend it."""
 
     exit_code = 5
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors pass from process to process, whatever their constructors take."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[CxrBenchError], arguments: tuple[Any, ...], held: dict[str, Any]) -> CxrBenchError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(held)
+    return error
 
 
 class CxrBenchWarning(UserWarning):

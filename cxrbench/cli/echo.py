@@ -43,7 +43,7 @@ def told(problem: CxrBenchError) -> CxrBenchError:
     return problem
 
 
-def warn_of_files(what: str, files: Mapping[Path, str]) -> None:
+def warn_of_files(what: str, files: Mapping[Path, str] | Mapping[str, str]) -> None:
     """Name some files on stderr with the reason for each, and say how many more there are."""
     for path, reason in list(files.items())[:_SHOWN]:
         warn(f"{what}: {path}: {reason.removeprefix(f'{path}: ')}")

@@ -16,6 +16,7 @@ from cxrbench.cli import (
     data,
     demo,
     doctor,
+    encode,
     export,
     figure,
     lists,
@@ -68,6 +69,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("encode")(encode.encode)
+app.command("status")(encode.status)
 app.command("models")(lists.models)
 app.command("tasks")(lists.tasks)
 app.command("info")(lists.info)

@@ -96,6 +96,28 @@ Choices = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=CHOICE", help="Replace one choice of the bundle; repeatable."),
 ]
+MeasuredModels = Annotated[
+    list[str],
+    typer.Option("--model", "-m", help="Models: names, globs, all, or card files; repeatable.", autocompletion=models),
+]
+TextEncoder = Annotated[
+    Path | None,
+    typer.Option("--text-encoder", help="Local folder with config.json, vocab.txt and tokenizer_config.json."),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:N, several such as cuda:0,1, or auto: every CUDA device, else cpu."),
+]
+Precision = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the forward pass; keyed.")
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size", min=1, help="Images a forward pass; another one moves vectors by about 1e-6; recorded."
+    ),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Decoding threads; 0: one a core.")]
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Measured models; repeatable, globs. [default: all]")
 ]

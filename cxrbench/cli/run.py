@@ -2,19 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cxrbench.cli import options
 from cxrbench.cli.echo import say, warn, warn_of_files
 from cxrbench.cli.options import (
+    BatchSize,
     Cache,
     Choices,
     DataRoot,
+    Device,
+    MeasuredModels,
     Out,
+    Precision,
+    TextEncoder,
     VariantName,
     WeightsFrom,
+    Workers,
     data_places,
     numbers,
     pairs,
@@ -28,15 +34,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    model: Annotated[
-        list[str],
-        typer.Option(
-            "--model",
-            "-m",
-            help="Models: names, globs, all, or card files; repeatable.",
-            autocompletion=options.models,
-        ),
-    ],
+    model: MeasuredModels,
     task: Annotated[
         list[str],
         typer.Option(
@@ -74,21 +72,11 @@ def run(
     ] = None,
     data_root: DataRoot = None,
     weights: WeightsFrom = None,
-    text_encoder: Annotated[
-        Path | None,
-        typer.Option("--text-encoder", help="Local folder with config.json, vocab.txt and tokenizer_config.json."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the forward pass; keyed.")
-    ] = "float32",
-    batch_size: Annotated[
-        int,
-        typer.Option(
-            "--batch-size", min=1, help="Images a forward pass; another one moves vectors by about 1e-6; recorded."
-        ),
-    ] = 32,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Decoding threads; 0: one a core.")] = 0,
+    text_encoder: TextEncoder = None,
+    device: Device = "auto",
+    precision: Precision = "float32",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
     out: Out = Path("results"),
     cache: Cache = None,
     allow_missing: Annotated[

@@ -14,8 +14,8 @@ from cxrbench.errors import CxrBenchError, DataError, gravest
 from cxrbench.system.contained import contained
 
 if TYPE_CHECKING:
-    from cxrbench.models.weights.fetch import VerifiedWeights
     from cxrbench.models.weights.identity import WeightsIdentity
+    from cxrbench.models.weights.verify import VerifiedWeights
     from cxrbench.specs.card import ModelCard
 
 app = typer.Typer(help="Look after the published weights on this disk.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def fetch(
     """
     from cxrbench.models.weights.fetch import fetch as fetched
     from cxrbench.models.weights.fetch import fetch_text
-    from cxrbench.models.weights.fetch import verify as verified
+    from cxrbench.models.weights.verify import verify as verified
     from cxrbench.system.progress import transfer_for
 
     def checkpoint(card: "ModelCard", given: Path | None) -> None:
@@ -106,8 +106,8 @@ def verify(
 
     Hashes the file, and holds every tensor against the card. Asks no network.
     """
-    from cxrbench.models.weights.fetch import missing_text
-    from cxrbench.models.weights.fetch import verify as verified
+    from cxrbench.models.weights.verify import missing_text
+    from cxrbench.models.weights.verify import verify as verified
 
     def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
@@ -131,8 +131,8 @@ def convert(model: Models, weights: WeightsFrom = None, cache: Cache = None) -> 
     which are the same; the published file may be removed afterwards. On other machines, where it was never read, what
     the converted file says of its source is a claim, and records say so.
     """
-    from cxrbench.models.weights.fetch import verify as verified
     from cxrbench.models.weights.identity import convert as converted
+    from cxrbench.models.weights.verify import verify as verified
 
     def work(card: "ModelCard", given: Path | None) -> None:
         found = verified(card, given, _cache(cache))
@@ -151,7 +151,8 @@ def info(model: Models, weights: WeightsFrom = None, text_encoder: TextFolder = 
     Asks no network.
     """
     from cxrbench.cli.lists import text_encoder_place
-    from cxrbench.models.weights.fetch import directions, locate, missing
+    from cxrbench.models.weights.fetch import locate
+    from cxrbench.models.weights.verify import directions, missing
 
     def work(card: "ModelCard", given: Path | None) -> None:
         facts = card.weights

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, SpecError
-from cxrbench.models.weights.fetch import missing_text
+from cxrbench.models.weights.verify import missing_text
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan

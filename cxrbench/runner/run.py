@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from cxrbench.errors import CxrBenchError
-from cxrbench.runner.encode import encode
+from cxrbench.runner.encode import Demands, encode
 from cxrbench.runner.identity import NO_FILE
 from cxrbench.runner.lay_out import lay_out
+from cxrbench.runner.model import devices
 from cxrbench.runner.plan import Demand, Plan
 from cxrbench.runner.protocol import Cell
 from cxrbench.runner.recording import Inputs, Outcome, cached, cell_id
 from cxrbench.runner.request import Request
 from cxrbench.runner.settle import Clerk, RunResult, Say
-from cxrbench.system.contained import Logbook
+from cxrbench.system.contained import PASSING, Logbook
 from cxrbench.system.progress import Progress, Quiet
 
 __all__ = ["Forecast", "RunResult", "forecast", "run"]
@@ -45,6 +46,7 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     whatever kind, is in the report after all that could be done was done, with tracebacks in a file below `out`/logs.
     """
     started, began = datetime.now(UTC), time.monotonic()
+    request = _filled_by_all(request, say)
     made = lay_out(request)
     report = RunResult(skipped=dict(made.skipped))
     clerk = Clerk(report, say, Logbook(request.places.out / "logs"))
@@ -54,8 +56,10 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         say(f"{name}: not applicable: {reason.partition(';')[0]}")
     needs = Demand(made)
     encoders = needs.encoders
+    wanted = needs.table(made.cells)
+    open_cells = [cell for cell in made.cells if not _settled(cell, made, needs)]
     sweep = encode(
-        {path: [key for key in keys if key not in needs.broken] for path, keys in needs.demands.items()},
+        Demands(tuple(needs.files), needs.known, wanted, needs.table(open_cells)),
         encoders,
         needs.store,
         needs.hashes,
@@ -63,46 +67,74 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         workers=request.engine.threads,
         progress=progress or Quiet(),
     )
+    for remark in sweep.remarks:
+        say(remark)
     if sweep.reader == "reference":
         say("this machine's fast image decoders failed their self-test: the plain ones were used")
     report.decoded, report.encoded = sweep.decoded, sweep.encoded
     report.unreadable, report.missing = sweep.unreadable, sweep.missing
     for problem in sweep.problems:
         clerk.add(problem)
-    outcome = Outcome(made, sweep, needs.embeddings(), started, began)
     sweep.broken |= needs.broken
+    outcome = Outcome(made, sweep, started, began)
     for cell in made.cells:
         clerk.settle(cell, outcome, needs.refused.get(cell))
     return report
 
 
+def _filled_by_all(request: Request, say: Say) -> Request:
+    """Where several devices are named, encode by all of them first; the rest goes by the first."""
+    chosen = devices(request.engine.device)
+    if len(chosen) > 1:
+        from cxrbench.runner.executors import local
+        from cxrbench.runner.filling import Filled, Part, RequestJob
+
+        def told(found: Filled) -> None:
+            for line in (*found.remarks, *map(str, found.problems)):
+                say(line)
+            say(f"part {found.part}: {found.decoded} images decoded, {found.encoded} encoded")
+
+        local(RequestJob(request), [Part(n, len(chosen)) for n in range(len(chosen))], chosen, told)
+    return replace(request, engine=replace(request.engine, device=chosen[0]))
+
+
 def forecast(request: Request) -> Forecast:
     """What `run` would compute, what is in the store already, and what is missing; reads no image."""
+    request = replace(request, engine=replace(request.engine, device=devices(request.engine.device)[0]))
     made = lay_out(request)
     needs = Demand(made)
     embeddings = needs.embeddings()
-    images: dict[str, tuple[int, int]] = {}
-    for path, keys in needs.demands.items():
-        content = needs.hashes(path).known(path)
-        for key in keys:
-            there, waiting = images.get(needs.names[key], (0, 0))
-            have = content is not None and content in embeddings[key]
-            images[needs.names[key]] = (there + have, waiting + (not have))
+    images = dict[str, tuple[int, int]]()
+    for key, places in needs.table(made.cells).items():
+        contents = [content for place in places.tolist() if (content := needs.known[place]) is not None]
+        have = int(embeddings[key].has(contents).sum())
+        there, waiting = images.get(needs.names[key], (0, 0))
+        images[needs.names[key]] = (there + have, waiting + len(places) - have)
     for problem in (*needs.refused.values(), *needs.broken.values()):
         made.add(problem)
     laid_out = [cell for cell in made.cells if cell not in needs.refused]
-    ready = [cell.name for cell in laid_out if _recorded(cell, made, needs)]
+    ready = list[str]()
+    for cell in laid_out:
+        with made.part(cell.name):
+            ready += [cell.name] if _recorded(cell, made, needs) else []
     names = tuple(cell.name for cell in laid_out)
     return Forecast(names, tuple(ready), images, tuple(made.problems), dict(made.skipped))
 
 
+def _settled(cell: Cell, made: Plan, needs: Demand) -> bool:
+    """Whether the cell's record is there, so that nobody reads its rows; what goes wrong shows when it is measured."""
+    try:
+        return made.request.resume and _recorded(cell, made, needs)
+    except PASSING:
+        raise
+    except BaseException:
+        return False
+
+
 def _recorded(cell: Cell, made: Plan, needs: Demand) -> bool:
-    """Whether a run would find the cell's record; what keeps it from being looked for joins the plan's problems."""
-    with made.part(cell.name):
-        paths = {image: cell.data.partition.paths.get(image) for image in made.wanted(cell)}
-        contents = {image: needs.hashes(path).known(path) for image, path in paths.items() if path is not None}
-        read = {image: content for image, content in contents.items() if content is not None}
-        left_out = {image: NO_FILE for image, path in paths.items() if path is None}
-        inputs = Inputs(left_out, read)
-        return len(read) == len(contents) and cached(cell, made, cell_id(cell, made, inputs)) is not None
-    return False
+    """Whether a run would find the cell's record, by what is remembered of its files."""
+    paths = {image: cell.data.partition.paths.get(image) for image in made.wanted(cell)}
+    contents = {image: needs.known[needs.files[path]] for image, path in paths.items() if path is not None}
+    read = {image: content for image, content in contents.items() if content is not None}
+    left_out = {image: NO_FILE for image, path in paths.items() if path is None}
+    return len(read) == len(contents) and cached(cell, made, cell_id(cell, made, Inputs(left_out, read))) is not None

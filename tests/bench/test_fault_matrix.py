@@ -7,6 +7,7 @@ slow tests.
 import ast
 import errno
 import os
+import pickle
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -386,6 +387,19 @@ def test_what_ends_a_program_is_no_fault_of_a_part(stop: type[BaseException]) ->
         raise stop
     with pytest.raises(stop):
         contained(stop(), "a part")
+
+
+def _kinds(kind: type[CxrBenchError]) -> list[type[CxrBenchError]]:
+    return [kind, *(found for own in kind.__subclasses__() for found in _kinds(own))]
+
+
+@pytest.mark.parametrize("kind", _kinds(CxrBenchError), ids=lambda kind: kind.__name__)
+def test_every_error_passes_from_process_to_process(kind: type[CxrBenchError]) -> None:
+    error = kind.__new__(kind)
+    error.args, held = ("told",), {"reason": "cut", "path": Path("a"), "trace": "x", "log": None, "detail": (1, 2)}
+    error.__dict__.update(held)
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is kind and found.args == ("told",) and found.__dict__ == held
 
 
 def test_of_several_problems_the_highest_code_counts() -> None:
