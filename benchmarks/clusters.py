@@ -263,7 +263,7 @@ def throughput(bench: Bench) -> bool:
     from PIL import Image
 
     from cxrbench.runner.archive import ArchiveJob
-    from cxrbench.runner.filling import Part
+    from cxrbench.runner.filling import FilePart
     from cxrbench.runner.request import Engine, Places
 
     folder, rng = bench.folder / "noise", np.random.default_rng(0)
@@ -280,7 +280,7 @@ def throughput(bench: Bench) -> bool:
             job = ArchiveJob(("image_statistics",), folder, Places(cache=cache), Engine("cpu", workers=1))
             with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
                 list(pool.map(_warm, range(count)))
-                took = list(pool.map(_timed, [job] * count, [Part(n, count) for n in range(count)]))
+                took = list(pool.map(_timed, [job] * count, [FilePart(n, count) for n in range(count)]))
             found.append((count, NOISE / max(took)))
             shutil.rmtree(cache)
     ratios = [two / one for (_, one), (_, two) in zip(found[::2], found[1::2], strict=True)]

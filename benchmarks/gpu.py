@@ -117,7 +117,7 @@ def devices(images: int) -> None:
 
     from cxrbench.runner.archive import ArchiveJob
     from cxrbench.runner.executors import local
-    from cxrbench.runner.filling import Filled, Part
+    from cxrbench.runner.filling import FilePart, Filled
     from cxrbench.runner.model import devices as visible
     from cxrbench.runner.request import Engine, Places
 
@@ -131,7 +131,7 @@ def devices(images: int) -> None:
             cache = Path(folder) / f"cache {len(chosen)}"
             job = ArchiveJob(("random_resnet50",), root, Places(cache=cache), Engine(chosen[0], batch_size=BATCH))
             found, began = list[Filled](), time.monotonic()
-            local(job, [Part(n, len(chosen)) for n in range(len(chosen))], chosen, found.append)
+            local(job, [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, found.append)
             took = time.monotonic() - began
             assert sum(one.encoded for one in found) == images, found
             print(f"{len(chosen)} devices: {images / took:,.0f} images/s, start-up included", flush=True)

@@ -244,32 +244,32 @@ def _job(
 
 
 def _here(job: "AnyJob", shard: str) -> "list[Filled]":
-    from cxrbench.runner.filling import Part, fill
+    from cxrbench.runner.filling import FilePart, fill
     from cxrbench.system.progress import progress_for
 
-    return [_told(fill(job.filling(), Part.parse(shard), progress_for(sys.stderr)))]
+    return [_told(fill(job.filling(), FilePart.parse(shard), progress_for(sys.stderr)))]
 
 
 def _on_devices(job: "AnyJob", device: str, *, alone: bool) -> "list[Filled]":
     """By all devices; one that is going to write the vectors `alone` encodes as it does so."""
     from cxrbench.runner.executors import local
-    from cxrbench.runner.filling import Part
+    from cxrbench.runner.filling import FilePart
     from cxrbench.runner.model import devices
 
     chosen = devices(device)
     if len(chosen) == 1:
         return _here(job, "0/1") if alone else []
     found: list[Filled] = []
-    local(job, [Part(n, len(chosen)) for n in range(len(chosen))], chosen, lambda one: found.append(_told(one)))
+    local(job, [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, lambda one: found.append(_told(one)))
     return found
 
 
 def _with_ray(job: "AnyJob", parts: int, address: str | None, actors: int) -> "list[Filled]":
     from cxrbench.runner.executors import ray
-    from cxrbench.runner.filling import Part
+    from cxrbench.runner.filling import FilePart
 
     found: list[Filled] = []
-    ray(job, [Part(n, parts) for n in range(parts)], address, actors, lambda one: found.append(_told(one)))
+    ray(job, [FilePart(n, parts) for n in range(parts)], address, actors, lambda one: found.append(_told(one)))
     return found
 
 
@@ -354,7 +354,7 @@ def _written(job: "AnyJob", device: str, to: Path) -> "Filled":
     """Encode what is still missing or damaged, and write all vectors."""
     from cxrbench.runner.archive import write_vectors
     from cxrbench.runner.executors import on_device
-    from cxrbench.runner.filling import Part, fill
+    from cxrbench.runner.filling import FilePart, fill
     from cxrbench.runner.model import devices
     from cxrbench.system.progress import progress_for
 
@@ -363,7 +363,7 @@ def _written(job: "AnyJob", device: str, to: Path) -> "Filled":
     except SpecError:  # a cluster has encoded on devices that are not here
         chosen = "cpu"
     filling = on_device(job, chosen).filling()
-    found = _told(fill(filling, Part(), progress_for(sys.stderr), check=True))
+    found = _told(fill(filling, FilePart(), progress_for(sys.stderr), check=True))
     rows = write_vectors(filling, found, to)
     say(f"{rows} rows in {to}")
     return found

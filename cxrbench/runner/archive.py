@@ -40,7 +40,7 @@ class ArchiveJob:
     engine: Engine
 
     def filling(self) -> Filling:
-        """See `Job`; raises DataError for a folder without images or a table that is none, SpecError for no model."""
+        """See `StoreJob`; raises DataError for a folder without images or what is no table, SpecError for no model."""
         root, names = image_names(self.images, self.places.cache)
         files = tuple(root / name for name in names)
         hashes = FileHashes(self.places.cache, root)

@@ -103,7 +103,7 @@ class ReadFile:
     lacking: Sequence[Key] = ()
 
 
-class Batch:
+class ImageBatch:
     """Images of one lane, (size, C, H, W), filled from the front; `contents` and `notes` are of the first of them."""
 
     def __init__(self, lane: Lane, pixels: FloatArray) -> None:
@@ -140,18 +140,18 @@ class Packer:
     """Puts images into batches in the order of the files, whatever order they are decoded in."""
 
     def __init__(
-        self, lanes: Sequence[Lane], size: int, tell: Callable[[ReadFile], None], full: Callable[[Batch], None]
+        self, lanes: Sequence[Lane], size: int, tell: Callable[[ReadFile], None], full: Callable[[ImageBatch], None]
     ) -> None:
         self._lanes, self._size, self._tell, self._full = lanes, size, tell, full
         self._lock = Lock()
         self._waiting: dict[int, tuple[ReadFile, Mapping[int, WantedImage]]] = {}
-        self._open: dict[int, Batch] = {}
+        self._open: dict[int, ImageBatch] = {}
         self._spare: dict[tuple[tuple[int, ...], str | None], list[FloatArray]] = {}
         self.next = 0  # the first file that is not packed
 
     def take(self, place: int, read: ReadFile, images: Mapping[int, WantedImage]) -> None:
         """Take what became of a file, and what the lanes get of it; what waited for it is told and packed with it."""
-        copies = list[tuple[Batch, int, FloatArray]]()
+        copies = list[tuple[ImageBatch, int, FloatArray]]()
         with self._lock:
             self._waiting[place] = read, images
             while self.next in self._waiting:
@@ -168,9 +168,9 @@ class Packer:
             if whole:
                 self._full(batch)
 
-    def _reserve(self, number: int, content: str, image: WantedImage) -> tuple[Batch, int]:
+    def _reserve(self, number: int, content: str, image: WantedImage) -> tuple[ImageBatch, int]:
         if number not in self._open:
-            self._open[number] = Batch(self._lanes[number], self._buffer(self._lanes[number], image.pixels.shape))
+            self._open[number] = ImageBatch(self._lanes[number], self._buffer(self._lanes[number], image.pixels.shape))
         batch = self._open[number]
         row = batch.reserve(content, image)
         if len(batch) == self._size:
@@ -181,12 +181,12 @@ class Packer:
         spare = self._spare.setdefault(((self._size, *shape), lane.cuda), [])
         return spare.pop() if spare else new_buffer((self._size, *shape), lane.cuda)
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: ImageBatch) -> None:
         """The batch has been through its models: its memory may be filled again."""
         with self._lock:
             self._spare.setdefault((batch.pixels.shape, batch.lane.cuda), []).append(batch.pixels)
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> Iterator[ImageBatch]:
         """The batches that are not full, when no file is left, by lane."""
         for number in sorted(self._open):
             yield self._open.pop(number)
@@ -269,20 +269,20 @@ class Decoders:
         workers: int,
     ) -> None:
         self._files, self._lanes, self._claims, self._reader = files, lanes, claims, reader
-        self._events = SimpleQueue[ReadFile | Batch | BaseException | None]()
+        self._events = SimpleQueue[ReadFile | ImageBatch | BaseException | None]()
         self.packer = Packer(lanes, batch_size, self._events.put, self._emit)
         self._room, self._begun, self._over = Semaphore(_OUT), 0, False
         self._ahead = _AHEAD * workers
         self._turn = Condition()
         self._threads = [Thread(target=self._work, name=f"decode-{n}", daemon=True) for n in range(workers)]
 
-    def _emit(self, batch: Batch) -> None:
+    def _emit(self, batch: ImageBatch) -> None:
         while not self._over:
             if self._room.acquire(timeout=_PATIENCE_S):
                 self._events.put(batch)
                 return
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: ImageBatch) -> None:
         """The results of a batch are fetched: its memory may be filled again."""
         self.packer.give_back(batch)
         self._room.release()
@@ -329,7 +329,7 @@ class Decoders:
                 refused.update({key: found for key in self._lanes[lane].keys(columns) if key not in there})
         return ReadFile(path, at, content, bool(images), refused), images
 
-    def __iter__(self) -> Iterator[ReadFile | Batch]:
+    def __iter__(self) -> Iterator[ReadFile | ImageBatch]:
         at_work = len(self._threads)
         while at_work:
             event = self._events.get()

@@ -17,7 +17,7 @@ from typing import Any
 
 from cxrbench.errors import DataError, RunError, SpecError
 from cxrbench.runner.archive import ArchiveJob
-from cxrbench.runner.filling import Filled, Filling, Part, RequestJob, fill, fill_part
+from cxrbench.runner.filling import FilePart, Filled, Filling, RequestJob, fill, fill_part
 from cxrbench.runner.request import Engine
 from cxrbench.store.atomic import write_atomically
 from cxrbench.system import cpu
@@ -53,12 +53,12 @@ def child(asked: str, answer: str) -> None:
 _CHILD = "import sys; sys.path[:] = {path!r}; from cxrbench.runner.executors import child; child({asked!r}, {answer!r})"
 
 
-def local(job: AnyJob, parts: Sequence[Part], devices: Sequence[str], told: Told) -> None:
+def local(job: AnyJob, parts: Sequence[FilePart], devices: Sequence[str], told: Told) -> None:
     """Parts by processes of this machine, one a device at a time; `told` of each as it ends.
 
     A part whose process dies is begun again, twice at most; then it is told as a problem.
     """
-    waiting, ended = SimpleQueue[tuple[Part, int]](), SimpleQueue[Filled | BaseException]()
+    waiting, ended = SimpleQueue[tuple[FilePart, int]](), SimpleQueue[Filled | BaseException]()
     for part in parts:
         waiting.put((part, 0))
     running, left = set[subprocess.Popen[bytes]](), len(parts)
@@ -98,7 +98,7 @@ def local(job: AnyJob, parts: Sequence[Part], devices: Sequence[str], told: Told
                 thread.join()
 
 
-def _in_process(job: AnyJob, part: Part, folder: Path, running: "set[subprocess.Popen[bytes]]") -> Filled | None:
+def _in_process(job: AnyJob, part: FilePart, folder: Path, running: "set[subprocess.Popen[bytes]]") -> Filled | None:
     """What a process of its own makes of a part; None where it died. No module of the caller's is imported there."""
     name = uuid.uuid4().hex
     asked, answer = folder / f"{name}.job", folder / f"{name}.answer"
@@ -115,7 +115,7 @@ def _in_process(job: AnyJob, part: Part, folder: Path, running: "set[subprocess.
     return found
 
 
-def _lost(part: Part, device: str, tries: int) -> RunError:
+def _lost(part: FilePart, device: str, tries: int) -> RunError:
     return RunError(
         f"part {part}: its process on {device} died {tries} times (too little memory, often). Finished rows are kept; "
         "the same command goes on."
@@ -150,7 +150,7 @@ def sbatch_script(words: Sequence[str], count: int, array: str, options: Sequenc
     return "\n".join(["#!/bin/bash", *lines, f"exec {command} --shard ${{SLURM_ARRAY_TASK_ID}}/{count}", ""])
 
 
-def ray(job: AnyJob, parts: Sequence[Part], address: str | None, workers: int, told: Told) -> None:
+def ray(job: AnyJob, parts: Sequence[FilePart], address: str | None, workers: int, told: Told) -> None:
     """Parts by actors of a Ray cluster, each of which lays the job out and loads the models once.
 
     An actor that dies is started again somewhere, and its part with it. `workers`: 0 takes one a GPU for a CUDA device,
@@ -198,17 +198,17 @@ class Actor:
     def here(self) -> None:
         """Answers once the actor has its place."""
 
-    def fill(self, part: Part) -> Filled:
+    def fill(self, part: FilePart) -> Filled:
         """One part; what earlier ones brought is read anew."""
         if self._filling is None:
             self._filling = self._job.filling()
         return fill(self._filling, part, Quiet())
 
 
-def _spread(engine: Any, actors: Sequence[Any], parts: Sequence[Part]) -> Iterator[Filled]:
+def _spread(engine: Any, actors: Sequence[Any], parts: Sequence[FilePart]) -> Iterator[Filled]:
     """Every part to the next actor that has its place and is free; actors go as soon as nothing waits for them."""
     waiting = list(parts)
-    running: dict[Any, tuple[Any, Part | None]] = {actor.here.remote(): (actor, None) for actor in actors}
+    running: dict[Any, tuple[Any, FilePart | None]] = {actor.here.remote(): (actor, None) for actor in actors}
     left = len(parts)
     while left:
         (done,), _ = engine.wait(list(running), num_returns=1)

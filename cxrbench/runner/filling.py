@@ -29,7 +29,7 @@ from cxrbench.system.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FilePart:
     """Part `number` of `count`, from 0 on; raises SpecError for one that there is not."""
 
     number: int = 0
@@ -40,7 +40,7 @@ class Part:
             raise SpecError(f"part {self.number}/{self.count}: write I/N with I from 0 to N - 1, such as 0/8")
 
     @classmethod
-    def parse(cls, text: str) -> "Part":
+    def parse(cls, text: str) -> "FilePart":
         """`I/N`."""
         number, separator, count = text.partition("/")
         if not separator or not number.isdecimal() or not count.isdecimal():
@@ -97,7 +97,7 @@ class Filled:
     contents: dict[str, str] = field(default_factory=dict)
 
 
-class Job(Protocol):
+class StoreJob(Protocol):
     """What can be filled, small enough to be sent to another machine."""
 
     def filling(self) -> Filling:
@@ -112,7 +112,7 @@ class RequestJob:
     request: Request
 
     def filling(self) -> Filling:
-        """See `Job`."""
+        """See `StoreJob`."""
         made = lay_out(self.request)
         needs = Demand(made)
         encoders = needs.encoders
@@ -133,7 +133,7 @@ class RequestJob:
         )
 
 
-def fill(filling: Filling, part: Part, progress: Progress, *, check: bool = False) -> Filled:
+def fill(filling: Filling, part: FilePart, progress: Progress, *, check: bool = False) -> Filled:
     """Encode what the files of a part lack; nothing is raised that ends the others.
 
     `check`: hold the rows that are there against their checksums first. Which contents are no pictures is written
@@ -231,7 +231,7 @@ def missing_parts(filling: Filling, count: int) -> Waiting:
     return Waiting(lacking, tuple(sorted(waiting)), len(out))
 
 
-def fill_part(job: Job, part: Part, progress: Progress) -> Filled:
+def fill_part(job: StoreJob, part: FilePart, progress: Progress) -> Filled:
     """Lay a job out and fill one part of it; what goes wrong before is the problem of the part."""
     try:
         return fill(job.filling(), part, progress)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.base import Adapter, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.runner.decoding import Batch, Encoder, Fetch, Forward, Taps
+from cxrbench.runner.decoding import Encoder, Fetch, Forward, ImageBatch, Taps
 from cxrbench.store.atomic import naming
 from cxrbench.store.committer import Committer
 from cxrbench.store.embeddings import Key, Store
@@ -89,7 +89,7 @@ def _fetched(tensors: "Mapping[str, Tensor]") -> Taps:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class BatchRows:
     """Images of a batch of `size` that a key awaits: their `places` in it, contents, and what the reader remarked."""
 
     size: int
@@ -115,7 +115,7 @@ class Shards:
         self._opened: dict[tuple[Key, int], Writer] = {}
         self.written: dict[Key, None] = {}
 
-    def append(self, key: Key, rows: "Rows", fetch: Fetch) -> None:
+    def append(self, key: Key, rows: "BatchRows", fetch: Fetch) -> None:
         """Write rows of a batch; what fails is of the key alone, and an error of the disk names the store."""
         if key in self.broken:
             return
@@ -171,7 +171,7 @@ class Running:
         self._forward: Forward | None = None
         self._size: int | None = None  # None: as packed
 
-    def advance(self, batch: Batch) -> int:
+    def advance(self, batch: ImageBatch) -> int:
         """Encode what the encoder awaits of a batch; returns of how many images it was.
 
         An error ends this model's part of the sweep and no other's.
@@ -194,7 +194,7 @@ class Running:
                 self._broken.setdefault(key, failed)
         return 0
 
-    def _encode(self, batch: Batch, rows: Mapping[Key, Sequence[int]], forward: Forward) -> None:
+    def _encode(self, batch: ImageBatch, rows: Mapping[Key, Sequence[int]], forward: Forward) -> None:
         at = 0
         while at < len(batch):
             size = self._size or len(batch.pixels)
@@ -222,7 +222,7 @@ class Running:
 
     def _hand_over(
         self,
-        batch: Batch,
+        batch: ImageBatch,
         at: int,
         size: int,
         rows: Mapping[Key, Sequence[int]],
@@ -236,7 +236,7 @@ class Running:
             if own:
                 told = [batch.contents[row] for row in own], [batch.notes[row] for row in own]
                 self._committer.submit(
-                    partial(self._shards.append, key, Rows(size, np.array(own, np.int64) - at, *told), fetch)
+                    partial(self._shards.append, key, BatchRows(size, np.array(own, np.int64) - at, *told), fetch)
                 )
 
 

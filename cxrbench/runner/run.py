@@ -87,14 +87,14 @@ def _filled_by_all(request: Request, say: Say) -> Request:
     chosen = devices(request.engine.device)
     if len(chosen) > 1:
         from cxrbench.runner.executors import local
-        from cxrbench.runner.filling import Filled, Part, RequestJob
+        from cxrbench.runner.filling import FilePart, Filled, RequestJob
 
         def told(found: Filled) -> None:
             for line in (*found.remarks, *map(str, found.problems)):
                 say(line)
             say(f"part {found.part}: {found.decoded} images decoded, {found.encoded} encoded")
 
-        local(RequestJob(request), [Part(n, len(chosen)) for n in range(len(chosen))], chosen, told)
+        local(RequestJob(request), [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, told)
     return replace(request, engine=replace(request.engine, device=chosen[0]))
 
 

@@ -28,7 +28,7 @@ import cxrbench
 from cxrbench.cli.main import app
 from cxrbench.errors import SpecError
 from cxrbench.models.features import ImageFeatures
-from cxrbench.runner.filling import Part, Waiting, part_numbers
+from cxrbench.runner.filling import FilePart, Waiting, part_numbers
 from cxrbench.runner.model import devices
 
 MODELS = ("small_unimodal", "small_clip")
@@ -349,7 +349,7 @@ def test_a_problem_of_one_part_is_told_and_ends_no_other(lab: Lab, tmp_path: Pat
     found = list[Filled]()
     bad = lab.request(tmp_path, ["small_unimodal"], ["covid"])
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
-    local(RequestJob(bad), [Part(n, 3) for n in range(3)], ("cpu", "cpu"), found.append)
+    local(RequestJob(bad), [FilePart(n, 3) for n in range(3)], ("cpu", "cpu"), found.append)
     assert sorted(one.part for one in found) == ["0/3", "1/3", "2/3"]
     assert all(isinstance(one.problems[0], UnexpectedError) and one.problems[0].trace for one in found)
 
@@ -361,7 +361,7 @@ def test_devices_are_named_in_one_word() -> None:
 
 
 def test_parts_are_read_from_words() -> None:
-    assert Part.parse("3/8") == Part(3, 8) and str(Part(3, 8)) == "3/8"
+    assert FilePart.parse("3/8") == FilePart(3, 8) and str(FilePart(3, 8)) == "3/8"
     for word in ("8/8", "-1/8", "1", "a/b", "1/0"):
         with pytest.raises(SpecError, match="I/N"):
-            Part.parse(word)
+            FilePart.parse(word)
