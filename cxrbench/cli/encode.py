@@ -157,8 +157,8 @@ def status(
 ) -> None:
     """Say what `encode` has still to do.
 
-    Takes the options of `encode`, and reads no image. The last line is the parts with anything missing, as
-    `sbatch --array` takes them; exit code 1 if there are any.
+    Takes the options of `encode` that name the request, and reads no image. The last line is the parts with anything
+    missing, as `sbatch --array` takes them; exit code 1 if there are any.
     """
     from cxrbench.runner.filling import missing_parts
 
@@ -297,35 +297,34 @@ def _to_slurm(job: "AnyJob", parts: int, sbatch: Sequence[str], logs: Path) -> N
 
 def _problems(filling: "Filling") -> list[CxrBenchError]:
     """What stands in the way of models and tasks, told."""
-    found = [*filling.problems, *dict.fromkeys(filling.broken.values())]
-    for problem in found:
+    for problem in filling.obstacles:
         warn(f"cxrbench: {problem}")
-    return found
+    return filling.obstacles
 
 
 def _words(job: "AnyJob") -> list[str]:
-    """The options that say the same job again, in any folder."""
+    """The options that say the same job again, in any folder: its paths are from the root on already (`_job`)."""
     from cxrbench.runner.archive import ArchiveJob
 
     asked = job if isinstance(job, ArchiveJob) else job.request
     places, engine = asked.places, asked.engine
-    told = [("--model", _anywhere(name)) for name in asked.models]
+    told = [("--model", name) for name in asked.models]
     if isinstance(job, ArchiveJob):
-        told.append(("--images", str(job.images.resolve())))
+        told.append(("--images", str(job.images)))
     else:
         request = job.request
-        told += [("--task", _anywhere(name)) for name in request.tasks]
+        told += [("--task", name) for name in request.tasks]
         told += [("--protocol", name) for name in request.protocols]
         told += [("--group", name) for name in request.groups if name != "*"]
-        told += [("--shots", ",".join(map(str, request.shots))), ("--variant", _anywhere(request.variant))]
+        told += [("--shots", ",".join(map(str, request.shots))), ("--variant", request.variant)]
         told += [("--set", f"{name}={choice}") for name, choice in request.choices.items()]
-        told += [("--prompts", _anywhere(name)) for name in request.prompts]
+        told += [("--prompts", name) for name in request.prompts]
     for option, named in (("--data-root", places.data), ("--weights", places.weights)):
-        told += [(option, f"{name}={path.resolve()}" if name else str(path.resolve())) for name, path in named.items()]
+        told += [(option, f"{name}={path}" if name else str(path)) for name, path in named.items()]
     if places.text_encoder is not None:
-        told.append(("--text-encoder", str(places.text_encoder.resolve())))
+        told.append(("--text-encoder", str(places.text_encoder)))
     told += [("--device", engine.device), ("--precision", engine.precision), ("--batch-size", str(engine.batch_size))]
-    told += [("--workers", str(engine.workers)), ("--cache", str(places.cache.resolve()))]
+    told += [("--workers", str(engine.workers)), ("--cache", str(places.cache))]
     allowed = [] if isinstance(job, ArchiveJob) or not job.request.allow_missing else ["--allow-missing"]
     return [word for pair in told for word in pair] + allowed
 

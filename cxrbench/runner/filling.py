@@ -82,6 +82,11 @@ class Filling:
         keys = sorted(key.digest for key in self.wanted)
         return digest.of_json([keys, digest.of_lines(self.names)])
 
+    @property
+    def obstacles(self) -> list[CxrBenchError]:
+        """Everything that stands in the way before any file is read, each once."""
+        return [*self.problems, *_once(self.broken)]
+
 
 @dataclass(slots=True)
 class Filled:
@@ -160,7 +165,7 @@ def fill(filling: Filling, part: FilePart, progress: Progress, *, check: bool = 
         found.encoded,
         {by_path[path]: why for path, why in found.unreadable.items()},
         {by_path[path]: why for path, why in found.missing.items()},
-        [*filling.problems, *_once(filling.broken), *_once(found.broken), *found.problems],
+        [*filling.obstacles, *_once(found.broken), *found.problems],
         found.remarks,
         {by_path[path]: content for path, content in found.content.items()},
     )
