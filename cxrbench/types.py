@@ -11,13 +11,15 @@ from cxrbench.errors import DataError
 from cxrbench.store import digest
 
 IntArray = NDArray[np.int64]
+UNKNOWN = -1  # of a label that is neither known to hold nor known not to
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows of one part of a split, in the order that the split's rule makes; an id may stand in several rows.
 
-    `ids` (n,) name images as the data set's own tables do; `labels` (n, C) int8, 1 where the class holds, 0 elsewhere;
+    `ids` (n,) name images as the data set's own tables do; `labels` (n, C) int8, 1 where the class holds, 0 where it
+    does not, and, in multi-label tasks alone, UNKNOWN (-1) where nobody can tell;
     `classes` (C,) spelt as in the task file; `patients` (n,) or None where patients are not known.
     """
 
@@ -48,7 +50,7 @@ class Table:
     @property
     def counts(self) -> dict[str, int]:
         """Rows per class."""
-        return dict(zip(self.classes, self.labels.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+        return dict(zip(self.classes, (self.labels == 1).sum(axis=0, dtype=np.int64).tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

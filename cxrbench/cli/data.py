@@ -173,7 +173,7 @@ def _partitions(
     for spec in specs:
         root = places.data_root(spec.name)
         try:
-            yield spec, root, load_partition(root, spec, made.split_of(spec.name), places.cache, survey)
+            yield spec, root, load_partition(root, spec, made.split_of(spec), places.cache, survey)
         except CxrBenchError as error:
             yield spec, root, error
 

@@ -55,9 +55,11 @@ def _task(task: TaskSpec) -> Iterator[str]:
     yield f"  patients: {task.patients.rule}"
     resplit = f"five draws of {task.test_percent} % of one table"
     yield f"  test images: {resplit if task.folds == 'resplit' else 'a fixed part; five folds draw training images'}"
-    yield f"  paper, Table 1: {task.printed.train:,} train, {task.printed.test:,} test, {task.printed.labels} classes"
-    totals = (f"{name} {count:,}" for name, count in task.expected.items())
-    yield f"  a complete download has: {', '.join(totals)}"
+    if (printed := task.printed) is not None:
+        yield f"  paper, Table 1: {printed.train:,} train, {printed.test:,} test, {printed.labels} classes"
+    if task.expected:
+        totals = (f"{name} {count:,}" for name, count in task.expected.items())
+        yield f"  a complete download has: {', '.join(totals)}"
     yield "\ngroups"
     yield from (f"  {name}, {len(labels)} classes: {', '.join(labels)}" for name, labels in task.groups.items())
     yield f"\nsplits (--set {task.name}.split=NAME)"

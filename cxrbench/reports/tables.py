@@ -351,11 +351,12 @@ def sizes(variant: Variant, roots: Mapping[str, Path], cache: Path, form: Format
 
 def _data_set_row(row: Table1Row, variant: Variant, roots: Mapping[str, Path], cache: Path) -> tuple[str, ...]:
     told = f"{row.train:,} / {row.test:,} / {row.labels}"
-    split, root = variant.split_of(row.task), roots.get(row.task) or roots.get("")
+    task, root = catalog.load_task(row.task), roots.get(row.task) or roots.get("")
+    split = variant.split_of(task)
     if root is None:
         return row.name, split, told, MISSING, MISSING, f"no --data-root; as published: {row.reason}"
     try:
-        partition = load_partition(root, catalog.load_task(row.task), split, cache)
+        partition = load_partition(root, task, split, cache)
     except CxrBenchError as error:
         return row.name, split, told, MISSING, MISSING, str(error)
     here = _here(partition, variant)

@@ -184,7 +184,7 @@ def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskD
         data = None
         with made.part(task.name):
             root = request.places.data_root(task.name)
-            partition = load_partition(root, task, made.variant.split_of(task.name), request.places.cache)
+            partition = load_partition(root, task, made.variant.split_of(task), request.places.cache)
             data = TaskData(task, partition, root)
         if data is not None:
             yield data

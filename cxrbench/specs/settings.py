@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import ConfigDict, Field, ValidationError
 
 from cxrbench.errors import SpecError
+from cxrbench.specs.task import TaskSpec
 from cxrbench.store import digest
 from cxrbench.store.schema import Spec, complaints
 
@@ -48,7 +49,7 @@ def choices() -> dict[str, tuple[str, ...]]:
 
 
 class Variant(Spec):
-    """A complete, versioned bundle: the split of every task and one choice for every setting."""
+    """A versioned bundle: one choice for every setting, and the split of each task of the paper."""
 
     name: str
     version: int = Field(ge=1)
@@ -61,14 +62,12 @@ class Variant(Spec):
         """Hex SHA-256 over splits and settings; name, version and title do not enter."""
         return digest.of_json({"splits": dict(self.splits), "settings": self.settings.model_dump(mode="json")})
 
-    def split_of(self, task: str) -> str:
-        """The split of a task; raises SpecError when the bundle names none."""
-        if task not in self.splits:
-            raise SpecError(
-                f"variant {self.name} names no split of {task}, only of {', '.join(self.splits)}; name one by --set "
-                f"{task}.split=NAME (`cxrbench info` of the task lists its splits)"
-            )
-        return self.splits[task]
+    def split_of(self, task: TaskSpec) -> str:
+        """The split of a task: the one chosen here, else the task's own of this bundle's name, else its first."""
+        if task.name in self.splits:
+            return self.splits[task.name]
+        named = re.split(r"[+,]", self.name)[0]
+        return named if named in task.splits else next(iter(task.splits))
 
     def with_choices(self, changes: Mapping[str, str], tasks: Iterable[str] = ()) -> "Variant":
         """This bundle with single choices replaced (`rsna.split=gloria`, `lp.solver=scikit-learn`), renamed after them.

@@ -98,15 +98,17 @@ class SplitSpec(Spec):
 class TaskSpec(Spec):
     """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
 
+    `kind`: in a `single-label` task an image has one class, in a `multi-label` task each label holds or not by itself.
     `source` is a module of `cxrbench.data.sources`; `pool` says where the images come from, for contamination between
     data sets, and `origins` says it for programs. `folds`: `resplit` draws `test_percent` of the one table anew in
     every fold, `external-test` has fixed train and test parts. `released_polarity`: what the released reader does to
-    grey values, whatever the header says.
+    grey values, whatever the header says. `printed` is there for the tasks of the paper.
     `expected` counts a complete download; a difference is a note, not an error.
     """
 
     name: str
     title: str
+    kind: Literal["single-label", "multi-label"] = "single-label"
     data_set: str
     source: str
     licence: str
@@ -117,8 +119,8 @@ class TaskSpec(Spec):
     folds: Literal["resplit", "external-test"]
     test_percent: int = Field(0, ge=0, le=99)
     released_polarity: Literal["stored", "negated"] = "stored"
-    printed: Printed
-    expected: Mapping[str, int]
+    printed: Printed | None = None
+    expected: Mapping[str, int] = Field(default_factory=dict)
     labels: tuple[Label, ...]
     groups: Mapping[str, tuple[str, ...]]
     splits: Mapping[str, SplitSpec]
