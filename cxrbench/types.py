@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from cxrbench.errors import DataError
 from cxrbench.store import digest
 
 IntArray = NDArray[np.int64]
+TaskKind = Literal["single-label", "multi-label"]  # an image has one class, or each label holds or not by itself
 UNKNOWN = -1  # of a label that is neither known to hold nor known not to
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from cxrbench.analysis.cell import covered, measurement
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.findings import FindingRows
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, main_metric
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.interval import covers_words
 from cxrbench.evaluate.statistics.paired import holm
@@ -63,8 +64,8 @@ def percent(value: float | None) -> float | None:
 
 
 def value_of(record: Record) -> float | None:
-    """Balanced accuracy (0 to 1), mean over folds, unrounded; None where a fold has none."""
-    value = record.summary["balanced_accuracy"]["mean"]
+    """The main metric (0 to 1), mean over folds, unrounded; None where a fold has none."""
+    value = record.summary[main_metric(record.data.kind).name]["mean"]
     return None if value is None else float(value)
 
 
@@ -80,13 +81,18 @@ class Tolerance(Spec):
 
 
 def numerical(cell: ScoredCell, closeness: float = CLOSENESS) -> Tolerance:
-    """What the balanced accuracy of a repeat may differ by, when scores differ by `closeness` of a fold's largest.
+    """What the main metric of a repeat may differ by, when scores differ by `closeness` of a fold's largest.
 
     A row whose class is decided by less than that may fall to either side, and moves the mean over folds by one over
-    the rows of its class and the number of folds. Everything else stays where it is.
+    the rows of its class and the number of folds; of findings, a pair of rows that lie so close may change places, and
+    moves the area by one over all such pairs. Everything else stays where it is.
     """
     close, up, down = 0, 0.0, 0.0
-    for fold in cell.folds:
+    if cell.kind == "multi-label":
+        found = [_pairs_near(fold, closeness) for fold in cell.findings_of]
+        told = f"numerical: {sum(n for n, _ in found)} pairs of rows lie closer than {closeness:g} of the largest score"
+        return Tolerance(width=sum(moved for _, moved in found) / len(found) + ROUNDING, source=told)
+    for fold in cell.classes_of:
         rows = np.arange(len(fold.labels))
         truth = fold.scores[rows, fold.labels]
         others = fold.scores.astype(np.float64).copy()
@@ -100,6 +106,19 @@ def numerical(cell: ScoredCell, closeness: float = CLOSENESS) -> Tolerance:
         down += float(weight[near & right].sum())
     told = f"numerical: {close} rows are decided by less than {closeness:g} of the largest score"
     return Tolerance(width=max(up, down) + ROUNDING, source=told)
+
+
+def _pairs_near(fold: FindingRows, closeness: float) -> tuple[int, float]:
+    """Pairs of a row that shows a finding and one that does not, closer than that, and what they can move AUROC by."""
+    reach = 2 * closeness * float(np.abs(fold.scores).max())
+    close, moved = 0, list[float]()
+    for one in map(fold.finding, range(fold.labels.shape[1])):
+        if one.defined:
+            rest, own = np.sort(one.score[~one.holds].astype(np.float64)), one.score[one.holds].astype(np.float64)
+            near = np.searchsorted(rest, own + reach, "right") - np.searchsorted(rest, own - reach, "left")
+            close += int(near.sum())
+            moved.append(float(near.sum()) / (len(own) * len(rest)))
+    return close, float(np.mean(moved)) if moved else 0.0
 
 
 FindingKind = Literal[

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
+from cxrbench.evaluate.findings import summarised
 from cxrbench.evaluate.metric_table import Metric
-from cxrbench.evaluate.metrics import SUMMARISED
 from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
 from cxrbench.evaluate.statistics.estimate import Estimate
+from cxrbench.evaluate.statistics.finding_shares import finding_units
 from cxrbench.evaluate.statistics.interval import (
     Covers,
     FoldSpread,
@@ -84,9 +85,9 @@ class Measurement:
 
     def _near(self) -> str:
         """A warning of a metric without floors where a class is nearly all right or wrong; empty for others."""
-        if self.shares.floored:
+        if self.shares.floored or self.cell.kind == "multi-label":
             return ""
-        folds = self.cell.folds
+        folds = self.cell.classes_of
         right = sum(np.bincount(f.labels[f.predictions == f.labels], minlength=f.scores.shape[1]) for f in folds)
         rows = sum(np.bincount(f.labels, minlength=f.scores.shape[1]) for f in folds)
         near = bool(np.any(np.minimum(right, rows - right) < FEW_OF_A_KIND * len(folds)))
@@ -103,7 +104,7 @@ class Measurement:
     @property
     def spread(self) -> FoldSpread:
         """The spread over the folds of the record, of the values that it holds where it holds the metric."""
-        if self.metric.name in SUMMARISED:
+        if self.metric.name in summarised(self.cell.kind):
             values = [fold.metrics[self.metric.name] for fold in self.cell.record.folds]
         else:
             values = [None if np.isnan(value) else value for value in self.shares.values.tolist()]
@@ -123,15 +124,20 @@ def measurement(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) 
 
     Raises NotApplicableError with the reason for classes that the metric does not fit, and what `Metric.of` raises.
     """
-    if reason := metric.why_not(cell.record.data.labels):
+    if reason := metric.unfit(cell.kind, cell.record.data.labels):
         raise NotApplicableError(f"{metric.title} does not fit: {reason}")
     return Measurement(cell, metric, metric.shares(cell.folds), covered(cell.record, these_draws=these_draws))
 
 
 def cautions(cell: ScoredCell) -> str:
     """What to beware of in any number of the cell; empty where there is nothing."""
-    units = class_units(cell.folds).tolist()
-    return sparse(dict(zip(cell.record.data.labels, units, strict=True)), cell.over)
+    labels = cell.record.data.labels
+    if cell.kind == "single-label":
+        return sparse(dict(zip(labels, class_units(cell.classes_of).tolist(), strict=True)), cell.over)
+    units = dict(zip(labels, finding_units(cell.findings_of).min(axis=1).tolist(), strict=True))
+    undefined = [label for label, n in units.items() if not n]
+    told = f"not in a mean over findings: {', '.join(undefined)}, which all or no test images show" if undefined else ""
+    return "; ".join(filter(None, (told, sparse({label: n for label, n in units.items() if n}, cell.over))))
 
 
 def cell_interval(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Interval:
@@ -156,7 +162,7 @@ def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interva
         return weights / np.bincount(fold.labels, minlength=len(labels))
 
     covers = covered(cell.record, these_draws=these_draws)
-    recalled = hits(cell.folds, worth)
+    recalled = hits(cell.classes_of, worth)
     found = estimate(recalled, (0, 1), covers)
     moved = replace(found, value=told["harmonic_mean"], centre=found.centre - found.value + told["harmonic_mean"])
     if why := still(cell.folds):

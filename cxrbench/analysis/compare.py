@@ -12,8 +12,10 @@ from cxrbench.analysis.means import Weighted, kinds, mean_difference, over_of, u
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA
+from cxrbench.evaluate.statistics.finding_shares import AnyRows
 from cxrbench.evaluate.statistics.interval import DRAWN, Interval, interval, wider
 from cxrbench.evaluate.statistics.paired import McNemar, holm_of_given, mcnemar, seeded, sign_flip_p
+from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.predictions import ScoredCell, read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import Selected, Setting, why_not_paired
@@ -90,7 +92,7 @@ def compare(out: Path, selected: Selected, metric: Metric, *, these_draws: bool 
             refused[task] = (str(error),)
             continue
         if np.isnan(pair[0].shares.value - pair[1].shares.value):
-            refused[task] = (metric.undefined,)
+            refused[task] = (metric.undefined_in(pair[0].cell.kind),)
         else:
             pairs.append(pair)
     if not pairs:
@@ -130,18 +132,23 @@ def task_difference(pair: Pair, tests: int = 1) -> TaskDifference:
         1.0 if alike else found.p(),
         None,
         None if alike else found.resolvable(tests),
-        None if covers in DRAWN else mcnemar(a.cell.folds, b.cell.folds),
+        None if covers in DRAWN or a.cell.kind == "multi-label" else mcnemar(a.cell.classes_of, b.cell.classes_of),
     )
 
 
 def _alike(a: Measurement, b: Measurement) -> str:
     """Why no choice of images or draws moves a difference; empty where one could."""
     same = len(a.cell.folds) == len(b.cell.folds) and all(
-        np.array_equal(one.scores, two.scores)
-        or (a.metric.reads == "predictions" and np.array_equal(one.predictions, two.predictions))
+        np.array_equal(one.scores, two.scores) or (a.metric.reads == "predictions" and _same_predictions(one, two))
         for one, two in zip(a.cell.folds, b.cell.folds, strict=True)
     )
     return "both models judge every image alike" if same else ""
+
+
+def _same_predictions(one: AnyRows, two: AnyRows) -> bool:
+    if not isinstance(one, ScoredRows) or not isinstance(two, ScoredRows):
+        return False
+    return np.array_equal(one.predictions, two.predictions)
 
 
 def paired_cells(

@@ -132,7 +132,7 @@ def why_not_row(selected: Selected, found: Row) -> Refused:
     ):
         return reasons
     undefined = any(np.isnan(found[model].shares.value) for model in models)
-    return (found[models[0]].metric.undefined,) if undefined else ()
+    return (found[models[0]].metric.undefined_in(found[models[0]].cell.kind),) if undefined else ()
 
 
 def task_row(selected: Selected, found: Mapping[str, Row]) -> TaskRow:

@@ -110,7 +110,7 @@ def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
     found = [component.times(part.weight**2) for part, own in parts for component in own.floors]
     if len(parts) == 1:
         ((part, own),) = parts
-        return [*within(part.weight * own.each, own.stratum), *found]
+        return [*own.over_units(part.weight), *found]
     parts = sorted(parts, key=lambda one: len(one[1].each))  # the smaller test set needs its strata most
     names = [part.measured.cell.units for part, _ in parts]
     number = {name: place for place, name in enumerate(sorted(set().union(*names)))}

@@ -79,6 +79,24 @@ def hash_rank_fold(
     return Fold(fold=fold, train=train, test=held_out)
 
 
+def finding_draws(
+    ids: Sequence[str], labels: IntArray, *, task: str, fold: int, shots: Iterable[int]
+) -> dict[int, IntArray]:
+    """Training rows of a multi-label task for each number of shots, from labels (n, C) of 1, 0 and UNKNOWN.
+
+    Of every finding the K images that show it with the lowest SHA-256 rank, and K images that are known to show none;
+    an image that is drawn for several findings enters once. The rank is the hex digest of
+    `cxrbench:findings:v1:<task>:<fold>:<id>`, so a draw depends on ids alone; the sets of growing K are nested. Rows
+    come in the order of their ranks. A finding that fewer than K images show gives all that it has.
+    """
+    first = {name: row for row, name in reversed(list(enumerate(ids)))}
+    ranked = sorted(first, key=lambda name: _hash(f"cxrbench:findings:v1:{task}:{fold}:{name}"))
+    order = np.array([first[name] for name in ranked], dtype=np.int64)
+    own = [*(labels[order] == 1).T, (labels[order] == 0).all(axis=1)]
+    chosen = {k: np.any([shown & (np.cumsum(shown) <= k) for shown in own], axis=0) for k in _ascending(shots)}
+    return {k: order[rows] for k, rows in chosen.items()}
+
+
 def partition_folds(
     ids: Sequence[str], labels: IntArray, patients: Sequence[str] | None, task: str, n_folds: int = 5
 ) -> tuple[IntArray, ...]:

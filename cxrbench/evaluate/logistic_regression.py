@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, FewRowsError, RunError
-from cxrbench.types import IntArray
+from cxrbench.types import UNKNOWN, IntArray
 
 Float64Array = NDArray[np.float64]
 FloatArray = NDArray[np.floating[Any]]
@@ -246,6 +246,37 @@ def exact(features: FloatArray, labels: IntArray, n_classes: int, C: float = STR
     features, labels = _canonical(features, labels)
     weights = (len(labels) / (n_classes * np.bincount(labels, minlength=n_classes)))[labels]
     return optimum(features, labels, n_classes, weights, C)
+
+
+@dataclass(frozen=True, slots=True)
+class FindingScores:
+    """Probabilities (m, C) float64 of each finding by itself, and the most steps that a fit took."""
+
+    probabilities: Float64Array
+    iterations: int
+    version: str = CONVERGED_VERSION
+
+
+def scores_of_findings(features: FloatArray, labels: IntArray, test: FloatArray, C: float = STRENGTH) -> FindingScores:
+    """A probe for each finding against the rest, on features (n, d) and labels (n, C) of 1, 0 and UNKNOWN.
+
+    Each is what `fit` solves with `converged` for two classes, on the rows in which its finding is known; scored are
+    the test features (m, d). Raises FewRowsError for findings that no training row shows, DataError for one that all
+    show, or features that are not finite.
+    """
+    if labels.ndim != 2 or len(labels) != len(features):
+        raise DataError(f"features {features.shape} and labels {labels.shape} do not fit: (n, d) and (n, C) are needed")
+    if missing := np.flatnonzero(~(labels == 1).any(axis=0)).tolist():
+        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
+    if always := np.flatnonzero(~(labels == 0).any(axis=0)).tolist():
+        raise DataError(f"no training row is known not to show finding {always[0]}, so no probe can learn it")
+    found, steps = [], 0
+    for own in labels.T:
+        known = own != UNKNOWN
+        probe = fit(features[known], own[known], 2, C)
+        found.append(probe_scores(probe, test)[:, 1])
+        steps = max(steps, probe.iterations)
+    return FindingScores(np.stack(found, axis=1).astype(np.float64), steps)
 
 
 def probe_scores(probe: Probe, features: FloatArray) -> FloatArray:

@@ -9,7 +9,9 @@ from importlib.metadata import EntryPoint
 from typing import Literal
 
 from cxrbench.errors import DataError, SpecError
+from cxrbench.evaluate.findings import NO_VALIDATION, FindingRows, finding_metrics
 from cxrbench.evaluate.metrics import FloatArray, FoldMetrics, fold_metrics
+from cxrbench.evaluate.statistics.finding_shares import AnyRows, areas_of_findings, calls, of_kind, precisions
 from cxrbench.evaluate.statistics.jackknife import left_out
 from cxrbench.evaluate.statistics.shares import (
     ScoredRows,
@@ -24,7 +26,7 @@ from cxrbench.evaluate.statistics.shares import (
 )
 from cxrbench.specs import catalog
 from cxrbench.system.contained import PASSING, containing
-from cxrbench.types import IntArray
+from cxrbench.types import IntArray, TaskKind
 
 GROUP = "cxrbench.metrics"  # of the entry points of packages that bring metrics
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -44,6 +46,18 @@ def any_classes(labels: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class OfFindings:
+    """A metric of multi-label tasks: its value from one fold's rows, and what each test unit adds to its error.
+
+    `value` is None where it is not defined, for which `undefined` is the reason.
+    """
+
+    value: Callable[[FindingRows], float | None]
+    shares: Callable[[Sequence[FindingRows]], Shares]
+    undefined: str = "no finding has test images in every fold that show it and that do not"
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One metric; higher is better, so turn an error round.
 
@@ -57,6 +71,8 @@ class Metric:
       turn (`statistics.jackknife`), for which `value` is asked once for every unit, or, where it reads predictions, for
       every pair of true and predicted class.
     - `shown`: in percent or not, with how many decimals.
+    - `of_findings`: the metric for multi-label tasks; without it, it is one of single-label tasks alone, and without
+      `value` one of multi-label tasks alone.
 
     Raises SpecError for a name of other than lower-case letters, digits and underscores, for no title,
     and for bounds that are not two finite numbers in order.
@@ -64,13 +80,14 @@ class Metric:
 
     name: str
     title: str
-    value: Callable[[FloatArray, IntArray], float | None]
+    value: Callable[[FloatArray, IntArray], float | None] | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
     reads: Literal["scores", "predictions"] = "scores"
     why_not: Callable[[Sequence[str]], str] = any_classes
     undefined: str = "a class has no test image in a fold, so the metric is not defined there"
     own_shares: Callable[[Sequence[ScoredRows]], Shares] | None = None
     shown: NumberFormat = NumberFormat()
+    of_findings: OfFindings | None = None
 
     def __post_init__(self) -> None:
         low, high = self.bounds
@@ -78,6 +95,24 @@ class Metric:
             raise SpecError(f"metric {self.name!r}: a name has lower-case letters, digits and underscores")
         if not self.title or not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SpecError(f"metric {self.name!r}: a title and finite bounds are needed, the lower first")
+        if self.value is None and self.of_findings is None:
+            raise SpecError(f"metric {self.name!r}: it needs a value, of classes or of findings")
+
+    @property
+    def kinds(self) -> tuple[TaskKind, ...]:
+        """The kinds of tasks that it is a metric of."""
+        own = (self.value is not None, self.of_findings is not None)
+        return tuple(kind for kind, there in zip(KINDS, own, strict=True) if there)
+
+    def unfit(self, kind: TaskKind, labels: Sequence[str]) -> str:
+        """Why it fits no cell of a task of this kind with these classes (C,); empty where it does."""
+        if kind not in self.kinds:
+            return f"it is no metric of {kind} tasks, which have {', '.join(names_of(kind))}"
+        return self.why_not(labels) if kind == "single-label" else ""
+
+    def undefined_in(self, kind: TaskKind) -> str:
+        """Why a cell of such a task may have no number."""
+        return self.of_findings.undefined if kind == "multi-label" and self.of_findings is not None else self.undefined
 
     @property
     def difference_bounds(self) -> tuple[float, float]:
@@ -85,29 +120,38 @@ class Metric:
         low, high = self.bounds
         return low - high, high - low
 
-    def of(self, fold: ScoredRows) -> float:
+    def of(self, fold: AnyRows) -> float:
         """The value of one fold, NaN where it is not defined.
 
         Raises SpecError for what is no number within the bounds, and UnexpectedError that names the metric where its
         function fails.
         """
         with containing(f"metric {self.name!r}"):
-            found = self.value(fold.scores, fold.labels)
+            found = self._value(fold)
             value = math.nan if found is None else float(found)
         low, high = self.bounds
         if found is not None and not low - _ROUNDING <= value <= high + _ROUNDING:
             raise SpecError(f"metric {self.name!r}: its value is {value}, which its bounds {low} and {high} leave out")
         return value
 
-    def shares(self, folds: Sequence[ScoredRows]) -> Shares:
-        """What each test unit adds to the error of the mean over folds.
+    def _value(self, fold: AnyRows) -> float | None:
+        if isinstance(fold, FindingRows):
+            return None if self.of_findings is None else self.of_findings.value(fold)
+        return None if self.value is None else self.value(fold.scores, fold.labels)
+
+    def shares(self, folds: Sequence[AnyRows]) -> Shares:
+        """What each test unit adds to the error of the mean over folds; these are of a kind that the metric fits.
 
         Raises DataError for folds that do not fit together, and what `of` raises.
         """
+        findings, classes = of_kind(folds, FindingRows), of_kind(folds, ScoredRows)
+        if findings:
+            assert self.of_findings is not None
+            return self.of_findings.shares(findings)
         if self.own_shares is not None:
-            return self.own_shares(folds)
+            return self.own_shares(classes)
         try:
-            return left_out(folds, self.of, of_predictions=self.reads == "predictions")
+            return left_out(classes, self.of, of_predictions=self.reads == "predictions")
         except DataError as error:
             raise DataError(f"metric {self.name!r}: {error}") from error
 
@@ -121,6 +165,16 @@ def _recorded(name: str) -> Callable[[FloatArray, IntArray], float | None]:
     def value(scores: FloatArray, labels: IntArray) -> float | None:
         found: FoldMetrics = fold_metrics(scores, labels)
         number: float | None = getattr(found, name)
+        return number
+
+    return value
+
+
+def _of_findings(name: str) -> Callable[[FindingRows], float | None]:
+    """The value that records hold under this name of `FindingMetrics`."""
+
+    def value(rows: FindingRows) -> float | None:
+        number: float | None = getattr(finding_metrics(rows.scores, rows.labels, rows.thresholds), name)
         return number
 
     return value
@@ -140,13 +194,37 @@ ACCURACY = Metric(
     reads="predictions",
     own_shares=partial(hits, worth=alike),
 )
-MACRO_AUROC = Metric(name="macro_auroc", title="macro AUROC", value=_recorded("macro_auroc"), own_shares=areas)
+MACRO_AUROC = Metric(
+    name="macro_auroc",
+    title="macro AUROC",
+    value=_recorded("macro_auroc"),
+    own_shares=areas,
+    of_findings=OfFindings(_of_findings("macro_auroc"), areas_of_findings),
+)
+MACRO_AVERAGE_PRECISION = Metric(
+    name="macro_average_precision",
+    title="macro average precision",
+    of_findings=OfFindings(_of_findings("macro_average_precision"), precisions),
+)
 MACRO_F1 = Metric(
     name="macro_f1",
     title="macro F1",
     value=_recorded("macro_f1"),
     reads="predictions",
     own_shares=partial(agreement, of=gradient_of_f1),
+    of_findings=OfFindings(_of_findings("macro_f1"), partial(calls, by="f1"), NO_VALIDATION),
+)
+MACRO_MCC = Metric(
+    name="macro_mcc",
+    title="macro MCC",
+    bounds=(-1.0, 1.0),
+    of_findings=OfFindings(_of_findings("macro_mcc"), partial(calls, by="mcc"), NO_VALIDATION),
+    shown=NumberFormat(percent=False, decimals=3),
+)
+F1_BEST_ON_TEST = Metric(
+    name="f1_best_on_test",
+    title="macro F1 at the thresholds that are best on the test images",
+    of_findings=OfFindings(_of_findings("f1_best_on_test"), partial(calls, by="f1", on_test=True)),
 )
 KAPPA = Metric(
     name="kappa",
@@ -159,8 +237,29 @@ KAPPA = Metric(
     shown=NumberFormat(percent=False, decimals=3),
 )
 TABLE: Mapping[str, Metric] = {
-    metric.name: metric for metric in (BALANCED_ACCURACY, ACCURACY, MACRO_AUROC, MACRO_F1, KAPPA)
+    metric.name: metric
+    for metric in (
+        BALANCED_ACCURACY,
+        ACCURACY,
+        MACRO_AUROC,
+        MACRO_F1,
+        KAPPA,
+        MACRO_AVERAGE_PRECISION,
+        MACRO_MCC,
+        F1_BEST_ON_TEST,
+    )
 }
+KINDS: tuple[TaskKind, ...] = ("single-label", "multi-label")
+
+
+def main_metric(kind: TaskKind) -> Metric:
+    """What tables, boards and comparisons show where nothing else is asked for."""
+    return MACRO_AUROC if kind == "multi-label" else BALANCED_ACCURACY
+
+
+def names_of(kind: TaskKind) -> list[str]:
+    """The built-in metrics of such tasks."""
+    return [name for name, metric in TABLE.items() if kind in metric.kinds]
 
 
 def metric_names() -> tuple[str, ...]:

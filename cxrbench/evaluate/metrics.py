@@ -104,11 +104,11 @@ def confusion_matrix(predictions: IntArray, labels: IntArray, n_classes: int) ->
 
 def one_vs_rest_auroc(scores: FloatArray, labels: IntArray) -> FloatArray:
     """Area under the ROC curve (C,) of every class against all others; NaN where one side has no row."""
-    return np.array([_area(scores[:, c], labels == c) for c in range(scores.shape[1])])
+    return np.array([area(scores[:, c], labels == c) for c in range(scores.shape[1])])
 
 
-def _area(scores: FloatArray, positive: NDArray[np.bool_]) -> float:
-    """The rank statistic as trapezoids over the distinct scores, collinear points dropped.
+def area(scores: FloatArray, positive: NDArray[np.bool_]) -> float:
+    """The area under the ROC curve, NaN where one side has no row: trapezoids, collinear points dropped.
 
     The order of operations is scikit-learn's: an area at the half of a rounding step must fall to the released side.
     """

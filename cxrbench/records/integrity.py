@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
-from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
+from cxrbench.evaluate.findings import metrics_of, summarised
+from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import (
     WAY_OUT,
@@ -150,10 +151,10 @@ def _differences(cell: ScoredCell) -> Iterator[str]:
         ids = [cell.images[place] for place in image]
         if (len(ids), digest.of_lines(ids)) != (result.test_rows, result.test_digest):
             yield f"fold {result.fold}: the predictions are of other images"
-        again.append(asdict(fold_metrics(rows.scores, rows.labels)))
+        again.append(asdict(metrics_of(rows.scores, rows.labels, result.thresholds)))
         if wrong := _unlike(result.metrics, again[-1]):
             yield f"fold {result.fold}: the predictions give another {', '.join(wrong)}"
-    summary = {name: mean_and_spread([fold[name] for fold in again]) for name in SUMMARISED}
+    summary = {name: mean_and_spread([fold[name] for fold in again]) for name in summarised(record.data.kind)}
     for name in _unlike(record.summary, summary):
         part = _part(record.summary.get(name), summary.get(name))
         yield f"the {part} of {name} is not that of the folds"
@@ -185,7 +186,7 @@ def _joint(cell: ScoredCell) -> dict[str, Any]:
     if told is None:
         return {}
     new = [label for label in told.get("new_classes", ()) if label in labels]
-    folds = [generalised(rows.scores, rows.labels, [labels.index(label) for label in new]) for rows in cell.folds]
+    folds = [generalised(rows.scores, rows.labels, [labels.index(label) for label in new]) for rows in cell.classes_of]
     base, fresh = (mean_and_spread(values)["mean"] for values in ([f.base for f in folds], [f.new for f in folds]))
     return {"base": base, "new": fresh, "harmonic_mean": harmonic_mean(base, fresh), "new_classes": new}
 

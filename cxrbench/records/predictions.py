@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cxrbench.errors import DataError, IntegrityError
+from cxrbench.errors import DataError, IntegrityError, NotApplicableError
+from cxrbench.evaluate.findings import FindingRows
+from cxrbench.evaluate.statistics.finding_shares import AnyRows, of_kind
 from cxrbench.evaluate.statistics.shares import ScoredRows, UnitKind
 from cxrbench.records.record import STATEMENT, Record, predictions_path
 from cxrbench.records.scores import ABOUT
@@ -16,7 +18,7 @@ from cxrbench.specs import catalog
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store import digest
 from cxrbench.store.sealed import read_regular
-from cxrbench.types import IntArray
+from cxrbench.types import UNKNOWN, IntArray, TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,31 @@ class ScoredCell:
     """
 
     record: Record
-    folds: tuple[ScoredRows, ...]
+    folds: tuple[AnyRows, ...]
     over: UnitKind
     units: tuple[str, ...]
     images: tuple[str, ...]
     image: tuple[IntArray, ...]
     about: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     statement: str = ""
+
+    @property
+    def kind(self) -> TaskKind:
+        """Whether its images have one class each, or its labels hold or not by themselves."""
+        return self.record.data.kind
+
+    @property
+    def classes_of(self) -> tuple[ScoredRows, ...]:
+        """The folds of a single-label task; raises NotApplicableError for those of a multi-label one."""
+        found = of_kind(self.folds, ScoredRows)
+        if not found:
+            raise NotApplicableError(f"{self.record.data.task} is a multi-label task: its images have no one class")
+        return tuple(found)
+
+    @property
+    def findings_of(self) -> tuple[FindingRows, ...]:
+        """The folds of a multi-label task; none for those of a single-label one."""
+        return tuple(of_kind(self.folds, FindingRows))
 
 
 def read_cell(out: Path, record: Record) -> ScoredCell:
@@ -70,10 +90,12 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
         raise ValueError(f"{file.metadata.num_rows} rows, and the record's folds have {rows}")
     table = file.read(use_threads=False)  # threads cost more than such files take
     classes = [f"score: {label}" for label in record.data.labels]
-    absent = {"fold", "image", "label", *classes} - set(table.column_names)
+    truths = ["label"] if record.data.kind == "single-label" else [f"label: {label}" for label in record.data.labels]
+    absent = {"fold", "image", *truths, *classes} - set(table.column_names)
     if absent:
         raise ValueError(f"has no column {', '.join(sorted(absent))}")
-    column = {name: table[name].to_numpy() for name in ("fold", "label", *classes)}
+    column = {name: table[name].to_numpy() for name in ("fold", *classes)}
+    labels = np.stack([table[name].fill_null(UNKNOWN).to_numpy() for name in truths], axis=1).astype(np.int64)
     images, image = _numbered(table["image"])
     known = "patient" in table.column_names and table["patient"].null_count == 0
     units, unit = _numbered(table["patient"]) if known else (images, image)
@@ -81,7 +103,12 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
     places = [np.flatnonzero(column["fold"] == fold.fold) for fold in record.folds]
     return ScoredCell(
         record,
-        tuple(ScoredRows(unit[rows], column["label"][rows].astype(np.int64), scores[rows]) for rows in places),
+        tuple(
+            ScoredRows(unit[rows], labels[rows, 0], scores[rows])
+            if record.data.kind == "single-label"
+            else FindingRows(unit[rows], labels[rows], scores[rows], fold.thresholds)
+            for rows, fold in zip(places, record.folds, strict=True)
+        ),
         "patient" if known else "image",
         units,
         images,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from cxrbench.errors import IntegrityError
+from cxrbench.evaluate.findings import Chosen, PerFinding
 from cxrbench.specs.card import RecipeName
 from cxrbench.specs.paper import Column, Row
 from cxrbench.specs.recipe import Recipe
@@ -24,6 +25,7 @@ from cxrbench.store.sealed import (
     with_checksum,
     without_checksum,
 )
+from cxrbench.types import TaskKind
 
 ScoreKind = Literal["probabilities", "logits", "other"]
 STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
@@ -57,10 +59,11 @@ class DataIdentity(Spec):
     """Which images with which labels.
 
     `contents_digest` is over the bytes of the images that were used; `reference` compares the partition with the
-    digests that the task file gives.
+    digests that the task file gives. `rows_per_label` counts rows that show the label.
     """
 
     task: str
+    kind: TaskKind = "single-label"
     split: str
     partition_digest: str
     contents_digest: str
@@ -126,13 +129,18 @@ class ProtocolIdentity(Spec):
 
 
 class FoldResult(Spec):
-    """One fold, unrounded. `train` lists the drawn image ids in fitting order, repeats included."""
+    """One fold, unrounded. `train` lists the drawn image ids in fitting order, repeats included.
+
+    `thresholds`: of a multi-label task with a validation part, what each finding's was chosen to be best by, in the
+    order of the labels.
+    """
 
     fold: int
     train: tuple[str, ...] = ()
     test_rows: int
     test_digest: str  # over the ids of the scored rows in their order
     iterations: int | None = None
+    thresholds: Mapping[Chosen, PerFinding] = Field(default_factory=dict)
     metrics: Mapping[str, Any]
 
 
@@ -192,7 +200,7 @@ class Record(Spec):
     folds: tuple[FoldResult, ...]
     summary: Mapping[str, Any]
     generalised: Mapping[str, Any] | None = None
-    single_prompts: tuple[float | None, ...] = ()  # balanced accuracy of each draw of one prompt per class
+    single_prompts: tuple[float | None, ...] = ()  # the main metric of each draw of one prompt per class
     published: tuple[PublishedCell, ...] = ()
     predictions: str
     predictions_sha256: str

@@ -44,7 +44,8 @@ def short_classes(folds: Iterable[Rows], shots: int, labels: Sequence[str]) -> d
     fewest: dict[str, int] = {}
     for ids, owner in folds:
         for number, label in enumerate(labels):
-            images = len({ids[row] for row in np.flatnonzero(owner == number)})
+            own = owner == number if owner.ndim == 1 else owner[:, number] == 1
+            images = len({ids[row] for row in np.flatnonzero(own)})
             if images < shots:
                 fewest[label] = min(images, fewest.get(label, images))
     return fewest
@@ -61,8 +62,9 @@ def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
 
 
 def require_shots(labels: NDArray[np.int64], shots: int, where: str) -> None:
-    """Nothing, or DataError: no class has so many images, so this is no K-shot probe."""
-    most = int(np.bincount(labels).max()) if len(labels) else 0
+    """Nothing, or DataError: no class has so many images, so this is no K-shot probe; labels are (n,) or (n, C)."""
+    counts = np.bincount(labels) if labels.ndim == 1 else (labels == 1).sum(axis=0)
+    most = int(counts.max()) if len(labels) else 0
     if most < shots:
         raise DataError(
             f"{where}, K = {shots}: no class of the training part has more than {most} images; ask for fewer shots"

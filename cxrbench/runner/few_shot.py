@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import FewRowsError
 from cxrbench.records.record import ProtocolIdentity, ScoreKind
-from cxrbench.records.scores import FoldScores
 from cxrbench.runner.checks import short_classes, where
 from cxrbench.runner.folds import group_labels
-from cxrbench.runner.measure import FoldExtra, measured
+from cxrbench.runner.measure import FoldExtra, fold_scores, measured
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import Basis, Cell, FloatArray, Measured, Protocol, Readings
 from cxrbench.specs.prompts import PromptSet
@@ -26,7 +25,8 @@ from cxrbench.types import IntArray
 class FewShotFold:
     """One fold: vectors (n, D) float32 of the training images, their labels (n,) 0 to C - 1, vectors (m, D) to score.
 
-    A training image may occur twice where a class has fewer than K.
+    Labels of a multi-label task are (n, C) of 1, 0 and UNKNOWN. A training image may occur twice where a class has
+    fewer than K.
     """
 
     train: FloatArray
@@ -78,12 +78,12 @@ class FewShot(Protocol):
             train, truth = fold.train[cell.shots]
             seed = f"{cell.data.task.name}/{cell.group}/{fold.fold}"
             fitted = shuffled(truth, seed) if fitted_to == "shuffled" else truth
-            arrays = FewShotFold(readings.vectors(tap, train), fitted, readings.vectors(tap, fold.test[0]), labels)
+            arrays = FewShotFold(readings.vectors(tap, train), fitted, readings.vectors(tap, fold.scored), labels)
             try:
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:
                 raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
-            predictions.append(FoldScores(fold.fold, *fold.test, scored.scores))
+            predictions.append(fold_scores(fold, scored.scores))
             extras.append(FoldExtra(train, scored.iterations))
             version = scored.version
         protocol = ProtocolIdentity(

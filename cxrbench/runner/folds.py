@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import SpecError
-from cxrbench.evaluate.draws import hash_rank_fold, partition_folds, released_fold, usable_rows
+from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.evaluate.draws import finding_draws, hash_rank_fold, partition_folds, released_fold, usable_rows
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.types import Fold, Partition, Table
 
 IntArray = NDArray[np.int64]
-Rows = tuple[tuple[str, ...], IntArray]  # image ids and class indices
+Rows = tuple[tuple[str, ...], IntArray]  # image ids, and class indices (n,) or, of a multi-label task, labels (n, C)
 
 N_FOLDS = 5
 
@@ -34,12 +34,21 @@ class LabelledRows:
 
 @dataclass(frozen=True, slots=True)
 class IdFold:
-    """One fold by image ids: K-shot training rows (with repeats) and test rows, each with its label."""
+    """One fold by image ids: K-shot training rows (with repeats) and test rows, each with its label.
+
+    `valid`: the rows of a multi-label task on which thresholds are chosen, where its split has such a part.
+    """
 
     fold: int
     train: Mapping[int, Rows]
     test: Rows
     random_state: Any
+    valid: Rows | None = None
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """All images that a protocol scores: those of the test part, then of the validation part."""
+        return self.test[0] + (() if self.valid is None else self.valid[0])
 
 
 def labelled(table: Table, labels: Sequence[str]) -> LabelledRows:
@@ -65,6 +74,8 @@ def id_folds(
     `random_state` of each fold is what the draw of the largest of `shots` leaves.
     """
     labels = group_labels(task, group, settings)
+    if task.kind == "multi-label":
+        return _of_findings(task, partition, labels, shots, test_part)
     if task.folds == "resplit":
         pool = labelled(partition.parts["all"], labels)
         return [_by_id(fold, pool, pool) for fold in _resplit(task, pool, len(labels), shots, settings)]
@@ -72,6 +83,37 @@ def id_folds(
     everything = np.arange(len(test.ids), dtype=np.int64)
     folds = (_draw(task, train, len(labels), fold, shots, settings) for fold in range(N_FOLDS))
     return [_by_id(Fold(f.fold, f.train, everything, f.random_state), train, test) for f in folds]
+
+
+def _of_findings(
+    task: TaskSpec, partition: Partition, labels: Sequence[str], shots: Sequence[int], test_part: str
+) -> list[IdFold]:
+    """Folds of a multi-label task, which has every row: they differ in training images alone, if it trains on any."""
+    parts = {name: _findings(table, labels) for name, table in partition.parts.items()}
+    train, test, valid = parts.get("train"), parts[test_part], parts.get("valid")
+    if train is None:
+        if shots:
+            raise NotApplicableError(
+                f"{task.name}: split {partition.split} has no training part, so no probe can be fitted to it; choose "
+                f"another by --set {task.name}.split=NAME, or score the task zero-shot"
+            )
+        return [IdFold(0, {}, test, None, valid)]
+    draws = (finding_draws(*train, task=task.name, fold=fold, shots=shots) for fold in range(N_FOLDS if shots else 1))
+    return [
+        IdFold(
+            fold,
+            {k: (tuple(train[0][row] for row in rows), train[1][rows]) for k, rows in drawn.items()},
+            test,
+            None,
+            valid,
+        )
+        for fold, drawn in enumerate(draws)
+    ]
+
+
+def _findings(table: Table, labels: Sequence[str]) -> Rows:
+    places = [table.classes.index(label) for label in labels]
+    return table.ids, table.labels[:, places].astype(np.int64)
 
 
 def _resplit(

@@ -88,6 +88,7 @@ def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:
             fold.fold,
             None if shots is None else [fold.train[shots][0], fold.train[shots][1].tolist()],
             [fold.test[0], fold.test[1].tolist()],
+            None if fold.valid is None else [fold.valid[0], fold.valid[1].tolist()],
         ]
         for fold in folds
     ]

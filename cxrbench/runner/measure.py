@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metrics import SUMMARISED, fold_metrics, generalised, harmonic_mean, mean_and_spread
+from cxrbench.evaluate.findings import chosen_thresholds, metrics_of, summarised
+from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
 from cxrbench.runner.checks import refuse_short, require_shots, require_sound, short_classes, where
-from cxrbench.runner.folds import IdFold, group_labels
+from cxrbench.runner.folds import IdFold, Rows, group_labels
 from cxrbench.runner.protocol import Basis, Cell, Measured, Readings
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
@@ -40,11 +41,12 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
 
 
 def _without(fold: IdFold, left_out: Set[str]) -> IdFold:
-    def keep(rows: tuple[tuple[str, ...], NDArray[np.int64]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    def keep(rows: Rows) -> Rows:
         stay = [i for i, image in enumerate(rows[0]) if image not in left_out]
         return tuple(rows[0][i] for i in stay), rows[1][stay]
 
-    return IdFold(fold.fold, {k: keep(rows) for k, rows in fold.train.items()}, keep(fold.test), fold.random_state)
+    train, valid = {k: keep(rows) for k, rows in fold.train.items()}, None if fold.valid is None else keep(fold.valid)
+    return IdFold(fold.fold, train, keep(fold.test), fold.random_state, valid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,17 @@ class FoldExtra:
 
     train: tuple[str, ...] = ()
     iterations: int | None = None
+
+
+def fold_scores(fold: IdFold, scores: NDArray[np.floating[Any]]) -> FoldScores:
+    """A fold's scores (n, C) of all images in `fold.scored`: those of test images, with thresholds from the others.
+
+    Raises DataError for scores that are not finite, of validation images.
+    """
+    first = len(fold.test[0])
+    valid = fold.valid if fold.valid is not None and fold.valid[0] else None
+    thresholds = {} if valid is None else chosen_thresholds(scores[first:], valid[1])
+    return FoldScores(fold.fold, *fold.test, scores[:first], thresholds)
 
 
 def measured(
@@ -71,7 +84,9 @@ def measured(
     for fold in predictions:
         require_sound(fold.scores, cell, len(fold.ids), classes)
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
-    summary = {name: mean_and_spread([fold.metrics[name] for fold in results]) for name in SUMMARISED}
+    summary = {
+        name: mean_and_spread([fold.metrics[name] for fold in results]) for name in summarised(cell.data.task.kind)
+    }
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)
 
@@ -83,15 +98,16 @@ def _fold_result(fold: FoldScores, extra: FoldExtra) -> FoldResult:
         test_rows=len(fold.ids),
         test_digest=digest.of_lines(fold.ids),
         iterations=extra.iterations,
-        metrics=asdict(fold_metrics(fold.scores, fold.labels)),
+        thresholds=fold.thresholds,
+        metrics=asdict(metrics_of(fold.scores, fold.labels, fold.thresholds)),
     )
 
 
 def _generalised(cell: Cell, predictions: Sequence[FoldScores], settings: Settings) -> dict[str, Any] | None:
     """Base and new balanced accuracy in the joint label space, and their harmonic mean, where a task has both."""
     task = cell.data.task
-    if cell.group != "all" or "new" not in task.groups:
-        return None
+    if cell.group != "all" or "new" not in task.groups or task.kind == "multi-label":
+        return None  # findings do not compete: the groups of their own say all
     labels, new = group_labels(task, "all", settings), set(group_labels(task, "new", settings))
     places = [i for i, label in enumerate(labels) if label in new]
     folds = [generalised(fold.scores, fold.labels, places) for fold in predictions]

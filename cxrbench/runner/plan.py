@@ -72,6 +72,8 @@ class Plan:
 
     def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
         task, settings = cell.data.task, self.variant.settings
+        if task.kind == "multi-label" and not cell.protocol.fitted:
+            shots = ()  # nothing is trained, and no prompt goes on from a draw
         with containing(where(cell)):
             try:
                 return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
@@ -133,7 +135,7 @@ class Plan:
         numbers = tuple(range(len(folds))) if numbers is None else numbers
         key = (*self._folds_key(cell, cell.protocol.drawn_shots(self.request.shots)), numbers, shots)
         if key not in self._images:
-            rows = [folds[number].test[0] for number in numbers]
+            rows = [folds[number].scored for number in numbers]
             if shots is not None:
                 rows += [folds[number].train[shots][0] for number in numbers]
             self._images[key] = frozenset().union(*rows)

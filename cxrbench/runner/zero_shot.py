@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import RunError
+from cxrbench.evaluate.findings import finding_metrics
 from cxrbench.evaluate.metrics import balanced_accuracy
 from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vectors, scores, standardised
 from cxrbench.records.record import PromptIdentity, ProtocolIdentity
-from cxrbench.records.scores import FoldScores
 from cxrbench.runner.checks import finite_scale
 from cxrbench.runner.folds import IdFold, group_labels
-from cxrbench.runner.measure import FoldExtra, measured
+from cxrbench.runner.measure import FoldExtra, fold_scores, measured
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.protocol import Basis, Cell, FloatArray, Measured, Protocol, Readings
 from cxrbench.runner.wording import ClassPrompts, Phrases
@@ -28,9 +28,16 @@ Scores = NDArray[np.floating[Any]]
 
 
 def prompt_scores(
-    model: BenchModel, view: str, images: Sequence[str], words: ClassPrompts, readings: Readings, settings: Settings
+    model: BenchModel,
+    view: str,
+    images: Sequence[str],
+    words: ClassPrompts,
+    readings: Readings,
+    settings: Settings,
+    *,
+    standardise: bool,
 ) -> Scores:
-    """Scores (n, C) of the images for the classes of `words` by a view, pooled and standardised as the card says.
+    """Scores (n, C) of the images for the classes of `words` by a view, pooled as the card says.
 
     Where a set puts prompts in pairs, the score for the absence of a class is taken off: the logistic function of the
     difference is the softmax of the pair.
@@ -43,7 +50,7 @@ def prompt_scores(
         found = _cosine(model, vectors, words.prompts, scale, settings)
         if words.against:
             found = found - _cosine(model, vectors, words.against, scale, settings)
-    return standardised(found, list(words.prompts)) if model.card.zero_shot.standardised else found
+    return standardised(found, list(words.prompts)) if standardise else found
 
 
 def _interaction(model: BenchModel, images: Sequence[str], words: ClassPrompts, readings: Readings) -> Scores:
@@ -74,7 +81,7 @@ def _cosine(model: BenchModel, images: FloatArray, phrases: Phrases, scale: floa
 def single_prompts(
     model: BenchModel, view: str, folds: Sequence[tuple[IdFold, ClassPrompts]], readings: Readings, settings: Settings
 ) -> tuple[float | None, ...]:
-    """Balanced accuracy with one prompt per class, mean over folds: draw j takes every class's prompt j.
+    """The main metric with one prompt per class, mean over folds: draw j takes every class's prompt j.
 
     A class with fewer prompts begins again, so there are as many draws as the largest class has prompts, and each
     prompt is in one. Empty where no class has a choice; None where a class has no image in a fold, or where scores that
@@ -97,11 +104,16 @@ def _of_fold(
         found = found - raw[:, _columns(words, words.against, draws)]
     how = model.card.zero_shot
     classes = list(words.prompts) if how is not None and how.standardised else None
-    return [_balanced(one, fold.test[1], classes) for one in found.transpose(1, 0, 2)]
+    return [_main_number(one, fold.test[1], classes) for one in found.transpose(1, 0, 2)]
 
 
-def _balanced(scores: Scores, labels: NDArray[np.int64], classes: Sequence[str] | None) -> float | None:
-    """Balanced accuracy of scores (n, C), first standardised where their `classes` are named."""
+def _main_number(scores: Scores, labels: NDArray[np.int64], classes: Sequence[str] | None) -> float | None:
+    """Balanced accuracy of scores (n, C), first standardised where their `classes` are named; macro AUROC of findings.
+
+    Source of the choice: `metric_table.main_metric`.
+    """
+    if labels.ndim == 2:
+        return finding_metrics(scores, labels).macro_auroc
     try:
         return balanced_accuracy(scores if classes is None else standardised(scores, classes), labels)
     except RunError:
@@ -165,15 +177,19 @@ class ZeroShot(Protocol):
         view, how = model.card.views[name], model.card.zero_shot
         assert how is not None  # it has a view
         scale = finite_scale(cell, name)
+        multi_label = cell.data.task.kind == "multi-label"
+        standardise = how.standardised and not multi_label  # which orders no finding's images anew
         distinct = _distinct(basis.folds, basis.words, whole=settings.resplit != "released")
         predictions = []
         for fold, words in distinct:
             if words is None:
-                scored = scores(readings.vectors(view.tap, fold.test[0]), model.prototypes(labels), scale)
+                scored = scores(readings.vectors(view.tap, fold.scored), model.prototypes(labels), scale)
             else:
-                scored = prompt_scores(model, name, fold.test[0], words, readings, settings)
-            predictions.append(FoldScores(fold.fold, *fold.test, scored))
+                scored = prompt_scores(model, name, fold.scored, words, readings, settings, standardise=standardise)
+            predictions.append(fold_scores(fold, scored))
         worded = any(words is not None for _, words in distinct)
+        paired = any(words is not None and words.against for _, words in distinct)
+        probable = not multi_label or paired  # of one finding, a score alone has nothing to be weighed against
         protocol = ProtocolIdentity(
             protocol=self.name,
             view=name,
@@ -182,8 +198,8 @@ class ZeroShot(Protocol):
             logit_scale=scale,
             scoring=view.scoring,
             pooling=how.pooling if worded else None,
-            standardised=how.standardised and worded,
-            scores="other" if (how.standardised and worded) or view.scoring == "interaction" else "logits",
+            standardised=standardise and worded,
+            scores="other" if (standardise and worded) or view.scoring == "interaction" or not probable else "logits",
         )
         prompts = _prompt_identity(cell, settings, view.scoring, [words for _, words in distinct])
         worded_folds = [(fold, words) for fold, words in distinct if words is not None]

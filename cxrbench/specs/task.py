@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cxrbench.errors import SpecError
 from cxrbench.store.schema import FactsT, Spec, complaints, read_toml
+from cxrbench.types import TaskKind
 
 Digest = Field(pattern="^[0-9a-f]{64}$")
 
@@ -108,7 +109,7 @@ class TaskSpec(Spec):
 
     name: str
     title: str
-    kind: Literal["single-label", "multi-label"] = "single-label"
+    kind: TaskKind = "single-label"
     data_set: str
     source: str
     licence: str
@@ -139,8 +140,11 @@ class TaskSpec(Spec):
         if strange := {name for origin in self.origins for name in origin.classes} - set(names):
             raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
         for group, members in self.groups.items():
-            if len(members) < 2 or len(set(members)) != len(members) or not set(members) <= set(names):
-                raise ValueError(f"group {group!r} needs at least two distinct names out of {names}")
+            fewest = 1 if self.kind == "multi-label" else 2
+            if len(members) < fewest or len(set(members)) != len(members) or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} needs at least {fewest} distinct names out of {names}")
+        if self.kind == "multi-label" and self.folds != "external-test":
+            raise ValueError("a multi-label task has a test part of its own: folds = 'external-test'")
         return self
 
     @property

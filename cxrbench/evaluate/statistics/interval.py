@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cxrbench.evaluate.statistics.estimate import Estimate, over_draws
-from cxrbench.evaluate.statistics.shares import FEW, ScoredRows, Shares, UnitKind
+from cxrbench.evaluate.statistics.finding_shares import AnyRows
+from cxrbench.evaluate.statistics.shares import FEW, Shares, UnitKind
 from cxrbench.types import IntArray
 
 Covers = Literal["draws", "prompt draws", "one wording", "these draws", "these prompts", "one draw", "images"]
@@ -117,7 +118,7 @@ def _told(*reasons: str) -> str:
     return "; ".join(filter(None, reasons))
 
 
-def still(folds: Sequence[ScoredRows]) -> str:
+def still(folds: Sequence[AnyRows]) -> str:
     """Why no choice of images moves a number: all images of a fold have the same scores; empty where they differ."""
     same = all((fold.scores == fold.scores[0]).all() for fold in folds)
     return "all images have the same scores, and others would change nothing" if same else ""

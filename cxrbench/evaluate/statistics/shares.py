@@ -105,7 +105,8 @@ class Shares:
     Values are NaN in a fold where the number is not defined. `alone` are the shares (F, U) of each fold's value.
     `shift` is how far the number moves with one right and one wrong unit more in the classes that have a floor.
     `counted` is there for numbers that are weighted counts of right rows: the floors of their differences come from it.
-    `floored` says that sparse classes were looked at, and got a floor where they need one.
+    `floored` says that sparse classes were looked at, and got a floor where they need one. `freedom` is that of the
+    spread where strata do not tell it.
     """
 
     values: FloatArray
@@ -116,6 +117,7 @@ class Shares:
     shift: float = 0.0
     counted: "Counted | None" = None
     floored: bool = False
+    freedom: float | None = None
 
     @property
     def value(self) -> float:
@@ -130,7 +132,12 @@ class Shares:
     @property
     def spread(self) -> tuple[Component, ...]:
         """The parts of the variance over units."""
-        return (*within(self.each, self.stratum), *self.floors)
+        return (*self.over_units(1.0), *self.floors)
+
+    def over_units(self, weight: float) -> tuple[Component, ...]:
+        """The same of the number times a weight, without floors."""
+        found = within(weight * self.each, self.stratum)
+        return found if self.freedom is None else tuple(Component(one.variance, self.freedom) for one in found)
 
     @property
     def twice(self) -> float:
@@ -155,7 +162,8 @@ class Shares:
         values, alone = _paired(self.values, other.values), self.alone - other.alone
         if self.counted is None or other.counted is None:
             floors = (floor for floor in (*self.floors, *other.floors) if floor.freedom <= FEW)
-            return Shares(values, self.each - other.each, alone, self.stratum, tuple(floors))
+            known = None if self.freedom is None or other.freedom is None else min(self.freedom, other.freedom)
+            return Shares(values, self.each - other.each, alone, self.stratum, tuple(floors), freedom=known)
         right = self.counted.right - other.counted.right
         return _of_counts(Counted(right, self.counted.rows), values, alone, self.stratum, symmetric=True)
 
@@ -267,7 +275,9 @@ def areas(folds: Sequence[ScoredRows]) -> Shares:
     floors, shift = list[Component](), 0.0
     for number in range(n_classes):
         own = [fold.labels == number for fold in folds]
-        areas, rows = zip(*(_of_class(f.scores[:, number], o) for f, o in zip(folds, own, strict=True)), strict=True)
+        areas, rows = zip(
+            *(area_with_rows(f.scores[:, number], o) for f, o in zip(folds, own, strict=True)), strict=True
+        )
         added: FloatArray = np.array([np.bincount(f.unit, row, n_units) for f, row in zip(folds, rows, strict=True)])
         area = float(np.mean(areas))
         values += np.array(areas) / n_classes
@@ -279,7 +289,7 @@ def areas(folds: Sequence[ScoredRows]) -> Shares:
         else:
             counts = (min(int(o.sum()) for o in own), min(int((~o).sum()) for o in own))
             single = [variance(row, fold.labels) for fold, row in zip(folds, rows, strict=True)]
-        floor, centre = _area_floor(area, *counts)
+        floor, centre = area_floor(area, *counts)
         floor *= found / float(np.mean(single)) if any(single) else 1.0  # rows of a unit agree as far as they do
         if floor > found:
             floors.append(Component((floor - found) / n_classes**2, min(one, rest) + 1))
@@ -294,7 +304,7 @@ def _met(units: IntArray) -> int:
     return int(np.count_nonzero(np.bincount(units)))
 
 
-def _area_floor(area: float, one: int, rest: int) -> tuple[float, float]:
+def area_floor(area: float, one: int, rest: int) -> tuple[float, float]:
     """The variance of an area with one unit more on either side, at chance, and that area; of normal scores.
 
     The law of exponential scores, which Hanley and McNeil put here, is half as large again for a rare class.
@@ -307,7 +317,7 @@ def _area_floor(area: float, one: int, rest: int) -> tuple[float, float]:
     return (centre * (1 - centre) + (one + rest) * shared) / ((one + 1) * (rest + 1)), centre
 
 
-def _of_class(raw: NDArray[Any], own: NDArray[np.bool_]) -> tuple[float, FloatArray]:
+def area_with_rows(raw: NDArray[Any], own: NDArray[np.bool_]) -> tuple[float, FloatArray]:
     """The area of one class against the rest, and what each row (n,) adds to its error; NaN where either is absent."""
     if own.all() or not own.any():
         return np.nan, np.full(len(own), np.nan)
