@@ -147,7 +147,7 @@ def compare(
     protocol: str | None = None,
     shots: int | None = None,
     prompts: str | None = None,
-    metric: str = "balanced_accuracy",
+    metric: str | None = None,
     variant: str = "paper-code",
     settings: Mapping[str, str] | None = None,
     these_draws: bool = False,
@@ -155,7 +155,8 @@ def compare(
 ) -> "Compared":
     """Is one model better than the other on the same images? As `cxrbench compare`, in every setting or in one.
 
-    None stands for each protocol, number of shots or prompt set that was measured. Raises SpecError for names that were
+    None stands for each protocol, number of shots or prompt set that was measured, and for the main metric: balanced
+    accuracy, macro AUROC of multi-label tasks. Raises SpecError for names that were
     not measured, DataError where there is nothing to compare, NotApplicableError with the reasons where no task can be.
     """
     from cxrbench.notebook.compare import Question

@@ -7,7 +7,7 @@ from pathlib import Path
 from cxrbench.analysis.compare import Comparison, compare
 from cxrbench.analysis.leaderboard import Leaderboard, leaderboard
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.metric_table import Metric
+from cxrbench.evaluate.metric_table import Metric, main_metric
 from cxrbench.records.record import Record
 from cxrbench.records.selection import CellFilter, select
 
@@ -21,9 +21,11 @@ class BySetting:
 
 
 def by_setting(
-    out: Path, records: Iterable[Record], asked: CellFilter, metric: Metric, *, these_draws: bool = False
+    out: Path, records: Iterable[Record], asked: CellFilter, metric: Metric | None = None, *, these_draws: bool = False
 ) -> BySetting:
     """Every setting in which the models were measured, from records and predictions below `out`.
+
+    Without a `metric` it is the main one of the setting's tasks.
 
     Raises what `select` does, DataError and IntegrityError for predictions that are gone or changed, and the first
     NotApplicableError where no setting can be compared.
@@ -32,7 +34,8 @@ def by_setting(
     for selected in select(records, asked):
         try:
             how = compare if len(selected.models) == 2 else leaderboard
-            found.append(how(out, selected, metric, these_draws=these_draws))
+            judged = metric or main_metric(selected.setting.kind)
+            found.append(how(out, selected, judged, these_draws=these_draws))
         except NotApplicableError as error:
             refused.append(error)
     if not found:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,14 @@ from numpy.typing import NDArray
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.findings import summarised
 from cxrbench.evaluate.metric_table import Metric
-from cxrbench.evaluate.statistics.calibration import Calibration, ScoreKind, calibration, probabilities
+from cxrbench.evaluate.statistics.calibration import (
+    Calibration,
+    ScoreKind,
+    calibration,
+    calibration_of_findings,
+    probabilities,
+    probabilities_of_findings,
+)
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.finding_shares import finding_units
 from cxrbench.evaluate.statistics.interval import (
@@ -29,6 +37,7 @@ from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, class_units,
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import cell_name
+from cxrbench.types import IntArray
 
 FEW_OF_A_KIND = 5  # right, or wrong, rows of a class in a fold, below which F1 and kappa spread too little
 
@@ -173,17 +182,23 @@ def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interva
 def cell_calibration(cell: ScoredCell) -> tuple[Calibration, ...]:
     """Calibration of every fold: a probe's scores are probabilities, zero-shot ones logits that go through softmax.
 
-    Raises NotApplicableError for scores that are neither: standardised ones, and those of models that fuse tokens.
+    Of a multi-label task each finding's are, or go through the logistic function. Raises NotApplicableError for scores
+    that are neither: standardised ones, those of models that fuse tokens, and of a finding without its absence.
     """
     kind = _kind(cell)
-    return tuple(calibration(probabilities(fold.scores, kind), fold.labels) for fold in cell.folds)
+    return tuple(_judged(fold.scores, fold.labels, kind) for fold in cell.folds)
 
 
 def pooled_calibration(cell: ScoredCell) -> Calibration:
     """Calibration of the rows of all folds together; raises NotApplicableError as `cell_calibration` does."""
-    kind = _kind(cell)
-    scores = np.concatenate([probabilities(fold.scores, kind) for fold in cell.folds])
-    return calibration(scores, np.concatenate([fold.labels for fold in cell.folds]))
+    scores, labels = (np.concatenate([getattr(fold, name) for fold in cell.folds]) for name in ("scores", "labels"))
+    return _judged(scores, labels, _kind(cell))
+
+
+def _judged(scores: NDArray[np.floating[Any]], labels: IntArray, kind: ScoreKind) -> Calibration:
+    if labels.ndim == 1:
+        return calibration(probabilities(scores, kind), labels)
+    return calibration_of_findings(probabilities_of_findings(scores, kind), labels)
 
 
 def _kind(cell: ScoredCell) -> ScoreKind:
@@ -191,7 +206,8 @@ def _kind(cell: ScoredCell) -> ScoreKind:
     if how.scores == "other":
         raise NotApplicableError(
             f"{cell.record.model.name}, {how.protocol} on {cell.record.data.task}: its scores are neither "
-            "probabilities nor logits (standardised, or made from tokens), so there is no probability to judge"
+            "probabilities nor logits (standardised, made from tokens, or of findings without their absence), so there "
+            "is no probability to judge"
         )
     return how.scores
 

@@ -17,7 +17,7 @@ FEWEST = 5  # classes: of four, no ranking can be told from chance at 5 %
 
 @dataclass(frozen=True, slots=True)
 class ClassPoint:
-    """A class: its mean recall over folds (0 to 1), and its share of the pre-training images (0 to 1)."""
+    """A class: its mean recall over folds (AUROC in a multi-label task) and its share of the pre-training images."""
 
     label: str
     recall: float
@@ -55,7 +55,7 @@ def frequency(
     """
     called = {_plain(label): finding for label, finding in (same or {}).items()}
     known = {_plain(name): share for name, share in shares.items()}
-    recalls = [fold.metrics["recall"] for fold in record.folds]
+    recalls = [fold.metrics["auroc" if record.data.kind == "multi-label" else "recall"] for fold in record.folds]
     points, unmatched = list[ClassPoint](), list[str]()
     for place, label in enumerate(record.data.labels):
         values, share = [fold[place] for fold in recalls], known.get(_plain(called.get(_plain(label), label)))

@@ -8,7 +8,7 @@ from statistics import fmean, pstdev
 
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.metric_table import main_metric
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
@@ -31,7 +31,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class SetNumber:
-    """One prompt set: balanced accuracy with all its prompts (None where a fold has none), and with one a class.
+    """One prompt set: the main metric with all its prompts (None where a fold has none), and with one a class.
 
     `interval` is None where the predictions are gone; `singles` None where no class has a choice.
     """
@@ -90,9 +90,10 @@ def _best_first(found: SetNumber) -> tuple[bool, float, str]:
 
 def _number(out: Path, record: Record, *, these_draws: bool) -> SetNumber:
     assert record.prompts is not None
-    values = [fold.metrics["balanced_accuracy"] for fold in record.folds]
+    metric = main_metric(record.data.kind)
+    values = [fold.metrics[metric.name] for fold in record.folds]
     try:
-        interval = cell_interval(read_cell(out, record), BALANCED_ACCURACY, these_draws=these_draws)
+        interval = cell_interval(read_cell(out, record), metric, these_draws=these_draws)
     except DataError:
         interval = None
     value = None if None in values else fmean(values)

@@ -37,6 +37,7 @@ class CellFacts:
     task: str
     split: str
     group: str
+    kind: str
     classes: int
     variant: str
     variant_digest: str
@@ -138,6 +139,7 @@ def cell_facts(record: Record) -> CellFacts:
         task=data.task,
         split=data.split,
         group=data.group,
+        kind=data.kind,
         classes=len(data.labels),
         variant=record.variant,
         variant_digest=record.variant_digest,

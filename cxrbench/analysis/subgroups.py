@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import covered
 from cxrbench.errors import DataError
+from cxrbench.evaluate.findings import FindingRows
+from cxrbench.evaluate.statistics.finding_shares import AnyRows, areas_of_findings, finding_units, of_kind
 from cxrbench.evaluate.statistics.interval import Covers, Interval, estimate, interval, sparse
-from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, UnitKind, hits, shared_strata
+from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, UnitKind, class_units, hits, shared_strata
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.types import IntArray
 
@@ -22,7 +24,8 @@ FEWEST = 20  # units (patients or images) that a group must have in every fold t
 FEWEST_OF_CLASS = 5  # units of a class in every fold, for the class to be part of a group's number
 RULE = (
     f"a group's number is the mean recall over the classes with at least {FEWEST_OF_CLASS} test patients or images of "
-    f"it in every fold; with fewer than {FEWEST} in all, or no such class, there is no number"
+    f"it in every fold (in a multi-label task the mean AUROC over the findings with as many that show it, and that do "
+    f"not); with fewer than {FEWEST} in all, or no such class, there is no number"
 )
 
 
@@ -31,7 +34,7 @@ class Subgroup:
     """One group: how many test images and units it has, the classes that its number is over, and the number.
 
     `left_out` maps the other classes to how many units the poorest fold has of them. With all classes in, the number is
-    balanced accuracy. Without a number `interval` is None and `reason` says why.
+    the main metric. Without a number `interval` is None and `reason` says why.
     """
 
     name: str
@@ -76,7 +79,7 @@ class _Group:
 
     name: str
     images: int
-    folds: tuple[ScoredRows | None, ...]
+    folds: tuple[AnyRows | None, ...]
     units: int
     fewest: IntArray
 
@@ -122,15 +125,23 @@ def _group(by: By, value: str | None) -> str | None:
 def _rows(cell: ScoredCell, name: str, chosen: NDArray[np.bool_]) -> _Group:
     """The rows of the chosen images (I,)."""
     pairs = [(fold, chosen[image]) for fold, image in zip(cell.folds, cell.image, strict=True)]
-    n_classes = cell.folds[0].scores.shape[1]
-    met = [np.unique(f.unit[m] * n_classes + f.labels[m]) % n_classes for f, m in pairs]
+    folds = tuple(f.at(m) if m.any() else None for f, m in pairs)
     return _Group(
         name,
         len(np.unique(np.concatenate([image[chosen[image]] for image in cell.image]))),
-        tuple(ScoredRows(f.unit[m], f.labels[m], f.scores[m]) if m.any() else None for f, m in pairs),
+        folds,
         len(np.unique(np.concatenate([f.unit[m] for f, m in pairs]))),
-        np.array([np.bincount(own, minlength=n_classes) for own in met]).min(axis=0),
+        _fewest(folds, len(cell.record.data.labels)),
     )
+
+
+def _fewest(folds: Sequence[AnyRows | None], n_classes: int) -> IntArray:
+    """The units of each class (C,) in the poorest fold; of a finding, the fewer of those that show it and do not."""
+    there = [fold for fold in folds if fold is not None]
+    if len(there) < len(folds):
+        return np.zeros(n_classes, dtype=np.int64)
+    findings = of_kind(there, FindingRows)
+    return finding_units(findings).min(axis=1) if findings else class_units(of_kind(there, ScoredRows))
 
 
 def _subgroup(cell: ScoredCell, group: _Group, covers: Covers) -> Subgroup:
@@ -139,7 +150,7 @@ def _subgroup(cell: ScoredCell, group: _Group, covers: Covers) -> Subgroup:
     told, reason = tuple(labels[c] for c in kept), _too_small(cell, [group], kept)
     number = None
     if not reason:
-        found = estimate(_recalls(group, kept), (0, 1), covers)
+        found = estimate(_number(group, kept), (0, 1), covers)
         number = interval(found, cell.over, group.units, (covers,), _few(cell, [group], kept))
     return Subgroup(group.name, group.images, group.units, told, left_out, number, reason)
 
@@ -152,11 +163,10 @@ def _too_small(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) 
     return f"{fewest} {cell.over}s, fewer than {FEWEST}" if fewest < FEWEST else ""
 
 
-def _only(group: _Group, kept: Sequence[int]) -> list[ScoredRows]:
-    """The folds with the rows of the kept classes alone."""
+def _only(group: _Group, kept: Sequence[int]) -> list[AnyRows]:
+    """The folds with the rows of the kept classes alone; all rows of a multi-label task."""
     folds = [fold for fold in group.folds if fold is not None]
-    masks = [np.isin(fold.labels, kept) for fold in folds]
-    return [ScoredRows(f.unit[m], f.labels[m], f.scores[m]) for f, m in zip(folds, masks, strict=True)]
+    return [fold if isinstance(fold, FindingRows) else fold.at(np.isin(fold.labels, kept)) for fold in folds]
 
 
 def _few(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:
@@ -165,8 +175,14 @@ def _few(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str
     return sparse({cell.record.data.labels[c]: int(fewest[c]) for c in kept}, cell.over)
 
 
-def _recalls(group: _Group, kept: Sequence[int]) -> Shares:
-    """The mean recall over the kept classes, as a mean over folds; a row may be given any class of the task."""
+def _number(group: _Group, kept: Sequence[int]) -> Shares:
+    """The mean recall, or of findings the mean AUROC, over the kept classes, as a mean over folds.
+
+    A row may be given any class of the task.
+    """
+    folds = _only(group, kept)
+    if findings := of_kind(folds, FindingRows):
+        return areas_of_findings(findings, kept)
 
     def worth(fold: ScoredRows) -> NDArray[np.float64]:
         counts = np.bincount(fold.labels, minlength=fold.scores.shape[1])
@@ -174,7 +190,7 @@ def _recalls(group: _Group, kept: Sequence[int]) -> Shares:
         found[kept] = 1 / (len(kept) * counts[kept])
         return found
 
-    return hits(_only(group, kept), worth)
+    return hits(of_kind(folds, ScoredRows), worth)
 
 
 def _gaps(cell: ScoredCell, numbered: Sequence[_Group], covers: Covers) -> list[Gap]:
@@ -191,7 +207,7 @@ def _gap(cell: ScoredCell, group: _Group, reference: _Group, covers: Covers) -> 
     reason = _too_small(cell, [group, reference], kept)
     if reason:
         return Gap(group.name, reference.name, told, None, f"over the classes of both: {reason}")
-    apart = _apart(_recalls(group, kept), _recalls(reference, kept), len(cell.units))
+    apart = _apart(_number(group, kept), _number(reference, kept), len(cell.units))
     units, few = group.units + reference.units, _few(cell, [group, reference], kept)
     number = interval(estimate(apart, (-1, 1), covers), cell.over, units, (covers,), few)
     return Gap(group.name, reference.name, told, number)
@@ -208,4 +224,6 @@ def _apart(one: Shares, two: Shares, n_units: int) -> Shares:
         return every
 
     stratum, floors = shared_strata([one.stratum, two.stratum], n_units), (*one.floors, *two.floors)
-    return Shares(one.values - two.values, apart("each"), apart("alone"), stratum, floors, one.shift - two.shift)
+    known = None if one.freedom is None or two.freedom is None else min(one.freedom, two.freedom)
+    values, shift = one.values - two.values, one.shift - two.shift
+    return Shares(values, apart("each"), apart("alone"), stratum, floors, shift, freedom=known)

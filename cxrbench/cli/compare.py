@@ -36,14 +36,15 @@ def compare(
         str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")
     ] = None,
     metric: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="What is compared: a built-in metric, or one of an installed package. A wrong name lists all.",
+            help="What is compared: a built-in metric, or one of an installed package; a wrong name lists all. "
+            "[default: balanced_accuracy, macro_auroc of multi-label tasks]",
             autocompletion=metrics,
         ),
-    ] = "balanced_accuracy",
+    ] = None,
     variant: VariantName = "paper-code",
     choice: Choices = None,
     these_draws: TheseDraws = False,
@@ -78,7 +79,7 @@ def compare(
 
     if figure is not None:
         checked_path(figure)
-    judged = load_metric(metric)
+    judged = None if metric is None else load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
     asked = CellFilter(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)

@@ -107,7 +107,7 @@ class Metric:
     def unfit(self, kind: TaskKind, labels: Sequence[str]) -> str:
         """Why it fits no cell of a task of this kind with these classes (C,); empty where it does."""
         if kind not in self.kinds:
-            return f"it is no metric of {kind} tasks, which have {', '.join(names_of(kind))}"
+            return f"it is no metric of {kind} tasks, which have {', '.join(table_of(kind))}"
         return self.why_not(labels) if kind == "single-label" else ""
 
     def undefined_in(self, kind: TaskKind) -> str:
@@ -257,9 +257,9 @@ def main_metric(kind: TaskKind) -> Metric:
     return MACRO_AUROC if kind == "multi-label" else BALANCED_ACCURACY
 
 
-def names_of(kind: TaskKind) -> list[str]:
-    """The built-in metrics of such tasks."""
-    return [name for name, metric in TABLE.items() if kind in metric.kinds]
+def table_of(kind: TaskKind) -> dict[str, Metric]:
+    """The built-in metrics of such tasks by name."""
+    return {name: metric for name, metric in TABLE.items() if kind in metric.kinds}
 
 
 def metric_names() -> tuple[str, ...]:

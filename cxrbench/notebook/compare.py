@@ -57,7 +57,7 @@ class Question:
     protocol: str | None
     shots: int | None
     prompts: str | None
-    metric: str
+    metric: str | None
     variant: str
     choices: Mapping[str, str]
     these_draws: bool
@@ -76,7 +76,7 @@ def compare(folder: Path, asked: Question) -> Compared:
         folder,
         records,
         CellFilter(asked.models, variant, asked.tasks, *how),
-        load_metric(asked.metric),
+        None if asked.metric is None else load_metric(asked.metric),
         these_draws=asked.these_draws,
     )
     pairs = tuple(one for one in told.found if isinstance(one, Comparison))

@@ -9,6 +9,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
+from cxrbench.types import TaskKind
 
 CellKey = tuple[str, str, str, str, int, str, str]
 PROTOTYPES = "prototypes"
@@ -44,16 +45,27 @@ def newest_record(records: Iterable[Record], flaws_of: Callable[[Record], Sequen
 
 @dataclass(frozen=True, slots=True, order=True)
 class Setting:
-    """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words."""
+    """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words.
+
+    Tasks of different kinds have different main metrics, and are never averaged.
+    """
 
     protocol: str
     shots: int | None
     group: str
     prompts: str | None
+    kind: TaskKind = "single-label"
 
     def __str__(self) -> str:
         told = [self.protocol, f"K = {self.shots}" if self.shots else "", f"group {self.group}"]
-        return ", ".join(filter(None, [*told, f"prompts {self.prompts}" if self.prompts else ""]))
+        told += [f"prompts {self.prompts}" if self.prompts else ""]
+        return ", ".join(filter(None, [*told, "" if self.kind == "single-label" else f"{self.kind} tasks"]))
+
+
+def setting_of(record: Record) -> Setting:
+    """The setting that a record was measured in."""
+    how = record.protocol
+    return Setting(how.protocol, how.shots, record.data.group, prompt_set(record), record.data.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,9 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     """
     models = sorted({r.model.name for r in records})
     tasks = in_order({r.data.task for r in records})
-    settings = sorted(_settings(records), key=lambda s: (s.protocol, s.group, s.shots or 0, s.prompts or ""))
+    settings = sorted(
+        _settings(records), key=lambda s: (s.kind == "multi-label", s.protocol, s.group, s.shots or 0, s.prompts or "")
+    )
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
@@ -174,9 +188,9 @@ def is_asked(record: Record, asked: CellFilter) -> bool:
 
 def _settings(records: Sequence[Record]) -> set[Setting]:
     """All settings; prototypes are one of their own only where they meet no prompts."""
-    found = {Setting(r.protocol.protocol, r.protocol.shots, r.data.group, prompt_set(r)) for r in records}
-    worded = {(s.protocol, s.shots, s.group) for s in found if s.prompts not in (None, PROTOTYPES)}
-    return {s for s in found if s.prompts != PROTOTYPES or (s.protocol, s.shots, s.group) not in worded}
+    found = set(map(setting_of, records))
+    worded = {replace(s, prompts=None) for s in found if s.prompts not in (None, PROTOTYPES)}
+    return {s for s in found if s.prompts != PROTOTYPES or replace(s, prompts=None) not in worded}
 
 
 def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], records: Sequence[Record]) -> Selected:
@@ -199,11 +213,8 @@ def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], rec
 
 
 def _fits(record: Record, setting: Setting) -> bool:
-    own = (record.protocol.protocol, record.protocol.shots, record.data.group)
-    return own == (setting.protocol, setting.shots, setting.group) and prompt_set(record) in (
-        setting.prompts,
-        PROTOTYPES,
-    )
+    own = setting_of(record)
+    return replace(own, prompts=setting.prompts) == setting and own.prompts in (setting.prompts, PROTOTYPES)
 
 
 def why_not_paired(a: ScoredCell, b: ScoredCell) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """One record as a person reads it: what made the number, every fold, and what the paper says."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,13 +8,21 @@ import numpy as np
 
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, MACRO_AUROC
+from cxrbench.evaluate.metric_table import (
+    BALANCED_ACCURACY,
+    MACRO_AUROC,
+    MACRO_AVERAGE_PRECISION,
+    MACRO_F1,
+    MACRO_MCC,
+    Metric,
+)
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import why_not
 from cxrbench.reports.comparisons import interval_text
+from cxrbench.types import TaskKind
 
 Rendered: TypeAlias = "float | list[Rendered] | None"
 
@@ -84,6 +92,10 @@ def _across(statistic: Callable[..., np.floating], values: Sequence[Rendered]) -
     return None if None in values else float(np.round(statistic(values), 4))
 
 
+_TOLD: Mapping[TaskKind, tuple[Metric, ...]] = {
+    "single-label": (BALANCED_ACCURACY, MACRO_AUROC),
+    "multi-label": (MACRO_AUROC, MACRO_AVERAGE_PRECISION, MACRO_F1, MACRO_MCC),
+}
 _JOINT = ("base", "new", "harmonic_mean")
 
 
@@ -97,7 +109,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
-        **{metric.title: cell_interval(cell, metric) for metric in (BALANCED_ACCURACY, MACRO_AUROC)},
+        **{metric.title: cell_interval(cell, metric) for metric in _TOLD[cell.kind]},
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
     known = [(name, found) for name, found in told.items() if found is not None]
@@ -134,7 +146,7 @@ def _identity(record: Record) -> Iterator[str]:
 
 
 def _folds(record: Record) -> Iterator[str]:
-    if record.settings.rounding == "released":
+    if record.settings.rounding == "released" and record.data.kind == "single-label":
         yield from _released(record)
         return
     for name, spread in record.summary.items():

@@ -14,12 +14,14 @@ from cxrbench.analysis.rows import HARMONIC, CellFacts, CellRow, Value, beware, 
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.metric_table import TABLE
 from cxrbench.evaluate.statistics.interval import Interval
+from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import interval_text, percent
 from cxrbench.reports.tables import flat
 from cxrbench.specs.paper import MISSING
 from cxrbench.store.atomic import written_whole
+from cxrbench.types import UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,6 +201,7 @@ SCORE_COLUMNS: Mapping[str, type] = {
     "image": str,
     "label": str,
     "class": str,
+    "holds": int,
     "score": float,
 }
 
@@ -234,12 +237,15 @@ def score_tables(cell: ScoredCell) -> Iterator["pa.Table"]:
     for result, rows, image in zip(cell.record.folds, cell.folds, cell.image, strict=True):
         count, classes = rows.scores.shape
         total = count * classes
+        truth = rows.labels if isinstance(rows, ScoredRows) else None
+        holds = rows.labels if truth is None else np.equal.outer(truth, np.arange(classes)).astype(np.int64)
         columns = [
             pa.repeat(pa.scalar(cell.record.id), total),
             pa.repeat(pa.scalar(result.fold, pa.int64()), total),
             images.take(pa.array(np.repeat(image, classes))),
-            names.take(pa.array(np.repeat(rows.labels, classes))),
+            pa.nulls(total, pa.string()) if truth is None else names.take(pa.array(np.repeat(truth, classes))),
             names.take(pa.array(np.tile(np.arange(classes), count))),
+            pa.array(holds.reshape(-1), pa.int64(), mask=holds.reshape(-1) == UNKNOWN),
             pa.array(rows.scores.reshape(-1).astype(np.float64)),
         ]
         yield pa.Table.from_arrays(columns, schema=_schema(SCORE_COLUMNS))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
+from cxrbench.evaluate.metric_table import main_metric
 from cxrbench.records.record import Record
 from cxrbench.runner.checks import where
 from cxrbench.runner.identity import NO_FILE
@@ -121,7 +122,8 @@ def _require_few(place: str, part: str, images: Sequence[str], left_out: Mapping
 
 
 def _told(record: Record) -> str:
-    mean, how = record.summary["balanced_accuracy"]["mean"], record.protocol
+    metric, how = main_metric(record.data.kind), record.protocol
+    mean = record.summary[metric.name]["mean"]
     few = ", ".join(f"{label} {images}" for label, images in how.short.items())
-    told = "balanced accuracy undefined" if mean is None else f"balanced accuracy {100 * mean:.2f} %"
+    told = f"{metric.title} undefined" if mean is None else f"{metric.title} {100 * mean:.2f} %"
     return f"{told} (fewer than {how.shots} training images of {few})" if few else told

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import cxrbench
 from cxrbench.analysis.cell import cell_interval
 from cxrbench.cli.main import app
-from cxrbench.evaluate.metric_table import TABLE
+from cxrbench.evaluate.metric_table import TABLE, table_of
 from cxrbench.evaluate.metrics import fold_metrics, mean_and_spread
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, predictions_path
@@ -130,7 +130,7 @@ def test_cells_hold_every_fold_and_the_mean_with_its_interval(name: str, tmp_pat
     table = exported(tmp_path, name)
     assert list(table.columns) == list(frames.CELL_COLUMNS)
     assert len(table) == 5 * (3 + 1)
-    for metric in TABLE:
+    for metric in table_of("single-label"):
         own = table[table.metric == metric]
         assert list(own.value) == [*(f.metrics[metric] for f in record.folds), record.summary[metric]["mean"]]
         assert list(own.fold.fillna(-1)) == [0, 1, 2, -1]
@@ -146,7 +146,7 @@ def test_long_and_wide_tables_tell_the_same(tmp_path: Path) -> None:
     wide, long = cxrbench.load_records(tmp_path).to_dataframe(), exported(tmp_path, "cells.parquet")
     means = long[long.fold.isna()].pivot(index="record", columns="metric", values=["value", "low", "high"])
     for row in wide.itertuples():
-        for metric in TABLE:
+        for metric in table_of("single-label"):
             ends = [getattr(row, f"{metric}{end}") for end in ("", "_low", "_high")]
             assert list(means.loc[row.record, [(part, metric) for part in ("value", "low", "high")]]) == ends
     assert [len(cxrbench.load_records(tmp_path).predictions(place)) for place in (0, 1)] == [1600, 1600]

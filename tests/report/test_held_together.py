@@ -238,7 +238,7 @@ def seen(files: Files, tmp_path: Path) -> Files:
 def test_what_agreed_before_and_has_the_same_bytes_is_not_computed_again(
     seen: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrbench.records.integrity.fold_metrics", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("cxrbench.records.integrity.metrics_of", lambda *_: pytest.fail("computed again"))
     assert len(read_results(tmp_path, tmp_path / "cache").records) == 3
     with pytest.raises(pytest.fail.Exception):
         read_results(tmp_path, tmp_path / "another cache")

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from cxrbench.evaluate.findings import FindingRows, chosen_thresholds, finding_metrics
-from cxrbench.evaluate.metric_table import TABLE, Metric, main_metric, names_of
+from cxrbench.evaluate.metric_table import TABLE, Metric, main_metric, table_of
 from cxrbench.evaluate.statistics.finding_shares import areas_of_findings, finding_units
 from cxrbench.evaluate.statistics.shares import ScoredRows, areas
 from cxrbench.types import UNKNOWN
 
-FINDINGS = [TABLE[name] for name in names_of("multi-label")]
+FINDINGS = list(table_of("multi-label").values())
 
 
 def rows(seed: int, n: int = 60, findings: int = 3, units: int | None = None, unknown: float = 0.0) -> FindingRows:
@@ -114,5 +114,5 @@ def test_average_precision_is_scikit_learns(seed: int) -> None:
 
 def test_each_kind_of_task_has_its_main_metric() -> None:
     assert [main_metric(kind).name for kind in ("single-label", "multi-label")] == ["balanced_accuracy", "macro_auroc"]
-    assert "balanced_accuracy" not in names_of("multi-label") and "f1_best_on_test" not in names_of("single-label")
+    assert "balanced_accuracy" not in table_of("multi-label") and "f1_best_on_test" not in table_of("single-label")
     assert "multi-label tasks, which have macro_auroc" in TABLE["kappa"].unfit("multi-label", ("a", "b"))

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
+from cxrbench.evaluate.findings import checked as checked_findings
 from cxrbench.evaluate.metrics import checked
-from cxrbench.types import IntArray
+from cxrbench.types import UNKNOWN, IntArray
 
 FloatArray = NDArray[np.floating[Any]]
 ScoreKind = Literal["probabilities", "logits"]
@@ -76,6 +77,33 @@ def calibration(probabilities: FloatArray, labels: IntArray, n_bins: int = N_BIN
         reliability=even,
         adaptive_reliability=mass,
     )
+
+
+def calibration_of_findings(probabilities: FloatArray, labels: IntArray, n_bins: int = N_BINS) -> Calibration:
+    """Calibration of each finding's own probability, all known cells of (N, C) together; labels are 1, 0 and UNKNOWN.
+
+    Bins are over the probability that a finding is there, and `accuracy` is how often it is; `brier` is the mean of
+    (p - truth)^2 over cells (0 to 1). Raises DataError as `finding_metrics` does.
+    """
+    checked_findings(probabilities, labels)
+    known = labels != UNKNOWN
+    told, truth = probabilities[known].astype(np.float64), labels[known] == 1
+    even = _bins(told, truth, np.linspace(0, 1, n_bins + 1))
+    mass = _bins(told, truth, _equal_mass(told, n_bins))
+    return Calibration(_gap(even), _gap(mass), float(((told - truth) ** 2).mean()), len(told), even, mass)
+
+
+def probabilities_of_findings(scores: FloatArray, kind: ScoreKind) -> NDArray[np.float64]:
+    """The probability of each finding (N, C) float64: logits through the logistic function, probabilities as they are.
+
+    Raises DataError for probabilities outside 0..1.
+    """
+    from scipy.special import expit
+
+    exact: NDArray[np.float64] = expit(scores.astype(np.float64)) if kind == "logits" else scores.astype(np.float64)
+    if exact.min() < 0 or exact.max() > 1:
+        raise DataError("these scores are no probabilities: they must lie in 0..1")
+    return exact
 
 
 def _equal_mass(confidence: FloatArray, n_bins: int) -> FloatArray:

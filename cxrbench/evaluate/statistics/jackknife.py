@@ -53,14 +53,10 @@ def _changes(
 
 def _change(fold: ScoredRows, rows: IntArray, value: Value, whole: float, units: int) -> float:
     kept = np.delete(np.arange(len(fold.labels)), rows)
-    without = value(_only(fold, kept)) if len(kept) else np.nan
+    without = value(fold.at(kept)) if len(kept) else np.nan
     if not np.isnan(without):
         return (whole - without) * (units - 1) / units
-    twice = value(_only(fold, np.concatenate([np.arange(len(fold.labels)), rows])))
+    twice = value(fold.at(np.concatenate([np.arange(len(fold.labels)), rows])))
     if np.isnan(twice):
         raise DataError("the number is defined neither without one test unit nor with it twice: it has no interval")
     return (twice - whole) * (units + 1) / units
-
-
-def _only(fold: ScoredRows, rows: IntArray) -> ScoredRows:
-    return ScoredRows(fold.unit[rows], fold.labels[rows], fold.scores[rows])

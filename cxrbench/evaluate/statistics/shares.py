@@ -37,6 +37,10 @@ class ScoredRows:
             held.setflags(write=False)
             object.__setattr__(self, name, held)
 
+    def at(self, rows: IntArray | NDArray[np.bool_]) -> "ScoredRows":
+        """Some of the rows."""
+        return ScoredRows(self.unit[rows], self.labels[rows], self.scores[rows])
+
     @property
     def predictions(self) -> IntArray:
         """The class of the highest score (n,); the first of equal ones."""

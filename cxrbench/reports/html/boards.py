@@ -12,18 +12,17 @@ from cxrbench.analysis.leaderboard import Leaderboard, Refused, Row, TaskRow, bo
 from cxrbench.analysis.means import Part, Weighted, interval_of_parts, part_of
 from cxrbench.analysis.subgroups import Subgroups
 from cxrbench.errors import DataError, NotApplicableError
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, load_metric
+from cxrbench.evaluate.metric_table import Metric, load_metric, main_metric
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.shares import UnitKind
 from cxrbench.records.integrity import checked_cell
 from cxrbench.records.predictions import namespace, taken_as_independent
 from cxrbench.records.record import Record, predictions_path
-from cxrbench.records.selection import Selected, Setting, prompt_set
+from cxrbench.records.selection import Selected, Setting, setting_of
 from cxrbench.reports.html.cells import CellAsked, CellPage, cell_page
 from cxrbench.reports.html.chapters import Chapter, ReportWork, nameless
 from cxrbench.reports.html.show import about, spoken
 
-METRIC = BALANCED_ACCURACY  # what boards, tables and curves show
 MOST_BYTES = 64_000_000  # of predictions, as they lie on the disk, that one share reads
 
 
@@ -76,9 +75,7 @@ def shares(
     work: ReportWork, chapter: Chapter, ranked: Mapping[Setting, tuple[str, ...]], marked: frozenset[str]
 ) -> list[ShownShare]:
     """Everything that a chapter shows, in shares of related tasks and bounded size; a setting is in one for each."""
-    detail = frozenset(
-        r.id for r in chapter.records.values() if chapter.in_detail(r.protocol.shots, r.data.group, prompt_set(r))
-    )
+    detail = frozenset(r.id for r in chapter.records.values() if chapter.in_detail(setting_of(r)))
     kin: dict[str, set[str]] = {}
     for task in dict.fromkeys(r.data.task for r in chapter.records.values()):
         kin.setdefault(namespace(task, "patient"), set()).add(task)
@@ -117,7 +114,7 @@ def computed(work: ReportWork, share: ShownShare) -> Computed:
         return Computed(faults, {}, {})
     more = tuple(load_metric(name) for name in work.metrics)
     measured = {
-        ident: measurement(cell, METRIC, these_draws=work.these_draws)
+        ident: measurement(cell, main_metric(cell.kind), these_draws=work.these_draws)
         for ident, (cell, _) in read.items()
         if cell is not None
     }
@@ -283,8 +280,18 @@ class Board:
         """Whether a model of the board was pre-trained on the task's own collection (†)."""
         return any(line.pages[task].marked for line in self.lines if line.model == model and task in line.pages)
 
+    @property
+    def metric(self) -> Metric:
+        """What it shows: boards, curves and subgroups have the main metric of their tasks."""
+        return main_metric(self.setting.kind)
+
     def chance(self, task: str | None = None) -> float:
-        """Balanced accuracy of any guess that looks at no image: one by the classes of a task, or its mean over all."""
+        """What any guess that looks at no image comes to: one by the classes of a task, one half of its findings.
+
+        Without a task, the mean over all.
+        """
+        if self.setting.kind == "multi-label":
+            return 0.5
         if task is None:
             return fmean(self.chance(task) for task in self.tasks)
         return 1 / len(self.labels(task))
@@ -355,6 +362,6 @@ def _ranking(selected: Selected, added: Iterable[Added]) -> tuple[Leaderboard | 
     rows = [row for one in added for row in one.rows]
     refused = {task: reasons for one in added for task, reasons in one.refused.items()}
     try:
-        return board_of(replace(selected, models=models), rows, refused, METRIC), ""
+        return board_of(replace(selected, models=models), rows, refused, main_metric(selected.setting.kind)), ""
     except (NotApplicableError, DataError) as error:
         return None, str(error)

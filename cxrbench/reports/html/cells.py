@@ -24,6 +24,7 @@ from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
+from cxrbench.records.selection import Setting, setting_of
 from cxrbench.records.validity import flaws, has_known_card
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
@@ -119,24 +120,29 @@ ATTRIBUTES: tuple[By, ...] = get_args(By)
 
 @dataclass(frozen=True, slots=True)
 class ClassLine:
-    """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold."""
+    """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold.
+
+    `recall` is None for a finding, which has an `average_precision` instead.
+    """
 
     label: str
     rows: int
     recall: float | None
     auroc: float | None
     f1: float | None
+    average_precision: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CellPage:
     """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
 
-    `interval` is of balanced accuracy, and `estimate` the same number with its error, which other draws are part of
-    whatever the interval speaks of; `area` is of macro AUROC, `harmonic` of the harmonic mean of base and new classes
-    where a record has both. `calibration` is one a fold; there is none where `uncalibrated` says why. On pages in
-    detail there are `pooled`, that of all rows, and `subgroups` for the attributes that are known of an image.
-    `cautions` say what keeps the number from being the one asked for. `further` metrics were asked for by name.
+    Findings exclude nothing, so multi-label tasks have none of it. `interval` is of the main metric, and `estimate` the
+    same number with its error, which other draws are part of whatever the interval speaks of; `area` is of macro AUROC,
+    `harmonic` of the harmonic mean of base and new classes where a record has both. `calibration` is one a fold; there
+    is none where `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for
+    the attributes that are known of an image. `cautions` say what keeps the number from being the one asked for.
+    `further` metrics were asked for by name.
     """
 
     record: Record
@@ -156,6 +162,11 @@ class CellPage:
     own_files: tuple[str, ...]
     cautions: tuple[str, ...]
     further: tuple[Further, ...]
+
+    @property
+    def setting(self) -> Setting:
+        """What it was measured in."""
+        return setting_of(self.record)
 
     @property
     def anchor(self) -> str:
@@ -197,7 +208,7 @@ class CellAsked:
 
 
 def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
-    """The page of a sound record, whose balanced accuracy was measured."""
+    """The page of a sound record, whose main metric was measured."""
     cell, narrow = measured.cell, asked.these_draws
     record = cell.record
     judged, pooled, why_not = tuple[Calibration, ...](), None, ""
@@ -241,10 +252,24 @@ def _subgroups(cell: ScoredCell, *, these_draws: bool) -> tuple[Subgroups, ...]:
 
 
 def _classes(record: Record) -> tuple[ClassLine, ...]:
+    if record.data.kind == "multi-label":
+        return _findings(record)
     rows = [sum(line) for line in record.folds[0].metrics["confusion"]]
     columns = {name: _means([fold.metrics[name] for fold in record.folds]) for name in ("recall", "auroc", "f1")}
     return tuple(
         ClassLine(label, rows[place], *(columns[name][place] for name in ("recall", "auroc", "f1")))
+        for place, label in enumerate(record.data.labels)
+    )
+
+
+def _findings(record: Record) -> tuple[ClassLine, ...]:
+    """The findings of a multi-label task; `rows` are those that show one."""
+    shown = record.folds[0].metrics["positives"]
+    auroc, precision, f1 = (
+        _means([fold.metrics[name] for fold in record.folds]) for name in ("auroc", "average_precision", "f1")
+    )
+    return tuple(
+        ClassLine(label, shown[place], None, auroc[place], f1[place], precision[place])
         for place, label in enumerate(record.data.labels)
     )
 
@@ -259,5 +284,5 @@ def _means(folds: Sequence[Sequence[float | None]]) -> list[float | None]:
 
 
 def _confusion(record: Record) -> tuple[tuple[int, ...], ...]:
-    folds = [fold.metrics["confusion"] for fold in record.folds]
+    folds = [fold.metrics.get("confusion", ()) for fold in record.folds]
     return tuple(tuple(map(sum, zip(*rows, strict=True))) for rows in zip(*folds, strict=True))

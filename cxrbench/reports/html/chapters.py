@@ -60,16 +60,16 @@ class Chapter:
     records: Mapping[str, Record]
     all: tuple[Record, ...]
 
-    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+    def in_detail(self, setting: Setting) -> bool:
         """Whether a setting is shown down to its classes: the probes of most shots of each group, and one prompt set.
 
         That is the one of most records, of equals the first by name; class vectors of a model's own go with it.
         """
-        own = [s for s in self.settings if s.setting.group == group]
-        if shots is not None:
-            return shots == max(s.setting.shots or 0 for s in own)
+        own = [s for s in self.settings if (s.setting.group, s.setting.kind) == (setting.group, setting.kind)]
+        if setting.shots is not None:
+            return setting.shots == max(s.setting.shots or 0 for s in own)
         asked = sorted((-sum(map(len, s.records.values())), s.setting.prompts) for s in own if s.setting.prompts)
-        return prompts in (asked[0][1], PROTOTYPES)
+        return setting.prompts in (asked[0][1], PROTOTYPES)
 
 
 def chapters(records: Sequence[Record]) -> list[Chapter]:
@@ -84,9 +84,10 @@ def _chapter(synthetic: bool, variant: str, variant_digest: str, own: list[Recor
     return Chapter(synthetic, variant, variant_digest, settings, used, tuple(own))
 
 
-def _place(setting: Setting) -> tuple[str, int]:
-    """Groups that many tasks have before those of a single one."""
-    return setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
+def _place(setting: Setting) -> tuple[bool, str, int]:
+    """Groups that many tasks have before those of a single one; multi-label tasks after the others."""
+    several = setting.kind == "multi-label"
+    return several, setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
 
 
 def sound(work: ReportWork, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:

@@ -59,26 +59,26 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class CurveFigure:
-    """All panels of one protocol, prompt set and label group; `how` is the first two in words.
+    """All panels of one protocol, prompt set, label group and kind of task.
 
-    `rows` are of at most six models (name, title) each, those of the first board first.
-
-    `panels` have all models' curves, of which a row draws its own in colour.
+    `how` is the first two in words, `metric` the title of what is drawn. `rows` are of at most six models (name, title)
+    each, those of the first board first; `panels` have all models' curves, of which a row draws its own in colour.
     """
 
     how: str
     group: str
+    metric: str
     rows: tuple[tuple[tuple[str, str], ...], ...]
     panels: tuple[Panel, ...]
 
 
 def figures(boards: Sequence[Board]) -> list[CurveFigure]:
-    """One for each protocol, prompt set and label group with two numbers of shots or more; no negative controls."""
-    groups: dict[tuple[str, str | None, str], list[Board]] = {}
+    """One for each protocol, prompt set, label group and kind of task with two numbers of shots; no controls."""
+    groups: dict[tuple[str, str | None, str, str], list[Board]] = {}
     for board in boards:
         how = board.setting
         if how.shots is not None:
-            groups.setdefault((how.protocol, how.prompts, how.group), []).append(board)
+            groups.setdefault((how.protocol, how.prompts, how.group, how.kind), []).append(board)
     order = [line.model for own in groups.values() for board in _most_shots_first(own) for line in board.models]
     return [_figure(own, order) for own in groups.values() if len(own) > 1]
 
@@ -98,7 +98,8 @@ def _figure(boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
     means = [None] if any(line.mean for board in ordered for line in board.models) else []
     how = boards[0].setting
     title = ", ".join(filter(None, (protocol_title(how.protocol), how.prompts)))
-    return CurveFigure(title, how.group, rows, tuple(_panel(task, ordered, models) for task in [*tasks, *means]))
+    panels = tuple(_panel(task, ordered, models) for task in [*tasks, *means])
+    return CurveFigure(title, how.group, boards[0].metric.title, rows, panels)
 
 
 def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:

@@ -12,7 +12,7 @@ from cxrbench.analysis.prompts import Spread, spread_of
 from cxrbench.errors import DataError
 from cxrbench.records.integrity import Results
 from cxrbench.records.record import Record
-from cxrbench.records.selection import in_order
+from cxrbench.records.selection import Setting, in_order
 from cxrbench.reports.html.boards import Board, Computed, board, computed, ranked, shares
 from cxrbench.reports.html.cells import CellPage
 from cxrbench.reports.html.chapters import Chapter, ReportWork, chapters, marked, nameless, sound
@@ -182,9 +182,14 @@ class ChapterPages:
             found.setdefault(page.record.data.task, {}).setdefault(page.record.model.name, []).append(page)
         return [(task, list(found[task].items())) for task in in_order(set(found))]
 
-    def in_detail(self, shots: int | None, group: str, prompts: str | None) -> bool:
+    def in_detail(self, setting: Setting) -> bool:
         """Whether classes, confusion and subgroups are shown: see `Chapter.in_detail`."""
-        return self.chapter.in_detail(shots, group, prompts)
+        return self.chapter.in_detail(setting)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of its tasks."""
+        return {record.data.kind for record in self.chapter.records.values()}
 
     @property
     def by_attribute(self) -> bool:
@@ -270,6 +275,11 @@ class Report:
     shuffled: int
     foreign: int
     these_draws: bool
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether any of its tasks is a multi-label one."""
+        return any("multi-label" in part.kinds for part in self.chapters)
 
     def title(self, task: str | None) -> str:
         """The task's title, or its name where this installation does not have it; without a task, that of the mean."""

@@ -95,7 +95,13 @@ def words(setting: Setting) -> str:
     if setting.shots is not None:
         how = f"{how}, K = {setting.shots}"
     asked = f", prompts {setting.prompts}" if setting.prompts else ""
-    return f"{how}{asked}, {classes(setting.group)}"
+    kind = "" if setting.kind == "single-label" else f", {setting.kind} tasks"
+    return f"{how}{asked}, {classes(setting.group)}{kind}"
+
+
+def heading(text: str) -> str:
+    """A text with its first letter as a sentence has it; the others stay."""
+    return text[:1].upper() + text[1:]
 
 
 def classes(name: str) -> str:
@@ -150,6 +156,7 @@ FILTERS = {
         classes,
         placed,
         heat,
+        heading,
         strip,
         settled,
     )
