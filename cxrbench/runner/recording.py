@@ -200,6 +200,7 @@ def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: O
     partition, left_out = cell.data.partition, inputs.left_out
     return DataIdentity(
         task=cell.data.task.name,
+        kind=cell.data.task.kind,
         split=partition.split,
         partition_digest=partition.digest,
         contents_digest=contents_digest(inputs.contents),
