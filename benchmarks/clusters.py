@@ -258,7 +258,7 @@ def told(name: str, bench: Bench, place: Path, killed: bool) -> bool:
 
 
 def throughput(bench: Bench) -> bool:
-    """Images a second of two parts at once over one, PNG of 2,400 x 2,400 pixels (a radiograph's size), one decoding thread each."""
+    """Images a second of two parts at once over one, one decoding thread each; PNG of a radiograph's size."""
     import numpy as np
     from PIL import Image
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import measurement
 from cxrbench.analysis.means import Mean, Weighted
+from cxrbench.evaluate.findings import FindingRows
 from cxrbench.evaluate.metric_table import TABLE, Metric
-from cxrbench.evaluate.statistics.shares import ScoredRows, UnitKind
+from cxrbench.evaluate.statistics.finding_shares import AnyRows
+from cxrbench.evaluate.statistics.shares import UnitKind
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 
@@ -44,7 +46,7 @@ def _image_names(task: str, images: int) -> tuple[str, ...]:
 
 def cell_of(
     task: str,
-    folds: Sequence[ScoredRows],
+    folds: Sequence[AnyRows],
     names: Mapping[int, str] | None = None,
     *,
     kind: Kind = "probe",
@@ -61,7 +63,9 @@ def cell_of(
     units = own if names is None else tuple(own[k] for k in order)
     labels = tuple(f"class {number}" for number in range(folds[0].scores.shape[1]))
     record = record_of(task, len(folds), kind, draws)
-    record = record.model_copy(update={"data": record.data.model_copy(update={"labels": labels})})
+    task_kind = "multi-label" if isinstance(folds[0], FindingRows) else "single-label"
+    data = record.data.model_copy(update={"labels": labels, "kind": task_kind})
+    record = record.model_copy(update={"data": data})
     known: UnitKind = over or ("image" if names is None else "patient")
     return ScoredCell(record, moved, known, units, units, tuple(fold.unit for fold in moved))
 
