@@ -169,7 +169,7 @@ def test_pairs_by_template_keep_case_and_spelling() -> None:
 def test_a_rule_for_any_class_serves_the_tasks_that_its_authors_asked_alone() -> None:
     served = {name: catalog.load_prompts(name).tasks for name in AUTHORS}
     assert {name: tasks for name, tasks in served.items() if tasks} == {
-        "chexzero_pairs": ("chexpert5x200",),
+        "chexzero_pairs": ("chexpert5x200", "chexpert_test500", "padchest_physician"),
         "cxr_clip_rsna": ("rsna",),
         "cxr_clip_siim": ("siim",),
         "kad_names": ("chexpert5x200", "nih_lt"),
@@ -180,9 +180,11 @@ def test_a_rule_for_any_class_serves_the_tasks_that_its_authors_asked_alone() ->
         assert set(tasks) <= set(catalog.task_files()), name
         for task in catalog.task_files():
             if not tasks or task in tasks:
-                require_task(prompts, task)
+                require_task(prompts, task, "single-label")
     with pytest.raises(NotApplicableError, match=r"'kad_names' is for chexpert5x200, nih_lt, .* and not for covid"):
-        require_task(catalog.load_prompts("kad_names"), "covid")
+        require_task(catalog.load_prompts("kad_names"), "covid", "single-label")
+    with pytest.raises(NotApplicableError, match=r"'presence' is for multi-label tasks, and covid is a single-label"):
+        require_task(catalog.load_prompts("presence"), "covid", "single-label")
 
 
 def test_the_tasks_of_a_set_decide_no_prompt() -> None:

@@ -21,7 +21,7 @@ from cxrbench.evaluate.statistics.calibration import (
     probabilities_of_findings,
 )
 from cxrbench.evaluate.statistics.estimate import Estimate
-from cxrbench.evaluate.statistics.finding_shares import finding_units
+from cxrbench.evaluate.statistics.finding_shares import areas_of_findings, finding_units
 from cxrbench.evaluate.statistics.interval import (
     Covers,
     FoldSpread,
@@ -152,6 +152,17 @@ def cautions(cell: ScoredCell) -> str:
 def cell_interval(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Interval:
     """The 95 % interval of one metric."""
     return measurement(cell, metric, these_draws=these_draws).interval
+
+
+def finding_intervals(cell: ScoredCell, *, these_draws: bool = False) -> dict[str, Interval]:
+    """The 95 % interval of AUROC of each finding of a multi-label task; without a number where it is not defined."""
+    covers, found = covered(cell.record, these_draws=these_draws), dict[str, Interval]()
+    units = finding_units(cell.findings_of).min(axis=1).tolist()
+    for place, label in enumerate(cell.record.data.labels):
+        area = areas_of_findings(cell.findings_of, [place])
+        few = sparse({label: units[place]}, cell.over) if units[place] else "all or no test images show it"
+        found[label] = interval(estimate(area, (0, 1), covers), cell.over, area.units, (covers,), few)
+    return found
 
 
 def harmonic_interval(cell: ScoredCell, *, these_draws: bool = False) -> Interval | None:

@@ -174,7 +174,12 @@ def words_read(mimic: Path) -> list[str]:
     return [
         *tables.read_table(table, ("sentences",))["sentences"].tolist(),
         *(told.template.format(name) for name in (*classes, told.unlabelled)),
-        *(phrase for name in catalog.prompt_files() for phrase in catalog.load_prompts(name).phrases),
+        *(
+            phrase
+            for one in map(catalog.load_prompts, catalog.prompt_files())
+            if one.kind is None
+            for phrase in one.phrases
+        ),
     ]
 
 

@@ -21,7 +21,7 @@ from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.system.progress import Progress
 from cxrbench.system.sources import code_digest
-from cxrbench.types import Partition, Table
+from cxrbench.types import UNKNOWN, Partition, Table
 
 _SHOWN = 3
 _HASHES_AT_ONCE, _AHEAD = 256, 4  # files handed to the table at a time; read ahead, a thread
@@ -142,7 +142,8 @@ WAY_OUT = (
 class PartManifest(Spec):
     """One part: ids in row order with the indices of the classes that hold, and what they add up to.
 
-    `rows_sha256` and `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
+    A number n below 0 stands for class -n - 1, of which nobody can tell whether it holds. `rows_sha256` and
+    `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
     """
 
     rows: int
@@ -213,11 +214,14 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _table(path: Path, name: str, part: PartManifest, classes: tuple[str, ...]) -> Table:
-    if len(part.labels) != len(part.ids) or any(not 0 <= n < len(classes) for row in part.labels for n in row):
+    if len(part.labels) != len(part.ids) or any(
+        not -len(classes) <= n < len(classes) for row in part.labels for n in row
+    ):
         raise IntegrityError(_edited(path, f"part {name}: ", "labels"))
     labels = np.zeros((len(part.ids), len(classes)), dtype=np.int8)
     for row, holding in enumerate(part.labels):
-        labels[row, list(holding)] = 1
+        labels[row, [n for n in holding if n >= 0]] = 1
+        labels[row, [~n for n in holding if n < 0]] = UNKNOWN
     return Table(part.ids, labels, classes)
 
 
@@ -262,7 +266,9 @@ def _part(table: Table) -> PartManifest:
         set_sha256=table.set_digest,
         labels_sha256=digest.of_bytes(np.ascontiguousarray(table.labels).tobytes()),
         ids=table.ids,
-        labels=tuple(tuple(np.flatnonzero(row).tolist()) for row in table.labels),
+        labels=tuple(
+            (*np.flatnonzero(row == 1).tolist(), *(~np.flatnonzero(row == UNKNOWN)).tolist()) for row in table.labels
+        ),
     )
 
 

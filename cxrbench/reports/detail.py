@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cxrbench.analysis.cell import cell_interval, harmonic_interval
+from cxrbench.analysis.cell import cell_interval, finding_intervals, harmonic_interval
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metric_table import (
     BALANCED_ACCURACY,
@@ -110,6 +110,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
         **{metric.title: cell_interval(cell, metric) for metric in _TOLD[cell.kind]},
+        **({f"AUROC of {name}": one for name, one in finding_intervals(cell).items()} if cell.findings_of else {}),
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
     known = [(name, found) for name, found in told.items() if found is not None]

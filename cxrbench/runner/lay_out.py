@@ -28,7 +28,7 @@ AUTHORS = "authors"  # in place of a prompt set's name: those that each model's 
 class Wordings:
     """The prompt sets of a request: those for every model, and whether each model's own authors' sets are wanted too.
 
-    `all` stands for both.
+    `all` stands for both. Sets for another kind of task are left out.
     """
 
     shared: tuple[PromptSet, ...]
@@ -49,12 +49,19 @@ class Wordings:
         catalog.refuse_namesakes("prompt set", zip(words, (prompts.name for prompts in sets), strict=True))
         return cls(sets, AUTHORS in names or "all" in names)
 
-    def of(self, model: BenchModel) -> tuple[PromptSet, ...]:
-        """The sets for one model, each once."""
+    def of(self, model: BenchModel, task: TaskSpec) -> tuple[PromptSet, ...]:
+        """The sets for one model on a task, each once."""
         how = model.card.zero_shot
         own = how.prompts if how is not None and self.authors else ()
         extra = [catalog.load_prompts(name) for name in own if name not in {prompts.name for prompts in self.shared}]
-        return (*self.shared, *extra)
+        return (*(one for one in self.shared if one.kind in (None, task.kind)), *extra)
+
+    def why_none(self, task: TaskSpec) -> str:
+        """Why no set that was asked for serves a task; empty where one does, or none was asked for by name."""
+        if not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
+            return ""
+        told = ", ".join(f"{one.name} is for {one.kind} tasks" for one in self.shared)
+        return f"{task.name} is a {task.kind} task, and {told}"
 
 
 def cells(
@@ -73,7 +80,9 @@ def cells(
         if group not in data.task.groups:
             continue
         group_labels(data.task, group, settings)
-        for shots, prompts in protocol.combinations(model, group, request.shots, wordings.of(model), settings):
+        for shots, prompts in protocol.combinations(
+            model, group, request.shots, wordings.of(model, data.task), settings
+        ):
             yield Cell(model, data, group, protocol, shots, prompts, name, recipe)
 
 
@@ -105,7 +114,7 @@ def lay_out(request: Request) -> Plan:
             for protocol in protocols:
                 with made.part(f"{model.card.name} / {data.task.name} / {protocol.name}"):
                     made.cells += list(cells(request, protocol, variant, data, model, wordings))
-                    require_cells(made, protocol, data, model)
+                    require_cells(made, protocol, data, model, wordings.why_none(data.task) if protocol.worded else "")
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
     keep(made, made.wanted)

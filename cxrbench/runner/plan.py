@@ -95,7 +95,7 @@ class Plan:
         if prompts is None:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)
-        require_task(prompts, cell.data.task.name)
+        require_task(prompts, cell.data.task.name, cell.data.task.kind)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
         if key not in self._words:
             if prompts.queries:

@@ -28,11 +28,11 @@ def keep(made: Plan, needs: Callable[[Cell], object]) -> None:
     made.cells = kept
 
 
-def require_cells(made: Plan, protocol: Protocol, data: TaskData, model: BenchModel) -> None:
-    """Name a model for which the protocol has no cell, with the reason."""
+def require_cells(made: Plan, protocol: Protocol, data: TaskData, model: BenchModel, why: str = "") -> None:
+    """Name a model for which the protocol has no cell, with the reason: `why`, or what the protocol says."""
     there = any(c.model is model and c.data is data and c.protocol is protocol for c in made.cells)
     if not there and _has_group(made, data.task):
-        reason = protocol.why_none(model.card)
+        reason = why if why and model.card.zero_shot is not None else protocol.why_none(model.card)
         made.skipped[f"{model.card.name} / {data.task.name} / {protocol.name}"] = f"{model.card.name}: {reason}"
 
 

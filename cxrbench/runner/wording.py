@@ -14,6 +14,7 @@ from cxrbench.models.base import adapter_class
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
+from cxrbench.types import TaskKind
 
 IntArray = NDArray[np.int64]
 Phrases = Mapping[str, tuple[str, ...]]
@@ -62,8 +63,10 @@ def wording(prompts: PromptSet, classes: Sequence[str], settings: Settings, rand
     return ClassPrompts(own, {name: _negated(prompts, name) for name in classes} if prompts.paired else {})
 
 
-def require_task(prompts: PromptSet, task: str) -> None:
-    """Raise NotApplicableError for a task that the set's authors did not ask with it."""
+def require_task(prompts: PromptSet, task: str, kind: TaskKind) -> None:
+    """Raise NotApplicableError for a task that the set's authors did not ask with it, or of another kind."""
+    if prompts.kind not in (None, kind):
+        raise NotApplicableError(f"prompt set {prompts.name!r} is for {prompts.kind} tasks, and {task} is a {kind} one")
     if prompts.tasks and task not in prompts.tasks:
         raise NotApplicableError(
             f"prompt set {prompts.name!r} is for {', '.join(prompts.tasks)}, which its authors asked with it, and not "

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from cxrbench.store import digest
 from cxrbench.store.schema import Spec, read_toml
+from cxrbench.types import TaskKind
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -33,13 +34,14 @@ class PromptSet(Spec):
     A class is looked up in `classes`, then in `terms`; `unlisted` says what happens to the others: the `template` with
     `{class}` replaced, the bare name, or an error. `aliases` map a task's spelling to this set's.
 
-    `negatives` and `negative_template` put prompts for a class's absence beside those for its presence: the score is
-    then the logit of the one minus the logit of the other, each pooled as the card says. `spelling`: `released` joins
-    terms, reduces blanks and lower-cases as the released evaluation code does; `kept` joins them by one blank and
-    changes nothing. `queries`: the prompts are the model's own closed set of queries, asked whole; nothing is written
-    here then. `tasks`: those that the set's authors asked with it, which are then the only ones that it serves; none
-    named, any task whose classes it can put into words. `released`: `digest.of_lines` of the prompts that the paper's
-    released code has for a class, for sets whose words may be others.
+    `negatives` and `negative_template` put prompts for a class's absence beside those for its presence: the score
+    is then the logit of the one minus the logit of the other, each pooled as the card says. `spelling`: `released`
+    joins terms, reduces blanks and lower-cases as the released evaluation code does; `kept` joins them by one blank
+    and changes nothing. `queries`: the prompts are the model's own closed set of queries, asked whole; nothing is
+    written here then. `kind`: of the tasks that it serves, any where none is named. `tasks`: those that the set's
+    authors asked with it, which are then the only ones that it serves; none named, any task whose classes it can
+    put into words. `released`: `digest.of_lines` of the prompts that the paper's released code has for a class, for
+    sets whose words may be others.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PromptSet(Spec):
     negative_template: str | None = None
     spelling: Literal["released", "kept"] = "released"
     queries: bool = False
+    kind: TaskKind | None = None
     tasks: tuple[str, ...] = ()
     released: Mapping[str, Digest] = Field(default_factory=dict)
 
@@ -88,8 +91,8 @@ class PromptSet(Spec):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over everything that decides a prompt; title, source, tasks and `released` do not enter."""
-        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "tasks", "released"}))
+        """Hex SHA-256 over everything that decides a prompt; title, source, kind, tasks and `released` do not enter."""
+        return digest.of_json(self.model_dump(mode="json", exclude={"title", "source", "kind", "tasks", "released"}))
 
 
 def read_prompts(path: Path) -> PromptSet:

@@ -11,7 +11,7 @@ import pytest
 from cxrbench.data.manifest import check, manifest, read_manifest
 from cxrbench.errors import IntegrityError
 from cxrbench.store.sealed import CHECKSUM, with_checksum
-from cxrbench.types import Partition, Table
+from cxrbench.types import UNKNOWN, Partition, Table
 
 
 def partition(ids: tuple[str, ...] = ("a", "b", "b"), labels: tuple[int, ...] = (0, 1, 1)) -> Partition:
@@ -29,6 +29,15 @@ def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     part = made.parts["train"]
     assert (part.rows, part.distinct, part.counts) == (3, 2, {"Normal": 1, "Pneumonia": 2})
     assert part.labels == ((0,), (1,), (1,))
+
+
+def test_labels_that_nobody_can_tell_are_read_back(tmp_path: Path) -> None:
+    labels = np.array([[1, 0], [UNKNOWN, 1], [0, UNKNOWN]], np.int8)
+    made = Partition("t", "s", {"test": Table(("a", "b", "c"), labels, ("x", "y"))}, {})
+    manifest(made).write(tmp_path / "m.json")
+    read = read_manifest(tmp_path / "m.json")
+    assert read.digest == made.digest and check(read, made) == []
+    assert (read.parts["test"].labels, read.parts["test"].counts) == (((0,), (1, -1), (-2,)), {"x": 1, "y": 1})
 
 
 def test_a_manifest_tells_neither_folders_nor_patients(tmp_path: Path) -> None:
@@ -99,7 +108,8 @@ def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path: Path) -> None:
         (lambda m: m["parts"]["train"].update(labels=[[0], [0], [1]]), "part train: counts, labels_sha256: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1]]), "part train: labels: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1], [2]]), "part train: labels: "),
-        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-1]]), "part train: labels: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-3]]), "part train: labels: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-1]]), "part train: counts, labels_sha256: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1], [1, 1]]), "part train: labels: "),
         (lambda m: m.update(classes=["Pneumonia", "Normal"]), "part train: counts: "),
         (lambda m: m.update(digest="0" * 64), ": digest: "),

@@ -12,6 +12,7 @@ from cxrbench.analysis.cell import (
     cell_calibration,
     cell_interval,
     covered,
+    finding_intervals,
     harmonic_interval,
     measurement,
     pooled_calibration,
@@ -122,7 +123,7 @@ ATTRIBUTES: tuple[By, ...] = get_args(By)
 class ClassLine:
     """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold.
 
-    `recall` is None for a finding, which has an `average_precision` instead.
+    `recall` is None for a finding, which has an `average_precision` instead, and an interval of its AUROC.
     """
 
     label: str
@@ -131,6 +132,7 @@ class ClassLine:
     auroc: float | None
     f1: float | None
     average_precision: float | None = None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         area=cell_interval(cell, MACRO_AUROC, these_draws=narrow),
         harmonic=harmonic_interval(cell, these_draws=narrow),
         spread=measured.spread,
-        classes=_classes(record),
+        classes=_findings(cell, these_draws=narrow) if cell.findings_of else _classes(record),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
@@ -252,24 +254,23 @@ def _subgroups(cell: ScoredCell, *, these_draws: bool) -> tuple[Subgroups, ...]:
 
 
 def _classes(record: Record) -> tuple[ClassLine, ...]:
-    if record.data.kind == "multi-label":
-        return _findings(record)
     rows = [sum(line) for line in record.folds[0].metrics["confusion"]]
     columns = {name: _means([fold.metrics[name] for fold in record.folds]) for name in ("recall", "auroc", "f1")}
     return tuple(
-        ClassLine(label, rows[place], *(columns[name][place] for name in ("recall", "auroc", "f1")))
+        ClassLine(label, rows[place], columns["recall"][place], columns["auroc"][place], columns["f1"][place])
         for place, label in enumerate(record.data.labels)
     )
 
 
-def _findings(record: Record) -> tuple[ClassLine, ...]:
+def _findings(cell: ScoredCell, *, these_draws: bool) -> tuple[ClassLine, ...]:
     """The findings of a multi-label task; `rows` are those that show one."""
+    record, intervals = cell.record, finding_intervals(cell, these_draws=these_draws)
     shown = record.folds[0].metrics["positives"]
     auroc, precision, f1 = (
         _means([fold.metrics[name] for fold in record.folds]) for name in ("auroc", "average_precision", "f1")
     )
     return tuple(
-        ClassLine(label, shown[place], None, auroc[place], f1[place], precision[place])
+        ClassLine(label, shown[place], None, auroc[place], f1[place], precision[place], intervals[label])
         for place, label in enumerate(record.data.labels)
     )
 
