@@ -138,9 +138,10 @@ class TaskSpec(Spec):
             raise ValueError(f"patients are of {self.patients.collection!r}, which is the pool of no origin")
         if strange := {name for origin in self.origins for name in origin.classes} - set(names):
             raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
+        least, told = (1, "one name") if self.kind == "multi-label" else (2, "two distinct names")
         for group, members in self.groups.items():
-            if len(members) < 2 or len(set(members)) != len(members) or not set(members) <= set(names):
-                raise ValueError(f"group {group!r} needs at least two distinct names out of {names}")
+            if len(members) < least or len(set(members)) != len(members) or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} needs at least {told} out of {names}, each once")
         return self
 
     @property
