@@ -1,11 +1,11 @@
 """Draws that several data sets share: row numbers by named, frozen generators, or by ranks that ids alone decide."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cxrbench.errors import DataError
 from cxrbench.store.schema import Spec
@@ -49,6 +49,28 @@ class HashQuotas(Quotas):
     """As Quotas, after sorting each class by SHA-256 of `salt:id`."""
 
     salt: str
+
+
+class Shares(Spec):
+    """A fraction of all items for each part, by the hash rank of `salt:item`, in the order in which they stand here."""
+
+    salt: str
+    shares: Mapping[str, float]
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Shares":
+        if min(self.shares.values(), default=0) <= 0 or abs(sum(self.shares.values()) - 1) > 1e-9:
+            raise ValueError("shares must be above 0 and sum up to 1")
+        return self
+
+    def part_of(self, item: str) -> str:
+        """The part of an item (a patient, an image), which no other item decides."""
+        place, end = share(self.salt, item), 0.0
+        for part, fraction in self.shares.items():
+            end += fraction
+            if place < end:
+                return part
+        return part  # the shares may sum up to a rounding less than 1
 
 
 def random_pair(n: int, second: float | int, seed: int, labels: IntArray | None = None) -> tuple[IntArray, IntArray]:
@@ -110,9 +132,13 @@ def by_hash(
     return from_the_top(classes, rule.parts, names)
 
 
-def one_hot(index: NDArray[np.int64], n_classes: int) -> NDArray[np.int8]:
-    """(n,) class numbers to (n, n_classes) int8."""
-    return (index[:, None] == np.arange(n_classes)).astype(np.int8)
+def holding(found: Sequence[Collection[str]], columns: Sequence[str]) -> NDArray[np.int8]:
+    """Labels (n, C) of 1 and 0 from the labels that hold in each row; those without a column are passed over."""
+    place = {column: number for number, column in enumerate(columns)}
+    labels = np.zeros((len(found), len(columns)), dtype=np.int8)
+    for row, names in enumerate(found):
+        labels[row, [place[name] for name in names if name in place]] = 1
+    return labels
 
 
 def table(
@@ -121,11 +147,16 @@ def table(
     rows: IntArray,
     classes: tuple[str, ...],
     patients: Sequence[str] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Table:
-    """The chosen rows, in the order of `rows`, as a table; `ids`, `index` and `patients` are (n,) over all rows."""
+    """The chosen rows, in the order of `rows`, as a table; `ids`, `index` and `patients` are (n,) over all rows.
+
+    `index` holds class numbers; `numbers` (C,) are those of `classes`, if not 0 to C - 1.
+    """
+    shown = np.arange(len(classes)) if numbers is None else np.asarray(numbers)
     return Table(
         ids=tuple(ids[row] for row in rows),
-        labels=one_hot(index[rows], len(classes)),
+        labels=(index[rows][:, None] == shown).astype(np.int8),
         classes=classes,
         patients=None if patients is None else tuple(patients[row] for row in rows),
     )

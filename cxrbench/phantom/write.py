@@ -19,8 +19,20 @@ from typing import Any
 from cxrbench.data import phantom_mark
 from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.develop import develop
-from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, padchest, rsna, siim, vindr
-from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, layout_facts, order, quotas, shape
+from cxrbench.phantom.layouts import (
+    chestx_det,
+    chexpert,
+    covid,
+    mimic,
+    nih_lt,
+    openi,
+    padchest,
+    padchest_physician,
+    rsna,
+    siim,
+    vindr,
+)
+from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, drawn_tasks, order, quotas, shape
 from cxrbench.phantom.plate import Developed, Plate
 from cxrbench.store.schema import Spec, read_toml
 
@@ -44,6 +56,9 @@ LAYOUTS: Mapping[str, PhantomLayout] = MappingProxyType(
         "mimic5x200": PhantomLayout(mimic.plates, mimic.tables),
         "rsna": PhantomLayout(rsna.plates, rsna.tables),
         "siim": PhantomLayout(siim.plates, siim.tables, runs=True),
+        "padchest_physician": PhantomLayout(padchest_physician.plates, padchest.tables),
+        "chestx_det10": PhantomLayout(chestx_det.plates, chestx_det.tables),
+        "openi": PhantomLayout(openi.plates, openi.tables),
         "covid": PhantomLayout(covid.plates, covid.tables),
         "nih_lt": PhantomLayout(nih_lt.plates, nih_lt.tables),
         "vindr": PhantomLayout(vindr.plates, vindr.tables),
@@ -63,7 +78,7 @@ class Summary:
 
 def tasks() -> tuple[str, ...]:
     """The tasks that have a phantom."""
-    return tuple(layout_facts())
+    return drawn_tasks()
 
 
 def write(
@@ -82,7 +97,8 @@ def write(
     same bytes as one. Several may draw the same at once: the first to be done has it, the others take what is there.
     Raises SpecError for what does not exist, DataError where another folder is in the way or nothing can be written.
     """
-    return write_order(order(task, images_per_class, size, seed), LAYOUTS[task], out, workers)
+    asked = order(task, images_per_class, size, seed)
+    return write_order(asked, LAYOUTS[asked.task], out, workers)
 
 
 def write_order(asked: Order, layout: PhantomLayout, out: Path, workers: int = 1) -> Summary:
@@ -207,7 +223,6 @@ class CorpusFacts(LayoutFacts):
     """See corpora.toml."""
 
     first: int
-    labels: Mapping[str, tuple[str, ...]] = {}
 
 
 class _AllFacts(Spec):

@@ -139,10 +139,10 @@ class TaskSpec(Spec):
             raise ValueError(f"patients are of {self.patients.collection!r}, which is the pool of no origin")
         if strange := {name for origin in self.origins for name in origin.classes} - set(names):
             raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
+        least, told = (1, "one name") if self.kind == "multi-label" else (2, "two distinct names")
         for group, members in self.groups.items():
-            fewest = 1 if self.kind == "multi-label" else 2
-            if len(members) < fewest or len(set(members)) != len(members) or not set(members) <= set(names):
-                raise ValueError(f"group {group!r} needs at least {fewest} distinct names out of {names}")
+            if len(members) < least or len(set(members)) != len(members) or not set(members) <= set(names):
+                raise ValueError(f"group {group!r} needs at least {told} out of {names}, each once")
         if self.kind == "multi-label" and self.folds != "external-test":
             raise ValueError("a multi-label task has a test part of its own: folds = 'external-test'")
         return self

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxrbench.data.sources.padchest import entries
 from cxrbench.errors import DataError, SpecError
-from cxrbench.pretrain.corpus.padchest import cleaned, entries
+from cxrbench.pretrain.corpus.padchest import cleaned
 from cxrbench.pretrain.corpus.variants import LabelRule, corpus_variant, lists
 
 PUBLISHED = corpus_variant("as-published").padchest

@@ -2,7 +2,7 @@
 
 import importlib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -182,13 +182,20 @@ def read(
         return {}
     rows = tables.read_table(path, (image, *known.values()))
     ids = [name(value) for value in rows[image]]
+    return understood(ids, {attribute: rows[column] for attribute, column in known.items()}, wanted)
+
+
+def understood(
+    ids: Sequence[str], texts: Mapping[str, Iterable[str]], wanted: Collection[str] | None = None
+) -> Attributes:
+    """Attributes of images from what a table says: `texts` (n,) by attribute, of the images `ids`; see `read`."""
     told: Attributes = {
         a: {
             i: value
-            for i, text in zip(ids, rows[column], strict=True)
+            for i, text in zip(ids, column, strict=True)
             if (wanted is None or i in wanted) and (value := _READERS[a](text)) is not None
         }
-        for a, column in known.items()
+        for a, column in texts.items()
     }
     return told
 
@@ -292,6 +299,17 @@ def rule_of(task: TaskSpec, split: str, rules: Collection[str]) -> SplitSpec:
     if spec.rule not in rules:
         raise SpecError(f"task {task.name}, split {split}: unknown rule {spec.rule!r}; known: {', '.join(rules)}")
     return spec
+
+
+def class_numbers(task: TaskSpec, columns: Sequence[str]) -> tuple[int, ...]:
+    """Which class of the tables each label of the task is: the place (C,) of its column in `columns`.
+
+    Raises SpecError for a label of another column.
+    """
+    if strange := [label.column for label in task.labels if label.column not in columns]:
+        known = ", ".join(map(repr, columns))
+        raise SpecError(f"task {task.name}: {strange[0]!r} is the column of no label here; known are {known}")
+    return tuple(map(list(columns).index, task.columns))
 
 
 def partition(task: TaskSpec, split: str, labelled: LabelledParts, disk: Disk) -> Partition:

@@ -12,7 +12,7 @@ import numpy as np
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import is_file, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, class_numbers, partition, rule_of
 from cxrbench.data.splits import (
     HashQuotas,
     ThreeParts,
@@ -99,6 +99,7 @@ def _from_json(path: Path) -> Mapped:
 
 
 _NORMAL, _OPACITY, _OTHER = "Normal", "Lung Opacity", "No Lung Opacity / Not Normal"
+_CLASSES = (_NORMAL, _OPACITY)  # 0 and 1 of every index here; without boxes and with, where targets are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,8 @@ def _tables(folder: Path, task: TaskSpec, split: str, mapped: Mapped | None) -> 
     drawn = DRAWS[spec.rule](rows, spec, mapped)
     ids, index = drawn.rows.ids, drawn.rows.index
     patients = [mapped.patient(name) for name in ids] if mapped else None
-    parts = {name: table(ids, index, part, task.classes, patients) for name, part in drawn.parts.items()}
+    shown = class_numbers(task, _CLASSES)
+    parts = {name: table(ids, index, part, task.classes, patients, shown) for name, part in drawn.parts.items()}
     old = () if rows.path.name.startswith("stage_2") else (f"labels of stage 1 ({rows.path.name}), not of stage 2",)
     notes = (*old, *rows.notes)
     return LabelledParts(parts, set(rows.ids), rows.found, notes, doubtful=mapped.doubtful if mapped else frozenset())

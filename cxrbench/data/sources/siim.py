@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import image_stem, stem_key
 from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
+from cxrbench.data.sources.base import Disk, LabelledParts, Layout, class_numbers, partition, rule_of
 from cxrbench.data.splits import HashQuotas, Quotas, ThreeParts, by_hash, from_the_top, random_pair, table, three_parts
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
-from cxrbench.types import IntArray, Partition
+from cxrbench.types import IntArray, Partition, Table
 
 _STAGE_1, _STAGE_2 = "train-rle", "stage_2_train"
 _PNG_TRAIN, _PNG_TEST = "stage_1_train_images", "stage_1_test_images"
 _NAMES = ("Normal", "Pneumothorax")
+_COLUMNS = ("-1", "EncodedPixels")  # of the labels 0 and 1: what stands in the column, and the column of masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,15 @@ def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
             else three_parts(rows.index, spec.parameters(ThreeParts))
         )
     return LabelledParts(
-        {name: table(rows.ids, rows.index, part, task.classes) for name, part in parts.items()},
+        {name: _table(rows, part, task) for name, part in parts.items()},
         set(rows.ids),
         _totals(rows, by_mask=spec.rule != "hash-rank"),
         (f"rows of {rows.path.name}", *rows.notes),
     )
+
+
+def _table(rows: SiimRows, chosen: IntArray, task: TaskSpec) -> Table:
+    return table(rows.ids, rows.index, chosen, task.classes, numbers=class_numbers(task, _COLUMNS))
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
@@ -133,8 +138,8 @@ def _as_many(folder: Path, task: TaskSpec, rule: AsMany) -> LabelledParts:
     train = _named_order(repackaged(csv_tables.required(folder, _PNG_TRAIN, why=why)), positives_first=True)
     test = _named_order(repackaged(csv_tables.required(folder, _PNG_TEST, why=why)), positives_first=False)
     one, two = random_pair(len(train.ids), len(test.ids), rule.seed, train.index)
-    parts = {name: table(train.ids, train.index, part, task.classes) for name, part in (("train", one), ("valid", two))}
-    parts["test"] = table(test.ids, test.index, np.arange(len(test.ids)), task.classes)
+    parts = {name: _table(train, part, task) for name, part in (("train", one), ("valid", two))}
+    parts["test"] = _table(test, np.arange(len(test.ids)), task)
     both = _joined(train, test)
     return LabelledParts(parts, set(both.ids), _totals(both), both.notes)
 

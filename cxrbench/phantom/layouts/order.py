@@ -31,23 +31,37 @@ class LayoutFacts(Spec):
     columns: tuple[str, ...]
     others: tuple[tuple[str, ...], ...]
     lists: Mapping[str, tuple[str, ...]] = {}  # further columns and names that one layout needs
+    labels: Mapping[str, tuple[str, ...]] = {}  # what the files call a drawn finding, where they have several words
 
 
 class _AllFacts(Spec):
+    drawn_as: Mapping[str, str]
     chexpert5x200: LayoutFacts
     mimic5x200: LayoutFacts
     rsna: LayoutFacts
     siim: LayoutFacts
+    padchest_physician: LayoutFacts
+    chestx_det10: LayoutFacts
+    openi: LayoutFacts
     covid: LayoutFacts
     nih_lt: LayoutFacts
     vindr: LayoutFacts
 
 
 @cache
+def _all_facts() -> _AllFacts:
+    return read_toml(Path(__file__).with_name("layouts.toml"), _AllFacts)
+
+
+@cache
 def layout_facts() -> Mapping[str, LayoutFacts]:
     """The facts of every layout by task, in the order of the file."""
-    facts = read_toml(Path(__file__).with_name("layouts.toml"), _AllFacts)
-    return {task: getattr(facts, task) for task in _AllFacts.model_fields}
+    return {task: getattr(_all_facts(), task) for task in _AllFacts.model_fields if task != "drawn_as"}
+
+
+def drawn_tasks() -> tuple[str, ...]:
+    """The tasks that have a phantom, those on the data set of another one last."""
+    return (*layout_facts(), *_all_facts().drawn_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +90,14 @@ class Order:
 
 
 def order(task: str, images_per_class: int | Mapping[str, int] | None, size: Size, seed: int) -> Order:
-    """The order for a task; raises SpecError for a task, a quota or a size that does not exist."""
+    """The order for a task, or for the one whose data set it is on.
+
+    Raises SpecError for a task, a quota or a size that does not exist.
+    """
+    task = _all_facts().drawn_as.get(task, task)
     facts = layout_facts().get(task)
     if facts is None:
-        raise SpecError(f"no phantom for task '{task}'; there is one for {', '.join(layout_facts())}")
+        raise SpecError(f"no phantom for task '{task}'; there is one for {', '.join(drawn_tasks())}")
     return Order(task, facts, quotas(task, facts.quotas, images_per_class), shape(task, facts, size), seed)
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from cxrbench.phantom.layouts.order import Cell, Order, table
 from cxrbench.phantom.plate import Developed, Plate, name, number
 
-_BITS = (12, 13, 14, 16)
-_FOLDERS = 3
+BITS = (12, 13, 14, 16)
+FOLDERS = 3
 _TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
 
 
@@ -26,22 +26,26 @@ def plates(order: Order, labels: Mapping[str, Sequence[str]]) -> list[Plate]:
     return order.shuffled(made)
 
 
-def _plate(order: Order, n: int, kind: str, findings: tuple[str, ...], labels: Mapping[str, Sequence[str]]) -> Plate:
+def file_name(order: Order, n: int) -> str:
+    """The name of image `n`, in the style that most have: a long number, then three short ones."""
     long = 10**41 + int(name(order.seed, "padchest", n, digits=30), 16)
-    image = (
-        f"{long}_{number(order.seed, n, 'day', below=99):02d}-{number(order.seed, n, 'no', below=999):03d}-{n:03d}.png"
-    )
+    day, place = (number(order.seed, n, what, below=most) for what, most in (("day", 99), ("no", 999)))
+    return f"{long}_{day:02d}-{place:03d}-{n:03d}.png"
+
+
+def _plate(order: Order, n: int, kind: str, findings: tuple[str, ...], labels: Mapping[str, Sequence[str]]) -> Plate:
+    image = file_name(order, n)
     # two images in three share their patient with the one before or after
     patient = str(10**17 + 7919 * (n - n % 3 // 2))
     projection = "PA" if number(order.seed, n, "view", below=5) else "AP"
     told = [labels[f][number(order.seed, n, f, below=len(labels[f]))] for f in findings]
     row = {
         "id": image,
-        "folder": str(number(order.seed, n, "folder", below=_FOLDERS)),
+        "folder": str(number(order.seed, n, "folder", below=FOLDERS)),
         "patient": "" if kind == "no patient" else patient,
         "projection": kind if kind[0].isupper() else projection,
         "labels": "" if kind == "no labels" else repr(_untidy(told, number(order.seed, n, "untidy", below=5))),
-        "bits": str(_BITS[number(order.seed, n, "bits", below=len(_BITS))]),
+        "bits": str(BITS[number(order.seed, n, "bits", below=len(BITS))]),
         "study": name(order.seed, n, "study", digits=20),
     }
     plate = Plate(f"{row['folder']}/{image}", patient, findings, order.size, "png-deep", row=row)
@@ -67,8 +71,10 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
             "StudyDate_DICOM": 20140915,
             "StudyID": row["study"],
             "PatientID": row["patient"],
+            "PatientBirth": row.get("birth"),
+            "PatientSex_DICOM": row.get("sex"),
             "Projection": row["projection"],
-            "MethodLabel": "Physician",
+            "MethodLabel": row.get("method", "Physician"),
             "Labels": row["labels"],
         }
         rows.append([told.get(column) for column in order.facts.columns])

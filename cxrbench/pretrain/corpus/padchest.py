@@ -1,6 +1,5 @@
 """PadChest for pre-training: frontal images with cleaned labels, in its ZIP folders or flat, as PNG or converted."""
 
-import ast
 import re
 from collections.abc import Collection
 from functools import lru_cache
@@ -9,22 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cxrbench.data import tables
-from cxrbench.data.listing import image_stem, stem_key
-from cxrbench.data.search import has_table, located
-from cxrbench.data.sources.base import Layout
-from cxrbench.errors import DataError
+from cxrbench.data.sources.padchest import LAYOUT, TABLE, entries, locate
 from cxrbench.pretrain.corpus.types import CorpusRows, Space, one_hot
 from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule
-
-_TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19"
-
-# Image numbers name an image whatever its folder (0 to 54, images) and suffix (.png, .jpeg) are.
-LAYOUT = Layout(key=stem_key, names=lambda image: (image_stem(image) or image,))
-
-
-def locate(root: Path) -> Path:
-    """The folder that holds PadChest's table; raises DataError."""
-    return located(root, "PadChest", has_table(_TABLE), wanted=f"{_TABLE}.csv[.gz]")
 
 
 def rows(root: Path, rule: PadChestRule, space: Space) -> CorpusRows:
@@ -34,7 +20,7 @@ def rows(root: Path, rule: PadChestRule, space: Space) -> CorpusRows:
     that is none, with the row.
     """
     folder = locate(root)
-    path = tables.required(folder, _TABLE)
+    path = tables.required(folder, TABLE)
     table = tables.read_table(path, ("ImageID", "PatientID", "Projection", "Labels"))
     tables.distinct(path, table, "ImageID")
     frontal = np.flatnonzero(np.isin(table["Projection"].to_numpy(str), rule.projections)).tolist()
@@ -57,17 +43,6 @@ def rows(root: Path, rule: PadChestRule, space: Space) -> CorpusRows:
 
 def _missing(count: int, what: str) -> list[str]:
     return [f"{count} frontal rows without a {what} are left out"] if count else []
-
-
-def entries(text: str, where: str) -> list[str]:
-    """The strings of a Python-style list in a table's field; raises DataError for anything else."""
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
-        raise DataError(f"{where}: Labels is {text[:80]!r}, not a list of labels. Download the table again.")
-    return found
 
 
 def cleaned(labels: Collection[str], rule: PadChestRule) -> frozenset[str]:
