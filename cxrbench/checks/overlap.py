@@ -256,7 +256,7 @@ def traced(task: TaskSpec, folder: Path, labelled: LabelledParts) -> Traced | No
     RSNA's names come from its mapping file, which need not be there.
     """
     parts = {name: part.ids for name, part in labelled.parts.items()}
-    if task.source == "nih_lt":
+    if task.source in ("nih_lt", "nih14"):
         ids = {image for part in parts.values() for image in part}
         return Traced("nih", {image: image for image in ids}, parts, ids)
     if task.source == "rsna":

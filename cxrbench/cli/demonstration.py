@@ -187,7 +187,7 @@ def draw(folders: Folders, say: Say) -> None:
         f"pre-training phantom of {source}": partial(write_corpus, source, folders.corpora, images_per_class=images)
         for source, images in IMAGES.items()
     }
-    jobs |= {f"phantom of {task}": partial(write, task, folders.evaluation) for task in catalog.task_files()}
+    jobs |= {f"phantom of {task}": partial(write, task, folders.evaluation) for task in catalog.PAPERS_TASKS}
     # Not forked: the caller may have threads, torch's say.
     with ProcessPoolExecutor(min(cpu.cores(), len(jobs)), mp_context=get_context("spawn")) as pool:
         for name, summary in zip(jobs, pool.map(_done, jobs.values()), strict=True):
@@ -208,7 +208,7 @@ def seen_and_unseen(records: Sequence[Record], results: Path) -> str:
 
     A dash: the encoder has no word for a class of the group, so nothing is scored.
     """
-    tasks = [task for task in map(catalog.load_task, catalog.task_files()) if {*GROUPS} <= {*task.groups}]
+    tasks = [task for task in map(catalog.load_task, catalog.PAPERS_TASKS) if {*GROUPS} <= {*task.groups}]
     columns = [(task, group) for task in tasks for group in GROUPS]
     wanted = {(task.name, group) for task, group in columns}
     cells = {
@@ -261,7 +261,7 @@ FEWER_SHOTS = (1, 4)  # on all classes, for curves
 
 
 def demo(out: Path, progress: Progress, say: Say) -> RunResult:
-    """Draw the phantoms, train the encoders, measure them on all seven tasks, show what came out; all below `out`.
+    """Draw the phantoms, train the encoders, measure them on the paper's tasks, show what came out; all below `out`.
 
     What an earlier call finished is reused.
     """
@@ -309,7 +309,7 @@ def _requests(encoders_: Sequence[str], folders: Folders) -> Iterator[Request]:
     engine = Engine(device="cpu")
     yield Request(
         models=(*encoders_, *CONTROLS),
-        tasks=("all",),
+        tasks=catalog.PAPERS_TASKS,
         variant=SETTINGS,
         groups=("*",),
         prompts=tuple(catalog.prompt_files()),
@@ -318,7 +318,7 @@ def _requests(encoders_: Sequence[str], folders: Folders) -> Iterator[Request]:
     )
     yield Request(
         models=tuple(encoders_),
-        tasks=("all",),
+        tasks=catalog.PAPERS_TASKS,
         protocols=("linear-probe",),
         shots=FEWER_SHOTS,
         variant=SETTINGS,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cxrbench.errors import ImageError, IntegrityError, MissingImageError
@@ -21,7 +22,7 @@ from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import json_value, read_regular, with_checksum, without_checksum
 from cxrbench.system.progress import Progress
 from cxrbench.system.sources import code_digest
-from cxrbench.types import Partition, Table
+from cxrbench.types import UNKNOWN, Partition, Table
 
 _SHOWN = 3
 _HASHES_AT_ONCE, _AHEAD = 256, 4  # files handed to the table at a time; read ahead, a thread
@@ -142,6 +143,7 @@ WAY_OUT = (
 class PartManifest(Spec):
     """One part: ids in row order with the indices of the classes that hold, and what they add up to.
 
+    `unknown`: indices of the classes of which nobody can tell, row by row; empty where there are none in the part.
     `rows_sha256` and `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
     """
 
@@ -153,6 +155,7 @@ class PartManifest(Spec):
     labels_sha256: str
     ids: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
+    unknown: tuple[tuple[int, ...], ...] = ()
 
 
 class Manifest(Spec):
@@ -213,11 +216,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _table(path: Path, name: str, part: PartManifest, classes: tuple[str, ...]) -> Table:
-    if len(part.labels) != len(part.ids) or any(not 0 <= n < len(classes) for row in part.labels for n in row):
-        raise IntegrityError(_edited(path, f"part {name}: ", "labels"))
     labels = np.zeros((len(part.ids), len(classes)), dtype=np.int8)
-    for row, holding in enumerate(part.labels):
-        labels[row, list(holding)] = 1
+    for kind, rows, value in (("labels", part.labels, 1), ("unknown", part.unknown, UNKNOWN)):
+        fits = len(rows) == len(part.ids) or (kind == "unknown" and not rows)
+        if not fits or any(not 0 <= n < len(classes) for row in rows for n in row):
+            raise IntegrityError(_edited(path, f"part {name}: ", kind))
+        for number, indices in enumerate(rows):
+            labels[number, list(indices)] = value
     return Table(part.ids, labels, classes)
 
 
@@ -262,8 +267,13 @@ def _part(table: Table) -> PartManifest:
         set_sha256=table.set_digest,
         labels_sha256=digest.of_bytes(np.ascontiguousarray(table.labels).tobytes()),
         ids=table.ids,
-        labels=tuple(tuple(np.flatnonzero(row).tolist()) for row in table.labels),
+        labels=_indices(table.labels == 1),
+        unknown=_indices(table.labels == UNKNOWN) if (table.labels == UNKNOWN).any() else (),
     )
+
+
+def _indices(holds: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(np.flatnonzero(row).tolist()) for row in holds)
 
 
 def _differences(expected: PartManifest, here: PartManifest) -> list[str]:

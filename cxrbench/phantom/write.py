@@ -19,7 +19,20 @@ from typing import Any
 from cxrbench.data import phantom_mark
 from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.develop import develop
-from cxrbench.phantom.layouts import chexpert, covid, mimic, nih_lt, padchest, rsna, siim, vindr
+from cxrbench.phantom.layouts import (
+    chexpert,
+    chexpert14,
+    covid,
+    mimic,
+    mimic14,
+    nih14,
+    nih_lt,
+    padchest,
+    rsna,
+    siim,
+    vindr,
+    vindr_cxr,
+)
 from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, layout_facts, order, quotas, shape
 from cxrbench.phantom.plate import Developed, Plate
 from cxrbench.store.schema import Spec, read_toml
@@ -47,6 +60,12 @@ LAYOUTS: Mapping[str, PhantomLayout] = MappingProxyType(
         "covid": PhantomLayout(covid.plates, covid.tables),
         "nih_lt": PhantomLayout(nih_lt.plates, nih_lt.tables),
         "vindr": PhantomLayout(vindr.plates, vindr.tables),
+        "nih14_official": PhantomLayout(nih14.plates, nih14.tables),
+        "nih14_lineage": PhantomLayout(nih14.plates, nih14.tables),
+        "chexpert_test500": PhantomLayout(chexpert14.plates, chexpert14.tables),
+        "chexpert_valid202": PhantomLayout(chexpert14.plates, chexpert14.tables),
+        "mimic_test": PhantomLayout(mimic14.plates, mimic14.tables),
+        "vindr_cxr": PhantomLayout(vindr_cxr.plates, vindr_cxr.tables),
     }
 )
 

@@ -18,7 +18,7 @@ from cxrbench.specs.settings import SettingDocs, Variant
 from cxrbench.specs.task import TaskSpec, read_task
 from cxrbench.store.schema import read_toml
 
-_PAPERS_ORDER = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
+PAPERS_TASKS = ("chexpert5x200", "mimic5x200", "siim", "rsna", "nih_lt", "vindr", "covid")
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
@@ -115,9 +115,9 @@ def refuse_unavailable(names: Iterable[str]) -> None:
 
 
 def task_files() -> dict[str, Path]:
-    """Tasks by name: built-in ones in the paper's order, then those of entry points `cxrbench.tasks`."""
+    """Tasks by name: the paper's in its order, other built-in ones, then those of entry points `cxrbench.tasks`."""
     found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem != "settings"}
-    order = [name for name in _PAPERS_ORDER if name in found]
+    order = [name for name in PAPERS_TASKS if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
     return own | {path.stem: path for path in others if path.stem not in own}
@@ -251,6 +251,6 @@ def model_lines() -> tuple[ModelLine, ...]:
 
 
 def task_lines() -> tuple[TaskLine, ...]:
-    """Every task, in the paper's order."""
+    """Every task, those of the paper first, in its order."""
     specs = [load_task(name) for name in task_files()]
     return tuple(TaskLine(s.name, s.title, {name: len(labels) for name, labels in s.groups.items()}) for s in specs)

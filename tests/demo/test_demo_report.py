@@ -106,7 +106,7 @@ def test_a_cell_opens_with_its_command(opened: Watched, shown: Shown) -> None:
 
 def test_curves_have_a_point_for_each_number_of_shots(opened: Watched) -> None:
     panels = opened.page.locator("svg.panel")
-    tasks = len(catalog.task_files())
+    tasks = len(catalog.PAPERS_TASKS)
     assert panels.count() == tasks + 1
     assert panels.first.locator("g[data-model]").count() == len(MODELS)
     assert panels.first.locator("g[data-model] >> nth=0 >> use").count() == len(FEWER_SHOTS) + 1
