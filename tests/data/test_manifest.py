@@ -119,3 +119,15 @@ def test_every_edit_of_a_manifest_is_seen_and_named(
     with pytest.raises(IntegrityError, match=f"{path}: .*changed after it was written") as refused:
         read_manifest(path)
     assert said in str(refused.value)
+
+
+def test_a_label_that_nobody_can_tell_is_not_taken_for_one_that_holds(tmp_path: Path) -> None:
+    labels = np.array([[1, -1], [0, 1], [-1, -1]], dtype=np.int8)
+    unsure = Partition("t", "s", {"train": Table(("a", "b", "c"), labels, ("Edema", "Mass"))}, {})
+    manifest(unsure).write(tmp_path / "m.json")
+    read = read_manifest(tmp_path / "m.json")
+    part = read.parts["train"]
+    assert (part.labels, part.unknown) == (((0,), (1,), ()), ((1,), (), (0, 1)))
+    assert check(read, unsure) == []
+    sure = Partition("t", "s", {"train": Table(("a", "b", "c"), np.maximum(labels, 0), ("Edema", "Mass"))}, {})
+    assert any("another label" in line for line in check(read, sure))

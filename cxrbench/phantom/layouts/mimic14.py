@@ -8,6 +8,7 @@ from cxrbench.phantom.layouts.several import Visit, visits
 from cxrbench.phantom.plate import Developed, Plate, name, number
 
 _UNCERTAIN, _BLANK = 0.12, 0.8
+_VIEWS = {"AP": "antero-posterior", "PA": "postero-anterior", "LATERAL": "lateral"}
 _NOTHING = "No Finding"
 _OTHER_EVERY = 11  # labels in which the second labeller differs
 
@@ -43,12 +44,20 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     shown, lists = [d.plate for d in developed], order.facts.lists
     studies = {plate.row["study"]: plate for plate in shown}
     split = [[p.row["id"], p.row["study"], p.row["subject"], p.row["split"]] for p in shown]
-    metadata = [[p.row["id"], p.row["subject"], p.row["study"], p.row["view"]] for p in shown]
-    files = {"split": table(lists["split"], split), "metadata": table(lists["metadata"], metadata)}
+    files = {"split": table(lists["split"], split)}
+    files["metadata"] = table(lists["metadata"], [_metadata(plate) for plate in shown])
     for labeller in ("chexpert", "negbio"):
         rows = [[p.row["subject"], study, *_labels(order, p, labeller)] for study, p in sorted(studies.items())]
         files[labeller] = table(("subject_id", "study_id", *order.facts.columns), rows)
     return {f"mimic-cxr-2.0.0-{kind}.csv.gz": zipped(data) for kind, data in files.items()}
+
+
+def _metadata(plate: Plate) -> list[Cell]:
+    """A row of the table of headers; where the position is blank, the words beside it are blank too."""
+    view, (height, width) = plate.row["view"], plate.size
+    step = "CHEST (PA AND LAT)" if view != "AP" else "CHEST (PORTABLE AP)"
+    who = (plate.row["id"], plate.row["subject"], plate.row["study"])
+    return [*who, step, view, height, width, 21800101, 120000.0, step, _VIEWS.get(view), "Erect"]
 
 
 def _labels(order: Order, plate: Plate, labeller: str) -> list[Cell]:

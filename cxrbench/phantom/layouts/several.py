@@ -26,11 +26,11 @@ def findings(order: Order, part: str, count: int, healthy: str | None) -> list[t
     classes = [name for name in order.facts.classes if name != healthy]
     draw = order.random("findings", part)
     wanted: list[tuple[str, ...]] = []
-    for name in classes:
-        for n in range(count):
+    for place, name in enumerate(classes):
+        for n in range(place, place + count):
             others = [other for other in classes if other != name]
             more = draw.choice(len(others), size=int(draw.integers(1, 3)), replace=False) if n % 2 else ()
-            wanted.append((name, *(others[int(place)] for place in more)))
+            wanted.append((name, *(others[int(other)] for other in more)))
     wanted += [(healthy,) if healthy else ()] * -(-len(wanted) // _HEALTHY_EVERY)
     return [wanted[int(row)] for row in order.random("rows", part).permutation(len(wanted))]
 
