@@ -262,15 +262,15 @@ def traced(task: TaskSpec, folder: Path, labelled: LabelledParts) -> Traced | No
     RSNA's names in NIH ChestX-ray14 come from its mapping file, which need not be there.
     """
     parts = {name: part.ids for name, part in labelled.parts.items()}
+    if task.source == "rsna":
+        mapped = rsna.mapping(folder)
+        whole = set(labelled.known)
+        return None if mapped is None else Traced("nih", mapped.nih, parts, whole & set(mapped.nih), mapped.doubtful)
     known = [(part.ids, part.patients) for part in labelled.parts.values() if part.patients is not None]
     if task.patients.collection is not None and len(known) == len(parts):
         patients = {image: who for ids, people in known for image, who in zip(ids, people, strict=True)}
         names = {image: image for image in patients}
         return Traced(task.patients.collection, names, parts, names, patient=patients.__getitem__)
-    if task.source == "rsna":
-        mapped = rsna.mapping(folder)
-        whole = set(labelled.known)
-        return None if mapped is None else Traced("nih", mapped.nih, parts, whole & set(mapped.nih), mapped.doubtful)
     return None
 
 
