@@ -1,6 +1,6 @@
 """The same image or the same patient on both sides of a split: by ids, by equal bytes, or as a re-encoded copy."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
@@ -227,11 +227,16 @@ def of_no_card(records: Iterable[Record], cards: Iterable[ModelCard], tasks: Seq
         yield Finding("not known", name, text)
 
 
+def nih_patient(name: str) -> str:
+    """The patient of a picture of NIH ChestX-ray14: the first eight characters of its name."""
+    return name[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """Images by the name and the patient that their collection gives them; `whole`: of the whole data set.
 
-    `doubtful`: images whose name is a guess.
+    `doubtful`: images whose name is a guess. `patient`: of a name in the collection.
     """
 
     pool: str
@@ -239,6 +244,7 @@ class Traced:
     parts: Mapping[str, tuple[str, ...]]
     whole: Collection[str]
     doubtful: frozenset[str] = frozenset()
+    patient: Callable[[str], str] = nih_patient
 
     @property
     def sure(self) -> "Traced":
@@ -251,18 +257,20 @@ class Traced:
 
 
 def traced(task: TaskSpec, folder: Path, labelled: LabelledParts) -> Traced | None:
-    """The task's images by their names in NIH ChestX-ray14, the only collection that several data sets name; else None.
+    """The task's images by their names in its collection, where its ids are those of the collection; else None.
 
-    RSNA's names come from its mapping file, which need not be there.
+    RSNA's names in NIH ChestX-ray14 come from its mapping file, which need not be there.
     """
     parts = {name: part.ids for name, part in labelled.parts.items()}
-    if task.source == "nih_lt":
-        ids = {image for part in parts.values() for image in part}
-        return Traced("nih", {image: image for image in ids}, parts, ids)
     if task.source == "rsna":
         mapped = rsna.mapping(folder)
         whole = set(labelled.known)
         return None if mapped is None else Traced("nih", mapped.nih, parts, whole & set(mapped.nih), mapped.doubtful)
+    known = [(part.ids, part.patients) for part in labelled.parts.values() if part.patients is not None]
+    if task.patients.collection is not None and len(known) == len(parts):
+        patients = {image: who for ids, people in known for image, who in zip(ids, people, strict=True)}
+        names = {image: image for image in patients}
+        return Traced(task.patients.collection, names, parts, names, patient=patients.__getitem__)
     return None
 
 
@@ -285,13 +293,8 @@ def between(found: Mapping[str, Traced]) -> Iterator[Finding]:
 def _shared(first: Traced, second: Traced, part: str) -> tuple[int, int, int]:
     """Pictures of a part that the second data set has, those of its patients, and how many the part has."""
     own, names = first.named(first.parts[part]), second.named(list(second.whole))
-    patients = {nih_patient(name) for name in names}
-    return len(own & names), sum(nih_patient(name) in patients for name in own), len(own)
-
-
-def nih_patient(name: str) -> str:
-    """The patient of a picture of NIH ChestX-ray14: the first eight characters of its name."""
-    return name[:8]
+    patients = {second.patient(name) for name in names}
+    return len(own & names), sum(first.patient(name) in patients for name in own), len(own)
 
 
 def same_collection(tasks: Sequence[TaskSpec], found: Mapping[str, Traced]) -> Iterator[Finding]:

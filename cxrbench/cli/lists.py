@@ -1,5 +1,6 @@
 """`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME...`: facts as a person reads them, or as JSON."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cxrbench.records.record import Record
     from cxrbench.specs.settings import SettingDoc
     from cxrbench.store.schema import Spec
+
+_WIDTH = 80  # columns of a terminal
 
 
 def described(facts: "Spec | Record", path: Path) -> str:
@@ -163,9 +166,14 @@ def tasks() -> None:
     """
     from cxrbench.specs.catalog import task_lines
 
+    lines = task_lines()
+    left = _WIDTH - 4 - max(len(task.name) for task in lines) - max(len(task.title) for task in lines)
     rows = [("name", "title", "groups")]
-    rows += [(task.name, task.title, task.groups_told) for task in task_lines()]
-    echo("\n".join(_columns(rows)))
+    for task in lines:
+        unbroken = task.groups_told.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+        first, *more = textwrap.wrap(unbroken, left)
+        rows += [(task.name, task.title, first), *(("", "", text) for text in more)]
+    echo("\n".join(_columns(rows)).replace("\N{NO-BREAK SPACE}", " "))
 
 
 def info(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cxrbench.errors import ImageError, IntegrityError, MissingImageError
@@ -142,8 +143,8 @@ WAY_OUT = (
 class PartManifest(Spec):
     """One part: ids in row order with the indices of the classes that hold, and what they add up to.
 
-    A number n below 0 stands for class -n - 1, of which nobody can tell whether it holds. `rows_sha256` and
-    `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
+    `unknown`: indices of the classes of which nobody can tell, row by row; empty where there are none in the part.
+    `rows_sha256` and `set_sha256` are digests of the ids in row order and of the sorted distinct ids.
     """
 
     rows: int
@@ -154,6 +155,7 @@ class PartManifest(Spec):
     labels_sha256: str
     ids: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
+    unknown: tuple[tuple[int, ...], ...] = ()
 
 
 class Manifest(Spec):
@@ -214,14 +216,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _table(path: Path, name: str, part: PartManifest, classes: tuple[str, ...]) -> Table:
-    if len(part.labels) != len(part.ids) or any(
-        not -len(classes) <= n < len(classes) for row in part.labels for n in row
-    ):
-        raise IntegrityError(_edited(path, f"part {name}: ", "labels"))
     labels = np.zeros((len(part.ids), len(classes)), dtype=np.int8)
-    for row, holding in enumerate(part.labels):
-        labels[row, [n for n in holding if n >= 0]] = 1
-        labels[row, [~n for n in holding if n < 0]] = UNKNOWN
+    for kind, rows, value in (("labels", part.labels, 1), ("unknown", part.unknown, UNKNOWN)):
+        fits = len(rows) == len(part.ids) or (kind == "unknown" and not rows)
+        if not fits or any(not 0 <= n < len(classes) for row in rows for n in row):
+            raise IntegrityError(_edited(path, f"part {name}: ", kind))
+        for number, indices in enumerate(rows):
+            labels[number, list(indices)] = value
     return Table(part.ids, labels, classes)
 
 
@@ -266,10 +267,13 @@ def _part(table: Table) -> PartManifest:
         set_sha256=table.set_digest,
         labels_sha256=digest.of_bytes(np.ascontiguousarray(table.labels).tobytes()),
         ids=table.ids,
-        labels=tuple(
-            (*np.flatnonzero(row == 1).tolist(), *(~np.flatnonzero(row == UNKNOWN)).tolist()) for row in table.labels
-        ),
+        labels=_indices(table.labels == 1),
+        unknown=_indices(table.labels == UNKNOWN) if (table.labels == UNKNOWN).any() else (),
     )
+
+
+def _indices(holds: NDArray[np.bool_]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(np.flatnonzero(row).tolist()) for row in holds)
 
 
 def _differences(expected: PartManifest, here: PartManifest) -> list[str]:

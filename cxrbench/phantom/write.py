@@ -22,8 +22,11 @@ from cxrbench.phantom.develop import develop
 from cxrbench.phantom.layouts import (
     chestx_det,
     chexpert,
+    chexpert14,
     covid,
     mimic,
+    mimic14,
+    nih14,
     nih_lt,
     openi,
     padchest,
@@ -31,6 +34,7 @@ from cxrbench.phantom.layouts import (
     rsna,
     siim,
     vindr,
+    vindr_cxr,
 )
 from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, drawn_tasks, order, quotas, shape
 from cxrbench.phantom.plate import Developed, Plate
@@ -62,6 +66,12 @@ LAYOUTS: Mapping[str, PhantomLayout] = MappingProxyType(
         "covid": PhantomLayout(covid.plates, covid.tables),
         "nih_lt": PhantomLayout(nih_lt.plates, nih_lt.tables),
         "vindr": PhantomLayout(vindr.plates, vindr.tables),
+        "nih14_official": PhantomLayout(nih14.plates, nih14.tables),
+        "nih14_lineage": PhantomLayout(nih14.plates, nih14.tables),
+        "chexpert_test500": PhantomLayout(chexpert14.plates, chexpert14.tables),
+        "chexpert_valid202": PhantomLayout(chexpert14.plates, chexpert14.tables),
+        "mimic_test": PhantomLayout(mimic14.plates, mimic14.tables),
+        "vindr_cxr": PhantomLayout(vindr_cxr.plates, vindr_cxr.tables),
     }
 )
 

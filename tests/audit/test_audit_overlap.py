@@ -12,8 +12,9 @@ from official_tables import lay_out
 from typer.testing import CliRunner
 
 from cxrbench.analysis.against_paper import Finding
-from cxrbench.checks.overlap import OverlapRows, Traced, between, overlap, within
+from cxrbench.checks.overlap import OverlapRows, Traced, between, overlap, same_collection, traced, within
 from cxrbench.cli.main import app
+from cxrbench.data.sources.base import LabelledParts
 from cxrbench.data.sources.rsna import Mapped, mapping
 from cxrbench.errors import DataError
 from cxrbench.specs import catalog
@@ -107,6 +108,34 @@ def test_matches_between_data_sets_are_told_without_doubtful_ones() -> None:
         (2, 3, f"2 of 3 images of nih_lt's part test are in rsna; 1 of 3 {doubt}"),
         (3, 3, f"3 of 3 images of nih_lt's part test are of patients who are in rsna; 2 of 3 {doubt}"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("nih14_official", "nih14_lineage", ("00000001_000.png", "00000001_001.png", "00000002_000.png")),
+        ("nih14_official", "nih_lt", ("00000001_000.png", "00000001_001.png", "00000002_000.png")),
+        ("mimic_test", "mimic5x200", ("a", "b", "c")),
+    ],
+)
+def test_tasks_of_one_collection_are_compared_by_its_own_ids(one: str, other: str, names: tuple[str, str, str]) -> None:
+    """The first task's one test image is the other's, whose second shows its patient too."""
+    tasks = [catalog.load_task(name) for name in (one, other)]
+    who = {names[0]: names[0][:8], names[1]: names[0][:8], names[2]: names[2][:8]}
+
+    def part(*ids: str) -> Table:
+        return Table(ids, np.ones((len(ids), 1), np.int8), ("Mass",), tuple(who[image] for image in ids))
+
+    sides = ({"train": part(names[2]), "test": part(names[0])}, {"all": part(names[0], names[1])})
+    found = {
+        task.name: own
+        for task, parts in zip(tasks, sides, strict=True)
+        if (own := traced(task, Path(), LabelledParts(parts, ()))) is not None
+    }
+    told = {(f.count, f.total) for f in between(found) if f.scope == f"{one} and {other}"}
+    back = [(f.count, f.total) for f in between(found) if f.scope == f"{other} and {one}"]
+    assert told == {(1, 1)} and back == [(1, 2), (2, 2)]
+    assert list(same_collection(tasks, found)) == []
 
 
 @pytest.fixture(scope="module")

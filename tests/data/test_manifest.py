@@ -37,7 +37,8 @@ def test_labels_that_nobody_can_tell_are_read_back(tmp_path: Path) -> None:
     manifest(made).write(tmp_path / "m.json")
     read = read_manifest(tmp_path / "m.json")
     assert read.digest == made.digest and check(read, made) == []
-    assert (read.parts["test"].labels, read.parts["test"].counts) == (((0,), (1, -1), (-2,)), {"x": 1, "y": 1})
+    assert (read.parts["test"].labels, read.parts["test"].unknown) == (((0,), (1,), ()), ((), (0,), (1,)))
+    assert read.parts["test"].counts == {"x": 1, "y": 1}
 
 
 def test_a_manifest_tells_neither_folders_nor_patients(tmp_path: Path) -> None:
@@ -108,8 +109,7 @@ def test_a_manifest_whose_ids_were_changed_is_refused(tmp_path: Path) -> None:
         (lambda m: m["parts"]["train"].update(labels=[[0], [0], [1]]), "part train: counts, labels_sha256: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1]]), "part train: labels: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1], [2]]), "part train: labels: "),
-        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-3]]), "part train: labels: "),
-        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-1]]), "part train: counts, labels_sha256: "),
+        (lambda m: m["parts"]["train"].update(labels=[[0], [1], [-1]]), "part train: labels: "),
         (lambda m: m["parts"]["train"].update(labels=[[0], [1], [1, 1]]), "part train: labels: "),
         (lambda m: m.update(classes=["Pneumonia", "Normal"]), "part train: counts: "),
         (lambda m: m.update(digest="0" * 64), ": digest: "),
@@ -129,3 +129,15 @@ def test_every_edit_of_a_manifest_is_seen_and_named(
     with pytest.raises(IntegrityError, match=f"{path}: .*changed after it was written") as refused:
         read_manifest(path)
     assert said in str(refused.value)
+
+
+def test_a_label_that_nobody_can_tell_is_not_taken_for_one_that_holds(tmp_path: Path) -> None:
+    labels = np.array([[1, -1], [0, 1], [-1, -1]], dtype=np.int8)
+    unsure = Partition("t", "s", {"train": Table(("a", "b", "c"), labels, ("Edema", "Mass"))}, {})
+    manifest(unsure).write(tmp_path / "m.json")
+    read = read_manifest(tmp_path / "m.json")
+    part = read.parts["train"]
+    assert (part.labels, part.unknown) == (((0,), (1,), ()), ((1,), (), (0, 1)))
+    assert check(read, unsure) == []
+    sure = Partition("t", "s", {"train": Table(("a", "b", "c"), np.maximum(labels, 0), ("Edema", "Mass"))}, {})
+    assert any("another label" in line for line in check(read, sure))

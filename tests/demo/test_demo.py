@@ -47,7 +47,7 @@ def untrained(shown: Shown) -> dict[tuple[str, str], float]:
     job = Job(Config.model_validate(told), request, out, shown.folders.cache, resume=True)
     asked = Request(
         models=(str(out / CARD),),
-        tasks=("all",),
+        tasks=catalog.PAPERS_TASKS,
         protocols=("linear-probe",),
         variant=SETTINGS,
         groups=("*",),

@@ -108,6 +108,17 @@ def test_sets_of_other_collections_are_told_and_not_refused(five: Path) -> None:
     require_no_overlap(found.overlap)
 
 
+def test_a_training_set_is_no_evaluation_set(five: Path) -> None:
+    """CheXpert's own training images are part train of its test task: only patients who are scored are looked for."""
+    columns = catalog.load_task("chexpert_test500").columns
+    rows = [{"Study": f"CheXpert-v1.0/test/patient{n:05d}/study1", **dict.fromkeys(columns, 0)} for n in (1, 64741)]
+    table(five / "groundtruth.csv", ["Study", *columns], rows)
+    task = catalog.load_task("chexpert_test500")
+    found = built({"CHEXPERT": five}, evaluation=[EvaluationSet(task, ("zeros",), five)])
+    told = verdict(found.overlap, "chexpert_test500")
+    assert (told.finding, told.patients) == ("removed", 1)
+
+
 def test_padchest_against_covid_is_told_to_be_unknowable() -> None:
     kin = shared_patients().of("covid", "PADCHEST")
     assert kin.kind == "untold" and "BIMCV" in kin.why

@@ -12,7 +12,7 @@ from cxrbench.data.listing import IMAGE_SUFFIXES, Listing, Matches, is_file, lis
 from cxrbench.data.search import folders
 from cxrbench.data.splits import TooFewError
 from cxrbench.errors import DataError, SpecError
-from cxrbench.specs.task import SplitSpec, TaskSpec
+from cxrbench.specs.task import Reference, SplitSpec, TaskSpec
 from cxrbench.store.folded_names import near
 from cxrbench.types import Findings, Partition, Table
 
@@ -381,7 +381,7 @@ def total_notes(task: TaskSpec, found: Mapping[str, int]) -> list[str]:
 
 
 def reference_notes(spec: SplitSpec, parts: Mapping[str, Table]) -> list[str]:
-    """One line for each part that is not row for row the one drawn from the official tables."""
+    """One line for each part that is not row for row, and label for label, the one drawn from the official tables."""
     notes = []
     for name, reference in spec.reference.items():
         if parts[name].digest != reference.rows_sha256:
@@ -389,12 +389,24 @@ def reference_notes(spec: SplitSpec, parts: Mapping[str, Table]) -> list[str]:
                 "the same images in another order" if parts[name].set_digest == reference.set_sha256 else "other images"
             )
             notes.append(f"part {name}: {same} than the reference, which was drawn from {spec.reference_of}")
+        if other := _other_counts(parts[name], reference):
+            told = ", ".join(f"{count} with {label} where it has {wanted}" for label, count, wanted in other)
+            notes.append(f"part {name}: other labels than the reference: {told}")
     return notes
 
 
+def _other_counts(part: Table, reference: Reference) -> list[tuple[str, int, int]]:
+    """Classes of which the part has not as many rows as the reference, with both numbers."""
+    counts = part.counts
+    return [(label, counts[label], wanted) for label, wanted in reference.counts.items() if counts[label] != wanted]
+
+
 def reference_verdict(spec: SplitSpec, parts: Mapping[str, Table]) -> Literal["match", "differs", "unknown"]:
-    """Whether every part whose digest the task file gives came out row for row."""
+    """Whether every part whose digest the task file gives came out row for row, with as many rows a class."""
     if not spec.reference:
         return "unknown"
-    same = all(parts[name].digest == reference.rows_sha256 for name, reference in spec.reference.items())
+    same = all(
+        parts[name].digest == reference.rows_sha256 and not _other_counts(parts[name], reference)
+        for name, reference in spec.reference.items()
+    )
     return "match" if same else "differs"

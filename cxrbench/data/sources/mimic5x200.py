@@ -38,23 +38,25 @@ class OnePerSubject(Spec):
     on_disk: bool = False
 
 
-def _stems(kind: str) -> tuple[str, ...]:
+def stems(kind: str) -> tuple[str, ...]:
+    """The names under which a table of a kind (split, metadata, chexpert, negbio) is met."""
     return (f"mimic-cxr-2.0.0-{kind}", f"mimic-cxr-2.1.0-{kind}")
 
 
 def locate(root: Path) -> Path:
     """The folder that holds MIMIC-CXR-JPG's split table."""
-    stems = _stems("split")
-    return located(root, "MIMIC-CXR-JPG", has_table(*stems), wanted="mimic-cxr-2.0.0-split.csv[.gz]", stems=stems)
+    names = stems("split")
+    return located(root, "MIMIC-CXR-JPG", has_table(*names), wanted="mimic-cxr-2.0.0-split.csv[.gz]", stems=names)
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     """The part `all` from the tables split, metadata and chexpert; see `Source.tables`."""
     images = image_rows(folder)
-    return _labelled(images, task, split, Disk(folder, folder, _layout(images)))
+    return _labelled(images, task, split, Disk(folder, folder, layout(images)))
 
 
-def _layout(images: "pd.DataFrame") -> Layout:
+def layout(images: "pd.DataFrame") -> Layout:
+    """Files named by `dicom_id`, in the folders that the rows of the split table say."""
     return Layout(key=stem_key, names=lambda image: (without_image_suffix(image),), tree=study_tree(images))
 
 
@@ -89,7 +91,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     """See `Source.load`."""
     folder = locate(root)
     images = image_rows(folder)
-    disk = Disk(root, folder, _layout(images), cache, survey)
+    disk = Disk(root, folder, layout(images), cache, survey)
     made = partition(task, split, _labelled(images, task, split, disk), disk)
     if not made.findings.missing:
         return made
@@ -111,7 +113,7 @@ def study_tree(images: "pd.DataFrame") -> Tree:
 
 def image_rows(folder: Path) -> "pd.DataFrame":
     """The split table: dicom_id, study_id, subject_id, split; raises DataError for ids that are no whole numbers."""
-    path = csv_tables.required(folder, *_stems("split"))
+    path = csv_tables.required(folder, *stems("split"))
     rows = csv_tables.read_table(path, ("dicom_id", "study_id", "subject_id", "split"))
     csv_tables.distinct(path, rows, "dicom_id")
     _whole(path, rows, "study_id")
@@ -130,7 +132,7 @@ def _whole(path: Path, rows: "pd.DataFrame", column: str) -> None:
 
 def view_positions(folder: Path) -> dict[str, str]:
     """ViewPosition by dicom_id, from the metadata table."""
-    path = csv_tables.required(folder, *_stems("metadata"), why="It says which images are frontal.")
+    path = csv_tables.required(folder, *stems("metadata"), why="It says which images are frontal.")
     rows = csv_tables.read_table(path, ("dicom_id", "ViewPosition"))
     csv_tables.distinct(path, rows, "dicom_id")
     return dict(zip(rows["dicom_id"], rows["ViewPosition"], strict=True))
@@ -138,7 +140,7 @@ def view_positions(folder: Path) -> dict[str, str]:
 
 def _study_labels(folder: Path, task: TaskSpec, studies: list[str]) -> NDArray[np.float64]:
     """(n, C) labels of each image's study: 1, 0 (also for blank), -1; NaN where the study has none."""
-    path = csv_tables.required(folder, *_stems("chexpert"), why="It holds the labels of the studies.")
+    path = csv_tables.required(folder, *stems("chexpert"), why="It holds the labels of the studies.")
     rows = csv_tables.read_table(path, ("study_id", *task.columns))
     csv_tables.distinct(path, rows, "study_id")
     _whole(path, rows, "study_id")

@@ -17,7 +17,7 @@ from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
 from cxrbench.types import Partition, Table
 
-_ENTRIES = ("Data_Entry_2017_v2020", "Data_Entry_2017")
+ENTRIES = ("Data_Entry_2017_v2020", "Data_Entry_2017")
 Official = Literal["train", "balanced-val", "balanced-test"]
 
 LAYOUT = Layout(key=stem_key, names=lambda image: (image_stem(image) or image,))
@@ -67,10 +67,10 @@ def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     others = _others(folder)
     found |= {name: len(ids) for name, ids in others.items()}
     every = {name for table in read.values() for name in table.ids}.union(*others.values())
-    entries = _entries(folder)
-    told = base.read(entries, "Image Index", ATTRIBUTES) if entries else {}
-    near = "" if entries else csv_tables.near_hint(folder, *_ENTRIES) or csv_tables.near_hint(folder.parent, *_ENTRIES)
-    notes = (f"sex, age and view are not known: there is no {_ENTRIES[0]}.csv.{near}",) if near else ()
+    path = entries(folder)
+    told = base.read(path, "Image Index", ATTRIBUTES) if path else {}
+    near = "" if path else csv_tables.near_hint(folder, *ENTRIES) or csv_tables.near_hint(folder.parent, *ENTRIES)
+    notes = (f"sex, age and view are not known: there is no {ENTRIES[0]}.csv.{near}",) if near else ()
     return LabelledParts(parts, every, found, notes, attributes=told)
 
 
@@ -87,7 +87,7 @@ def _others(folder: Path) -> dict[str, set[str]]:
     test = csv_tables.named(folder, *_stems("test"))
     if test:
         lists["test"] = set(csv_tables.read_table(test, ("id",))["id"])
-    every = _entries(folder)
+    every = entries(folder)
     if every:
         lists["images"] = set(csv_tables.read_table(every, ("Image Index",))["Image Index"])
     return lists
@@ -96,8 +96,9 @@ def _others(folder: Path) -> dict[str, set[str]]:
 ATTRIBUTES = {"sex": "Patient Gender", "age": "Patient Age", "view": "View Position"}
 
 
-def _entries(folder: Path) -> Path | None:
-    return csv_tables.named(folder, *_ENTRIES) or csv_tables.named(folder.parent, *_ENTRIES)
+def entries(folder: Path) -> Path | None:
+    """NIH's own table of all images, in the folder or beside it; None if there is none."""
+    return csv_tables.named(folder, *ENTRIES) or csv_tables.named(folder.parent, *ENTRIES)
 
 
 def _stacked(read: list[Table]) -> Table:

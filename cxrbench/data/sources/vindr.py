@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import stem_key
-from cxrbench.data.search import has_table, located
+from cxrbench.data.search import Visited, has_table, located
 from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
 from cxrbench.data.splits import ranked, table
+from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
 from cxrbench.types import Partition
@@ -47,9 +48,21 @@ class _Read:
 
 
 def locate(root: Path) -> Path:
-    """The folder that holds `image_labels_train.csv`."""
+    """The folder that holds `image_labels_train.csv`, first one with VinDr-PCXR's columns: VinDr-CXR has one too."""
     stem = "image_labels_train"
-    return located(root, "VinDr-PCXR", has_table(stem), wanted=f"{stem}.csv", stems=(stem,))
+    named = has_table(stem)
+
+    def children(folder: Visited) -> bool:
+        return named(folder) and _is_childrens(csv_tables.required(folder.path, stem))
+
+    return located(root, "VinDr-PCXR", children, named, wanted=f"{stem}.csv", stems=(stem,))
+
+
+def _is_childrens(path: Path) -> bool:
+    try:
+        return any("Bronchiolitis" in name for name in csv_tables.header(path))
+    except DataError:
+        return False  # it is taken where no other is there, and reading it says why
 
 
 def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:

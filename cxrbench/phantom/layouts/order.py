@@ -46,6 +46,12 @@ class _AllFacts(Spec):
     covid: LayoutFacts
     nih_lt: LayoutFacts
     vindr: LayoutFacts
+    nih14_official: LayoutFacts
+    nih14_lineage: LayoutFacts
+    chexpert_test500: LayoutFacts
+    chexpert_valid202: LayoutFacts
+    mimic_test: LayoutFacts
+    vindr_cxr: LayoutFacts
 
 
 @cache

@@ -71,7 +71,10 @@ class Held:
 
 
 def held(of: EvaluationSet) -> Held:
-    """The patients of all parts of the splits, from the data set's own tables; image files need not be there."""
+    """The patients of the splits' parts but `train`, from the data set's own tables; image files need not be there.
+
+    A part `train` may be a corpus itself, such as CheXpert's training set.
+    """
     if of.root is None:
         return Held(None, why=f"no folder with the tables of {of.task.name} was named")
     found: set[str] = set()
@@ -79,7 +82,8 @@ def held(of: EvaluationSet) -> Held:
     try:
         folder = chosen.locate(of.root)
         for split in of.splits:
-            for name, part in chosen.tables(folder, of.task, split).parts.items():
+            parts = chosen.tables(folder, of.task, split).parts
+            for name, part in ((name, part) for name, part in parts.items() if name != "train"):
                 if part.patients is None:
                     return Held(None, why=f"part {name} of split {split} has no patients: {of.task.patients.rule}")
                 found.update(part.patients)
