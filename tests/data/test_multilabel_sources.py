@@ -499,19 +499,11 @@ def test_vindrs_readings_are_joined_by_the_rule_of_the_split(respell: Callable[[
         assert parts["test"].ids == tuple(sorted(parts["test"].ids))
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_a_majority_is_any_and_no_reading_is_neither(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    votes = rng.integers(0, 2, (5, 3, len(VINDR)))
-    ids = tuple(f"{n}" for n in np.repeat(np.arange(5), 3))
-    read = vindr_cxr._Read(Path("t.csv"), ids, votes.reshape(15, -1), ())
-    task = catalog.load_task("vindr_cxr")
-    labels = {
-        how: vindr_cxr._read_by_several(read, vindr_cxr.Readings(reading=how), task).labels
-        for how in ("any", "majority")
-    }
-    assert (labels["majority"] <= labels["any"]).all()
-    assert (labels["any"] == votes.max(axis=1)).all()
+@given(st.sampled_from(VINDR), st.lists(st.booleans(), min_size=40, max_size=40), st.sampled_from(["", "s"]))
+def test_a_column_is_known_by_any_case_and_number_and_by_no_other(name: str, upper: list[bool], ending: str) -> None:
+    written = "".join(c.upper() if up else c.lower() for c, up in zip(name, upper, strict=False))
+    respelt = written.replace(" ", "_") + ("" if name.endswith("s") else ending)
+    assert [column for column in VINDR if vindr_cxr.spelling(column) == vindr_cxr.spelling(respelt)] == [name]
 
 
 def test_vindr_tables_that_are_not_whole_are_refused(tmp_path: Path) -> None:
