@@ -120,7 +120,6 @@ def test_info_takes_many_names_and_gives_every_key_as_json(typed: Callable[..., 
         (["figure", "4"], 2, "Figure 3"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--shots", "1,two"], 2, "not 'two'"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--set", "resize.antialiased=on"], 2, "did you mean resize.antialias?"),
-        (["data", "status", "-t", "own.toml", "--data-root", "."], 2, "--set own.split=NAME"),
         (["export"], 3, "`cxrbench run` writes records; --out says"),
         (["export", "--to", "cells.xlsx"], 2, "a table ends in .csv or .parquet"),
         (["compare", "gloria", "kad"], 3, "`cxrbench run` writes records; --out says"),
@@ -130,8 +129,6 @@ def test_an_ordinary_mistake_is_told_with_its_remedy(
     words: list[str], code: int, hint: str, typed: Callable[..., Told], tmp_path: Path
 ) -> None:
     (tmp_path / "odd.toml").write_text('name = "odd"\n')
-    covid = (folder("tasks") / "covid.toml").read_text(encoding="utf-8")
-    (tmp_path / "own.toml").write_text(covid.replace('name = "covid"', 'name = "own"', 1), encoding="utf-8")
     told = typed(*words)
     assert told.code == code
     assert hint in told.out + told.err
