@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from cxrbench.cli import main, options
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import place_of
-from cxrbench.specs.paths import folder
 from cxrbench.specs.settings import choosing
 from cxrbench.system.progress import told_time
 
