@@ -5,6 +5,8 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
 from cxrbench.models.base import adapter_class
+from cxrbench.runner.checks import refuse_short, short_classes, where
+from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, Protocol, TaskData
@@ -70,6 +72,16 @@ def files_missing(task: str, count: int, first: str, root: Path) -> DataError:
         f"{task}: {count} images of the split have no file under {root}, {first} for one. Complete the download, "
         "see `cxrbench data status`, or score what is there with --allow-missing (the record says so)."
     )
+
+
+def require_shots(made: Plan, cell: Cell) -> None:
+    """Where the variant refuses it, raise DataError for a class that has fewer training images than the shots."""
+    settings, shots = made.variant.settings, cell.shots
+    if shots is None or settings.short_classes != "refused" or cell.data.task.kind == "multi-label":
+        return
+    drawn = (fold.train[shots] for fold in made.folds(cell))
+    labels = group_labels(cell.data.task, cell.group, settings)
+    refuse_short(short_classes(drawn, shots, labels), shots, where(cell))
 
 
 def require_text(made: Plan) -> None:
