@@ -62,7 +62,7 @@ def meet(ids: Sequence[str], places: Places, listed: Listing) -> tuple[dict[str,
     files, root = frozenset(listed.files), str(places.images)
     paths, left = dict[str, Path](), list[str]()
     steps = [step for base in (places.images, *places.bases) if (step := _steps(base, places.images)) is not None]
-    apart = [base for base in places.bases if _steps(base, places.images) is None]
+    apart = [base for base in places.bases if not base.is_relative_to(places.images)]
     for name in ids:
         found = {there for step in steps if (there := _below(step, name, root)) in files}
         if len(found) > 1:
@@ -73,8 +73,10 @@ def meet(ids: Sequence[str], places: Places, listed: Listing) -> tuple[dict[str,
             left.append(name)
     index, loosely = _Index(listed.files) if left else None, dict[str, str]()
     for name in left:
-        place = next((p for base in apart if (p := base / name) and is_file(p)), None)
-        if place is None and PurePath(name).is_absolute() and is_file(Path(name)):
+        looked_in = (places.images, *places.bases) if name.startswith("../") else apart
+        outside = (Path(posixpath.normpath((base / name).as_posix())) for base in looked_in)  # absolute names stay so
+        place = next((path for path in outside if is_file(path)), None)
+        if place is None and name.startswith("/") and is_file(Path(name)):
             place = Path(name)
         if place is None and index is not None and (file := index.find(name, root)) is not None:
             place = places.images / file

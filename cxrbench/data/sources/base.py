@@ -1,11 +1,11 @@
 """What all data sources share: finding the data set's folder, reading its label tables, joining them with its files."""
 
-import importlib
-import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
@@ -263,10 +263,10 @@ def source(task: TaskSpec) -> Source:
     Those of `cxrbench.data.sources` come first, then those of installed packages.
     """
     name = f"cxrbench.data.sources.{task.source}"
-    if importlib.util.find_spec(name) is not None:
+    if find_spec(name) is not None:
         if task.source in catalog.source_points():
             raise SpecError(f"a package has a data source {task.source!r}, as cxrbench has: let it have another name")
-        return cast(Source, importlib.import_module(name))
+        return cast(Source, import_module(name))
     points = catalog.source_points().get(task.source, ())
     if not points:
         names = [module.name for module in pkgutil.iter_modules(sources.__path__) if module.name != "base"]
