@@ -11,6 +11,7 @@ from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
     from cxrbench.data.proposal import Proposal
+    from cxrbench.types import Partition
 
 app = typer.Typer(help="Make a task of your own data.", no_args_is_help=True)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -82,8 +83,14 @@ def _tell(proposal: "Proposal", out: Path) -> None:
     for note in partition.findings.notes:
         echo(f"note: {note}")
     missing = partition.findings.missing
-    allowing = " --allow-missing" if missing else ""
+    more = " --allow-missing" * bool(missing) + _few_shots(partition)
     if missing:
-        echo(f"missing: {len(missing)} images have no file, such as {missing[0]}; a run needs{allowing}")
+        echo(f"missing: {len(missing)} images have no file, such as {missing[0]}; a run needs --allow-missing")
     echo(f"wrote {out}; look at it, and then, for instance:")
-    echo(f"  cxrbench run --task {out} --model image_statistics --protocol linear-probe{allowing}")
+    echo(f"  cxrbench run --task {out} --model image_statistics --protocol linear-probe{more}")
+
+
+def _few_shots(partition: "Partition") -> str:
+    """The option for the most shots, a power of two, of which every class has images, where these are fewer than 16."""
+    fewest = min(partition.parts["train"].counts.values(), default=1) if "train" in partition.parts else 16
+    return "" if fewest >= 16 else f" --shots {1 << max(fewest, 1).bit_length() - 1}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cxrbench.data.splits import rank
 from cxrbench.errors import DataError
 from cxrbench.specs.own_data import ANY, PARTS, ColumnSplit, RatioSplit
+from cxrbench.types import IntArray
 
 _SALT = "cxrbench:own:v1"
 
@@ -36,19 +37,31 @@ def by_shares(units: Sequence[str], labels: NDArray[np.int8], rule: RatioSplit) 
     `salt:unit`; then each goes to the part that is furthest below its share. So parts have nearly the same mixture of
     labels, and neither the order of the rows nor that of the files decides anything. `labels` (n, C).
     """
-    marks: dict[str, NDArray[np.bool_]] = {}
-    holds = labels == 1
-    for unit, row in zip(units, holds, strict=True):
-        marks[unit] = marks[unit] | row if unit in marks else row
+    import pandas as pd
+
+    codes, names = pd.factorize(np.array(units, dtype=object))
+    holds = np.zeros((len(names), labels.shape[1]), dtype=bool)
+    for place in range(labels.shape[1]):
+        holds[codes[labels[:, place] == 1], place] = True
     salt = f"{_SALT}:{rule.seed}"
-    order = sorted(marks, key=lambda unit: (marks[unit].tobytes(), rank(salt, unit)))
-    shares = [(part, share) for part in PARTS if (share := getattr(rule, part)) > 0]
-    counts, chosen = dict.fromkeys(PARTS, 0), dict[str, str]()
-    for place, unit in enumerate(order, start=1):
-        part = max(shares, key=lambda one: one[1] * place - counts[one[0]])[0]
-        counts[part] += 1
-        chosen[unit] = part
-    return np.array([chosen[unit] for unit in units], dtype=object)
+    ranks = np.array([rank(salt, name) for name in names.tolist()], dtype="S64")
+    order = np.lexsort((ranks, *np.packbits(holds, axis=1).T[::-1]))
+    chosen = np.empty(len(names), dtype=object)
+    chosen[order] = _in_turn(len(names), rule)
+    return chosen[codes]
+
+
+def _in_turn(count: int, rule: RatioSplit) -> list[str]:
+    """The part of each of so many units in turn: the one that is furthest below its share."""
+    shares = {part: share for part in PARTS if (share := getattr(rule, part)) > 0}
+    due, turns = dict.fromkeys(shares, 0.0), list[str]()
+    for _ in range(count):
+        for part, share in shares.items():
+            due[part] += share
+        part = max(due, key=due.__getitem__)
+        due[part] -= 1
+        turns.append(part)
+    return turns
 
 
 def share_patients(parts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -59,3 +72,11 @@ def share_patients(parts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
             if shared := set(parts[one]) & set(parts[other]):
                 notes.append(f"{one} and {other} share {len(shared):,} patients, such as {min(shared)}")
     return tuple(notes)
+
+
+def order_of(ids: Sequence[str]) -> IntArray:
+    """Row numbers (n,) in the order of the ids by code point."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.sort_indices(pa.array(ids, pa.large_string())).to_numpy().astype(np.int64)  # UTF-8 sorts by code point

@@ -129,9 +129,15 @@ def _some_files(listed: Listing) -> str:
 
 
 def _facts(table: Path, root: Path, out: Path, guesses: Guesses, labels: LabelGuess) -> dict[str, Any]:
-    told = {role: guesses.roles[role] for role in ("image", "patient", "sex", "age", "view") if role in guesses.roles}
+    told: dict[str, Any] = {
+        role: guesses.roles[role] for role in ("image", "patient", "sex", "age", "view") if role in guesses.roles
+    }
     within = table.is_relative_to(root)
-    described = {"table": table.relative_to(root).as_posix() if within else table.as_posix(), **told, **labels.csv}
+    described: dict[str, Any] = {
+        "table": table.relative_to(root).as_posix() if within else table.as_posix(),
+        **told,
+        **labels.csv,
+    }
     facts: dict[str, Any] = {"name": out.stem, "source": "csv", "root": _from(out, root)}
     if labels.kind == "multi-label":
         facts["kind"] = labels.kind
@@ -163,7 +169,8 @@ def _without_rare(facts: dict[str, Any], root: Path, labels: LabelGuess) -> list
     while True:
         spec = _spec(facts, root)
         parts = csv.read_parts(root, spec, next(iter(spec.splits))).parts
-        short = {name: told for name in spec.classes if (told := _too_few(parts, name))}
+        counted = {name: _too_few(parts, name) for name in spec.classes}
+        short = {name: why for name, why in counted.items() if why}
         if not short:
             break
         lost |= short

@@ -13,7 +13,14 @@ from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, Protocol, TaskData, load_protocol
 from cxrbench.runner.request import Request
-from cxrbench.runner.requirements import keep, require_cells, require_files, require_group, require_shots, require_text
+from cxrbench.runner.requirements import (
+    keep,
+    require_cells,
+    require_files,
+    require_group,
+    require_text,
+    require_training,
+)
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import recipe_for, recipe_name
@@ -110,7 +117,7 @@ def lay_out(request: Request) -> Plan:
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
     keep(made, made.wanted)
-    keep(made, partial(require_shots, made))
+    keep(made, partial(require_training, made))
     require_files(made)
     require_text(made)
     keep(made, made.words)

@@ -178,6 +178,13 @@ OWN_TABLE = task(  # what it reads enters as the partition, and so does what a f
     ("splits.one", {"rule": "ratios"}),
 )
 OWN_FOLDER = task("source", "folder", ("folder", {}), ("splits.one", {"rule": "folders"}))
+
+
+def own_data(start: Change, path: str, value: Any) -> Trial:
+    """A change of what a task says of data of one's own."""
+    return Trial(lambda base: task(path, value)(start(base)), NOTHING, start)
+
+
 OWN_COLUMNS = {
     "table": "b.csv",
     "test_table": "b.csv",
@@ -336,8 +343,8 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         ],
         "splits": "see SplitSpec",
     },
-    CsvData: {name: Trial(task(f"csv.{name}", value), NOTHING, OWN_TABLE) for name, value in OWN_COLUMNS.items()},
-    FolderData: {name: Trial(task(f"folder.{name}", ["a"]), NOTHING, OWN_FOLDER) for name in ("ignore", "skip")},
+    CsvData: {name: own_data(OWN_TABLE, f"csv.{name}", value) for name, value in OWN_COLUMNS.items()},
+    FolderData: {name: own_data(OWN_FOLDER, f"folder.{name}", ["a"]) for name in ("ignore", "skip")},
     Label: {
         "name": (
             lambda b: replace(

@@ -231,7 +231,7 @@ def _parts(task: TaskSpec, sheets: Sequence[_OwnTable]) -> dict[str, Table]:
     labels = np.concatenate([sheet.labels for sheet in sheets])
     part_of = np.concatenate([sheet.parts for sheet in sheets])
     patients = [who for sheet in sheets for who in sheet.patients or ()]
-    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    order = own_split.order_of(ids)
     parts = {}
     for name in PARTS:
         rows = order[part_of[order] == name]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from cxrbench.data.listing import IMAGE_SUFFIXES, Listing, image_stem, is_folder, listing
-from cxrbench.data.own_split import by_shares
+from cxrbench.data.own_split import by_shares, order_of
 from cxrbench.data.sources.base import LabelledParts, assembled
 from cxrbench.data.splits import one_hot, table
 from cxrbench.errors import DataError
@@ -127,7 +127,7 @@ def _labelled(folder: Path, listed: Listing, task: TaskSpec, split: str) -> Labe
     chosen = np.array(parts, dtype=object)
     if not shelf.parts:
         chosen = by_shares(ids, labels, task.split(split).parameters(RatioSplit))
-    order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    order = order_of(ids)
     made = {
         name: table(ids, numbers, rows, task.classes)
         for name in PARTS
