@@ -143,7 +143,7 @@ def _one_ends_other(name: str, file: str) -> bool:
 
 def _refuse_shared(paths: Mapping[str, Path]) -> None:
     first: dict[Path, str] = {}
-    for name, path in paths.items():
+    for name, path in sorted(paths.items()):
         if first.setdefault(path, name) != name:
             raise DataError(f"{first[path]!r} and {name!r} would both be the file {path}: write paths that say which.")
 

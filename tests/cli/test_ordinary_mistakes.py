@@ -23,9 +23,9 @@ from cxrbench.system.progress import told_time
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],
-    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "cache", "weights"],
+    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "task", "cache", "weights"],
 ]
-GROUPS = ["table", "pretrain", "data", "cache", "weights"]
+GROUPS = ["table", "pretrain", "data", "task", "cache", "weights"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def test_info_takes_many_names_and_gives_every_key_as_json(typed: Callable[..., 
         (["figure", "4"], 2, "Figure 3"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--shots", "1,two"], 2, "not 'two'"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--set", "resize.antialiased=on"], 2, "did you mean resize.antialias?"),
-        (["data", "status", "-t", "own.toml", "--data-root", "."], 2, "--set own.split=NAME"),
+        (["data", "status", "-t", "own.toml", "--data-root", "."], 3, "Point --data-root at the data set's folder"),
         (["export"], 3, "`cxrbench run` writes records; --out says"),
         (["export", "--to", "cells.xlsx"], 2, "a table ends in .csv or .parquet"),
         (["compare", "gloria", "kad"], 3, "`cxrbench run` writes records; --out says"),
