@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from cxrbench.data import tables
-from cxrbench.data.listing import is_file
+from cxrbench.data.listing import is_file, is_folder
 from cxrbench.errors import CxrBenchError, DataError, UnreadableError
 from cxrbench.store.sealed import DamagedError, opened_regular
 
@@ -53,6 +53,8 @@ def read_columns(path: Path, required: Sequence[str]) -> "pd.DataFrame":
 
 def _require_file(path: Path) -> None:
     """Raises DataError for a table that is not there, with names that come near."""
+    if is_folder(path):
+        raise DataError(f"{path}: is a folder, not a table. Name the file in it.")
     if not is_file(path):
         stem = path.name.partition(".")[0]
         raise DataError(f"{path}: there is no such table.{tables.near_hint(path.parent, stem)}")

@@ -14,7 +14,7 @@ from cxrbench.store.folded_names import folded
 if TYPE_CHECKING:
     import pandas as pd
 
-_LABEL = re.compile(r"label|class|finding|diagnos|disease|patholog|target|categor|condition|outcome|abnormal")
+_LABEL = re.compile(r"label|class|finding|diag|dx$|disease|patholog|target|categor|condition|outcome|abnormal")
 _PATIENT = re.compile(r"(patient|subject|person|participant|pid|mrn)(id|no|nr|num|number|key|code|name)?")
 _ATTRIBUTES = {
     "sex": re.compile(r"(patients?)?(sex|gender)"),

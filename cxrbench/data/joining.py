@@ -61,10 +61,16 @@ def meet(ids: Sequence[str], places: Places, listed: Listing) -> tuple[dict[str,
     """The files of `ids` among those `listed`; and of them, by id, those whose paths are the ends of the ids."""
     files, root = frozenset(listed.files), str(places.images)
     paths, left = dict[str, Path](), list[str]()
-    steps = [step for base in (places.images, *places.bases) if (step := _steps(base, places.images)) is not None]
+    whole = [base for base in (places.images, *places.bases) if base.is_relative_to(places.images)]
+    within = [f"{base.relative_to(places.images).as_posix()}/".removeprefix("./") for base in whole]
+    above = [
+        f"{places.images.relative_to(base).as_posix()}/" for base in places.bases if _is_above(base, places.images)
+    ]
     apart = [base for base in places.bases if not base.is_relative_to(places.images)]
     for name in ids:
-        found = {there for step in steps if (there := _below(step, name, root)) in files}
+        plain = _plain(name, root)
+        there = (*(start + plain for start in within), *(plain[len(a) :] for a in above if plain.startswith(a)))
+        found = {file for file in there if file in files}
         if len(found) > 1:
             raise DataError(f"{name!r} may be {' or '.join(sorted(found))} in {root}: write paths that say which.")
         if found:
@@ -87,17 +93,13 @@ def meet(ids: Sequence[str], places: Places, listed: Listing) -> tuple[dict[str,
     return paths, loosely
 
 
-def _steps(base: Path, images: Path) -> str | None:
-    """What leads from the folder of images to the other one; None where neither lies in the other."""
-    if base.is_relative_to(images) or images.is_relative_to(base):
-        return posixpath.relpath(base.as_posix(), images.as_posix())
-    return None
+def _is_above(base: Path, images: Path) -> bool:
+    return base != images and images.is_relative_to(base)
 
 
-def _below(step: str, name: str, root: str) -> str:
-    if name.startswith("/"):
-        return name.removeprefix(f"{root}/")
-    return name if step == "." and "./" not in name else posixpath.normpath(f"{step}/{name}")
+def _plain(name: str, root: str) -> str:
+    """The path without steps that lead nowhere, and without the folder of images where it begins with that."""
+    return (posixpath.normpath(name) if "./" in name or "//" in name else name).removeprefix(f"{root}/")
 
 
 @dataclass(slots=True)

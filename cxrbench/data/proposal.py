@@ -11,10 +11,11 @@ import numpy as np
 
 from cxrbench.data import any_table, joining
 from cxrbench.data.guesses import Guesses, LabelGuess, guess_labels, guess_persons, guess_split
-from cxrbench.data.listing import Listing, is_folder, listing
+from cxrbench.data.listing import Listing, is_file, is_folder, listing
 from cxrbench.data.sources import csv
 from cxrbench.data.sources import folder as folders
 from cxrbench.data.sources.base import load_partition
+from cxrbench.data.tables import SEPARATORS
 from cxrbench.errors import DataError, SpecError
 from cxrbench.specs.task import TaskSpec, lying_in
 from cxrbench.types import Partition, Table
@@ -48,6 +49,11 @@ def propose_table(
     names = any_table.column_names(table)
     if strange := [name for name in (label, image) if name is not None and name not in names]:
         raise SpecError(f"{table}: has no column {strange[0]!r}; its columns are {', '.join(map(repr, names))}")
+    if len(names) == 1 and (mark := next((mark for mark in SEPARATORS if mark in names[0]), None)) is not None:
+        raise DataError(
+            f"{table}: its columns are separated by {SEPARATORS[mark]}, as a spreadsheet saves them: save the table "
+            f"with commas, name it .tsv if these are tabs, or put a first line sep={mark} before it."
+        )
     rows = any_table.read_columns(table, names)
     root = (images or table.parent).absolute()
     guesses = Guesses()
@@ -78,7 +84,8 @@ def propose_folder(root: Path, out: Path) -> Proposal:
     Raises DataError for a folder of which no task comes.
     """
     if not is_folder(root):
-        raise DataError(f"{root}: there is no such folder.")
+        why = "is a file, not a folder" if is_file(root) else "there is no such folder"
+        raise DataError(f"{root}: {why}. Name the folder that holds one folder a class.")
     root = root.absolute()
     shelf = folders.sort_files(root, listing(root))
     counts = {

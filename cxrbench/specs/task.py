@@ -1,6 +1,7 @@
 """What a task is: its classes, how it is split, and what is known about its data set (`tasks/NAME.toml`)."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -189,7 +190,7 @@ class TaskSpec(Spec):
         """The folder at or below which the data set lies: the one named for this task, the file's `root`, the general
         one (`places[""]`), or, of one's own data, the folder of the file; None if there is none.
         """
-        stated = None if self.root is None else (self._home or Path()) / self.root
+        stated = None if self.root is None else Path(os.path.normpath((self._home or Path()) / self.root))
         return places.get(self.name) or stated or places.get("") or (self._home if self.source in RULES else None)
 
     def group(self, name: str) -> tuple[str, ...]:

@@ -144,6 +144,8 @@ def test_cells_of_parquet_are_read_as_those_of_a_csv_table(tmp_path: Path) -> No
         ("images/x.png", "images/x.png", "."),
         ("x.png", "images/x.png", "images"),
         ("./images/x.png", "images/x.png", "."),
+        ("images/x.png", "images/x.png", "images"),
+        ("images/deep/../x.png", "images/x.png", "."),
         ("images\\x.png", "images/x.png", "."),
         ("x", "images/deep/x.dcm", "."),
         ("x.png", "images/x.dcm.png", "."),

@@ -157,6 +157,16 @@ def test_an_unclear_choice_is_asked_for(tmp_path: Path) -> None:
         proposed(tmp_path, rows, label="file")
 
 
+def test_what_is_no_table_or_folder_is_told_as_such(tmp_path: Path) -> None:
+    write_set(tmp_path, two_classes())
+    (tmp_path / "excel.csv").write_text(table_text(two_classes(), ";"))
+    for table, said in (("excel.csv", "separated by semicolons"), ("images", "is a folder, not a table")):
+        with pytest.raises(DataError, match=said):
+            propose_table(tmp_path / table, None, tmp_path / "mine.toml")
+    with pytest.raises(DataError, match="is a file, not a folder"):
+        propose_folder(tmp_path / "labels.csv", tmp_path / "mine.toml")
+
+
 def test_classes_of_one_patient_each_cannot_be_trained_and_scored(tmp_path: Path) -> None:
     rows = [{**row, "patient": row["finding"]} for row in two_classes()]
     with pytest.raises(DataError, match="of different patients where they are known; too few: A: with"):

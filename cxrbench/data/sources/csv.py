@@ -1,5 +1,6 @@
 """Data of one's own: a table of labels (CSV, TSV, Parquet), and images anywhere, as the task file says."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, surv
     folder, data = locate(root), _described(task)
     labelled = tables(folder, task, split)
     wanted = list(dict.fromkeys(name for part in labelled.parts.values() for name in part.ids))
-    images = folder / data.images
+    images = Path(os.path.normpath(folder / data.images))
     bases = dict.fromkeys([folder, *((folder / table).parent for table in (data.table, data.test_table) if table)])
     found = joining.join(wanted, joining.Places(images, tuple(bases)), cache, survey)
     missing = tuple(name for name in wanted if name not in found.paths)
