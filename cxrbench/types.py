@@ -57,12 +57,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What indexing a folder against its label table showed; lists of ids or of paths relative to the root, sorted."""
+    """What indexing a folder against its label table showed; lists of ids or of paths relative to the root, sorted.
+
+    `left_out`: rows of the tables that are in no part, by the reason.
+    """
 
     missing: tuple[str, ...] = ()  # in the table, no file
     extra: tuple[str, ...] = ()  # a file, in no table
     duplicate: tuple[str, ...] = ()  # one id, several files: the one where the id says, else the first, is used
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class AuditMaterial:
 
     def root(self, task: TaskSpec) -> Path:
         """The folder at or below which a task's data set lies; raises DataError when none was named."""
-        root = self.data.get(task.name) or self.data.get("")
+        root = task.data_root(self.data)
         if root is None:
             raise DataError("no folder was named for its label tables: --data-root, or CXRBENCH_DATA")
         return root

@@ -166,16 +166,17 @@ def _partitions(
     from cxrbench.runner.request import Places
     from cxrbench.specs import catalog
     from cxrbench.specs.paths import default_cache
+    from cxrbench.system.contained import contained
 
     specs = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in specs])
     places = Places(data=data_places(data_root, list(catalog.task_files())), cache=cache or default_cache())
     for spec in specs:
-        root = places.data_root(spec.name)
+        root = places.data_root(spec)
         try:
             yield spec, root, load_partition(root, spec, made.split_of(spec), places.cache, survey)
-        except CxrBenchError as error:
-            yield spec, root, error
+        except BaseException as error:
+            yield spec, root, contained(error, f"task {spec.name}")
 
 
 @app.command()
@@ -216,6 +217,8 @@ def _tell(spec: "TaskSpec", partition: "Partition") -> None:
     for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
         if names:
             echo(f"  {what}: {len(names)}, such as {', '.join(names[:_SHOWN])}")
+    for reason, rows in findings.left_out.items():
+        echo(f"  left out: {rows} rows: {reason}")
     for note in findings.notes:
         echo(f"  note: {note}")
 

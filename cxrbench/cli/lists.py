@@ -50,10 +50,7 @@ def _task(task: TaskSpec) -> Iterator[str]:
     yield f"{task.name}: {task.title}, from {task.data_set}"
     yield f"  terms: {task.licence}"
     yield f"  get: {task.get}"
-    yield (
-        f"  put: in a folder below --data-root or CXRBENCH_DATA, or name it by --data-root {task.name}=DIR; "
-        f"`cxrbench data status -t {task.name}` says what is found"
-    )
+    yield f"  put: {_put(task)}"
     yield f"  images: {task.pool}"
     yield f"  patients: {task.patients.rule}"
     resplit = f"five draws of {task.test_percent} % of one table"
@@ -68,9 +65,19 @@ def _task(task: TaskSpec) -> Iterator[str]:
     yield f"\nsplits (--set {task.name}.split=NAME)"
     chosen = _choosers(task.name)
     for name, split in task.splits.items():
-        yield f"  {name}: {split.title}{chosen.get(name, '')}"
+        yield f"  {name}: {split.title or split.rule}{chosen.get(name, '')}"
         for part, known in split.reference.items():
             yield f"    {part}: {known.rows:,} rows, {known.distinct:,} images, sha256 of the rows {known.rows_sha256}"
+
+
+def _put(task: TaskSpec) -> str:
+    own = task.data_root({})
+    if own is not None:
+        return f"in {own}, or name another folder by --data-root {task.name}=DIR"
+    return (
+        f"in a folder below --data-root or CXRBENCH_DATA, or name it by --data-root {task.name}=DIR; "
+        f"`cxrbench data status -t {task.name}` says what is found"
+    )
 
 
 def _choosers(task: str) -> dict[str, str]:
@@ -231,14 +238,14 @@ def _fact_file(path: Path) -> "Spec":
     keys = toml_table(path).keys()
     if "adapter" in keys:
         return catalog.load_card(str(path))
-    if "data_set" in keys:
+    if {"source", "labels"} <= keys:
         return catalog.load_task(str(path))
     if "settings" in keys:
         return catalog.load_variant(str(path))
     if keys & _PROMPT_KEYS:
         return catalog.load_prompts(str(path))
     raise SpecError(
-        f"{path}: is no card (`adapter`), task (`data_set`), variant (`settings`) or prompt set (`classes`, "
+        f"{path}: is no card (`adapter`), task (`source`, `labels`), variant (`settings`) or prompt set (`classes`, "
         f"`template`, ...): it has {', '.join(keys) or 'nothing'}"
     )
 

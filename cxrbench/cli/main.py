@@ -26,6 +26,7 @@ from cxrbench.cli import (
     run,
     subgroups,
     table,
+    task,
     weights,
 )
 from cxrbench.cli.echo import echo, steady_streams, told, warn
@@ -88,6 +89,7 @@ app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.add_typer(pretrain.app, name="pretrain")
 app.add_typer(data.app, name="data")
+app.add_typer(task.app, name="task")
 app.add_typer(cache.app, name="cache")
 app.add_typer(weights.app, name="weights")
 

@@ -112,7 +112,8 @@ def _member(path: Path, archive: zipfile.ZipFile) -> str:
     names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     if any(name.startswith("xl/") for name in names):
         raise DataError(f"{path}: is an Excel workbook. Save it as CSV (UTF-8), or better download the table again.")
-    wanted = re.sub(r"(\.csv)?(\.zip)?$", "", path.name, flags=re.IGNORECASE).casefold() + ".csv"
+    suffix = ".csv" if separator(path) == "," else ".tsv"
+    wanted = re.sub(r"(\.[ct]sv)?(\.zip)?$", "", path.name, flags=re.IGNORECASE).casefold() + suffix
     tables = [name for name in names if name.rpartition("/")[2].casefold() == wanted]
     if len(tables) != 1:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -172,6 +173,11 @@ class _Limited(io.RawIOBase):
         return len(data)
 
 
+def separator(path: Path) -> str:
+    """What separates the fields of a table of that name: a tab in `.tsv` and `.tsv.gz`, else a comma."""
+    return "\t" if re.search(r"\.tsv(\.gz|\.zip)?$", path.name, re.IGNORECASE) else ","
+
+
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _LONGEST_FIELD = 1 << 24
 _AT_ONCE = 4096
@@ -194,7 +200,7 @@ class Rows:
             self._before = int(declared is not None)
             if declared is None:
                 lines = itertools.chain([first], lines)
-            self._reader = csv.reader(lines, strict=True, delimiter=declared[1] if declared else ",")
+            self._reader = csv.reader(lines, strict=True, delimiter=declared[1] if declared else separator(path))
             self.header = self._header(first)
         if not self.header:
             raise DataError(f"{path}: is empty. Download it again.")
@@ -204,7 +210,7 @@ class Rows:
         try:
             return next(self._reader, [])
         except csv.Error:
-            if any(f'"{separator}"' in first for separator in SEPARATORS):
+            if any(f'"{mark}"' in first for mark in SEPARATORS):
                 return [first.strip()]
             raise
 
@@ -267,10 +273,10 @@ def wide_fields() -> Iterator[None]:
 def other_separator(names: Iterable[str], required: Iterable[str]) -> str | None:
     """The separator by which a header read with commas does hold the required columns; None if none does."""
     line = ",".join(names)
-    for separator in SEPARATORS:
-        there = {name.strip().strip('"') for name in line.split(separator)}
+    for mark in SEPARATORS:
+        there = {name.strip().strip('"') for name in line.split(mark)}
         if there.issuperset(required):
-            return separator
+            return mark
     return None
 
 
@@ -319,17 +325,17 @@ def read_table(path: Path, required: Sequence[str]) -> "pd.DataFrame":
     """These columns of a table as stripped strings (object dtype, blank stays ""), rows in file order.
 
     Plain, gzip or a ZIP with the table, by content; UTF-8 with or without byte-order mark, UTF-16 with one; any line
-    ends; separated by commas, or as a first line `sep=;` says. Columns without a name (a written index, a trailing
-    comma) are no columns, and only the required ones are held in memory. Raises DataError for a missing column, no
-    rows, ragged rows, bad quotes, other encodings and separators, two columns of one name, another kind of file or a
-    damaged archive; the message names file and row.
+    ends; separated by commas (a `.tsv` by tabs), or as a first line `sep=;` says. Columns without a name (a written
+    index, a trailing comma) are no columns, and only the required ones are held in memory. Raises DataError for a
+    missing column, no rows, ragged rows, bad quotes, other encodings and separators, two columns of one name, another
+    kind of file or a damaged archive; the message names file and row.
     """
     import pandas as pd
 
     with wide_fields(), opened(path) as text:
         rows = Rows(path, text)
         names = [name.strip() for name in rows.header]
-        _check_header(path, names, required)
+        check_header(path, names, required)
         columns = _columns(path, rows, len(names), [names.index(name) for name in required])
     if not columns or not columns[0]:
         raise DataError(f"{path}: has a header but no rows. Download it again.")
@@ -356,15 +362,16 @@ def _shared(values: Iterable[str], seen: dict[str, str]) -> list[str]:
     return [seen.setdefault(value, value) for value in values]
 
 
-def _check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+def check_header(path: Path, names: Sequence[str], required: Sequence[str]) -> None:
+    """Raises DataError for a required column that is not there, and for two columns of one name."""
     there = [name for name in names if name]
     if missing := [name for name in required if name not in there]:
         told = f"{path}: has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, there))}."
-        separator = other_separator(names, required)
-        if separator is not None:
+        other = other_separator(names, required)
+        if other is not None:
             told += (
-                f" They are separated by {SEPARATORS[separator]}, as a spreadsheet saves them: save the table with "
-                f"commas, or put a first line sep={separator} before it."
+                f" They are separated by {SEPARATORS[other]}, as a spreadsheet saves them: save the table with "
+                f"commas, or put a first line sep={other} before it."
             )
         raise DataError(told)
     if twice := sorted({name for name in there if there.count(name) > 1}):
@@ -422,7 +429,7 @@ def one_of(path: Path, table: "pd.DataFrame", column: str, allowed: Collection[s
 
 def distinct(path: Path, table: "pd.DataFrame", column: str) -> None:
     """Raises DataError if two rows share an id, a row has none, or a spreadsheet has made a number of one."""
-    _check_ids(path, table[column])
+    check_ids(path, table[column])
     repeated = table[column][table[column].duplicated()]
     if len(repeated):
         raise DataError(f"{path}: {column} {repeated.iloc[0]!r} stands in more than one row.")
@@ -432,7 +439,7 @@ def distinct(path: Path, table: "pd.DataFrame", column: str) -> None:
 
 def agreeing(path: Path, ids: Sequence[str], values: Sequence[object], what: str) -> None:
     """Raises DataError if rows of one id carry different values, a row has no id or a spreadsheet's number for it."""
-    _check_ids(path, ids)
+    check_ids(path, ids)
     first: dict[str, object] = {}
     for number, (name, value) in enumerate(zip(ids, values, strict=True), start=1):
         if not name:
@@ -444,7 +451,8 @@ def agreeing(path: Path, ids: Sequence[str], values: Sequence[object], what: str
             )
 
 
-def _check_ids(path: Path, ids: Iterable[str]) -> None:
+def check_ids(path: Path, ids: Iterable[str]) -> None:
+    """Raises DataError for an id that a spreadsheet has made a number of."""
     for number, name in enumerate(ids, start=1):
         if "E+" in name and _SPREADSHEET.fullmatch(name):
             raise DataError(

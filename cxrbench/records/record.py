@@ -73,6 +73,7 @@ class DataIdentity(Spec):
     rows_per_label: Mapping[str, Mapping[str, int]]  # part to label to rows
     missing: int
     left_out: Mapping[str, str]  # unreadable image to the reason; their rows are in no fold
+    rows_left_out: Mapping[str, int] = Field(default_factory=dict)  # rows of label tables in no part, by the reason
     notes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # image to what its reader remarked
     synthetic: bool
 

@@ -144,6 +144,7 @@ def _identity(record: Record) -> Iterator[str]:
     yield from (f"  vectors made {by}" for by in record.other_engines)
     yield f"left out     {len(data.left_out)} unreadable, {data.missing} missing images"
     yield from (f"  {image}: {reason}" for image, reason in data.left_out.items())
+    yield from (f"  {rows} rows of the label tables: {reason}" for reason, rows in data.rows_left_out.items())
 
 
 def _folds(record: Record) -> Iterator[str]:

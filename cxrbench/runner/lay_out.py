@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from cxrbench.data.sources.base import load_partition
@@ -12,7 +13,14 @@ from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, Protocol, TaskData, load_protocol
 from cxrbench.runner.request import Request
-from cxrbench.runner.requirements import keep, require_cells, require_files, require_group, require_text
+from cxrbench.runner.requirements import (
+    keep,
+    require_cells,
+    require_files,
+    require_group,
+    require_text,
+    require_training,
+)
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import recipe_for, recipe_name
@@ -118,6 +126,7 @@ def lay_out(request: Request) -> Plan:
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
     keep(made, made.wanted)
+    keep(made, partial(require_training, made))
     require_files(made)
     require_text(made)
     keep(made, made.words)
@@ -192,7 +201,7 @@ def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskD
     for task in tasks:
         data = None
         with made.part(task.name):
-            root = request.places.data_root(task.name)
+            root = request.places.data_root(task)
             partition = load_partition(root, task, made.variant.split_of(task), request.places.cache)
             data = TaskData(task, partition, root)
         if data is not None:

@@ -210,6 +210,7 @@ def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: O
         rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},
         missing=sum(reason == NO_FILE for reason in left_out.values()),
         left_out={image: reason for image, reason in left_out.items() if reason != NO_FILE},
+        rows_left_out=partition.findings.left_out,
         notes=outcome.notes(cell, inputs),
         synthetic=partition.synthetic,
     )

@@ -9,6 +9,7 @@ from cxrbench.errors import SpecError
 from cxrbench.specs import catalog
 from cxrbench.specs.catalog import PAPERS_PROTOCOLS
 from cxrbench.specs.paths import default_cache
+from cxrbench.specs.task import TaskSpec
 from cxrbench.system import cpu
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -27,11 +28,11 @@ class Places:
     out: Path = Path("results")
     cache: Path = field(default_factory=default_cache)
 
-    def data_root(self, task: str) -> Path:
+    def data_root(self, task: TaskSpec) -> Path:
         """The folder below which a task's data set lies; raises SpecError when none was named."""
-        root = self.data.get(task) or self.data.get("")
+        root = task.data_root(self.data)
         if root is None:
-            raise SpecError(f"{task}: no folder with its images; name it by --data-root, or set CXRBENCH_DATA")
+            raise SpecError(f"{task.name}: no folder with its images; name it by --data-root, or set CXRBENCH_DATA")
         return root
 
 

@@ -54,6 +54,8 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         clerk.add(problem)
     for name, reason in made.skipped.items():
         say(f"{name}: not applicable: {reason.partition(';')[0]}")
+    for line in _rows_left_out(made):
+        say(line)
     needs = Demand(made)
     encoders = needs.encoders
     wanted = needs.table(made.cells)
@@ -80,6 +82,14 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     for cell in made.cells:
         clerk.settle(cell, outcome, needs.refused.get(cell))
     return report
+
+
+def _rows_left_out(made: Plan) -> list[str]:
+    """A line for each task and reason for which rows of its tables are in no part."""
+    findings = {cell.data.task.name: cell.data.partition.findings for cell in made.cells}
+    return [
+        f"{task}: left out: {n} rows: {why}" for task, found in findings.items() for why, n in found.left_out.items()
+    ]
 
 
 def _filled_by_all(request: Request, say: Say) -> Request:

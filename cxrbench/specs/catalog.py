@@ -58,6 +58,7 @@ def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
 
 
 _PROTOCOLS = "cxrbench.protocols"  # the group of their entry points
+_SOURCES = "cxrbench.sources"
 _PAPERS = (
     metadata.EntryPoint("zero-shot", "cxrbench.runner.zero_shot:ZeroShot", _PROTOCOLS),
     metadata.EntryPoint("linear-probe", "cxrbench.runner.linear_probe:LinearProbe", _PROTOCOLS),
@@ -134,6 +135,14 @@ def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
     return found
 
 
+def source_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    """Sources of installed packages by name, each by its entry point; see `protocol_points`."""
+    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for point in dict.fromkeys(plugin_points(_SOURCES)):
+        found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
 def load_card(name: str) -> ModelCard:
     """A card by name, or by the path of a TOML file; raises SpecError with the nearest names.
 
@@ -155,7 +164,7 @@ def load_task(name: str) -> TaskSpec:
     files = task_files()
     if name not in files:
         raise unknown("task", name, files)
-    return read_task(files[name])
+    return read_task(files[name], installed=True)
 
 
 def known_task(name: str) -> TaskSpec | None:

@@ -1,13 +1,15 @@
 """What a task is: its classes, how it is split, and what is known about its data set (`tasks/NAME.toml`)."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from cxrbench.errors import SpecError
+from cxrbench.specs.own_data import RULES, CsvData, FolderData, with_defaults
 from cxrbench.store.schema import FactsT, Spec, complaints, read_toml
 from cxrbench.types import TaskKind
 
@@ -79,7 +81,7 @@ class SplitSpec(Spec):
     parts were computed, and `doubt` why the rows of the paper may yet be others, empty where they are known.
     """
 
-    title: str
+    title: str = ""
     rule: str
     params: Mapping[str, Any] = Field(default_factory=dict)
     decides: tuple[str, ...] = ()
@@ -100,7 +102,10 @@ class TaskSpec(Spec):
     """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
 
     `kind`: in a `single-label` task an image has one class, in a `multi-label` task each label holds or not by itself.
-    `source` is a module of `cxrbench.data.sources`; `pool` says where the images come from, for contamination between
+    `source` is a module of `cxrbench.data.sources`, or of a package's entry point, whose `options` it reads; sources
+    `csv` and `folder` are data of one's own, described in the section of that name. A file of these needs no more than
+    name, source and labels, a label being its name where files spell it so (see `own_data`). `root`: the folder of the
+    data set, relative to the task's file. `pool` says where the images come from, for contamination between
     data sets, and `origins` says it for programs. `folds`: `resplit` draws `test_percent` of the one table anew in
     every fold, `external-test` has fixed train and test parts. `released_polarity`: what the released reader does to
     grey values, whatever the header says. `printed` is there for the tasks of the paper.
@@ -112,6 +117,10 @@ class TaskSpec(Spec):
     kind: TaskKind = "single-label"
     data_set: str
     source: str
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    csv: CsvData | None = None
+    folder: FolderData | None = None
+    root: str | None = None
     licence: str
     get: str
     pool: str
@@ -124,7 +133,31 @@ class TaskSpec(Spec):
     expected: Mapping[str, int] = Field(default_factory=dict)
     labels: tuple[Label, ...]
     groups: Mapping[str, tuple[str, ...]]
-    splits: Mapping[str, SplitSpec]
+    splits: Mapping[str, SplitSpec] = Field(min_length=1)
+    _home: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, facts: Any) -> Any:
+        return with_defaults(facts)
+
+    @model_validator(mode="after")
+    def _described(self) -> "TaskSpec":
+        if (self.source == "csv") != (self.csv is not None):
+            raise ValueError("a section [csv] belongs to source = 'csv', and that needs one")
+        if self.folder is not None and self.source != "folder":
+            raise ValueError("a section [folder] belongs to source = 'folder'")
+        if self.source == "folder" and self.kind == "multi-label":
+            raise ValueError("a file lies in one folder, so source = 'folder' is for single-label tasks")
+        rules = RULES.get(self.source, {})
+        for name, split in self.splits.items() if rules else ():
+            if split.rule not in rules:
+                raise ValueError(f"splits.{name}: unknown rule {split.rule!r}; known: {', '.join(rules)}")
+            try:
+                split.parameters(rules[split.rule])
+            except SpecError as error:
+                raise ValueError(f"splits.{name}.params: {error}") from error
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskSpec":
@@ -157,6 +190,13 @@ class TaskSpec(Spec):
         """File spellings of all labels, in label order."""
         return tuple(label.column for label in self.labels)
 
+    def data_root(self, places: Mapping[str, Path]) -> Path | None:
+        """The folder at or below which the data set lies: the one named for this task, the file's `root`, the general
+        one (`places[""]`), or, of one's own data, the folder of the file; None if there is none.
+        """
+        stated = None if self.root is None else Path(os.path.normpath((self._home or Path()) / self.root))
+        return places.get(self.name) or stated or places.get("") or (self._home if self.source in RULES else None)
+
     def group(self, name: str) -> tuple[str, ...]:
         """The classes of a group in its order; raises SpecError that names the groups there are."""
         return _known(self.groups, name, f"task {self.name} has no group")
@@ -174,9 +214,18 @@ def _known(choices: Mapping[str, Any], name: str, complaint: str) -> Any:
     raise SpecError(f"{complaint} {name!r}; it has: {', '.join(choices)}.{hint}")
 
 
-def read_task(path: Path) -> TaskSpec:
-    """A task from its TOML file; raises SpecError that names the file and what is wrong in it."""
+def read_task(path: Path, installed: bool = False) -> TaskSpec:
+    """A task from its TOML file; raises SpecError that names the file and what is wrong in it.
+
+    `installed`: the file lies in a package, and its data set elsewhere.
+    """
     task = read_toml(path, TaskSpec)
     if task.name != path.stem:
         raise SpecError(f"{path}: is named {task.name!r}; name and file name must agree")
+    return task if installed else lying_in(task, path.absolute().parent)
+
+
+def lying_in(task: TaskSpec, folder: Path) -> TaskSpec:
+    """The task, whose relative paths are relative to that folder."""
+    task._home = folder
     return task

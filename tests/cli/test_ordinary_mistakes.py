@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 from cxrbench.cli import main, options
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import place_of
+from cxrbench.specs.paths import folder
 from cxrbench.specs.settings import choosing
 from cxrbench.system.progress import told_time
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],
-    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "cache", "weights"],
+    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "task", "cache", "weights"],
 ]
-GROUPS = ["table", "pretrain", "data", "cache", "weights"]
+GROUPS = ["table", "pretrain", "data", "task", "cache", "weights"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def test_info_takes_many_names_and_gives_every_key_as_json(typed: Callable[..., 
         (["figure", "4"], 2, "Figure 3"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--shots", "1,two"], 2, "not 'two'"),
         (["run", "-m", "clip_cm", "-t", "rsna", "--set", "resize.antialiased=on"], 2, "did you mean resize.antialias?"),
+        (["data", "status", "-t", "own.toml", "--data-root", "."], 3, "Point --data-root at the data set's folder"),
         (["export"], 3, "`cxrbench run` writes records; --out says"),
         (["export", "--to", "cells.xlsx"], 2, "a table ends in .csv or .parquet"),
         (["compare", "gloria", "kad"], 3, "`cxrbench run` writes records; --out says"),
@@ -128,6 +130,8 @@ def test_an_ordinary_mistake_is_told_with_its_remedy(
     words: list[str], code: int, hint: str, typed: Callable[..., Told], tmp_path: Path
 ) -> None:
     (tmp_path / "odd.toml").write_text('name = "odd"\n')
+    covid = (folder("tasks") / "covid.toml").read_text(encoding="utf-8")
+    (tmp_path / "own.toml").write_text(covid.replace('name = "covid"', 'name = "own"', 1), encoding="utf-8")
     told = typed(*words)
     assert told.code == code
     assert hint in told.out + told.err
@@ -183,10 +187,10 @@ def test_shells_complete_names_and_comma_lists() -> None:
     assert {"medclip", "medclip_vit"} <= set(options.models("medcl"))
     assert options.tasks("rsna,cov") == ["rsna,covid"]
     assert options.variants("paper") == ["paper-code"]
-    env = {**os.environ, "_CXRBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cxrbench run -t cov", "COMP_CWORD": "3"}
+    env = {**os.environ, "_CXRBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cxrbench run -t vin", "COMP_CWORD": "3"}
     program = "from cxrbench.cli.main import app; app(prog_name='cxrbench')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
-    assert done.stdout.split() == ["covid"]
+    assert done.stdout.split() == ["vindr"]
 
 
 @pytest.mark.parametrize(

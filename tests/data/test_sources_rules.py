@@ -208,7 +208,9 @@ def test_vindr_takes_the_first_rows_with_exactly_one_of_the_five(seed: int, tmp_
         alone = table[table[five].sum(axis=1) == 1]
         assert (alone[others] == 1).any(axis=None)  # a second disease that is not among the five is not looked at
         wanted[part] = [(i, name) for name in five for i in alone[alone[name] == 1].image_id.head(quotas[part])]
-    found = parts(vindr, tmp_path, small("vindr", "dlilp", quotas=quotas), "dlilp")
+    labelled = vindr.tables(tmp_path, small("vindr", "dlilp", quotas=quotas), "dlilp")
+    found = labelled.parts
+    assert sum(labelled.left_out.values()) + sum(map(len, found.values())) == 270  # every row is told
     for part, rows in wanted.items():
         names = [name.replace("No finding", "No Finding") for _, name in rows]
         assert_rows(found[part], [image for image, _ in rows], names)

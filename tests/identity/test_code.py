@@ -31,6 +31,13 @@ BESIDE = {
     "cxrbench.data.phantom_mark": "tells synthetic data sets, which a record says",
     "cxrbench.data.search": "finds files, which enter by their bytes",
     "cxrbench.data.tables": "reads label tables, which enter by ids and labels",
+    "cxrbench.data.any_table": "likewise",
+    "cxrbench.data.own_labels": "likewise",
+    "cxrbench.data.uncertain": "likewise",
+    "cxrbench.data.own_split": "draws rows, which enter by their ids",
+    "cxrbench.data.joining": "finds files, which enter by their bytes",
+    "cxrbench.data.guesses": "guesses what a new task file says, and makes nothing",
+    "cxrbench.data.proposal": "likewise",
     "cxrbench.models.certificate": "what a model was proven to give, and makes nothing",
     "cxrbench.models.made": "tells synthetic weights, which a record says",
 }

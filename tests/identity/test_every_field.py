@@ -19,6 +19,7 @@ from cxrbench.runner.request import Engine
 from cxrbench.specs import settings as settings_module
 from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
 from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
 from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
 from cxrbench.specs.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
@@ -170,6 +171,38 @@ def true_reference(base: Bench) -> Bench:
     return reference(rows_sha256=base.partition.parts["test"].digest)(base)
 
 
+OWN_TABLE = task(  # what it reads enters as the partition, and so does what a folder holds
+    "source",
+    "csv",
+    ("csv", {"table": "a.csv", "image": "file", "label": "finding"}),
+    ("splits.one", {"rule": "ratios"}),
+)
+OWN_FOLDER = task("source", "folder", ("folder", {}), ("splits.one", {"rule": "folders"}))
+
+
+def own_data(start: Change, path: str, value: Any) -> Trial:
+    """A change of what a task says of data of one's own."""
+    return Trial(lambda base: task(path, value)(start(base)), NOTHING, start)
+
+
+OWN_COLUMNS = {
+    "table": "b.csv",
+    "test_table": "b.csv",
+    "image": "path",
+    "images": "pictures",
+    "label": "class",
+    "separator": "|",
+    "spellings": {"a": "b"},
+    "ignore": ["a"],
+    "uncertain": "ones",
+    "drop": ["blank"],
+    "patient": "who",
+    "sex": "sex",
+    "age": "age",
+    "view": "view",
+}
+
+
 CHANGES: dict[type, dict[str, Row | list[Row]]] = {
     ModelCard: {
         "name": (card("name", "other"), RECORDS),
@@ -289,6 +322,10 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "title": (task("title", "Another"), NOTHING),
         "data_set": (task("data_set", "Another"), NOTHING),
         "source": (task("source", "siim"), NOTHING),  # what it reads enters as the partition
+        "options": (task("options", {"word": 1}), NOTHING),  # likewise, of a package's source
+        "csv": "see CsvData",
+        "folder": "see FolderData",
+        "root": (task("root", "/elsewhere"), NOTHING),
         "licence": (task("licence", "MIT"), NOTHING),
         "get": (task("get", "elsewhere"), NOTHING),
         "pool": (task("pool", "another"), NOTHING),
@@ -306,6 +343,8 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         ],
         "splits": "see SplitSpec",
     },
+    CsvData: {name: own_data(OWN_TABLE, f"csv.{name}", value) for name, value in OWN_COLUMNS.items()},
+    FolderData: {name: own_data(OWN_FOLDER, f"folder.{name}", ["a"]) for name in ("ignore", "skip")},
     Label: {
         "name": (
             lambda b: replace(

@@ -1,19 +1,23 @@
 """What all data sources share: finding the data set's folder, reading its label tables, joining them with its files."""
 
-import importlib
+import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from cxrbench.data import phantom_mark, tables
+from cxrbench.data import phantom_mark, sources, tables
 from cxrbench.data.listing import IMAGE_SUFFIXES, Listing, Matches, is_file, listing, matches
 from cxrbench.data.search import folders
 from cxrbench.data.splits import TooFewError
 from cxrbench.errors import DataError, SpecError
+from cxrbench.specs import catalog
 from cxrbench.specs.task import Reference, SplitSpec, TaskSpec
 from cxrbench.store.folded_names import near
+from cxrbench.system.contained import containing
 from cxrbench.types import Findings, Partition, Table
 
 
@@ -189,15 +193,22 @@ def understood(
     ids: Sequence[str], texts: Mapping[str, Iterable[str]], wanted: Collection[str] | None = None
 ) -> Attributes:
     """Attributes of images from what a table says: `texts` (n,) by attribute, of the images `ids`; see `read`."""
-    told: Attributes = {
-        a: {
-            i: value
-            for i, text in zip(ids, column, strict=True)
-            if (wanted is None or i in wanted) and (value := _READERS[a](text)) is not None
-        }
-        for a, column in texts.items()
-    }
-    return told
+    return {attribute: told(attribute, ids, column, wanted) for attribute, column in texts.items()}
+
+
+def told(
+    attribute: str, ids: Iterable[str], texts: Iterable[str], wanted: Collection[str] | None = None
+) -> dict[str, str]:
+    """The values of one attribute by image id, as `read` gives them."""
+    reader = _READERS[attribute]
+    meaning: dict[str, str | None] = {}
+    found = {}
+    for name, text in zip(ids, texts, strict=True):
+        if text not in meaning:
+            meaning[text] = reader(text)
+        if (value := meaning[text]) is not None and (wanted is None or name in wanted):
+            found[name] = value
+    return found
 
 
 def _sex(text: str) -> str | None:
@@ -223,6 +234,7 @@ class LabelledParts:
     """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
 
     `attributes`: see `cxrbench.data.sources.base`; they decide nothing. `doubtful`: images whose patient is a guess.
+    `left_out`: rows of the tables that are in no part, by the reason.
     """
 
     parts: Mapping[str, Table]
@@ -231,10 +243,11 @@ class LabelledParts:
     notes: tuple[str, ...] = ()
     attributes: Attributes = field(default_factory=dict)
     doubtful: frozenset[str] = frozenset()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(Protocol):
-    """A module of `cxrbench.data.sources`."""
+    """A module of `cxrbench.data.sources`, or what an entry point `cxrbench.sources` of a package names."""
 
     def locate(self, root: Path) -> Path:
         """The data set's folder at or below `root`; raises DataError that says what was looked for."""
@@ -252,14 +265,27 @@ class Source(Protocol):
 
 
 def source(task: TaskSpec) -> Source:
-    """The source module of a task; raises SpecError if there is none of that name."""
+    """The source of a task; raises SpecError if there is none of that name, or an error that names what cannot be had.
+
+    Those of `cxrbench.data.sources` come first, then those of installed packages.
+    """
     name = f"cxrbench.data.sources.{task.source}"
-    try:
-        return cast(Source, importlib.import_module(name))
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise SpecError(f"task {task.name}: there is no data source {task.source!r}") from error
+    if find_spec(name) is not None:
+        if task.source in catalog.source_points():
+            raise SpecError(f"a package has a data source {task.source!r}, as cxrbench has: let it have another name")
+        return cast(Source, import_module(name))
+    points = catalog.source_points().get(task.source, ())
+    if not points:
+        names = [module.name for module in pkgutil.iter_modules(sources.__path__) if module.name != "base"]
+        raise catalog.unknown(f"data source (task {task.name})", task.source, [*names, *catalog.source_points()])
+    if len(points) > 1:
+        values = " and ".join(point.value for point in points)
+        raise SpecError(f"two data sources are called {task.source}: {values}; remove one of the packages")
+    with containing(f"data source {task.source}: loading {points[0].value}"):
+        found = points[0].load()
+        if lacking := [name for name in ("locate", "tables", "load") if not callable(getattr(found, name, None))]:
+            raise SpecError(f"data source {task.source}: {points[0].value} has no {', '.join(lacking)}")
+        return cast(Source, found)
 
 
 def load_partition(
@@ -325,18 +351,30 @@ def partition(task: TaskSpec, split: str, labelled: LabelledParts, disk: Disk) -
             f"be {' or '.join(disk.layout.names(wanted[0]))}. {task.get}"
         )
     missing = sorted(set(wanted) - found.paths.keys())
-    spec = task.split(split)
     surveyed = _findings(labelled, missing, found.survey, disk.layout) if found.survey else _unsurveyed(found.home)
+    paths = {name: found.home / file for name, file in found.paths.items()}
+    return assembled(task, split, labelled, paths, surveyed, disk.folder)
+
+
+def assembled(
+    task: TaskSpec, split: str, labelled: LabelledParts, paths: Mapping[str, Path], found: Findings, folder: Path
+) -> Partition:
+    """The partition of parts whose images have been looked for; what is known of all of them joins what was `found`.
+
+    `folder`: that of the tables, whose note tells a drawn data set.
+    """
+    spec = task.split(split)
     notes = (
         *labelled.notes,
-        *surveyed.notes,
+        *found.notes,
         *(total_notes(task, labelled.found) if spec.complete else ()),
         *reference_notes(spec, labelled.parts),
     )
-    paths = {name: found.home / file for name, file in found.paths.items()}
+    wanted = dict.fromkeys(name for part in labelled.parts.values() for name in part.ids)
     known = {a: {i: values[i] for i in wanted if i in values} for a, values in labelled.attributes.items()}
-    drawn = phantom_mark.drawn(disk.folder, paths.values())
-    return Partition(task.name, split, labelled.parts, paths, replace(surveyed, notes=notes), drawn, known)
+    drawn = phantom_mark.drawn(folder, paths.values())
+    findings = replace(found, notes=notes, left_out=labelled.left_out)
+    return Partition(task.name, split, labelled.parts, paths, findings, drawn, known)
 
 
 def _findings(labelled: LabelledParts, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:

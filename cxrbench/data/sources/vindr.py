@@ -70,24 +70,28 @@ def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     spec = rule_of(task, split, ("first-rows", "only-finding"))
     first = spec.parameters(FirstRows) if spec.rule == "first-rows" else None
     only = spec.parameters(OnlyFinding) if spec.rule == "only-finding" else None
-    parts, known, found, notes = {}, set[str](), dict[str, int](), list[str]()
+    parts, known, found, notes, left_out = {}, set[str](), dict[str, int](), list[str](), dict[str, int]()
     for part in _PARTS:
         path = csv_tables.required(folder, f"image_labels_{part}")
         read = _read(path, task, only.others if only else ())
         ids, labels = read.ids, read.labels
         notes += read.notes
-        alone = labels.sum(axis=1) + read.others.sum(axis=1) == 1
-        index = np.where(alone & labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int64)
+        holding = labels.sum(axis=1) + read.others.sum(axis=1)
+        index = np.where((holding == 1) & labels.any(axis=1), labels.argmax(axis=1), -1).astype(np.int64)
+        some = labels.any(axis=1)
+        left_out[f"{part}: no class of the task holds"] = int((~some).sum())
+        left_out[f"{part}: several findings hold"] = int((some & (index < 0)).sum())
         rows = []
         for number in range(len(task.classes)):
             own = np.flatnonzero(index == number)
             rows.append(own[: first.quotas[part]] if first else _by_rank(ids, own, only.salt if only else ""))
         parts[part] = table(ids, index, np.concatenate(rows), task.classes)
+        left_out[f"{part}: beyond the quota of the class"] = int((index >= 0).sum()) - len(parts[part])
         known |= set(ids)
         found |= {part: len(set(ids))} | {
             f"{part}_{label.column}": int(count) for label, count in zip(task.labels, labels.sum(axis=0), strict=True)
         }
-    return LabelledParts(parts, known, found, tuple(notes))
+    return LabelledParts(parts, known, found, tuple(notes), left_out={why: n for why, n in left_out.items() if n})
 
 
 def load(root: Path, task: TaskSpec, split: str, cache: Path | None = None, survey: bool = False) -> Partition:
