@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
+from operator import call
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +19,8 @@ from cxrbench.analysis.paper_tables import table_view
 from cxrbench.data import tables
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
-from cxrbench.phantom.write import Summary, write, write_corpus
+from cxrbench.phantom.layouts.order import layout_facts
+from cxrbench.phantom.write import Summary, corpus_facts, write, write_corpus
 from cxrbench.pretrain.config import Config, Objective, configured, saved
 from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
@@ -179,23 +182,34 @@ def words_read(mimic: Path) -> list[str]:
 
 
 def draw(folders: Folders, say: Say) -> None:
-    """The evaluation sets and the pre-training sets, each unless it is there; a process for each core.
+    """The evaluation sets and the pre-training sets; those that are not there by a process for each core.
 
     A process draws whole data sets: starting two for each set took as long as drawing a third of the images.
     """
-    jobs: dict[str, Callable[[], Summary]] = {
-        f"pre-training phantom of {source}": partial(write_corpus, source, folders.corpora, images_per_class=images)
+    corpora, tasks = corpus_facts(), layout_facts()
+    jobs: dict[str, tuple[Path, Callable[[], Summary]]] = {
+        f"pre-training phantom of {source}": (
+            folders.corpora / corpora[source].folder,
+            partial(write_corpus, source, folders.corpora, images_per_class=images),
+        )
         for source, images in IMAGES.items()
     }
-    jobs |= {f"phantom of {task}": partial(write, task, folders.evaluation) for task in catalog.task_files()}
-    # Not forked: the caller may have threads, torch's say.
+    jobs |= {
+        f"phantom of {task}": (folders.evaluation / tasks[task].folder, partial(write, task, folders.evaluation))
+        for task in catalog.task_files()
+    }
+    missing = {name: job for name, (root, job) in jobs.items() if not root.exists()}
+    found = {name: job() for name, (_, job) in jobs.items() if name not in missing}
+    for name, summary in chain(found.items(), _drawn(missing)):
+        say(f"{name}: {summary.images} images in {summary.root}")
+
+
+def _drawn(jobs: Mapping[str, Callable[[], Summary]]) -> Iterator[tuple[str, Summary]]:
+    if not jobs:
+        return
+    # Not forked: the caller may have threads, torch's say. Nothing of this module is named, which would import torch.
     with ProcessPoolExecutor(min(cpu.cores(), len(jobs)), mp_context=get_context("spawn")) as pool:
-        for name, summary in zip(jobs, pool.map(_done, jobs.values()), strict=True):
-            say(f"{name}: {summary.images} images in {summary.root}")
-
-
-def _done(job: Callable[[], Summary]) -> Summary:
-    return job()
+        yield from zip(jobs, pool.map(call, jobs.values()), strict=True)
 
 
 GROUPS = ("base", "new")
