@@ -70,14 +70,14 @@ _COMPLETION = {
 
 def spelt(option: request.Option) -> typer.models.OptionInfo:
     """The option as Typer takes it."""
-    flag = f"{option.flag}/{option.off}" if isinstance(option, request.Switch) and option.off else option.flag
+    flag = f"{option.flag}/{option.off}" if isinstance(option, request.SwitchOption) and option.off else option.flag
     return typer.Option(
         *filter(None, (flag, option.short)),
         help=option.help,
         metavar=option.metavar,
         min=option.least,
         max=option.most,
-        envvar=option.variable if isinstance(option, request.Folder) else None,
+        envvar=option.variable if isinstance(option, request.PathOption) else None,
         autocompletion=_COMPLETION.get(option),
     )
 
@@ -229,7 +229,7 @@ def _offer(name: str) -> Offer:
     kind, default = request.PYTHON_TYPES[name], option.default
     if option.repeats:
         kind, default = list[str] | None, default and [str(value) for value in default]
-    elif isinstance(option, request.Folder):
+    elif isinstance(option, request.PathOption):
         kind = Path | None
     return Annotated[kind, spelt(option)], default
 

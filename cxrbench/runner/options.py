@@ -60,7 +60,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Switch(Option):
+class SwitchOption(Option):
     """True or False; `off` is the flag for False of one that is True by default."""
 
     off: str | None = None
@@ -71,7 +71,7 @@ class Switch(Option):
 
 
 @dataclass(frozen=True, slots=True)
-class Folder(Option):
+class PathOption(Option):
     """A file or folder; `fallback` gives it where neither the option nor the environment's `variable` names one."""
 
     variable: str | None = None
@@ -84,7 +84,7 @@ class Folder(Option):
 
 
 @dataclass(frozen=True, slots=True)
-class Names(Option):
+class NamesOption(Option):
     """Names, globs and files: comma lists, and the option repeated."""
 
     @property
@@ -111,7 +111,7 @@ class Names(Option):
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers(Names):
+class NumbersOption(NamesOption):
     """Whole numbers, each once: comma lists, and the option repeated."""
 
     def read(self, given: Any) -> tuple[int, ...]:  # type: ignore[override]
@@ -124,7 +124,7 @@ class Numbers(Names):
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs(Option):
+class PairsOption(Option):
     """`NAME=VALUE`, repeated."""
 
     @property
@@ -142,7 +142,7 @@ class Pairs(Option):
 
 
 @dataclass(frozen=True, slots=True)
-class Folders(Option):
+class PathsOption(Option):
     """One general folder, and `NAME=PATH` of single tasks or models; `variable` names the general one, too."""
 
     known: Callable[[], Iterable[str]] = tuple
@@ -238,25 +238,25 @@ def _default_cache() -> Path:
     return default_cache()
 
 
-MODELS = Names("--model", (), "Models: names, globs, all, or card files; repeatable.", "-m")
-TASKS = Names("--task", (), "Tasks: names, globs, all, or task files; repeatable.", "-t")
-PROTOCOLS = Names(
+MODELS = NamesOption("--model", (), "Models: names, globs, all, or card files; repeatable.", "-m")
+TASKS = NamesOption("--task", (), "Tasks: names, globs, all, or task files; repeatable.", "-t")
+PROTOCOLS = NamesOption(
     "--protocol",
     None,
     "zero-shot, linear-probe (default: these two), those of installed packages, or all; repeatable.",
     "-p",
 )
-SHOTS = Numbers("--shots", (16,), "Training images per class, such as 1,2,4,8,16.", "-k")
-GROUPS = Names("--group", ("*",), "Label groups: all, base, new, ..., or globs; repeatable.", "-g")
+SHOTS = NumbersOption("--shots", (16,), "Training images per class, such as 1,2,4,8,16.", "-k")
+GROUPS = NamesOption("--group", ("*",), "Label groups: all, base, new, ..., or globs; repeatable.", "-g")
 VARIANT = Option("--variant", "paper-code", "Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.")
-SETTINGS = Pairs("--set", None, "Replace one choice of the bundle; repeatable.", metavar="SETTING=CHOICE")
-PROMPTS = Names(
+SETTINGS = PairsOption("--set", None, "Replace one choice of the bundle; repeatable.", metavar="SETTING=CHOICE")
+PROMPTS = NamesOption(
     "--prompts",
     None,
     "Prompt sets: names, description, ensemble (default: these three), a TOML file; authors: the sets of each "
     "model's own authors; all: both.",
 )
-DATA_ROOT = Folders(
+DATA_ROOT = PathsOption(
     "--data-root",
     None,
     "Folder below which the data sets lie, or one task's own; repeatable. [env: CXRBENCH_DATA]",
@@ -264,7 +264,7 @@ DATA_ROOT = Folders(
     known=_known_tasks,
     variable="CXRBENCH_DATA",
 )
-WEIGHTS = Folders(
+WEIGHTS = PathsOption(
     "--weights",
     None,
     "Folder with published checkpoints, or one model's file; repeatable. [env: CXRBENCH_WEIGHTS]",
@@ -272,7 +272,7 @@ WEIGHTS = Folders(
     known=_known_models,
     variable="CXRBENCH_WEIGHTS",
 )
-TEXT_ENCODER = Folder("--text-encoder", None, "Local folder with config.json, vocab.txt and tokenizer_config.json.")
+TEXT_ENCODER = PathOption("--text-encoder", None, "Local folder with config.json, vocab.txt and tokenizer_config.json.")
 DEVICE = Option(
     "--device", "auto", "cpu, cuda, cuda:N, several such as cuda:0,1, or auto: every CUDA device, else cpu."
 )
@@ -281,15 +281,15 @@ BATCH_SIZE = Option(
     "--batch-size", 32, "Images a forward pass; another one moves vectors by about 1e-6; recorded.", least=1
 )
 WORKERS = Option("--workers", 0, "Decoding threads; 0: one a core.", least=0)
-OUT = Folder("--out", Path("results"), "Folder for records, predictions and tables.")
-CACHE = Folder(
+OUT = PathOption("--out", Path("results"), "Folder for records, predictions and tables.")
+CACHE = PathOption(
     "--cache",
     None,
     "Folder for embeddings, decoded images and fetched weights. [default: the user's]",
     variable="CXRBENCH_CACHE",
     fallback=_default_cache,
 )
-ALLOW_MISSING = Switch("--allow-missing", False, "Take what is there when images have no file; recorded.")
+ALLOW_MISSING = SwitchOption("--allow-missing", False, "Take what is there when images have no file; recorded.")
 MAX_UNREADABLE = Option(
     "--max-unreadable",
     0.05,
@@ -297,13 +297,13 @@ MAX_UNREADABLE = Option(
     least=0,
     most=1,
 )
-RESUME = Switch(
+RESUME = SwitchOption(
     "--resume",
     True,
     "Reuse records of equal cells, or measure them again from stored vectors.",
     off="--no-resume",
 )
-REHASH = Switch("--rehash", False, "Read every image's bytes again; new content is encoded anew.")
+REHASH = SwitchOption("--rehash", False, "Read every image's bytes again; new content is encoded anew.")
 
 
 class RequestOptions(TypedDict, total=False):

@@ -18,7 +18,17 @@ import cxrbench.cli.run
 import cxrbench.notebook.run
 from cxrbench.cli.main import app
 from cxrbench.errors import SpecError
-from cxrbench.runner.options import OPTIONS, REQUIRED, Folder, Folders, Names, Numbers, Option, Pairs, Switch
+from cxrbench.runner.options import (
+    OPTIONS,
+    REQUIRED,
+    NamesOption,
+    NumbersOption,
+    Option,
+    PairsOption,
+    PathOption,
+    PathsOption,
+    SwitchOption,
+)
 from cxrbench.runner.request import Request, build_request
 
 ALONE_ON_THE_COMMAND_LINE = {"dry_run": "returns nothing: it prints a forecast in place of a run"}
@@ -131,7 +141,7 @@ def test_python_refuses_what_is_no_option() -> None:
         cxrbench.run(["medclip"], ["rsna"], prompt=["names"])  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("name", [n for n, o in {**REQUIRED, **OPTIONS}.items() if isinstance(o, Names)])
+@pytest.mark.parametrize("name", [n for n, o in {**REQUIRED, **OPTIONS}.items() if isinstance(o, NamesOption)])
 def test_python_refuses_a_text_for_a_list(name: str) -> None:
     asked = {"models": ["medclip"], "tasks": ["rsna"], name: "all"}
     with pytest.raises(TypeError, match=f"{name}: a list of "):
@@ -141,12 +151,12 @@ def test_python_refuses_a_text_for_a_list(name: str) -> None:
 _NAMES = st.text("abcdefghij0123456789_-", min_size=1, max_size=8).filter(lambda name: name[0] not in "_-")
 _PATHS = st.builds(lambda parts: Path("/", *parts), st.lists(_NAMES, min_size=1, max_size=3))
 _VALUES: dict[type[Option], st.SearchStrategy[Any]] = {
-    Names: st.lists(_NAMES, min_size=1).map(tuple),
-    Numbers: st.lists(st.integers(1, 64), min_size=1, unique=True).map(tuple),
-    Pairs: st.dictionaries(_NAMES, _NAMES, min_size=1),
-    Folders: st.dictionaries(st.one_of(st.just(""), _NAMES), _PATHS, min_size=1),
-    Folder: _PATHS,
-    Switch: st.booleans(),
+    NamesOption: st.lists(_NAMES, min_size=1).map(tuple),
+    NumbersOption: st.lists(st.integers(1, 64), min_size=1, unique=True).map(tuple),
+    PairsOption: st.dictionaries(_NAMES, _NAMES, min_size=1),
+    PathsOption: st.dictionaries(st.one_of(st.just(""), _NAMES), _PATHS, min_size=1),
+    PathOption: _PATHS,
+    SwitchOption: st.booleans(),
 }
 
 
