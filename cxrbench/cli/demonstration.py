@@ -21,7 +21,7 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.phantom.layouts.order import layout_facts
 from cxrbench.phantom.write import Summary, corpus_facts, write, write_corpus
-from cxrbench.pretrain.config import Config, Objective, configured, saved
+from cxrbench.pretrain.config import Config, Objective, build_config, config_toml
 from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.sentences import TABLE
@@ -153,12 +153,12 @@ def recipe(objective: Objective, folders: Folders) -> Config:
     """The configuration of one run: recipe.toml over the released recipe."""
     epochs = str(EPOCHS[objective])
     choices = {"schedule.epochs": epochs, "schedule.cosine_epochs": epochs, "text.folder": str(folders.text)}
-    return configured(Path(__file__).with_suffix(".toml"), {"objective": objective, **choices})
+    return build_config(Path(__file__).with_suffix(".toml"), {"objective": objective, **choices})
 
 
 def _trained(objective: Objective, corpus: CorpusRequest, folders: Folders, progress: Progress, say: Say) -> Path:
     out, config = folders.run(objective), recipe(objective, folders)
-    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
+    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == config_toml(config):
         say(f"{objective}: trained already, {out / CARD}")
         return out
     pretrain(Job(config, corpus, out, folders.cache, cpu.cores(), resume=True), progress, say)
@@ -173,7 +173,7 @@ def words_read(mimic: Path) -> list[str]:
     table = tables.named(mimic, TABLE)
     assert table is not None, f"{mimic}: drawn without {TABLE}"
     classes, _ = label_spaces(corpus_variant(VARIANT))
-    told = configured(None, {}).text
+    told = build_config(None, {}).text
     return [
         *tables.read_table(table, ("sentences",))["sentences"].tolist(),
         *(told.template.format(name) for name in (*classes, told.unlabelled)),
