@@ -42,10 +42,10 @@ def pixels(path: Path) -> FloatArray:
 
 def _decoded(data: bytes) -> ValueArray:
     if is_dicom(data):
-        return official.from_dicom(dicom.stored(data, reference=True)).values
-    image = raster.opened(data)
+        return official.from_dicom(dicom.decode_stored(data, reference=True)).values
+    image = raster.open_picture(data)
     official.draft(image, SIZE)
-    return official.from_raster(raster.loaded(image)).values
+    return official.from_raster(raster.decode_picture(image)).values
 
 
 def network(weights: Path) -> nn.Module:

@@ -105,14 +105,14 @@ def kept(files: list[str]) -> dict[str, Any]:
     cpu.prepare()
     import numpy as np
 
-    from cxrbench.pretrain.images import WantedImages, stored
+    from cxrbench.pretrain.images import WantedImages, fill_pixel_store
     from cxrbench.specs.recipe import Canvas
 
     _decode(files[:1])
     with TemporaryDirectory() as folder:
         wanted = WantedImages([Path(file) for file in files], Canvas(), Path(folder))
-        spent, found = cpu_seconds(lambda: stored(wanted))
-        again, _ = cpu_seconds(lambda: stored(wanted))
+        spent, found = cpu_seconds(lambda: fill_pixel_store(wanted))
+        again, _ = cpu_seconds(lambda: fill_pixel_store(wanted))
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         content = digest.of_bytes(found.pixels[np.arange(len(files))].tobytes())
     each = len(files)
@@ -162,23 +162,23 @@ def _feed(root: str) -> tuple[Any, Any, Any]:
 
     cpu.prepare()
     from cxrbench.pretrain.batches import BatchPlace, Feed
-    from cxrbench.pretrain.config import configured
+    from cxrbench.pretrain.config import build_config
     from cxrbench.pretrain.corpus.build import CorpusRequest, build
     from cxrbench.pretrain.corpus.variants import corpus_variant
-    from cxrbench.pretrain.images import WantedImages, stored
+    from cxrbench.pretrain.images import WantedImages, fill_pixel_store
 
     place = Path(root)
     choices = {"text.folder": str(place / "text"), "text.initial": "random", "engine.accelerator": "cpu"}
-    config = configured(None, choices | {"objective": "clip", "data.batch_size": str(BATCH), "text.max_tokens": "64"})
+    config = build_config(None, choices | {"objective": "clip", "data.batch_size": str(BATCH), "text.max_tokens": "64"})
     corpus = build(CorpusRequest({"MIMIC": place / "pretraining"}, corpus_variant("as-published"))).corpus
-    images = stored(WantedImages(corpus.paths, config.canvas, place / "cache"))
+    images = fill_pixel_store(WantedImages(corpus.paths, config.canvas, place / "cache"))
     return config, corpus, Feed(corpus, images.pixels, config, BatchPlace(), _files(config))
 
 
 def _files(config: Any) -> Any:
-    from cxrbench.pretrain.network import located
+    from cxrbench.pretrain.network import find_text_encoder
 
-    return located(config)
+    return find_text_encoder(config)
 
 
 def _all(corpus: Any) -> Any:

@@ -1,13 +1,14 @@
 """cxrbench: exact, repeatable comparison of chest X-ray encoders.
 
-The functions are the command line's words; importing this loads nothing else.
+The functions are the command line's words; importing this loads the standard library alone.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from cxrbench.errors import CxrBenchWarning
+from cxrbench.runner.options import RequestOptions, document
 
 if TYPE_CHECKING:
     from cxrbench.notebook.compare import Compared
@@ -42,88 +43,30 @@ def __getattr__(name: str) -> str:
 
 
 def run(
-    models: Sequence[str],
-    tasks: Sequence[str],
-    *,
-    data_root: Path | str | Mapping[str, Path],
-    weights: Path | str | Mapping[str, Path] | None = None,
-    protocols: Sequence[str] | None = None,
-    shots: Sequence[int] = (16,),
-    groups: Sequence[str] = ("*",),
-    variant: str = "paper-code",
-    settings: Mapping[str, str] | None = None,
-    prompts: Sequence[str] | None = None,
-    text_encoder: Path | str | None = None,
-    out: Path | str = "results",
-    cache: Path | str | None = None,
-    device: str = "auto",
-    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-    batch_size: int = 32,
-    workers: int = 0,
-    allow_missing: bool = False,
-    max_unreadable: float = 0.05,
-    resume: bool = True,
-    rehash: bool = False,
-    progress: bool = True,
+    models: Sequence[str], tasks: Sequence[str], *, progress: bool = True, **options: Unpack[RequestOptions]
 ) -> "RunReport":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
 
-    `prompts`: by default the sets that serve every model; `authors` are those of each model's own authors, `all` both.
-    `progress` shows a bar in a terminal or notebook, and a line every ten seconds elsewhere, on stderr.
+    `progress` shows a bar in a terminal or notebook, and a line every ten seconds elsewhere, on stderr. The options are
+    those of the command line, listed below with what they are by default.
     Returns the records and whatever went wrong, and warns of that (CxrBenchWarning). Raises SpecError for a name that
     does not exist, TypeError for a string where a list of names is wanted.
     """
-    from cxrbench.specs import catalog
     from cxrbench.system import cpu
-
-    for what, names in (
-        ("models", models),
-        ("tasks", tasks),
-        ("protocols", protocols or ()),
-        ("groups", groups),
-        ("prompts", prompts or ()),
-    ):
-        _refuse_text(what, names)
 
     cpu.prepare()
     from cxrbench.notebook.run import run as measure
-    from cxrbench.runner.request import Engine, Places, Request
-    from cxrbench.specs.paths import default_cache
+    from cxrbench.runner.request import build_request
 
-    request = Request(
-        models=tuple(models),
-        tasks=tuple(tasks),
-        protocols=catalog.PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
-        shots=tuple(shots),
-        groups=tuple(groups),
-        variant=variant,
-        choices=dict(settings or {}),
-        prompts=tuple(prompts or catalog.prompt_files()),
-        places=Places(
-            _by_name(data_root),
-            _by_name(weights),
-            None if text_encoder is None else Path(text_encoder),
-            Path(out),
-            default_cache() if cache is None else Path(cache),
-        ),
-        engine=Engine(device, precision, batch_size, workers),
-        allow_missing=allow_missing,
-        max_unreadable=max_unreadable,
-        resume=resume,
-        rehash=rehash,
-    )
-    return measure(request, progress=progress)
+    return measure(build_request(models, tasks, options), progress=progress)
+
+
+document(run)
 
 
 def _refuse_text(what: str, names: Sequence[str]) -> None:
     if isinstance(names, str):
         raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
-
-
-def _by_name(where: Path | str | Mapping[str, Path] | None) -> Mapping[str, Path]:
-    if where is None:
-        return {}
-    return {name: Path(path) for name, path in where.items()} if isinstance(where, Mapping) else {"": Path(where)}
 
 
 def load_records(folder: Path | str = "results") -> "Records":

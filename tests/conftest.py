@@ -7,6 +7,11 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The demonstration comes first: it takes minutes, which nobody should wait for at the end of a parallel run."""
+    items.sort(key=lambda item: CHECKOUT / "tests" / "demo" not in item.path.parents)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder `shared` beside the checkout; tests that need its licensed files skip where it is absent."""

@@ -11,10 +11,10 @@ from PIL import Image
 
 from cxrbench.models.dlilp_layout import Vocabulary
 from cxrbench.pretrain import frequencies, state
-from cxrbench.pretrain.config import configured, saved
+from cxrbench.pretrain.config import build_config, config_toml
 from cxrbench.pretrain.frequencies import CountedFindings, FindingShare, Frequencies
 from cxrbench.pretrain.identity import Identity, Surroundings
-from cxrbench.pretrain.images import WantedImages, stored
+from cxrbench.pretrain.images import WantedImages, fill_pixel_store
 from cxrbench.pretrain.log import Log, Logged, LogRow, read_rows
 from cxrbench.pretrain.pixel_store import pixel_store_folders, pixel_store_in
 from cxrbench.pretrain.state import Head, Position, State
@@ -93,7 +93,7 @@ def _read_log(folder: Path) -> object:
 
 def _make_config(folder: Path) -> Path:
     path = folder / "config.toml"
-    path.write_text(saved(configured(None, {"seed": "7", "data.batch_size": "64"})))
+    path.write_text(config_toml(build_config(None, {"seed": "7", "data.batch_size": "64"})))
     return path
 
 
@@ -184,7 +184,7 @@ def _pixel_store(name: str) -> Callable[[Path], Path]:
         for n in range(6):
             (folder / f"images/{n}.png").write_bytes(_drawn(n) if n != 4 else b"no picture")
         for count in (3, 6):
-            stored(_wanted(folder, count))
+            fill_pixel_store(_wanted(folder, count))
         return pixel_store_folders(folder)[0] / name
 
     return make
@@ -198,7 +198,7 @@ def _read_pixel_store(folder: Path) -> object:
     """As a pre-training does, and then another one over what the first has mended."""
     told = []
     for _ in range(2):
-        found = stored(_wanted(folder))
+        found = fill_pixel_store(_wanted(folder))
         rows = np.flatnonzero(found.readable)
         told.append([found.unreadable, found.digest, rows.tolist(), found.pixels[rows].tobytes()])
     return told
@@ -219,7 +219,7 @@ KINDS = (
     _kind("state.pt", _make_state, _read_state),
     _kind("best.pth", _make_weights, _read_weights),
     _kind("metrics.jsonl", _make_log, _read_log),
-    _kind("config.toml", _make_config, lambda folder: configured(folder / "config.toml", {}).model_dump()),
+    _kind("config.toml", _make_config, lambda folder: build_config(folder / "config.toml", {}).model_dump()),
     _kind("frequencies.json", _make_frequencies, lambda folder: frequencies.read(folder / "frequencies.json")),
     _kind("card.toml", _make_card, lambda folder: read_card(folder / "card.toml").model_dump()),
     _kind(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
+from cxrbench.models.base import Adapter, Runtime, adapter_class, fill_adapter
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.nets import relative_difference
 from cxrbench.specs.card import ModelCard
@@ -62,7 +62,7 @@ def load(
 ) -> Adapter:
     """The adapter of a card on these tensors, as if read from a file of that folder."""
     checkpoint = Checkpoint(folder / "tiny.safetensors", "0" * 64, dict(made))
-    return filled(adapter_class(told), told, checkpoint, text_encoder, runtime or Runtime(torch.device("cpu")))
+    return fill_adapter(adapter_class(told), told, checkpoint, text_encoder, runtime or Runtime(torch.device("cpu")))
 
 
 def pixels(size: int = 32, count: int = 3) -> Tensor:

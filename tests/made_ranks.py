@@ -13,9 +13,9 @@ from made_lessons import made_corpus, made_pixels, small_choices
 
 from cxrbench.errors import RunError
 from cxrbench.pretrain.batches import Feed, split
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.engine import Processes, TrainingEngine
-from cxrbench.pretrain.network import located
+from cxrbench.pretrain.network import find_text_encoder
 
 ROWS = 118  # 107 to train on: six global batches of 16 and one of 11, which two processes share as 6 and 5
 
@@ -31,9 +31,9 @@ def main(out: Path, text: Path, batch: int) -> None:
             optimiser__clip_norm="1e9",
             engine__precision="64-true",
         )
-        config = configured(None, told)
+        config = build_config(None, told)
         processes = processes or Processes(config)
-        corpus, files = made_corpus(ROWS), located(config)
+        corpus, files = made_corpus(ROWS), find_text_encoder(config)
         feed = Feed(corpus, made_pixels(corpus), config, processes.place, files)
         rows = split(corpus, config.data).train
         for number in (0, 6):

@@ -15,11 +15,11 @@ from made_lessons import made_corpus, made_pixels, small_choices
 from numpy.typing import NDArray
 
 from cxrbench.pretrain.batches import BatchPixels
-from cxrbench.pretrain.config import Config, configured
+from cxrbench.pretrain.config import Config, build_config
 from cxrbench.pretrain.engine import Processes
 from cxrbench.pretrain.log import Log
 from cxrbench.pretrain.loop import Loop, Material
-from cxrbench.pretrain.network import located
+from cxrbench.pretrain.network import find_text_encoder
 from cxrbench.system.progress import Quiet
 
 
@@ -43,7 +43,7 @@ def made_loop(out: Path, config: Config, rows: int, last: int = 0, sent: signal.
     """A loop over the made corpus, ready to run."""
     corpus = made_corpus(rows)
     pixels: BatchPixels = DeadlyPixels(made_pixels(corpus, config.image.size), last, sent)
-    material = Material(corpus, pixels, located(config))
+    material = Material(corpus, pixels, find_text_encoder(config))
     return Loop(config, material, out, Processes(config), Quiet(), Log(out))
 
 
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     is_last = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
     stop = told["STOP"] if is_last else 0
     deadly = (stop, signal.SIGTERM) if stop else (told["KILL"], signal.SIGKILL)
-    loop = made_loop(Path(out), configured(None, choices), int(rows), *deadly)
+    loop = made_loop(Path(out), build_config(None, choices), int(rows), *deadly)
     loop.resume()
     loop.run()
     loop.log.close()

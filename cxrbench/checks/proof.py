@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from cxrbench.models.base import Adapter, Runtime, adapter_class, filled
+from cxrbench.models.base import Adapter, Runtime, adapter_class, fill_adapter
 from cxrbench.models.certificate import PIXEL_STEP, Certificate, CertifiedFigure, Run
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.nets import relative_difference
@@ -97,7 +97,7 @@ def _comparisons(
         for run in certificate.runs:
             if run.used not in models:
                 runtime = Runtime(known_device(device), recipe=run.used)
-                models[run.used] = filled(adapter_class(card), card, checkpoint, text, runtime)
+                models[run.used] = fill_adapter(adapter_class(card), card, checkpoint, text, runtime)
             made = _outputs(models[run.used], certificate, run)
             for figure in run.figures:
                 wanted = torch.from_numpy(golden[figure.stored].astype(np.float32))

@@ -1,6 +1,5 @@
 """The verbs about measured cells: the options that choose cells are written once, and so is what they lead to."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,8 @@ from cxrbench.cli.options import (
     Synthetic,
     Tasks,
     VariantName,
+    Verb,
+    command_of,
     recorded_variant,
     results,
     words,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cxrbench.records.selection import MeasuredCells
     from cxrbench.reports.sheets import Sheet
 
-Verb = Callable[..., None]
 _Group = Annotated[str, typer.Option("--group", help="Label group.")]
 _CHOOSE: dict[str, tuple[Any, Any]] = {
     "model": (Models, None),
@@ -88,35 +88,16 @@ class CellChoice:
         echo(render(data, sheets, self.asked["form"]), nl=False)
 
 
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
-
-
-def _parameters(offered: Mapping[str, tuple[Any, Any]]) -> list[inspect.Parameter]:
-    return [
-        inspect.Parameter(name, _KEYWORD, default=value, annotation=kind) for name, (kind, value) in offered.items()
-    ]
-
-
 def about_cells(*narrowed: str, protocol: str | None = None, group: str | None = "all") -> Callable[[Verb], Verb]:
     """A verb whose first argument `cells` stands for the options that choose cells; `group` is that option's default.
 
     `narrowed` are the choices that it offers: model, task, protocol, shots, group, prompts.
     """
 
-    def command_of(verb: Verb) -> Verb:
-        own = list(inspect.signature(verb).parameters.values())[1:]
+    def decorated(verb: Verb) -> Verb:
         offered = {name: _CHOOSE[name] for name in narrowed}
         if group is None:
             offered["group"] = (GroupName, None)
+        return command_of(verb, offered, _ALWAYS, lambda asked: CellChoice(asked, protocol))
 
-        def command(**values: Any) -> None:
-            asked = {name: values.pop(name) for name in (*offered, *_ALWAYS)}
-            verb(CellChoice(asked, protocol), **values)
-
-        told = [*_parameters(offered), *(one.replace(kind=_KEYWORD) for one in own), *_parameters(_ALWAYS)]
-        command.__name__, command.__doc__ = verb.__name__, verb.__doc__
-        command.__annotations__ = {one.name: one.annotation for one in told}
-        command.__signature__ = inspect.Signature(told)  # type: ignore[attr-defined]
-        return command
-
-    return command_of
+    return decorated

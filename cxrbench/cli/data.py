@@ -17,10 +17,10 @@ from cxrbench.cli.options import (
     chosen_tasks,
     chosen_variant,
     data_places,
-    numbers,
     words,
 )
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError, gravest
+from cxrbench.runner.options import numbers
 
 if TYPE_CHECKING:
     from cxrbench.data.manifest import Contents

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
+from operator import call
 from pathlib import Path
 from typing import get_args
 
@@ -17,8 +19,9 @@ from cxrbench.analysis.paper_tables import table_view
 from cxrbench.data import tables
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.models.dlilp_layout import Vocabulary
-from cxrbench.phantom.write import Summary, write, write_corpus
-from cxrbench.pretrain.config import Config, Objective, configured, saved
+from cxrbench.phantom.layouts.order import layout_facts
+from cxrbench.phantom.write import Summary, corpus_facts, write, write_corpus
+from cxrbench.pretrain.config import Config, Objective, build_config, config_toml
 from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.sentences import TABLE
@@ -150,12 +153,12 @@ def recipe(objective: Objective, folders: Folders) -> Config:
     """The configuration of one run: recipe.toml over the released recipe."""
     epochs = str(EPOCHS[objective])
     choices = {"schedule.epochs": epochs, "schedule.cosine_epochs": epochs, "text.folder": str(folders.text)}
-    return configured(Path(__file__).with_suffix(".toml"), {"objective": objective, **choices})
+    return build_config(Path(__file__).with_suffix(".toml"), {"objective": objective, **choices})
 
 
 def _trained(objective: Objective, corpus: CorpusRequest, folders: Folders, progress: Progress, say: Say) -> Path:
     out, config = folders.run(objective), recipe(objective, folders)
-    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == saved(config):
+    if (out / CARD).is_file() and (out / CONFIG).read_text(encoding="utf-8") == config_toml(config):
         say(f"{objective}: trained already, {out / CARD}")
         return out
     pretrain(Job(config, corpus, out, folders.cache, cpu.cores(), resume=True), progress, say)
@@ -170,7 +173,7 @@ def words_read(mimic: Path) -> list[str]:
     table = tables.named(mimic, TABLE)
     assert table is not None, f"{mimic}: drawn without {TABLE}"
     classes, _ = label_spaces(corpus_variant(VARIANT))
-    told = configured(None, {}).text
+    told = build_config(None, {}).text
     return [
         *tables.read_table(table, ("sentences",))["sentences"].tolist(),
         *(told.template.format(name) for name in (*classes, told.unlabelled)),
@@ -184,23 +187,34 @@ def words_read(mimic: Path) -> list[str]:
 
 
 def draw(folders: Folders, say: Say) -> None:
-    """The evaluation sets and the pre-training sets, each unless it is there; a process for each core.
+    """The evaluation sets and the pre-training sets; those that are not there by a process for each core.
 
     A process draws whole data sets: starting two for each set took as long as drawing a third of the images.
     """
-    jobs: dict[str, Callable[[], Summary]] = {
-        f"pre-training phantom of {source}": partial(write_corpus, source, folders.corpora, images_per_class=images)
+    corpora, tasks = corpus_facts(), layout_facts()
+    jobs: dict[str, tuple[Path, Callable[[], Summary]]] = {
+        f"pre-training phantom of {source}": (
+            folders.corpora / corpora[source].folder,
+            partial(write_corpus, source, folders.corpora, images_per_class=images),
+        )
         for source, images in IMAGES.items()
     }
-    jobs |= {f"phantom of {task}": partial(write, task, folders.evaluation) for task in catalog.PAPERS_TASKS}
-    # Not forked: the caller may have threads, torch's say.
+    jobs |= {
+        f"phantom of {task}": (folders.evaluation / tasks[task].folder, partial(write, task, folders.evaluation))
+        for task in catalog.PAPERS_TASKS
+    }
+    missing = {name: job for name, (root, job) in jobs.items() if not root.exists()}
+    found = {name: job() for name, (_, job) in jobs.items() if name not in missing}
+    for name, summary in chain(found.items(), _drawn(missing)):
+        say(f"{name}: {summary.images} images in {summary.root}")
+
+
+def _drawn(jobs: Mapping[str, Callable[[], Summary]]) -> Iterator[tuple[str, Summary]]:
+    if not jobs:
+        return
+    # Not forked: the caller may have threads, torch's say. Nothing of this module is named, which would import torch.
     with ProcessPoolExecutor(min(cpu.cores(), len(jobs)), mp_context=get_context("spawn")) as pool:
-        for name, summary in zip(jobs, pool.map(_done, jobs.values()), strict=True):
-            say(f"{name}: {summary.images} images in {summary.root}")
-
-
-def _done(job: Callable[[], Summary]) -> Summary:
-    return job()
+        yield from zip(jobs, pool.map(call, jobs.values()), strict=True)
 
 
 GROUPS = ("base", "new")

@@ -34,7 +34,7 @@ def warn(line: str) -> None:
     echo(line, err=True)
 
 
-def told(problem: CxrBenchError) -> CxrBenchError:
+def print_problem(problem: CxrBenchError) -> CxrBenchError:
     """The problem, once it was printed on stderr, and its traceback, if it has one, put into a log in the cache."""
     from cxrbench.specs.paths import default_cache
 

@@ -3,68 +3,36 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from cxrbench.cli import options
 from cxrbench.cli.echo import say, warn, warn_of_files
-from cxrbench.cli.options import (
-    BatchSize,
-    Cache,
-    Choices,
-    DataRoot,
-    Device,
-    MeasuredModels,
-    Precision,
-    TextEncoder,
-    VariantName,
-    WeightsFrom,
-    Workers,
-    data_places,
-    numbers,
-    pairs,
-    weights_places,
-    words,
-)
+from cxrbench.cli.options import AskedRequest, names_request
 from cxrbench.errors import CxrBenchError, SpecError, gravest
+from cxrbench.runner.options import MODELS, OPTIONS, TASKS, RequestOptions
 
 if TYPE_CHECKING:
     from cxrbench.runner.executors import AnyJob
     from cxrbench.runner.filling import Filled, Filling
 
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        "-t",
-        help="Tasks whose images are wanted: names, globs, all, or files; repeatable.",
-        autocompletion=options.tasks,
-    ),
-]
-Protocols = Annotated[
-    list[str] | None,
-    typer.Option("--protocol", "-p", help="As for `run`; default the first two.", autocompletion=options.protocols),
-]
-ShotCounts = Annotated[list[str] | None, typer.Option("--shots", "-k", help="As for `run`; default 16.")]
-Groups = Annotated[list[str] | None, typer.Option("--group", "-g", help="As for `run`; default every one.")]
-Prompts = Annotated[list[str] | None, typer.Option("--prompts", help="As for `run`.")]
+_MEASURING = ("out", "max_unreadable", "resume", "rehash")
+_OF_TASKS = ("protocols", "shots", "groups", "variant", "settings", "prompts", "data_root", "allow_missing")
 Images = Annotated[
     Path | None,
     typer.Option(
         "--images", help="In place of tasks: a folder of images, or a CSV or Parquet table with a column path."
     ),
 ]
-AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Encode what is there when images have no file.")]
 Count = Annotated[
     int,
     typer.Option("--parts", min=1, help="How many parts the files are cut into; another number is no other result."),
 ]
 
 
+@names_request(*_MEASURING, optional=True)
 def encode(
-    model: MeasuredModels,
-    task: Tasks = None,
+    asked: AskedRequest,
     images: Images = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="With --images: the Parquet file that gets the vectors, a row an image.")
@@ -88,21 +56,6 @@ def encode(
         typer.Option("--sbatch", help="Option for sbatch, such as --sbatch=--gres=gpu:1; repeatable."),
     ] = None,
     logs: Annotated[Path, typer.Option("--logs", help="Folder for the array job's script and output.")] = Path("logs"),
-    protocol: Protocols = None,
-    shots: ShotCounts = None,
-    group: Groups = None,
-    variant: VariantName = "paper-code",
-    choice: Choices = None,
-    prompts: Prompts = None,
-    data_root: DataRoot = None,
-    weights: WeightsFrom = None,
-    text_encoder: TextEncoder = None,
-    device: Device = "auto",
-    precision: Precision = "float32",
-    batch_size: BatchSize = 32,
-    workers: Workers = 0,
-    cache: Cache = None,
-    allow_missing: AllowMissing = False,
 ) -> None:
     """Encode images, and score nothing.
 
@@ -116,15 +69,12 @@ def encode(
         require_target(to)
         if images is None:
             raise SpecError("--to: vectors are written for --images; records of tasks are what `run` writes")
-    job = _job(
-        model, task, images, protocol, shots, group, variant, choice, prompts, data_root, weights, text_encoder,
-        device, precision, batch_size, workers, cache, allow_missing=allow_missing,
-    )  # fmt: skip
+    job, device = _job(asked, images), asked.options["device"]
     found: list[Filled] = []
     if executor == "slurm":
         if shard is not None or to is not None:
             raise SpecError("--executor slurm takes neither --shard nor --to: run --to here when all parts are done")
-        _to_slurm(job, parts, sbatch or (), logs)
+        _to_slurm(job, _words(_absolute(asked), images), parts, sbatch or (), logs)
         return
     if shard is not None:
         found = _here(job, shard)
@@ -137,23 +87,11 @@ def encode(
     _leave(found)
 
 
+@names_request(*_MEASURING, "device", "batch_size", "workers", optional=True)
 def status(
-    model: MeasuredModels,
-    task: Tasks = None,
+    asked: AskedRequest,
     images: Images = None,
     parts: Count = 64,
-    protocol: Protocols = None,
-    shots: ShotCounts = None,
-    group: Groups = None,
-    variant: VariantName = "paper-code",
-    choice: Choices = None,
-    prompts: Prompts = None,
-    data_root: DataRoot = None,
-    weights: WeightsFrom = None,
-    text_encoder: TextEncoder = None,
-    precision: Precision = "float32",
-    cache: Cache = None,
-    allow_missing: AllowMissing = False,
 ) -> None:
     """Say what `encode` has still to do.
 
@@ -162,10 +100,8 @@ def status(
     """
     from cxrbench.runner.filling import missing_parts
 
-    job = _job(
-        model, task, images, protocol, shots, group, variant, choice, prompts, data_root, weights, text_encoder,
-        "cpu", precision, 32, 0, cache, allow_missing=allow_missing,
-    )  # fmt: skip
+    asked.options["device"] = "cpu"
+    job = _job(asked, images)
     filling = job.filling()
     found = missing_parts(filling, parts)
     problems = _problems(filling)
@@ -181,66 +117,37 @@ def status(
         raise typer.Exit(max(gravest(problems), int(bool(found.parts))))
 
 
-def _job(
-    model: Sequence[str],
-    task: Sequence[str] | None,
-    images: Path | None,
-    protocol: Sequence[str] | None,
-    shots: Sequence[str] | None,
-    group: Sequence[str] | None,
-    variant: str,
-    choice: Sequence[str] | None,
-    prompts: Sequence[str] | None,
-    data_root: Sequence[str] | None,
-    weights: Sequence[str] | None,
-    text_encoder: Path | None,
-    device: str,
-    precision: Literal["float32", "bfloat16", "float16"],
-    batch_size: int,
-    workers: int,
-    cache: Path | None,
-    *,
-    allow_missing: bool,
-) -> "AnyJob":
-    from cxrbench.specs import catalog
+def _absolute(asked: AskedRequest) -> AskedRequest:
+    """The same for a worker that stands in another folder, with another environment."""
+    options = cast(RequestOptions, {name: OPTIONS[name].absolute(value) for name, value in asked.options.items()})
+    return AskedRequest(MODELS.absolute(asked.models) or (), TASKS.absolute(asked.tasks) or (), options)
+
+
+def _job(asked: AskedRequest, images: Path | None) -> "AnyJob":
     from cxrbench.system import cpu
 
     cpu.prepare()
     from cxrbench.runner.archive import ArchiveJob
     from cxrbench.runner.filling import RequestJob
-    from cxrbench.runner.request import Engine, Places, Request
-    from cxrbench.specs.paths import default_cache
+    from cxrbench.runner.request import build_engine, build_places, build_request
 
-    if (images is None) == (not task):
+    if (images is None) == (not asked.tasks):
         raise SpecError("name the images: either --task, or --images with a folder or table")
-    data, given = (
-        data_places(data_root, list(catalog.task_files())),
-        weights_places(weights, list(catalog.card_files())),
-    )
-    places = Places(  # from the root on: a worker may stand in another folder
-        data={name: path.resolve() for name, path in data.items()},
-        weights={name: path.resolve() for name, path in given.items()},
-        text_encoder=text_encoder and text_encoder.resolve(),
-        cache=(cache or default_cache()).resolve(),
-    )
-    engine = Engine(device, precision, batch_size, workers)
-    models = tuple(map(_anywhere, words(model)))
-    if images is not None:
-        return ArchiveJob(models, images.resolve(), places, engine)
-    request = Request(
-        models=models,
-        tasks=tuple(map(_anywhere, words(task))),
-        protocols=words(protocol) or catalog.PAPERS_PROTOCOLS,
-        shots=numbers(shots or ["16"], "--shots"),
-        groups=words(group) or ("*",),
-        variant=_anywhere(variant),
-        choices=pairs(choice, "--set"),
-        prompts=tuple(map(_anywhere, words(prompts))) or tuple(catalog.prompt_files()),
-        places=places,
-        engine=engine,
-        allow_missing=allow_missing,
-    )
-    return RequestJob(request)
+    found = _absolute(asked)
+    if images is None:
+        return RequestJob(build_request(found.models, found.tasks, found.options))
+    if strange := [OPTIONS[name].flag for name in _OF_TASKS if asked.options.get(name) != OPTIONS[name].default]:
+        raise SpecError(f"{', '.join(strange)}: choices of tasks, which --images has none of; leave them out")
+    return ArchiveJob(tuple(found.models), images.resolve(), build_places(found.options), build_engine(found.options))
+
+
+def _words(asked: AskedRequest, images: Path | None) -> list[str]:
+    """The options that say the same job again, in any folder."""
+    told = [*MODELS.write(asked.models), *TASKS.write(asked.tasks)]
+    left_out = () if images is None else _OF_TASKS
+    told += [] if images is None else ["--images", str(images.resolve())]
+    kept = {name: value for name, value in asked.options.items() if name not in left_out}
+    return told + [word for name, value in kept.items() for word in OPTIONS[name].write(value)]
 
 
 def _here(job: "AnyJob", shard: str) -> "list[Filled]":
@@ -273,7 +180,7 @@ def _with_ray(job: "AnyJob", parts: int, address: str | None, actors: int) -> "l
     return found
 
 
-def _to_slurm(job: "AnyJob", parts: int, sbatch: Sequence[str], logs: Path) -> None:
+def _to_slurm(job: "AnyJob", words: Sequence[str], parts: int, sbatch: Sequence[str], logs: Path) -> None:
     from cxrbench.runner.executors import on_device, slurm
     from cxrbench.runner.filling import missing_parts
 
@@ -286,7 +193,7 @@ def _to_slurm(job: "AnyJob", parts: int, sbatch: Sequence[str], logs: Path) -> N
             raise typer.Exit(gravest(problems))
         say("nothing is missing")
         return
-    number = slurm(_words(job), parts, waiting.array, sbatch, logs)
+    number = slurm(words, parts, waiting.array, sbatch, logs)
     say(
         f"job {number}: {len(waiting.parts)} of {parts} parts, --array={waiting.array}; its output is in {logs}. "
         "`cxrbench status` says what is missing; the same command hands in that alone."
@@ -300,38 +207,6 @@ def _problems(filling: "Filling") -> list[CxrBenchError]:
     for problem in filling.obstacles:
         warn(f"cxrbench: {problem}")
     return filling.obstacles
-
-
-def _words(job: "AnyJob") -> list[str]:
-    """The options that say the same job again, in any folder: its paths are from the root on already (`_job`)."""
-    from cxrbench.runner.archive import ArchiveJob
-
-    asked = job if isinstance(job, ArchiveJob) else job.request
-    places, engine = asked.places, asked.engine
-    told = [("--model", name) for name in asked.models]
-    if isinstance(job, ArchiveJob):
-        told.append(("--images", str(job.images)))
-    else:
-        request = job.request
-        told += [("--task", name) for name in request.tasks]
-        told += [("--protocol", name) for name in request.protocols]
-        told += [("--group", name) for name in request.groups if name != "*"]
-        told += [("--shots", ",".join(map(str, request.shots))), ("--variant", request.variant)]
-        told += [("--set", f"{name}={choice}") for name, choice in request.choices.items()]
-        told += [("--prompts", name) for name in request.prompts]
-    for option, named in (("--data-root", places.data), ("--weights", places.weights)):
-        told += [(option, f"{name}={path}" if name else str(path)) for name, path in named.items()]
-    if places.text_encoder is not None:
-        told.append(("--text-encoder", str(places.text_encoder)))
-    told += [("--device", engine.device), ("--precision", engine.precision), ("--batch-size", str(engine.batch_size))]
-    told += [("--workers", str(engine.workers)), ("--cache", str(places.cache))]
-    allowed = [] if isinstance(job, ArchiveJob) or not job.request.allow_missing else ["--allow-missing"]
-    return [word for pair in told for word in pair] + allowed
-
-
-def _anywhere(name: str) -> str:
-    """A name, or the path of a fact file from the root on."""
-    return str(Path(name).resolve()) if name.endswith(".toml") else name
 
 
 def _told(found: "Filled") -> "Filled":

@@ -29,7 +29,7 @@ from cxrbench.cli import (
     task,
     weights,
 )
-from cxrbench.cli.echo import echo, steady_streams, told, warn
+from cxrbench.cli.echo import echo, print_problem, steady_streams, warn
 from cxrbench.errors import EXIT_CODES, SEVERAL, CxrBenchError, RunError
 from cxrbench.system.contained import contained, reason_of
 
@@ -132,10 +132,10 @@ def _code() -> int:
             warn(stop.code)
         return stop.code if isinstance(stop.code, int) else RunError.exit_code * (stop.code is not None)
     except CxrBenchError as error:
-        return told(error).exit_code
+        return print_problem(error).exit_code
     except OSError as error:
         warn(f"cxrbench: {reason_of(error)}; finished work is kept")
         return RunError.exit_code
     except BaseException as error:
-        return told(contained(error, _BUG)).exit_code
+        return print_problem(contained(error, _BUG)).exit_code
     return 0

@@ -1,15 +1,16 @@
 """Options that several verbs share, and how their words become values."""
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.errors import SpecError
+from cxrbench.runner import options as request
+from cxrbench.runner.options import pairs, places, words
 
 if TYPE_CHECKING:
     from cxrbench.records.integrity import Results
@@ -59,65 +60,34 @@ def _beginning(names: list[str], incomplete: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
-DataRoot = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR|TASK=DIR",
-        help="Folder below which the data sets lie, or one task's own; repeatable. [env: CXRBENCH_DATA]",
-    ),
-]
-WeightsFrom = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        metavar="DIR|MODEL=FILE",
-        help="Folder with published checkpoints, or one model's file; repeatable. [env: CXRBENCH_WEIGHTS]",
-    ),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder for records, predictions and tables.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        envvar="CXRBENCH_CACHE",
-        help="Folder for embeddings, decoded images and fetched weights. [default: the user's]",
-    ),
-]
-VariantName = Annotated[
-    str,
-    typer.Option(
-        "--variant",
-        help="Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.",
-        autocompletion=variants,
-    ),
-]
-Choices = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SETTING=CHOICE", help="Replace one choice of the bundle; repeatable."),
-]
-MeasuredModels = Annotated[
-    list[str],
-    typer.Option("--model", "-m", help="Models: names, globs, all, or card files; repeatable.", autocompletion=models),
-]
-TextEncoder = Annotated[
-    Path | None,
-    typer.Option("--text-encoder", help="Local folder with config.json, vocab.txt and tokenizer_config.json."),
-]
-Device = Annotated[
-    str,
-    typer.Option("--device", help="cpu, cuda, cuda:N, several such as cuda:0,1, or auto: every CUDA device, else cpu."),
-]
-Precision = Annotated[
-    Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Of the forward pass; keyed.")
-]
-BatchSize = Annotated[
-    int,
-    typer.Option(
-        "--batch-size", min=1, help="Images a forward pass; another one moves vectors by about 1e-6; recorded."
-    ),
-]
-Workers = Annotated[int, typer.Option("--workers", min=0, help="Decoding threads; 0: one a core.")]
+_COMPLETION = {
+    request.MODELS: models,
+    request.TASKS: tasks,
+    request.PROTOCOLS: protocols,
+    request.VARIANT: variants,
+}
+
+
+def spelt(option: request.Option) -> typer.models.OptionInfo:
+    """The option as Typer takes it."""
+    flag = f"{option.flag}/{option.off}" if isinstance(option, request.SwitchOption) and option.off else option.flag
+    return typer.Option(
+        *filter(None, (flag, option.short)),
+        help=option.help,
+        metavar=option.metavar,
+        min=option.least,
+        max=option.most,
+        envvar=option.variable if isinstance(option, request.PathOption) else None,
+        autocompletion=_COMPLETION.get(option),
+    )
+
+
+DataRoot = Annotated[list[str] | None, spelt(request.DATA_ROOT)]
+WeightsFrom = Annotated[list[str] | None, spelt(request.WEIGHTS)]
+Out = Annotated[Path, spelt(request.OUT)]
+Cache = Annotated[Path | None, spelt(request.CACHE)]
+VariantName = Annotated[str, spelt(request.VARIANT)]
+Choices = Annotated[list[str] | None, spelt(request.SETTINGS)]
 Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Measured models; repeatable, globs. [default: all]")
 ]
@@ -139,7 +109,8 @@ TheseDraws = Annotated[
     typer.Option("--these-draws", help="Narrow intervals: other test images alone, training and prompts as they are."),
 ]
 SheetFormat = Annotated[Literal["terminal", "markdown", "json"], typer.Option("--format", "-f", help="Output format.")]
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+Verb = Callable[..., None]
+Offer = tuple[Any, Any]  # a parameter's annotation and default
 
 
 def results(out: Path) -> "list[Record]":
@@ -185,68 +156,85 @@ def chosen_tasks(values: Sequence[str] | None) -> "tuple[TaskSpec, ...]":
     return tuple(catalog.load_task(name) for name in [*known, *files])
 
 
-def words(values: Sequence[str] | None) -> tuple[str, ...]:
-    """Comma lists and repeated options as single words."""
-    return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
-
-
-def numbers(values: Sequence[str], what: str, *, distinct: bool = True) -> tuple[int, ...]:
-    """Comma lists of whole numbers, by default each once; raises SpecError for anything else."""
-    asked = words(values)
-    if strange := [word for word in asked if not re.fullmatch(r"-?[0-9]+", word)]:
-        raise SpecError(f"{what}: whole numbers are wanted, such as 1,2,4, not {strange[0]!r}")
-    found = [int(word) for word in asked]
-    return tuple(dict.fromkeys(found) if distinct else found)
-
-
-def pairs(values: Sequence[str] | None, what: str) -> dict[str, str]:
-    """`NAME=VALUE` words; raises SpecError for a word without `=`."""
-    found = {}
-    for value in values or ():
-        name, separator, rest = value.partition("=")
-        if not separator or not name or not rest:
-            raise SpecError(f"{what}: {value!r} is not NAME=VALUE; write the name, `=` and the value without blanks")
-        found[name] = rest
-    return found
-
-
 def data_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
     """Data roots by task; the variable CXRBENCH_DATA is the general one where the command line names none."""
-    return _with_default(places(values, known, "--data-root"), "CXRBENCH_DATA")
-
-
-def weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
-    """Weights by model; the variable CXRBENCH_WEIGHTS is the general folder where the command line names none."""
-    return _with_default(places(values, known, "--weights"), "CXRBENCH_WEIGHTS")
+    return request.DATA_ROOT.by_name(places(values, known, request.DATA_ROOT.flag))
 
 
 def known_weights_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:
-    """`weights_places`; raises SpecError for one that is named for no model there is."""
+    """Weights by model, as `data_places`; raises SpecError for one that is named for no model there is."""
     from cxrbench.specs import catalog
 
-    found = weights_places(values, known)
+    found = request.WEIGHTS.by_name(places(values, known, request.WEIGHTS.flag))
     for name in found:
         if name and name not in known:
             raise catalog.unknown("model", name, {*known})
     return found
 
 
-def _with_default(found: Mapping[str, Path], variable: str) -> Mapping[str, Path]:
-    named = os.environ.get(variable)
-    return {"": Path(named).expanduser(), **found} if named else found
+def command_of(
+    verb: Verb, before: Mapping[str, Offer], after: Mapping[str, Offer], first: Callable[[dict[str, Any]], Any]
+) -> Verb:
+    """A command with the options `before`, the verb's own, and those `after`.
 
-
-def places(values: Sequence[str] | None, known: Sequence[str], what: str) -> Mapping[str, Path]:
-    """`PATH` (stored under "") and `NAME=PATH` words; a path may itself contain `=`.
-
-    Raises SpecError for two general paths.
+    `first` makes the verb's first argument from the values of the options that are not its own.
     """
-    found: dict[str, Path] = {}
-    for value in values or ():
-        name, separator, rest = value.partition("=")
-        named = separator and (name in known or (_NAME.fullmatch(name) and not Path(value).exists()))
-        key, path = (name, rest) if named else ("", value)
-        if key in found:
-            raise SpecError(f"{what}: {key or 'the general folder'} is named twice, {found[key]} and {path}")
-        found[key] = Path(path).expanduser()
-    return found
+    own = [one.replace(kind=_KEYWORD) for one in list(inspect.signature(verb).parameters.values())[1:]]
+
+    def command(**values: Any) -> None:
+        verb(first({name: values.pop(name) for name in (*before, *after)}), **values)
+
+    told = [*_parameters(before), *own, *_parameters(after)]
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__annotations__ = {one.name: one.annotation for one in told}
+    command.__signature__ = inspect.Signature(told)  # type: ignore[attr-defined]
+    return command
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _parameters(offered: Mapping[str, Offer]) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(name, _KEYWORD, default=value, annotation=kind) for name, (kind, value) in offered.items()
+    ]
+
+
+@dataclass(frozen=True)
+class AskedRequest:
+    """What the command line asks of a request, as `runner.request.build_request` takes it."""
+
+    models: Sequence[str]
+    tasks: Sequence[str]
+    options: request.RequestOptions
+
+
+def names_request(*left_out: str, optional: bool = False) -> Callable[[Verb], Verb]:
+    """A verb whose first argument stands for the options of a request but those `left_out`; tasks may be `optional`."""
+
+    def decorated(verb: Verb) -> Verb:
+        many = list[str] | None if optional else list[str]
+        first = {
+            "models": (Annotated[list[str], spelt(request.MODELS)], inspect.Parameter.empty),
+            "tasks": (Annotated[many, spelt(request.TASKS)], None if optional else inspect.Parameter.empty),
+        }
+        rest = {name: _offer(name) for name in request.OPTIONS if name not in left_out}
+        return command_of(verb, first, rest, _asked)
+
+    return decorated
+
+
+def _offer(name: str) -> Offer:
+    option = request.OPTIONS[name]
+    kind, default = request.PYTHON_TYPES[name], option.default
+    if option.repeats:
+        kind, default = list[str] | None, default and [str(value) for value in default]
+    elif isinstance(option, request.PathOption):
+        kind = Path | None
+    return Annotated[kind, spelt(option)], default
+
+
+def _asked(given: dict[str, Any]) -> AskedRequest:
+    described = {**request.REQUIRED, **request.OPTIONS}
+    read = {name: described[name].value(words) for name, words in given.items()}
+    return AskedRequest(read.pop("models"), read.pop("tasks"), cast(request.RequestOptions, read))

@@ -72,7 +72,7 @@ def run(
     choices = pairs(choice, "--set") | ({"objective": objective} if objective else {})
     roots = data_places(data_root, [*catalog.task_files(), *_SOURCES])
     sources = _roots(words(corpus), roots)
-    from cxrbench.pretrain.config import configured
+    from cxrbench.pretrain.config import build_config
     from cxrbench.pretrain.corpus.build import CorpusRequest
     from cxrbench.pretrain.corpus.mimic import Reports
     from cxrbench.pretrain.corpus.variants import corpus_variant as variant_named
@@ -90,7 +90,7 @@ def run(
         limit=limit,
         cache=place,
     )
-    job = Job(configured(config, choices), request, out, place, workers or cpu.cores(), resume, allow_overlap)
+    job = Job(build_config(config, choices), request, out, place, workers or cpu.cores(), resume, allow_overlap)
     pretrain(job, progress_for(sys.stderr), echo)
 
 

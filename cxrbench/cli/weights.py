@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrbench.cli import options
-from cxrbench.cli.echo import echo, told
+from cxrbench.cli.echo import echo, print_problem
 from cxrbench.cli.options import Cache, WeightsFrom, known_weights_places, words
 from cxrbench.errors import CxrBenchError, DataError, gravest
 from cxrbench.system.contained import contained
@@ -51,7 +51,7 @@ def _each(
             try:
                 step(card, places.get(card.name) or places.get(""))
             except BaseException as error:
-                failed.append(told(contained(error, card.name)))
+                failed.append(print_problem(contained(error, card.name)))
     if failed:
         raise typer.Exit(gravest(failed))
 

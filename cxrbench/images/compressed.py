@@ -172,7 +172,9 @@ def _check_items(data: bytes) -> None:
         at += 8 + length
 
 
-def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list[str]) -> tuple[ValueArray, FrameFacts]:
+def decode_frame(
+    header: Any, syntax: str, single: bool, reference: bool, notes: list[str]
+) -> tuple[ValueArray, FrameFacts]:
     """Samples of the first frame as stored, and what the frame says of them; several samples come as RGB.
 
     Raises ImageError if the frame is cut, or of another size than the header says, or if nothing here decodes it.
@@ -203,8 +205,8 @@ def decoded(header: Any, syntax: str, single: bool, reference: bool, notes: list
 
 def _by_pillow(frame: bytes) -> ValueArray:
     # JPEG baseline: libjpeg-turbo gives what gdcm gives, four times as fast; pylibjpeg is off by a grey level.
-    image = raster.opened(frame, ("JPEG",))
-    values = raster.loaded(image)
+    image = raster.open_picture(frame, ("JPEG",))
+    values = raster.decode_picture(image)
     if values.ndim != 2:
         raise ImageError(f"the compressed picture has mode {image.mode}, the header says one sample per pixel")
     return values

@@ -9,7 +9,7 @@ import numpy as np
 from cxrbench.errors import ImageError
 from cxrbench.images import compressed
 from cxrbench.images.grey import TINY, ValueArray, check_size
-from cxrbench.images.header import OVERLAYS, assumed, name_of, number, put, read, required, text
+from cxrbench.images.header import OVERLAYS, name_of, number, number_or_default, put, read, require_number, text
 
 SAMPLED = 64  # rows that are looked at
 RARE = 0.0005  # share of neighbours below which jumps prove nothing
@@ -256,7 +256,7 @@ class _Layout:
         return self.rows * self.columns * self.samples * (self.allocated // 8)
 
 
-def stored(data: bytes, reference: bool = False) -> StoredValues:
+def decode_stored(data: bytes, reference: bool = False) -> StoredValues:
     """Decode the first frame; `reference` takes pydicom's own route for every syntax (same values, slower).
 
     Raises ImageError or whatever pydicom and its decoders raise on malformed bytes: call within `refusing`.
@@ -271,14 +271,14 @@ def stored(data: bytes, reference: bool = False) -> StoredValues:
 
 
 def _layout(header: Any, notes: list[str]) -> _Layout:
-    rows, columns, allocated = (required(header, tag) for tag in ("Rows", "Columns", "BitsAllocated"))
+    rows, columns, allocated = (require_number(header, tag) for tag in ("Rows", "Columns", "BitsAllocated"))
     check_size(columns, rows)
     _check_photometric(header, notes)
-    samples = assumed(header, "SamplesPerPixel", 1, notes)
+    samples = number_or_default(header, "SamplesPerPixel", 1, notes)
     if samples not in (1, 3):
         raise ImageError(f"DICOM with {samples} samples per pixel: 1 and 3 are read")
     if samples == 3:
-        assumed(header, "PlanarConfiguration", 0, notes)
+        number_or_default(header, "PlanarConfiguration", 0, notes)
     return _Layout(rows, columns, samples, allocated, _frames(header, notes))
 
 
@@ -312,7 +312,7 @@ def _whole(header: Any, layout: _Layout, reference: bool, notes: list[str]) -> R
     syntax = compressed.syntax_of(header, layout.size * layout.frames, notes)
     single, signed_stream = layout.samples == 1, False
     if compressed.is_compressed(syntax) and syntax != compressed.RLE:
-        values, facts = compressed.decoded(header, syntax, single, reference, notes)
+        values, facts = compressed.decode_frame(header, syntax, single, reference, notes)
         if facts.kind == "JPEG" and facts.bits == 8:
             values = values.view(np.uint8)  # unsigned by its own standard, whatever the header says
             return ReadWords(values, values)
@@ -329,10 +329,10 @@ def _whole(header: Any, layout: _Layout, reference: bool, notes: list[str]) -> R
 
 
 def _field(header: Any, layout: _Layout, notes: list[str]) -> Field:
-    signed = assumed(header, "PixelRepresentation", 0, notes)
+    signed = number_or_default(header, "PixelRepresentation", 0, notes)
     high = number(header, "HighBit", notes)
     likely = layout.allocated if high is None or not 0 <= high < layout.allocated else int(high) + 1
-    stored_bits = assumed(header, "BitsStored", likely, notes)
+    stored_bits = number_or_default(header, "BitsStored", likely, notes)
     overlays = _overlays(header, layout.allocated, notes)
     return Field(stored_bits, stored_bits - 1 if high is None else int(high), bool(signed), overlays=overlays)
 

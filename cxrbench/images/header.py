@@ -161,7 +161,7 @@ def _value(header: Any, tag: str | int) -> Any:
     return None if value is None or value == "" else value
 
 
-def required(header: Any, tag: str) -> int:
+def require_number(header: Any, tag: str) -> int:
     """A whole number without which the pixels cannot be told; raises ImageError with the tag's name."""
     with ignoring(tag, []):
         value = _value(header, tag)
@@ -171,11 +171,11 @@ def required(header: Any, tag: str) -> int:
     raise ImageError(f"DICOM with a malformed {tag}: its pixels cannot be told. Get a fresh copy, or leave it out.")
 
 
-def assumed(header: Any, tag: str, value: int, notes: list[str]) -> int:
+def number_or_default(header: Any, tag: str, value: int, notes: list[str]) -> int:
     """A whole number that has one sane value where it is missing, which is then noted and put into the header."""
     element = header.get_item(_tag(tag))
     if element is not None and element.value not in (None, b"", ""):
-        return required(header, tag)
+        return require_number(header, tag)
     notes.append(f"{tag} is missing: {value} was assumed")
     put(header, tag, value)
     return value

@@ -80,7 +80,7 @@ def _samples(image: Image.Image) -> ValueArray:
     if image.mode in _CONVERTED:
         raster.decode(image)
         return np.asarray(image.convert("RGB"))
-    values = raster.loaded(image)
+    values = raster.decode_picture(image)
     return values.astype(np.uint8) * np.uint8(255) if values.dtype == np.bool_ else values
 
 
@@ -184,7 +184,7 @@ class _Source:
         self._data = data
         self._reference = path == "reference"
         self._resize = steps.literal if self._reference else steps.quick
-        self._stored = dicom.stored(data, self._reference) if is_dicom(data) else None
+        self._stored = dicom.decode_stored(data, self._reference) if is_dicom(data) else None
         self._made: dict[Hashable, Any] = {}
 
     def pixels(self, recipe: Recipe) -> Pixels:
@@ -199,19 +199,19 @@ class _Source:
         for step in recipe.steps:
             key, before = (key, step), planes
             planes = self._once(key, partial(_each, step, before))
-        return Pixels(steps.normalised(planes, recipe), start.notes)
+        return Pixels(steps.normalise(planes, recipe), start.notes)
 
     def _opening(self, recipe: Steps) -> Opening:
         """How this file is to be opened; all ways are one where it is DICOM, 8-bit grey, or read by its header."""
         if recipe.decode == "radiograph" or self._stored is not None:
             return "first"
-        alike = self._once("alike", lambda: read_alike(raster.opened(self._data)))
+        alike = self._once("alike", lambda: read_alike(raster.open_picture(self._data)))
         return "first" if alike else recipe.files
 
     def _start(self, recipe: Steps, how: Opening, stretched: bool) -> _Start:
         """What the steps of a recipe start from, at the file's full size."""
         if how != "first":
-            opened = planes(raster.opened(self._data), how, stretched=stretched)
+            opened = planes(raster.open_picture(self._data), how, stretched=stretched)
             return _Start(opened, oddities(opened[0]))
         grey = self._full(recipe)
         return _Start((steps.first_picture(grey, recipe.steps[0]),), grey.notes)
@@ -256,17 +256,17 @@ class _Source:
         if self._stored is not None:
             stored, key = self._stored, ("official", 0, 0)
             return key, self._once(key, lambda: official.from_dicom(stored))
-        image = raster.opened(self._data)
+        image = raster.open_picture(self._data)
         official.draft(image, None if recipe is None else recipe.size)
         key = ("official", *image.size)
-        return key, self._once(key, lambda: official.from_raster(raster.loaded(image)))
+        return key, self._once(key, lambda: official.from_raster(raster.decode_picture(image)))
 
     def _shown(self, recipe: Canvas | None) -> tuple[Hashable, Grey]:
         """What the header asks for; JPEG at a scale that is enough for the canvas, full without one."""
         if self._stored is not None:
             stored, key = self._stored, ("radiograph", 0, 0)
             return key, self._once(key, lambda: display.grey(stored))
-        image = raster.opened(self._data)
+        image = raster.open_picture(self._data)
         if recipe is not None:
             height, width = fitted(image.height, image.width, recipe)
             raster.draft(image, max(height, 1), max(width, 1))

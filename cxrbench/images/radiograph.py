@@ -58,10 +58,10 @@ def read_radiograph(data: bytes, name: str, at_least: tuple[int, int] | None = N
     """
     with refusing(name):
         if is_dicom(data):
-            return display.grey(dicom.stored(data, reference))
-        image = raster.opened(data)
+            return display.grey(dicom.decode_stored(data, reference))
+        image = raster.open_picture(data)
         if at_least is not None:
-            height, width = reversed(at_least) if raster.turned(image) else at_least
+            height, width = reversed(at_least) if raster.swaps_sides(image) else at_least
             raster.draft(image, height, width)
         return raster.grey(image)
 

@@ -161,7 +161,7 @@ EXIF_ORIENTATION = 0x0112
 COLOUR_MODES = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "LAB")
 
 
-def opened(data: bytes, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
+def open_picture(data: bytes, formats: tuple[str, ...] = FORMATS) -> ImageFile.ImageFile:
     """The picture with its header read and its size checked, nothing decoded; raises ImageError.
 
     Pillow's own guard against decompression bombs stays as it is; `check_size` is narrower and comes on top.
@@ -220,7 +220,7 @@ class _Strict:
 _STRICT = _Strict()
 
 
-def turned(image: Image.Image) -> bool:
+def swaps_sides(image: Image.Image) -> bool:
     """Whether EXIF orientation exchanges the sides."""
     return image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
 
@@ -230,7 +230,7 @@ def draft(image: Image.Image, height: int, width: int) -> None:
     image.draft(image.mode, (width, height))
 
 
-def loaded(image: Image.Image) -> ValueArray:
+def decode_picture(image: Image.Image) -> ValueArray:
     """Decoded samples (H, W) or (H, W, bands), as stored: palette indices, alpha and file orientation untouched."""
     decode(image)
     values = np.asarray(image)
@@ -269,7 +269,7 @@ def _monochrome(image: Image.Image) -> tuple[ValueArray, tuple[str, ...]]:
     if image.mode == "1":
         decode(image)
         return np.asarray(image.convert("L")), ()
-    values = loaded(image)
+    values = decode_picture(image)
     if values.ndim == 2:
         return values, ()
     alpha = values[..., -1] if image.mode in ("LA", "La", "RGBA", "RGBa") else None
@@ -281,7 +281,7 @@ def _monochrome(image: Image.Image) -> tuple[ValueArray, tuple[str, ...]]:
 
 
 def _palette_colours(image: Image.Image) -> tuple[ValueArray, tuple[str, ...]]:
-    indices = loaded(image)
+    indices = decode_picture(image)
     indices = indices[..., 0] if indices.ndim == 3 else indices
     flat = image.getpalette("RGB")
     if flat is None:

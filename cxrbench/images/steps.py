@@ -190,7 +190,7 @@ def _padded(picture: ByteArray, side: int) -> ByteArray:
     return square
 
 
-def normalised(planes: Sequence[ByteArray], recipe: Steps) -> NDArray[np.float32]:
+def normalise(planes: Sequence[ByteArray], recipe: Steps) -> NDArray[np.float32]:
     """(C, size, size) float32 in float32 arithmetic, as the authors' tensors have it; C is 1 where channels are equal.
 
     `planes`: one (size, size) for all channels, or one for each of three. The sums of a `resample` are taken in float64

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
 from cxrbench.models.checkpoint import Checkpoint, index_beside, read_checkpoint, refuse_index
-from cxrbench.models.converted import preferred
+from cxrbench.models.converted import prefer_converted
 from cxrbench.models.coverage import Coverage
 from cxrbench.models.entities import EntityQueries
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.fit import loaded
+from cxrbench.models.fit import load_as_float32
 from cxrbench.models.nets import MemoryFormat
 from cxrbench.models.precision import exact, exact_float32, known_device
 from cxrbench.specs.card import ModelCard, RecipeName
@@ -167,12 +167,12 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     """
     if given is not None and given.exists() and not given.is_dir():
         require_regular_file(given, None)
-        return preferred(given)
+        return prefer_converted(given)
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
     indices = []
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
-        found = preferred(place)
+        found = prefer_converted(place)
         if found.exists() and not found.is_dir():  # a pipe is refused where it is read, and not passed over
             return found
         indices.append(index_beside(found))
@@ -210,7 +210,7 @@ def load_adapter(
     kind = adapter_class(card)
     how = Runtime(known_device(device), precision, memory_format, recipe)
     if card.weights.made is not None:
-        return filled(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
+        return fill_adapter(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
     path = find_weights(card, weights)
     facts = card.weights
     checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
@@ -220,19 +220,19 @@ def load_adapter(
         raise IntegrityError(
             f"{path}: sha256 is {checkpoint.sha256}, the card of {card.name} says {card.weights.sha256}"
         )
-    return filled(kind, card, checkpoint, text_encoder, how)
+    return fill_adapter(kind, card, checkpoint, text_encoder, how)
 
 
-def filled(
+def fill_adapter(
     kind: type[Adapter], card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
 ) -> Adapter:
     """The adapter with the tensors of a checkpoint, whose every call from outside runs within `exact_float32`.
 
-    Raises what `Adapter.load` and `fit.loaded` do.
+    Raises what `Adapter.load` and `fit.load_as_float32` do.
     """
     own = kind.__module__.startswith("cxrbench.models.")
     with exact_float32():
-        found = loaded(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
+        found = load_as_float32(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
     _require_ignored(found, checkpoint)
     return exact(found)
 

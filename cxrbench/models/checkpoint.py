@@ -143,7 +143,7 @@ def _content(path: Path, kind: Format, foreign: ForeignClasses) -> Iterator[Any]
         return
     try:
         _require_stored(path)
-        with torch_file.opened(path) as content:
+        with torch_file.open_torch_file(path) as content:
             if foreign == "refused" and content.foreign:
                 raise _foreign(path, content.foreign)
             yield content.value

@@ -45,7 +45,7 @@ def beside(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def preferred(path: Path) -> Path:
+def prefer_converted(path: Path) -> Path:
     """The converted file beside a published one where there is one, else `path` itself.
 
     Raises IntegrityError for a converted file that is damaged.

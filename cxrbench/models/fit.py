@@ -26,7 +26,7 @@ def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=single)
 
 
-def loaded(checkpoint: Checkpoint, load: Callable[[Checkpoint], ModelT], name: str, *, own: bool) -> ModelT:
+def load_as_float32(checkpoint: Checkpoint, load: Callable[[Checkpoint], ModelT], name: str, *, own: bool) -> ModelT:
     """What `load` makes of the checkpoint's tensors, half-precision ones as float32.
 
     Raises what `load` does, but says so where a prefix before all names is the fault, and IntegrityError for a tensor

@@ -22,7 +22,7 @@ from cxrbench.models.scaled_cosine import ScaledCosine
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.text import text_files
 from cxrbench.models.text_loading import refusing, require_text_folder
-from cxrbench.models.unfilled import unfilled
+from cxrbench.models.unfilled import without_values
 from cxrbench.specs.card import ModelCard, TextEncoder
 from cxrbench.store import digest
 from cxrbench.store.schema import Spec
@@ -125,7 +125,7 @@ class OpenCLIP(ScaledCosine[Options]):
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
         """See `CheckpointModel.networks`; one network for all."""
         told = architecture(card, options)
-        with unfilled(), _config_folder(_text_config(card, options, told)) as folder:
+        with without_values(), _config_folder(_text_config(card, options, told)) as folder:
             return {"": _network(card.name, told, folder)}
 
     def _engine(self) -> EngineReport:

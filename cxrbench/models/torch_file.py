@@ -306,7 +306,7 @@ class Content:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Content]:
+def open_torch_file(path: Path) -> Iterator[Content]:
     """The content of a file, whose tensors can be read while it is open.
 
     Raises HostileNameError, BadZipFile (a damaged archive or member), and the errors of `inert.Reader`.

@@ -11,7 +11,7 @@ from cxrbench.models.nets import frozen
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.text import BertText, TextFiles
 from cxrbench.models.text_loading import json_table, refusing
-from cxrbench.models.unfilled import unfilled
+from cxrbench.models.unfilled import without_values
 
 # What a configuration says that does not decide what the network computes.
 _IDLE = {
@@ -62,7 +62,7 @@ def network(name: str, config: Any) -> nn.Module:
     """
     from transformers import AutoModel
 
-    with refusing(name, "network"), unfilled():
+    with refusing(name, "network"), without_values():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     assert model.dtype == torch.float32
     names = _published_names(name, model)
@@ -127,7 +127,7 @@ def text_network(config: Any) -> nn.Module:
     """The encoder of a configuration without values; code of a repository is never run."""
     from transformers import AutoModel
 
-    with refusing(config.name_or_path, "text encoder"), unfilled():
+    with refusing(config.name_or_path, "text encoder"), without_values():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return model
 

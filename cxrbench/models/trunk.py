@@ -12,7 +12,7 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import VisionOnly
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.settings_check import network_settings
-from cxrbench.models.unfilled import unfilled
+from cxrbench.models.unfilled import without_values
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Spec
 
@@ -52,7 +52,7 @@ class Trunk(VisionOnly[Options]):
             raise SpecError(f"{card.name}: tensors are read from a file alone, not by {wrong or options.architecture}")
         network_settings(card.name, options.arguments)
         try:
-            with unfilled():
+            with without_values():
                 net = _torchvision(options) if options.library == "torchvision" else _timm(options)
         except (ValueError, TypeError, RuntimeError, AttributeError) as error:
             raise SpecError(f"{card.name}: {options.library} cannot build {options.architecture!r}: {error}") from error

@@ -20,7 +20,7 @@ _MOST_PARAMETERS = 8_000
 
 
 @contextmanager
-def unfilled() -> Iterator[None]:
+def without_values() -> Iterator[None]:
     """Modules built in here by this thread hold parameters without values (on the meta device), and real buffers.
 
     Building on the meta device as a whole would lose the buffers that no checkpoint holds: masks, position numbers.
@@ -28,7 +28,7 @@ def unfilled() -> Iterator[None]:
     """
     own, count = threading.get_ident(), 0
 
-    def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
+    def emptied(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
         nonlocal count
         if parameter is None or threading.get_ident() != own:
             return None
@@ -37,7 +37,7 @@ def unfilled() -> Iterator[None]:
             raise SpecError(f"a network of more than {_MOST_PARAMETERS:,} parameters; no encoder here has so many")
         return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(without_values)  # type: ignore[arg-type]
+    handle = register_module_parameter_registration_hook(emptied)  # type: ignore[arg-type]
     try:
         with _Sizes():
             yield

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrbench.phantom.draw import Sketch, enlarged, film, sketch
+from cxrbench.phantom.draw import Sketch, enlarge, film, sketch
 from cxrbench.phantom.plate import Developed, Plate, Region, Text, generator
 from cxrbench.phantom.scene import FloatArray, Patient, Scene, Shape, grid, patient, within
 
@@ -160,13 +160,13 @@ def _deep_png(image: FloatArray, bits: int) -> bytes:
 
 def _write_mask(lungs: FloatArray, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.where(enlarged(lungs, (256, 256)) > 0.5, 255, 0).astype(np.uint8)).save(target, "PNG")
+    Image.fromarray(np.where(enlarge(lungs, (256, 256)) > 0.5, 255, 0).astype(np.uint8)).save(target, "PNG")
 
 
 def _regions(drawn: Sketch, plate: Plate, runs: bool) -> Iterator[Region]:
     middle = _middle(drawn.lungs)
     for finding, mask in drawn.regions:
-        solid = enlarged(mask, plate.size) > 0.35 * float(mask.max())
+        solid = enlarge(mask, plate.size) > 0.35 * float(mask.max())
         rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
         if rows.size == 0 or mask.max() < 0.05:
             continue

@@ -210,7 +210,7 @@ def sketch(findings: Sequence[str], patient: Patient, size: tuple[int, int], rng
 def film(depth: FloatArray, patient: Patient, size: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """Attenuation as grey levels of a film of the given size, 0..1, with the detector's noise."""
     grey = 1 - np.exp(-np.maximum(depth, 0) * (1.45 * patient.gain))
-    grey = enlarged(grey ** np.float32(patient.gamma), size)
+    grey = enlarge(grey ** np.float32(patient.gamma), size)
     noise = rng.standard_normal(size, dtype=np.float32)
     noise *= patient.noise
     grey = grey * 0.97 + 0.01
@@ -218,7 +218,7 @@ def film(depth: FloatArray, patient: Patient, size: tuple[int, int], rng: np.ran
     return np.clip(grey, 0, 1, out=grey)
 
 
-def enlarged(plane: FloatArray, size: tuple[int, int]) -> FloatArray:
+def enlarge(plane: FloatArray, size: tuple[int, int]) -> FloatArray:
     """A canvas (h, w) at the size (H, W) of its film."""
     if plane.shape == size:
         return plane.astype(np.float32, copy=True)

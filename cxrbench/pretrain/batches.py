@@ -152,7 +152,7 @@ def unit(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
-def augmented(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
+def augment(images: Tensor, chances: Tensor, how: Augmentation) -> Tensor:
     """The images (n, 1, s, s) float32 in [0, 1], changed by `chances` (n, WIDTH) in [0, 1); same shape and range.
 
     Flip left to right; then rotation by up to `degrees` either way about the centre and zoom by a factor of `scale`

@@ -191,7 +191,7 @@ class Config(Spec):
         return Canvas(size=self.image.size, antialias=self.image.antialias, floor=self.image.floor)
 
 
-def configured(file: Path | None, choices: Mapping[str, str]) -> Config:
+def build_config(file: Path | None, choices: Mapping[str, str]) -> Config:
     """The released recipe, with the values of a TOML file and then `section.key` choices in the place of its own.
 
     Raises SpecError that names file, key and what was expected there.
@@ -207,8 +207,8 @@ def configured(file: Path | None, choices: Mapping[str, str]) -> Config:
         raise SpecError(f"{file or 'pre-training settings'}: {complaints(error)}") from error
 
 
-def saved(config: Config) -> str:
-    """The configuration as TOML under its checksum, which `configured` reads back."""
+def config_toml(config: Config) -> str:
+    """The configuration as TOML under its checksum, which `build_config` reads back."""
     import tomli_w
 
     return seal_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))

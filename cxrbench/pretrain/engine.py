@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cxrbench.errors import RunError, SpecError
 from cxrbench.models.text import TextFiles
-from cxrbench.pretrain.batches import Batch, BatchPlace, augmented, unit
+from cxrbench.pretrain.batches import Batch, BatchPlace, augment, unit
 from cxrbench.pretrain.config import Config, Objective
-from cxrbench.pretrain.gather import average_gradients, gathered, synchronised
+from cxrbench.pretrain.gather import average_gradients, gather_rows, synchronise_norms
 from cxrbench.pretrain.network import (
     Labelled,
     Network,
@@ -94,7 +94,7 @@ def pixels(batch: Batch, config: Config) -> Tensor:
     """The own images as the network takes them: (m, 3, s, s) float32 in [0, 1], augmented where the batch says so."""
     images = unit(batch.pixels)
     if batch.chances is not None:
-        images = augmented(images, batch.chances, config.augmentation)
+        images = augment(images, batch.chances, config.augmentation)
     colour = images.expand(-1, 3, -1, -1)
     return colour.contiguous(memory_format=torch.channels_last) if config.engine.channels_last else colour.contiguous()
 
@@ -102,10 +102,10 @@ def pixels(batch: Batch, config: Config) -> Tensor:
 def forward(network: Network, images: Tensor, batch: Batch, rank: int, objective: Objective) -> Whole:
     """Own images (as `pixels` makes them) and texts through the network, then everybody's."""
     own = network(images.to(network.dtype), batch.tokens)
-    text = None if own.text is None else gathered(own.text, batch.text_counts, rank)[batch.texts]
-    label = None if own.label is None else gathered(own.label, batch.counts, rank)
-    said = gathered(batch.text_labels, batch.counts, rank) if objective == "unicl" else None
-    return Whole(gathered(own.joint, batch.counts, rank), label, text, said)
+    text = None if own.text is None else gather_rows(own.text, batch.text_counts, rank)[batch.texts]
+    label = None if own.label is None else gather_rows(own.label, batch.counts, rank)
+    said = gather_rows(batch.text_labels, batch.counts, rank) if objective == "unicl" else None
+    return Whole(gather_rows(own.joint, batch.counts, rank), label, text, said)
 
 
 def loss(network: Network, found: Whole, batch: Batch, config: Config) -> Tensor:
@@ -256,7 +256,7 @@ class TrainingEngine:
         torch.manual_seed(config.seed)
         network = Network(config, categories, files)
         if processes.place.ranks > 1:
-            synchronised(network, self.device)
+            synchronise_norms(network, self.device)
         if config.engine.channels_last:
             network = network.to(memory_format=torch.channels_last)
         dtype = torch.float64 if processes.precision == "64-true" else torch.float32

@@ -51,7 +51,7 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def gathered(own: Tensor, counts: Sequence[int], rank: int) -> Tensor:
+def gather_rows(own: Tensor, counts: Sequence[int], rank: int) -> Tensor:
     """The rows of all processes (sum of `counts`, d) from the own ones (counts[rank], d), with gradients.
 
     Gradients are right after `average_gradients`. With one process, the own rows.
@@ -105,7 +105,7 @@ def _summed(x: Tensor) -> Tensor:
     return total
 
 
-def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with every batch normalisation over all processes; names and tensors stay.
 
     Raises SpecError for a kind of batch normalisation that has no counterpart.
@@ -114,7 +114,7 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             setattr(module, name, _twin(child, device))
         else:
-            synchronised(child, device)
+            synchronise_norms(child, device)
     return module
 
 

@@ -91,7 +91,7 @@ def stored_pixels(data: bytes, name: str, recipe: Canvas) -> NDArray[np.uint8]:
 def _is_deep(data: bytes) -> bool:
     if data.startswith(_JPEG) or is_dicom(data):
         return False
-    image: Image.Image = raster.opened(data)
+    image: Image.Image = raster.open_picture(data)
     return image.mode not in _EIGHT_BITS
 
 

@@ -117,7 +117,7 @@ class StoredPixels:
         return found.array
 
 
-def stored(wanted: WantedImages, progress: Progress | None = None) -> StoredImages:
+def fill_pixel_store(wanted: WantedImages, progress: Progress | None = None) -> StoredImages:
     """The store with all images that can be read; what is not in it yet is decoded and kept batch by batch.
 
     Raises DataError if no image can be read, RunError where the disk is full or another process keeps the store.

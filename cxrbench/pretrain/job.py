@@ -9,16 +9,16 @@ from pathlib import Path
 from cxrbench.errors import SpecError
 from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import frequencies, state
-from cxrbench.pretrain.config import Config, saved
+from cxrbench.pretrain.config import Config, config_toml
 from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import require_no_overlap
 from cxrbench.pretrain.engine import Processes, precision, speaks
 from cxrbench.pretrain.export import CARD, Trained, export
 from cxrbench.pretrain.identity import Identity
-from cxrbench.pretrain.images import StoredImages, WantedImages, stored
+from cxrbench.pretrain.images import StoredImages, WantedImages, fill_pixel_store
 from cxrbench.pretrain.log import Log, Tracker, require_trackers, trackers, writing
 from cxrbench.pretrain.loop import Loop, Material
-from cxrbench.pretrain.network import Network, located
+from cxrbench.pretrain.network import Network, find_text_encoder
 from cxrbench.specs.card import ModelCard, read_card
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
@@ -56,7 +56,7 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
     require_no_overlap(built.overlap, job.allow_overlap)
     corpus = built.corpus
     say(f"corpus: {len(corpus)} images ({_counts(built)}), {len(corpus.classes)} categories; {corpus.digest[:12]}")
-    images = stored(WantedImages(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
+    images = fill_pixel_store(WantedImages(corpus.paths, job.config.canvas, job.cache, job.workers), progress)
     # The processes meet only now: filling the cache may take longer than they wait for each other.
     processes = Processes(job.config)
     processes.agree("corpus or configuration", _decided(job.config, files, built, images))
@@ -90,7 +90,7 @@ def _startable(config: Config) -> TextFiles | None:
     """The text encoder's files; raises what would end the run later, since decoding may take hours until then."""
     precision(config)
     require_trackers(config.tracking.tensorboard, config.tracking.wandb)
-    files = located(config)
+    files = find_text_encoder(config)
     Network(config, 1, files)
     return files
 
@@ -150,7 +150,7 @@ def _write_facts(job: Job, built: Built, images: StoredImages, identity: Identit
     ids = built.corpus.ids
     told = built.to_json() | {"unreadable": {ids[row]: reason for row, reason in images.unreadable.items()}}
     with writing(job.out, "Make room, then start again."):
-        write_atomically(job.out / CONFIG, saved(job.config).encode())
+        write_atomically(job.out / CONFIG, config_toml(job.config).encode())
         for name, value in ((IDENTITY, asdict(identity)), (CORPUS, told)):
             write_atomically(job.out / name, (json.dumps(value, indent=1) + "\n").encode())
         frequencies.write(frequencies.frequencies(built.corpus), job.out / FREQUENCIES)

@@ -296,7 +296,7 @@ def encoder_facts(text: Text, weights: bool) -> TextEncoder:
     )
 
 
-def located(config: Config) -> TextFiles | None:
+def find_text_encoder(config: Config) -> TextFiles | None:
     """The text encoder's files, from the local folder or the hub; None where the objective reads no text.
 
     Raises DataError that says what to fetch.

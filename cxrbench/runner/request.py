@@ -1,18 +1,24 @@
 """What a user asks of a run, checked before anything is computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from cxrbench.errors import SpecError
+from cxrbench.runner.options import (
+    DATA_ROOT,
+    MODELS,
+    TASKS,
+    WEIGHTS,
+    Precision,
+    RequestOptions,
+    with_defaults,
+)
 from cxrbench.specs import catalog
 from cxrbench.specs.catalog import PAPERS_PROTOCOLS
 from cxrbench.specs.paths import default_cache
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system import cpu
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +93,49 @@ class Request:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
         if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:
             raise catalog.unknown("protocol", strange[0], catalog.protocol_points())
+
+
+def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestOptions) -> Request:
+    """The request of plain values, as the command line and `cxrbench.run` give them.
+
+    Raises TypeError for a text where a list of names is wanted, and SpecError for what no request can have.
+    """
+    MODELS.refuse("models", models)
+    TASKS.refuse("tasks", tasks)
+    asked = with_defaults(options)
+    protocols, prompts = asked["protocols"], asked["prompts"]
+    return Request(
+        models=tuple(models),
+        tasks=tuple(tasks),
+        protocols=PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
+        shots=tuple(asked["shots"]),
+        groups=tuple(asked["groups"]),
+        variant=asked["variant"],
+        choices=dict(asked["settings"] or {}),
+        prompts=tuple(catalog.prompt_files() if prompts is None else prompts),
+        places=build_places(asked),
+        engine=build_engine(asked),
+        allow_missing=asked["allow_missing"],
+        max_unreadable=asked["max_unreadable"],
+        resume=asked["resume"],
+        rehash=asked["rehash"],
+    )
+
+
+def build_places(options: RequestOptions) -> Places:
+    """The folders that options and the environment name."""
+    asked = with_defaults(options)
+    texts, cache = asked["text_encoder"], asked["cache"]
+    return Places(
+        data=DATA_ROOT.by_name(asked["data_root"]),
+        weights=WEIGHTS.by_name(asked["weights"]),
+        text_encoder=None if texts is None else Path(texts),
+        out=Path(asked["out"]),
+        cache=default_cache() if cache is None else Path(cache),
+    )
+
+
+def build_engine(options: RequestOptions) -> Engine:
+    """How the networks are to run; raises SpecError for numbers that cannot be."""
+    asked = with_defaults(options)
+    return Engine(asked["device"], asked["precision"], asked["batch_size"], asked["workers"])

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -100,7 +102,13 @@ def published_table(number: int) -> PublishedTable:
     """Table 2, 3 or 4 as printed; raises SpecError for another number."""
     if number not in (2, 3, 4):
         raise SpecError(f"there is no published table {number}; known are 1, 2, 3 and 4")
-    return read_toml(paths.folder("published") / f"table{number}.toml", PublishedTable)
+    return _read_table(paths.folder("published") / f"table{number}.toml")
+
+
+@cache
+def _read_table(path: Path) -> PublishedTable:
+    """Read once a process: every cell of a run and of a report looks for its printed number."""
+    return read_toml(path, PublishedTable)
 
 
 def rounded_half_up(value: Decimal, decimals: int = 2) -> Decimal:

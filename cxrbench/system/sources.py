@@ -22,6 +22,7 @@ HARMLESS = {
     "cxrbench.system.contained": "how far an error reaches, and how it is reported",
     "cxrbench.store.digest": "another way of naming content names everything anew by itself",
     "cxrbench.store.atomic": "how files are written, not what is in them",
+    "cxrbench.runner.options": "what may be asked, which enters by what it leads to",
     "cxrbench.errors": "kinds of errors and their exit codes",
     "cxrbench.specs.paths": "where fact files lie; what is in them enters by their own digests",
     "cxrbench.system.printable": "what of a text is shown",

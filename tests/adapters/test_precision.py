@@ -16,7 +16,7 @@ from made_hub import card as made_card
 from made_pairs import loaded, tensors, write
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cxrbench.models.base import Adapter, Runtime, filled
+from cxrbench.models.base import Adapter, Runtime, fill_adapter
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.precision import exact_float32
 
@@ -67,7 +67,7 @@ def published(name: str, folder: Path) -> Adapter:
 def plugin(_: Path) -> Adapter:
     told = made_card("hf:X", {}, {"pooled": 8, "joint": 6})
     checkpoint = Checkpoint(Path("x"), "0" * 64, {})
-    return filled(made_adapters.Sound, told, checkpoint, None, Runtime(torch.device("cpu")))
+    return fill_adapter(made_adapters.Sound, told, checkpoint, None, Runtime(torch.device("cpu")))
 
 
 MODELS: dict[str, Callable[[Path], Adapter]] = {

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import Adapter, Runtime, adapter_class, load_adapter
-from cxrbench.models.unfilled import unfilled
+from cxrbench.models.unfilled import without_values
 from cxrbench.testing import check_adapter
 
 DUAL, VISION = "hf:HuggingFaceDual", "hf:HuggingFaceVision"
@@ -310,7 +310,7 @@ def test_a_card_of_the_zoo_builds_its_network(name: str, count: int) -> None:
 
 def test_building_without_values_concerns_one_thread() -> None:
     others: list[nn.Module] = []
-    with unfilled():
+    with without_values():
         thread = threading.Thread(target=lambda: others.append(nn.BatchNorm2d(3)))
         thread.start()
         thread.join()

@@ -8,32 +8,32 @@ import torch
 from torch import nn
 
 from cxrbench.errors import CxrBenchError, SpecError
-from cxrbench.models.unfilled import unfilled
+from cxrbench.models.unfilled import without_values
 
 SOON = 15.0  # seconds
 
 
 @pytest.mark.parametrize("make", [torch.zeros, torch.ones, torch.empty, torch.randn])
 def test_a_tensor_that_no_encoder_has_is_not_made(make: object) -> None:
-    with pytest.raises(SpecError, match="a tensor of 1,000,000,000,000 numbers"), unfilled():
+    with pytest.raises(SpecError, match="a tensor of 1,000,000,000,000 numbers"), without_values():
         make(10**6, 10**6)  # type: ignore[operator]
 
 
 def test_a_large_parameter_takes_no_memory() -> None:
-    with unfilled():
+    with without_values():
         layer = nn.Linear(1 << 15, 1 << 15)  # 4 GB
     assert layer.weight.is_meta
 
 
 def test_small_tensors_that_are_no_parameters_are_real() -> None:
-    with unfilled():
+    with without_values():
         norm = nn.BatchNorm2d(8)
     assert norm.running_mean is not None and not norm.running_mean.is_meta
     assert norm.weight.is_meta
 
 
 def test_a_network_of_endless_parameters_is_given_up() -> None:
-    with pytest.raises(SpecError, match="more than 8,000 parameters"), unfilled():
+    with pytest.raises(SpecError, match="more than 8,000 parameters"), without_values():
         nn.ModuleList(nn.Linear(1, 1) for _ in range(10**7))
 
 

@@ -14,7 +14,7 @@ import cxrbench
 from cxrbench.data.sources.base import load_partition
 from cxrbench.phantom.write import write
 from cxrbench.records.record import Record, read_record, record_path
-from cxrbench.runner.request import Engine, Places, Request
+from cxrbench.runner.request import Request, build_request
 from cxrbench.runner.run import RunResult
 from cxrbench.specs import catalog
 
@@ -81,17 +81,8 @@ class Lab:
     def request(self, place: Path, models: Sequence[str], tasks: Sequence[str], /, **changes: Any) -> Request:
         """The same request as an object, for a forecast."""
         asked = self.arguments(place, models, tasks, **changes)
-        return Request(
-            models=tuple(asked["models"]),
-            tasks=tuple(asked["tasks"]),
-            shots=tuple(asked["shots"]),
-            groups=("*",),
-            variant=asked["variant"],
-            prompts=tuple(asked["prompts"]),
-            places=Places(asked["data_root"], {}, asked["text_encoder"], asked["out"], asked["cache"]),
-            engine=Engine("cpu", batch_size=asked["batch_size"]),
-            allow_missing=asked.get("allow_missing", False),
-        )
+        del asked["progress"]
+        return build_request(asked.pop("models"), asked.pop("tasks"), asked)
 
     def files(self, name: str) -> dict[str, Path]:
         """The images of a task's split by id."""

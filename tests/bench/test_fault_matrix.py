@@ -1,7 +1,7 @@
 """Any exception in any part of a run ends that part alone: its name is told, and the others' results are as ever.
 
-Each part of a run is made to fail with each kind of exception. A few of the pairs run always, all of them with the
-slow tests.
+Each part of a run is made to fail with each kind of exception: by one model alone for some of the pairs, by a model for
+each kind in one run for all of them.
 """
 
 import ast
@@ -9,7 +9,7 @@ import errno
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,16 +42,12 @@ from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard import Writer
 from cxrbench.system.contained import contained, containing
 
-CELL = "victim / covid / all / linear-probe / K=1"
+CELL = "{victim} / covid / all / linear-probe / K=1"
 MODELS, TASKS = ("steady", "victim"), ("covid", "vindr")
 
 
 class Steady(made_adapters.Sound):
     """Goes on beside the victim."""
-
-
-class Victim(made_adapters.Sound):
-    """Is made to fail."""
 
 
 class OddError(Exception):
@@ -108,114 +104,141 @@ KINDS: Mapping[str, Callable[[], BaseException]] = {
     "RunError": lambda: RunError("could not be finished"),
 }
 
+CROWD = {f"victim{number:02}": kind for number, kind in enumerate(KINDS)}
+VICTIMS = {name: type(name, (made_adapters.Sound,), {}) for name in ("victim", *CROWD)}  # each is made to fail
+globals().update(VICTIMS)  # where cards find them
+
 Patch = pytest.MonkeyPatch
-Lost = Callable[[str, str, str], bool]  # of model, task and protocol: whether the cell cannot be measured
+Failing = Mapping[str, Callable[[], BaseException]]  # of a victim's name: what it is to raise
+Lost = Callable[[str, str], bool]  # of task and protocol: whether a victim's cell cannot be measured
 
 
 @dataclass(frozen=True)
 class Part:
-    """How a part is made to fail, which cells go with it, and the words that name it."""
+    """How a part of some models is made to fail, which cells go with it, and the words that name it."""
 
-    fail: Callable[[Patch, Callable[[], BaseException]], None]
+    fail: Callable[[Patch, Failing], None]
     lost: Lost
-    named: str
+    named: str = "{victim}"
 
 
-def _raising(
-    patch: Patch, owner: object, name: str, error: Callable[[], BaseException], when: Callable[..., bool]
-) -> None:
-    """Let a function raise where its arguments say so."""
+def _raising(patch: Patch, owner: object, name: str, which: Callable[..., Callable[[], BaseException] | None]) -> None:
+    """Let a function raise where its arguments say so, and what they say."""
     real = getattr(owner, name)
 
     def instead(*arguments: Any, **named: Any) -> Any:
-        if when(*arguments, **named):
+        if (error := which(*arguments, **named)) is not None:
             raise error()
         return real(*arguments, **named)
 
     patch.setattr(owner, name, instead)
 
 
-def _method(name: str) -> Callable[[Patch, Callable[[], BaseException]], None]:
-    def fail(patch: Patch, error: Callable[[], BaseException]) -> None:
-        def instead(*_: Any, **__: Any) -> NoReturn:
-            raise error()
+def _method(name: str) -> Callable[[Patch, Failing], None]:
+    def fail(patch: Patch, failing: Failing) -> None:
+        for victim, error in failing.items():
 
-        patch.setattr(Victim, name, instead)
+            def instead(*_: Any, error: Callable[[], BaseException] = error, **__: Any) -> NoReturn:
+                raise error()
+
+            patch.setattr(VICTIMS[victim], name, instead)
 
     return fail
 
 
-def _of_victim(store: Store, key: Key, *_: Any) -> bool:
-    return key.adapter.endswith(":Victim")
+def _of_model(owner: object, name: str) -> Callable[[Patch, Failing], None]:
+    return lambda patch, failing: _raising(patch, owner, name, lambda model, *_: failing.get(model.card.name))
 
 
-def _one_cell(cell: Cell, *_: Any) -> bool:
-    return cell.name == CELL
+def _of_cell(owner: object, name: str) -> Callable[[Patch, Failing], None]:
+    def which(failing: Failing, cell: Cell) -> Callable[[], BaseException] | None:
+        return failing.get(cell.model.card.name) if cell.name.endswith(CELL.removeprefix("{victim}")) else None
+
+    return lambda patch, failing: _raising(patch, owner, name, lambda cell, *_: which(failing, cell))
 
 
-def _in_store(*steps: str) -> Callable[[Patch, Callable[[], BaseException]], None]:
-    """Let steps of the victim's writers fail."""
+def _whose(failing: Failing, key: Key) -> Callable[[], BaseException] | None:
+    return failing.get(key.adapter.rpartition(":")[2])
 
-    def fail(patch: Patch, error: Callable[[], BaseException]) -> None:
-        real, theirs = Store.writer, list[Writer]()
+
+def _in_store(*steps: str) -> Callable[[Patch, Failing], None]:
+    """Let steps of the victims' writers fail."""
+
+    def fail(patch: Patch, failing: Failing) -> None:
+        real, theirs = Store.writer, list[tuple[Writer, Callable[[], BaseException]]]()
 
         def writer(self: Store, key: Key, *arguments: Any) -> Writer:
             made = real(self, key, *arguments)
-            if _of_victim(self, key):
-                theirs.append(made)
+            if (error := _whose(failing, key)) is not None:
+                theirs.append((made, error))
             return made
 
         patch.setattr(Store, "writer", writer)
         for step in steps:
-            _raising(patch, Writer, step, error, lambda self, *_: any(self is one for one in theirs))
+            _raising(patch, Writer, step, lambda self, *_: next((e for one, e in theirs if self is one), None))
 
     return fail
 
 
-def _model(model: str, task: str, protocol: str) -> bool:
-    return model == "victim"
+def _anyone(failing: Failing) -> Callable[[], BaseException]:
+    (error,) = failing.values()
+    return error
 
 
-def _probe(model: str, task: str, protocol: str) -> bool:
-    return (model, task, protocol) == ("victim", "covid", "linear-probe")
+def _all(task: str, protocol: str) -> bool:
+    return True
+
+
+def _probe(task: str, protocol: str) -> bool:
+    return (task, protocol) == ("covid", "linear-probe")
+
+
+def _texts(task: str, protocol: str) -> bool:
+    return protocol == "zero-shot"
 
 
 PARTS: Mapping[str, Part] = {
-    "model load": Part(_method("load"), _model, "victim"),
-    "model options": Part(_method("options_digest"), _model, "victim"),
-    "model forward": Part(_method("encode_image"), _model, "victim"),
-    "model key": Part(
-        lambda p, e: _raising(p, BenchModel, "key", e, lambda m, *_: m.card.name == "victim"), _model, "victim"
-    ),
-    "encoder": Part(
-        lambda p, e: _raising(p, BenchModel, "encoder", e, lambda m, *_: m.card.name == "victim"), _model, "victim"
-    ),
-    "text side": Part(_method("encode_text"), lambda m, t, p: m == "victim" and p == "zero-shot", "victim"),
-    "logit scale": Part(_method("logit_scale"), lambda m, t, p: m == "victim" and p == "zero-shot", "victim"),
-    "task": Part(
-        lambda p, e: _raising(p, lay_out, "load_partition", e, lambda root, task, *_: task.name == "covid"),
-        lambda m, t, p: t == "covid",
-        "covid",
-    ),
+    "model load": Part(_method("load"), _all),
+    "model options": Part(_method("options_digest"), _all),
+    "model forward": Part(_method("encode_image"), _all),
+    "model key": Part(_of_model(BenchModel, "key"), _all),
+    "encoder": Part(_of_model(BenchModel, "encoder"), _all),
+    "text side": Part(_method("encode_text"), _texts),
+    "logit scale": Part(_method("logit_scale"), _texts),
     "cells of a model on a task": Part(
-        lambda p, e: _raising(
+        lambda p, failing: _raising(
             p,
             lay_out,
             "cells",
-            e,
-            lambda r, ps, v, data, model, w: (model.card.name, data.task.name) == ("victim", "covid"),
+            lambda r, ps, v, data, model, w: failing.get(model.card.name) if data.task.name == "covid" else None,
         ),
-        lambda m, t, p: (m, t) == ("victim", "covid"),
-        "victim / covid",
+        lambda task, protocol: task == "covid",
+        "{victim} / covid",
     ),
-    "cell": Part(lambda p, e: _raising(p, settle, "measure", e, _one_cell), _probe, CELL),
-    "known record": Part(lambda p, e: _raising(p, settle, "cached", e, _one_cell), _probe, CELL),
-    "record write": Part(lambda p, e: _raising(p, settle, "written", e, _one_cell), _probe, CELL),
-    "store read": Part(lambda p, e: _raising(p, Store, "read", e, _of_victim), _model, "victim"),
-    "store write": Part(_in_store("append"), _model, "victim"),
-    "store write and close": Part(_in_store("append", "close"), _model, "victim"),
+    "cell": Part(_of_cell(settle, "measure"), _probe, CELL),
+    "known record": Part(_of_cell(settle, "cached"), _probe, CELL),
+    "record write": Part(_of_cell(settle, "written"), _probe, CELL),
+    "store read": Part(
+        lambda p, failing: _raising(p, Store, "read", lambda store, key, *_: _whose(failing, key)), _all
+    ),
+    "store write": Part(_in_store("append"), _all),
+    "store write and close": Part(_in_store("append", "close"), _all),
+}
+OF_NO_MODEL: Mapping[str, Part] = {  # such a fault is not a model's: the cells of all models are lost, or none
+    "task": Part(
+        lambda p, failing: _raising(
+            p,
+            lay_out,
+            "load_partition",
+            lambda root, task, *_: _anyone(failing) if task.name == "covid" else None,
+        ),
+        lambda task, protocol: task == "covid",
+        "covid",
+    ),
     "file_hashes": Part(
-        lambda p, e: _raising(p, FileHashes, "add", e, lambda *_: True), lambda m, t, p: False, "hashes of images"
+        lambda p, failing: _raising(p, FileHashes, "add", lambda *_: _anyone(failing)),
+        lambda task, protocol: False,
+        "hashes of images",
     ),
 }
 
@@ -232,15 +255,26 @@ class Bench:
         return self.lab.run(place, [], TASKS, **self.arguments())
 
 
-@pytest.fixture(scope="module")
-def bench(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    folder = tmp_path_factory.mktemp("models")
-    kinds = {"steady": Steady, "victim": Victim}
+def bench_of(lab: Lab, folder: Path, names: Iterable[str]) -> Bench:
+    kinds = {"steady": Steady, **VICTIMS}
     cards = [
-        write_facts(folder / f"{n}.toml", made_adapters.card(kinds[n], adapter=f"{__name__}:{kinds[n].__name__}"))
-        for n in MODELS
+        write_facts(
+            folder / f"{n}.toml", made_adapters.card(kinds[n], adapter=f"{__name__}:{kinds[n].__name__}", name=n)
+        )
+        for n in names
     ]
     return Bench(lab, tuple(map(str, cards)))
+
+
+@pytest.fixture(scope="module")
+def bench(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return bench_of(lab, tmp_path_factory.mktemp("models"), MODELS)
+
+
+@pytest.fixture(scope="module")
+def crowd(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A victim for each kind of exception, and one model that goes on beside them."""
+    return bench_of(lab, tmp_path_factory.mktemp("crowd"), ("steady", *CROWD))
 
 
 Told = dict[tuple[str, str, str], tuple[dict[str, Any], bytes]]
@@ -254,52 +288,104 @@ def told(place: Path, report: RunResult) -> Told:
     }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    place = tmp_path_factory.mktemp("undisturbed")
+def sound(bench: Bench, place: Path) -> Told:
     report = bench.run(place)
-    assert report.problems == [] and len(report.records) == 8
+    assert report.problems == [] and len(report.records) == 4 * len(bench.cards)
     assert not (place / "results" / "logs").exists()
     return told(place, report)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return sound(bench, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_crowd(crowd: Bench, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return sound(crowd, tmp_path_factory.mktemp("undisturbed_crowd"))
+
+
+def assert_told(problem: CxrBenchError, kind: str, named: str, place: Path) -> None:
+    """The problem says what was raised and where, and holds nothing of what it was raised in."""
+    error = KINDS[kind]()
+    assert problem.__traceback__ is problem.__cause__ is problem.__context__ is None  # they would hold its tensors
+    if isinstance(error, CxrBenchError):
+        assert type(problem) is type(error) and problem.exit_code == error.exit_code
+        return
+    assert isinstance(problem, UnexpectedError) and problem.exit_code == 5 and named in str(problem)
+    assert problem.log is not None and problem.log.parent == place / "results" / "logs"
+    log = problem.log.read_text()
+    assert str(problem.log) in str(problem) and "Traceback" in log and type(error).__name__ in log
+
+
 ALWAYS = {("model load", "exit"), ("model forward", "panic"), ("text side", "exit"), ("store read", "panic")}
+QUICK = {"KeyError", "panic"}
+ALONE = [(part, kind) for part, kind in zip(PARTS, KINDS, strict=False)] + sorted(ALWAYS)
 
 
-def _pairs() -> list[Any]:
-    """Each part with one kind always, with the others when there is time."""
-    return [
-        pytest.param(
-            part,
-            kind,
-            marks=[] if row == column or (part, kind) in ALWAYS else [pytest.mark.slow],
-            id=f"{part}, {kind}",
-        )
-        for row, part in enumerate(PARTS)
-        for column, kind in enumerate(KINDS)
-    ]
-
-
-@pytest.mark.parametrize(("part", "kind"), _pairs())
+@pytest.mark.parametrize(("part", "kind"), ALONE, ids=[", ".join(pair) for pair in ALONE])
 def test_a_fault_ends_its_own_part_and_no_other(
     part: str, kind: str, bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    PARTS[part].fail(monkeypatch, KINDS[kind])
+    PARTS[part].fail(monkeypatch, {"victim": KINDS[kind]})
     report = bench.run(tmp_path)
-    assert told(tmp_path, report) == {cell: found for cell, found in undisturbed.items() if not PARTS[part].lost(*cell)}
+    assert told(tmp_path, report) == {
+        cell: found for cell, found in undisturbed.items() if cell[0] != "victim" or not PARTS[part].lost(*cell[1:])
+    }
     assert report.problems
-    error = KINDS[kind]()
-    ours = isinstance(error, CxrBenchError)
-    assert gravest(report.problems) == (error.exit_code if isinstance(error, CxrBenchError) else 5)
     for problem in report.problems:
-        assert problem.__traceback__ is problem.__cause__ is problem.__context__ is None  # they would hold its tensors
-        if ours:
-            assert type(problem) is type(error)
-            continue
-        assert isinstance(problem, UnexpectedError) and PARTS[part].named in str(problem)
-        assert problem.log is not None and problem.log.parent == tmp_path / "results" / "logs"
-        log = problem.log.read_text()
-        assert str(problem.log) in str(problem) and "Traceback" in log and type(error).__name__ in log
+        assert_told(problem, kind, PARTS[part].named.format(victim="victim"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        pytest.param(
+            part, kind, marks=[] if kind in {"KeyError", "panic"} else [pytest.mark.slow], id=f"{part}, {kind}"
+        )
+        for part in OF_NO_MODEL
+        for kind in KINDS
+    ],
+)
+def test_a_fault_of_no_model_ends_its_own_part_and_no_other(
+    part: str, kind: str, bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OF_NO_MODEL[part].fail(monkeypatch, {"all": KINDS[kind]})
+    report = bench.run(tmp_path)
+    assert told(tmp_path, report) == {
+        cell: found for cell, found in undisturbed.items() if not OF_NO_MODEL[part].lost(*cell[1:])
+    }
+    assert report.problems
+    for problem in report.problems:
+        assert_told(problem, kind, OF_NO_MODEL[part].named, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_faults_of_all_kinds_at_once_end_their_own_parts_alone(
+    part: str, crowd: Bench, undisturbed_crowd: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run with a victim for each kind: each is told as its own, and takes nothing of any other with it."""
+    PARTS[part].fail(monkeypatch, {victim: KINDS[kind] for victim, kind in CROWD.items()})
+    report = crowd.run(tmp_path)
+    assert told(tmp_path, report) == {
+        cell: found
+        for cell, found in undisturbed_crowd.items()
+        if cell[0] not in CROWD or not PARTS[part].lost(*cell[1:])
+    }
+    left = list(report.problems)
+    for victim, kind in CROWD.items():
+        named, error = PARTS[part].named.format(victim=victim), KINDS[kind]()
+        own = [
+            problem
+            for problem in left
+            if (type(problem) is type(error) if isinstance(error, CxrBenchError) else named in str(problem))
+        ]
+        assert own, f"nothing is said of {kind}"
+        for problem in own:
+            assert_told(problem, kind, named, tmp_path)
+            left.remove(problem)
+    assert left == []
 
 
 COVID_1 = "COVID/images/COVID-1.png"  # of the test part
@@ -313,7 +399,7 @@ def test_a_fault_of_one_image_leaves_out_that_image(
     kind: str, bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A decoder that raises what no decoder should: the image counts as unreadable, and the run says so."""
-    _raising(monkeypatch, decoding, "pixels", KINDS[kind], lambda data, name, *_: name == "COVID-1.png")
+    _raising(monkeypatch, decoding, "pixels", lambda data, name, *_: KINDS[kind] if name == "COVID-1.png" else None)
     report = bench.run(tmp_path)
     assert [path.name for path in report.unreadable] == ["COVID-1.png"]
     found = told(tmp_path, report)
@@ -326,7 +412,8 @@ def test_a_fault_of_one_image_leaves_out_that_image(
 def test_an_image_that_cannot_be_read_is_no_failure(
     bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _raising(monkeypatch, decoding, "pixels", lambda: ImageError("cut"), lambda data, name, *_: name == "COVID-1.png")
+    cut = lambda: ImageError("cut")  # noqa: E731
+    _raising(monkeypatch, decoding, "pixels", lambda data, name, *_: cut if name == "COVID-1.png" else None)
     report = bench.run(tmp_path)
     assert report.problems == [] and len(report.records) == len(undisturbed) and len(report.unreadable) == 1
 
@@ -334,7 +421,8 @@ def test_an_image_that_cannot_be_read_is_no_failure(
 def test_a_decoder_with_a_bug_is_one_problem_not_one_an_image(
     bench: Bench, undisturbed: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _raising(monkeypatch, decoding, "pixels", KINDS["TypeError"], lambda data, name, *_: name.startswith("COVID-"))
+    bad = KINDS["TypeError"]
+    _raising(monkeypatch, decoding, "pixels", lambda data, name, *_: bad if name.startswith("COVID-") else None)
     report = bench.run(tmp_path)
     bug, *rest = report.problems
     assert isinstance(bug, UnexpectedError) and len(report.unreadable) == 9
@@ -346,7 +434,7 @@ def test_a_decoder_with_a_bug_is_one_problem_not_one_an_image(
 def test_the_command_line_leaves_with_the_code_and_names_part_and_log(
     kind: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    PARTS["model forward"].fail(monkeypatch, KINDS[kind])
+    PARTS["model forward"].fail(monkeypatch, {"victim": KINDS[kind]})
     words = [w for card in bench.cards for w in ("-m", card)] + [w for t in TASKS for w in ("-t", bench.lab.task(t))]
     places = ["--data-root", str(bench.lab.data[""]), "--out", str(tmp_path / "results")]
     how = ["--variant", str(bench.lab.variant), "--shots", "1", "--group", "all", "--prompts", "names"]
@@ -413,7 +501,7 @@ def test_a_fault_without_any_place_for_a_log_is_told_all_the_same(
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "logs").write_bytes(b"a file where the folder should be")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere" / "\0"))
-    PARTS["model forward"].fail(monkeypatch, KINDS["KeyError"])
+    PARTS["model forward"].fail(monkeypatch, {"victim": KINDS["KeyError"]})
     report = bench.run(tmp_path)
     (problem,) = report.problems
     assert isinstance(problem, UnexpectedError) and problem.log is None

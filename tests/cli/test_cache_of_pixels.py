@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from cxrbench.cli.cache import app
 from cxrbench.errors import IntegrityError
-from cxrbench.pretrain.images import StoredImages, WantedImages, stored
+from cxrbench.pretrain.images import StoredImages, WantedImages, fill_pixel_store
 from cxrbench.specs.recipe import Canvas
 
 
 def decoded(root: Path) -> StoredImages:
     for n in range(3):
         Image.fromarray(np.full((9, 9), 50 * n, np.uint8)).save(root / f"{n}.png")
-    return stored(WantedImages(sorted(root.glob("*.png")), Canvas(size=32), root / "cache"))
+    return fill_pixel_store(WantedImages(sorted(root.glob("*.png")), Canvas(size=32), root / "cache"))
 
 
 def told(root: Path, *words: str) -> str:
@@ -54,6 +54,6 @@ def test_a_store_whose_size_is_damaged_is_named_and_can_be_removed(tmp_path: Pat
         assert f"`cxrbench cache prune {place.name[:16]}`" in told(tmp_path, "list")
         with pytest.raises(IntegrityError, match=f"damaged in {place.name[:16]}"):
             told(tmp_path, "verify")
-    again = stored(WantedImages(sorted(tmp_path.glob("*.png")), Canvas(size=32), tmp_path / "cache"))
+    again = fill_pixel_store(WantedImages(sorted(tmp_path.glob("*.png")), Canvas(size=32), tmp_path / "cache"))
     assert again.decoded == 0, "training does not need that file"
     assert "1 of 1 keys removed" in told(tmp_path, "prune", place.name[:8])

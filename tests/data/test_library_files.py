@@ -28,7 +28,7 @@ WAYS: tuple[Opening, ...] = ("luma", "colour", "opencv", "opencv-luma")
 
 def opened(name: str, how: Opening, stretched: bool = False) -> np.ndarray:
     """The picture (H, W), or (H, W, 3) where colour is asked for."""
-    image = raster.opened(FIGURES[f"file/{name}"].tobytes())
+    image = raster.open_picture(FIGURES[f"file/{name}"].tobytes())
     planes = pixels.planes(image, how, stretched=stretched)
     return np.stack(planes * (3 // len(planes)), axis=-1) if how == "colour" else planes[0]
 
@@ -46,7 +46,7 @@ def test_a_stretch_is_over_all_channels_at_full_depth(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_needs_no_library_is_the_same_in_all(name: str) -> None:
-    if pixels.read_alike(raster.opened(FIGURES[f"file/{name}"].tobytes())):
+    if pixels.read_alike(raster.open_picture(FIGURES[f"file/{name}"].tobytes())):
         assert name in ("grey.png", "grey.jpg")
         for how in WAYS:
             np.testing.assert_array_equal(

@@ -302,8 +302,8 @@ def test_result_does_not_depend_on_the_other_recipes(monkeypatch: pytest.MonkeyP
     header = {"decode": "radiograph", "polarity": "header"}
     recipes = [*AUTHORS.values(), *(r.model_copy(update=header) for r in AUTHORS.values()), Canvas(size=64)]
     alone = [pixels_by(data, "x", recipe).array for recipe in recipes]
-    sizes, loaded = [], raster.loaded
-    monkeypatch.setattr(raster, "loaded", lambda image: (sizes.append(image.size), loaded(image))[1])
+    sizes, loaded = [], raster.decode_picture
+    monkeypatch.setattr(raster, "decode_picture", lambda image: (sizes.append(image.size), loaded(image))[1])
     together = pixels(data, "x", recipes)
     for expected, found in zip(alone, together, strict=True):
         np.testing.assert_array_equal(found.array, expected)

@@ -1,6 +1,7 @@
 """The demonstration, whole and once: encoders that learned, tables with their rows, and nothing done twice."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -9,17 +10,21 @@ from demonstration import MODELS, Shown
 from filelock import FileLock
 
 from cxrbench.analysis.cell import cell_interval
+from cxrbench.cli import demonstration as demonstration_steps
 from cxrbench.cli.demonstration import (
     OBJECTIVES,
     SETTINGS,
+    Folders,
     corpora,
     demo,
+    draw,
     recipe,
     seen_and_unseen,
     vocabulary,
     write_text_encoder,
 )
 from cxrbench.evaluate.metric_table import MACRO_AUROC
+from cxrbench.phantom.write import write
 from cxrbench.pretrain.config import Config
 from cxrbench.pretrain.export import CARD
 from cxrbench.pretrain.job import FREQUENCIES, Job, pretrain
@@ -127,6 +132,19 @@ def test_a_second_call_trains_and_measures_nothing(shown: Shown) -> None:
     assert again.cached == len(again.records)
     assert sum("trained already" in text for text in told) == len(OBJECTIVES)
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_what_is_drawn_already_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demonstration_steps, "IMAGES", {"PADCHEST": {"pool": 1, "other": 1, "odd": 6}})
+    monkeypatch.setattr(catalog, "task_files", lambda: {"covid": tmp_path})
+    monkeypatch.setattr(demonstration_steps, "write", partial(write, images_per_class=1))
+    first: list[str] = []
+    draw(Folders(tmp_path), first.append)
+    assert [line.partition(":")[0] for line in first] == ["pre-training phantom of PADCHEST", "phantom of covid"]
+    monkeypatch.setattr(demonstration_steps, "ProcessPoolExecutor", lambda *_, **__: pytest.fail("started"))
+    again: list[str] = []
+    draw(Folders(tmp_path), again.append)
+    assert again == first
 
 
 @pytest.fixture

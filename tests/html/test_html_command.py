@@ -5,9 +5,9 @@ import shlex
 import pytest
 from made_records import made_record
 
-from cxrbench.cli.options import pairs
 from cxrbench.records.record import Record
 from cxrbench.reports.html.cells import command, own_files
+from cxrbench.runner.options import pairs
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
 

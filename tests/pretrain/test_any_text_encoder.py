@@ -11,9 +11,9 @@ from made_training import made_loop
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import load_adapter
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.export import Trained, export
-from cxrbench.pretrain.network import Network, Tokens, located
+from cxrbench.pretrain.network import Network, Tokens, find_text_encoder
 from cxrbench.specs.card import read_card
 
 ROWS = 32
@@ -62,7 +62,7 @@ def test_another_encoder_comes_back_as_it_was(
     kind = make.__name__
     folder = make(tmp_path / kind)
     choices = {"text.folder": str(folder), "text.files": FILES[kind], "schedule.epochs": "1", "objective": "clip"}
-    config = configured(None, small_choices(tmp_path / "text") | choices)
+    config = build_config(None, small_choices(tmp_path / "text") | choices)
     run = made_loop(tmp_path / "run", config, ROWS)
     run.run()
     files, width = run.material.files, run.engine.network.vision_model.width
@@ -86,9 +86,9 @@ def test_sentences_keep_capitals_where_the_tokenizer_does(capitals: bool, tmp_pa
 
     folder = roberta(tmp_path / "cased") if capitals else made_text_encoder(tmp_path / "plain")
     files = FILES["roberta"] if capitals else FILES["distilbert"]
-    config = configured(None, small_choices(tmp_path / "text") | {"text.folder": str(folder), "text.files": files})
+    config = build_config(None, small_choices(tmp_path / "text") | {"text.folder": str(folder), "text.files": files})
     run = made_loop(tmp_path / "run", config, ROWS)
-    feed = Feed(run.material.corpus, run.material.pixels, config, BatchPlace(), located(config))
+    feed = Feed(run.material.corpus, run.material.pixels, config, BatchPlace(), find_text_encoder(config))
     reports = [row for row, told in enumerate(run.material.corpus.sentences) if told]
     told = [one.text for one in feed._told(run.parts.train[[r in reports for r in run.parts.train]], 0)]
     assert told and all(text.startswith("There is" if capitals else "there is") or "omparison" in text for text in told)
@@ -110,9 +110,9 @@ def test_what_is_no_text_encoder_is_refused(
     folder = made_text_encoder(tmp_path / "text")
     before = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**before, **told}))
-    config = configured(None, small_choices(folder))
+    config = build_config(None, small_choices(folder))
     with pytest.raises(kind, match=says):
-        Network(config, 5, located(config))
+        Network(config, 5, find_text_encoder(config))
 
 
 def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(tmp_path: Path) -
     before = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**before, "vocab_size": 20}))
     with pytest.raises(IntegrityError, match="embeddings for 20"):
-        made_loop(tmp_path / "run", configured(None, small_choices(folder)), ROWS)
+        made_loop(tmp_path / "run", build_config(None, small_choices(folder)), ROWS)
 
 
 def test_files_that_the_recipe_names_must_be_there(tmp_path: Path) -> None:
     choices = small_choices(made_text_encoder(tmp_path / "text")) | {"text.files": '["config.json", "merges.txt"]'}
     with pytest.raises(DataError, match=r"merges\.txt is missing"):
-        located(configured(None, choices))
+        find_text_encoder(build_config(None, choices))

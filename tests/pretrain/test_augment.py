@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as vision
 
-from cxrbench.pretrain.batches import WIDTH, augmented, unit
-from cxrbench.pretrain.config import Augmentation, configured
+from cxrbench.pretrain.batches import WIDTH, augment, unit
+from cxrbench.pretrain.config import Augmentation, build_config
 
-HOW = configured(None, {}).augmentation
+HOW = build_config(None, {}).augmentation
 FLIP, AFFINE, ANGLE, SCALE, JITTER, BRIGHTNESS, CONTRAST, ORDER = range(WIDTH)
 
 
@@ -36,17 +36,17 @@ def test_pixels_become_fractions() -> None:
 
 def test_without_luck_nothing_changes() -> None:
     images = picture(3)
-    assert torch.equal(augmented(images, chances(3), HOW), images)
+    assert torch.equal(augment(images, chances(3), HOW), images)
 
 
 def test_flip_is_left_to_right() -> None:
     images = picture()
-    assert torch.equal(augmented(images, chances(flip=0.4), HOW), images.flip(3))
+    assert torch.equal(augment(images, chances(flip=0.4), HOW), images.flip(3))
 
 
 @pytest.mark.parametrize(("angle", "scale"), [(1.0, 1.0), (0.0, 1.0), (0.5, 0.0), (0.75, 0.3)])
 def test_affine_equals_torchvision(angle: float, scale: float) -> None:
-    found = augmented(picture(), chances(affine=0.1, angle=angle, scale=scale), HOW)
+    found = augment(picture(), chances(affine=0.1, angle=angle, scale=scale), HOW)
     degrees, factor = (2 * angle - 1) * HOW.degrees, 0.9 + 0.1 * scale
     wanted = vision.affine(picture(), degrees, [0, 0], factor, [0.0], interpolation=vision.InterpolationMode.BILINEAR)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
@@ -55,7 +55,7 @@ def test_affine_equals_torchvision(angle: float, scale: float) -> None:
 @pytest.mark.parametrize("order", [0.2, 0.8])
 def test_brightness_and_contrast_equal_torchvision(order: float) -> None:
     images = picture() * 0.9 + 0.05
-    found = augmented(images, chances(jitter=0.1, brightness=1.0, contrast=0.0, order=order), HOW)
+    found = augment(images, chances(jitter=0.1, brightness=1.0, contrast=0.0, order=order), HOW)
 
     def contrasted(x: Tensor) -> Tensor:
         return vision.adjust_contrast(x, 1 - HOW.contrast)
@@ -71,12 +71,12 @@ def test_shares_and_range_are_as_configured() -> None:
     rng = np.random.default_rng(0)
     rows = 4000
     images = picture(rows, 9) + torch.arange(9) / 50
-    found = augmented(images, torch.from_numpy(rng.random((rows, WIDTH), np.float32)), HOW)
+    found = augment(images, torch.from_numpy(rng.random((rows, WIDTH), np.float32)), HOW)
     assert found.shape == images.shape
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
     alone = Augmentation(**{**HOW.model_dump(), "affine": 0, "jitter": 0})
-    flipped = augmented(images, torch.from_numpy(rng.random((rows, WIDTH), np.float32)), alone)
+    flipped = augment(images, torch.from_numpy(rng.random((rows, WIDTH), np.float32)), alone)
     share = float((flipped[:, 0, 0, 0] != images[:, 0, 0, 0]).float().mean())
     assert abs(share - 0.5) < 4 * math.sqrt(0.25 / rows)
     unchanged = float((found == images).flatten(1).all(1).float().mean())
@@ -86,6 +86,6 @@ def test_shares_and_range_are_as_configured() -> None:
 def test_an_image_does_not_depend_on_its_batch() -> None:
     rng = torch.Generator().manual_seed(1)
     images, luck = torch.rand((9, 1, 16, 16), generator=rng), torch.rand((9, WIDTH), generator=rng)
-    whole = augmented(images, luck, HOW)
+    whole = augment(images, luck, HOW)
     for row in range(9):
-        torch.testing.assert_close(augmented(images[row : row + 1], luck[row : row + 1], HOW)[0], whole[row])
+        torch.testing.assert_close(augment(images[row : row + 1], luck[row : row + 1], HOW)[0], whole[row])

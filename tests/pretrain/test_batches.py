@@ -10,18 +10,18 @@ from made_lessons import NAMES, made_corpus, made_pixels, small_choices
 from made_training import made_loop
 
 from cxrbench.pretrain.batches import Batch, BatchPlace, Feed
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.engine import Whole, loss, pixels
-from cxrbench.pretrain.network import Pairs, Tokens, located, unicl_loss, unicl_targets
+from cxrbench.pretrain.network import Pairs, Tokens, find_text_encoder, unicl_loss, unicl_targets
 
 ROWS = 60
 ALL = np.arange(ROWS)
 
 
 def feed(folder: Path, place: BatchPlace | None = None, **more: str) -> Feed:
-    config = configured(None, small_choices(folder / "text", **({"objective": "clip"} | more)))
+    config = build_config(None, small_choices(folder / "text", **({"objective": "clip"} | more)))
     corpus = made_corpus(ROWS)
-    return Feed(corpus, made_pixels(corpus), config, place or BatchPlace(), located(config))
+    return Feed(corpus, made_pixels(corpus), config, place or BatchPlace(), find_text_encoder(config))
 
 
 def ids(batches: Iterator[Batch]) -> list[list[list[int]]]:
@@ -96,7 +96,7 @@ def test_padding_grows_on_the_side_of_the_tokenizer() -> None:
 
 
 def test_images_are_changed_as_their_chances_say(tmp_path: Path) -> None:
-    config = configured(None, small_choices(tmp_path / "text"))
+    config = build_config(None, small_choices(tmp_path / "text"))
     batch = next(feed(tmp_path).training(ALL, 0))
     found, plain = pixels(batch, config), batch.pixels.float().expand(-1, 3, -1, -1) / 255
     assert batch.chances is not None
@@ -109,7 +109,7 @@ def test_images_are_changed_as_their_chances_say(tmp_path: Path) -> None:
 
 
 def test_images_are_matched_with_their_study_and_texts_with_what_they_say(tmp_path: Path) -> None:
-    config = configured(None, small_choices(tmp_path / "text", objective="unicl"))
+    config = build_config(None, small_choices(tmp_path / "text", objective="unicl"))
     run = made_loop(tmp_path / "run", config, ROWS)
     batch = next(run._feed.training(ALL, 0))
     assert (batch.text_labels.sum(1) <= batch.labels.sum(1).clamp(min=1)).all()

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.pretrain.config import configured, saved
+from cxrbench.pretrain.config import build_config, config_toml
 
 
 def test_the_released_recipe_is_the_papers() -> None:
-    told = configured(None, {}).model_dump()
+    told = build_config(None, {}).model_dump()
     wanted = {
         "objective": "dlilp",
         "image": {"trunk": "resnet50", "size": 224, "antialias": False, "floor": "released"},
@@ -53,28 +53,28 @@ def test_the_released_recipe_is_the_papers() -> None:
 def test_a_file_and_then_single_choices_replace_values(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('objective = "unicl"\n[optimiser]\nlearning_rate = 2e-4\nweight_decay = 0.1\n')
-    told = configured(path, {"optimiser.learning_rate": "3e-4", "image.weights": "a/b.pth", "seed": "7"})
+    told = build_config(path, {"optimiser.learning_rate": "3e-4", "image.weights": "a/b.pth", "seed": "7"})
     assert (told.objective, told.seed, told.image.weights) == ("unicl", 7, Path("a/b.pth"))
     assert (told.optimiser.learning_rate, told.optimiser.weight_decay) == (3e-4, 0.1)
-    assert told.data == configured(None, {}).data
+    assert told.data == build_config(None, {}).data
 
 
 def test_a_saved_configuration_reads_back(tmp_path: Path) -> None:
-    told = configured(None, {"image.weights": "x.pth", "augmentation.scale": "[0.8, 1.1]", "data.train_limit": "200"})
+    told = build_config(None, {"image.weights": "x.pth", "augmentation.scale": "[0.8, 1.1]", "data.train_limit": "200"})
     path = tmp_path / "config.toml"
-    path.write_text(saved(told))
-    assert configured(path, {}) == told
-    assert configured(path, {}).digest == told.digest
+    path.write_text(config_toml(told))
+    assert build_config(path, {}) == told
+    assert build_config(path, {}).digest == told.digest
 
 
 def test_the_digest_follows_what_decides_values_and_nothing_else() -> None:
-    base = configured(None, {})
+    base = build_config(None, {})
     free = {"saving.every_steps": "9", "engine.devices": "4", "image.weights": "a.pth", "text.folder": "a"}
-    assert configured(None, free).digest == base.digest
-    assert configured(None, {"text.hub": "another/encoder"}).digest != base.digest
-    assert configured(None, {"schedule.epochs": "31"}).digest != base.digest
-    assert configured(None, {"schedule.epochs": "31"}).going_on == base.going_on
-    assert configured(None, {"seed": "1"}).going_on != base.going_on
+    assert build_config(None, free).digest == base.digest
+    assert build_config(None, {"text.hub": "another/encoder"}).digest != base.digest
+    assert build_config(None, {"schedule.epochs": "31"}).digest != base.digest
+    assert build_config(None, {"schedule.epochs": "31"}).going_on == base.going_on
+    assert build_config(None, {"seed": "1"}).going_on != base.going_on
 
 
 # What a run may change on its way: where and how fast it runs, what it writes, where files lie whose bytes its identity
@@ -117,7 +117,7 @@ OTHER = {
 
 def fields() -> list[str]:
     """Every value of the recipe by its name."""
-    told = configured(None, {}).model_dump()
+    told = build_config(None, {}).model_dump()
     leaves = [(name, value) for name, value in told.items() if not isinstance(value, dict)]
     leaves += [
         (f"{section}.{name}", 0) for section, values in told.items() if isinstance(values, dict) for name in values
@@ -130,7 +130,7 @@ def another(name: str) -> str:
     if name in OTHER:
         return OTHER[name]
     section, _, key = name.rpartition(".")
-    told = configured(None, {}).model_dump()
+    told = build_config(None, {}).model_dump()
     value = (told[section] if section else told)[key]
     if isinstance(value, bool):
         return str(not value).lower()
@@ -139,28 +139,28 @@ def another(name: str) -> str:
 
 @pytest.mark.parametrize("name", fields())
 def test_a_run_goes_on_under_another_value_exactly_where_that_decides_nothing(name: str) -> None:
-    base, other = configured(None, {}), configured(None, {name: another(name)})
+    base, other = build_config(None, {}), build_config(None, {name: another(name)})
     assert other != base, "the test must try another value"
     assert (other.going_on == base.going_on) == (name in FREE_ON_THE_WAY)
 
 
 def test_a_file_that_sets_nothing_or_that_changed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    told = saved(configured(None, {"seed": "7"}))
+    told = config_toml(build_config(None, {"seed": "7"}))
     for nothing in ("", told[:20]):
         path.write_text(nothing)
         with pytest.raises(SpecError, match=r"config\.toml: sets nothing"):
-            configured(path, {})
+            build_config(path, {})
     path.write_text(told.replace("seed = 7", "seed = 8"))
     with pytest.raises(IntegrityError, match=r"config\.toml: .*if you edited it, remove that line"):
-        configured(path, {})
+        build_config(path, {})
     path.write_text(told.replace("seed = 7", "seed = 8").partition("\n")[2])
-    assert configured(path, {}).seed == 8
+    assert build_config(path, {}).seed == 8
     path.write_text(told.replace("\n", "\r\n"))
-    assert configured(path, {}).seed == 7
+    assert build_config(path, {}).seed == 7
     path.write_text("a = " + "[" * 100_000)
     with pytest.raises(SpecError, match=r"config\.toml: is no TOML"):
-        configured(path, {})
+        build_config(path, {})
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_a_file_that_sets_nothing_or_that_changed_is_refused(tmp_path: Path) -> 
 )
 def test_wrong_values_are_named(choice: str, value: str, says: str) -> None:
     with pytest.raises(SpecError, match=says):
-        configured(None, {choice: value})
+        build_config(None, {choice: value})
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"none\.toml: cannot be read"):
-        configured(tmp_path / "none.toml", {})
+        build_config(tmp_path / "none.toml", {})
     (tmp_path / "bad.toml").write_text("a = ")
     with pytest.raises(SpecError, match="is no TOML"):
-        configured(tmp_path / "bad.toml", {})
+        build_config(tmp_path / "bad.toml", {})

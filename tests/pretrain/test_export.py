@@ -12,17 +12,17 @@ from torch import Tensor
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, RunError, SpecError
 from cxrbench.models.base import load_adapter
 from cxrbench.models.dlilp import DLILP
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.export import Trained, export
 from cxrbench.pretrain.loop import Loop
-from cxrbench.pretrain.network import Network, Tokens, located, trunk
+from cxrbench.pretrain.network import Network, Tokens, find_text_encoder, trunk
 from cxrbench.specs.card import read_card
 
 ROWS = 30
 
 
 def finished(folder: Path, synthetic: bool = True, **more: str) -> tuple[Loop, Path]:
-    config = configured(None, small_choices(folder.parent / "text", schedule__epochs="1", **more))
+    config = build_config(None, small_choices(folder.parent / "text", schedule__epochs="1", **more))
     run = made_loop(folder, config, ROWS)
     run.run()
     width = run.engine.network.vision_model.width
@@ -170,15 +170,15 @@ def test_a_text_encoder_starts_from_its_own_weights(tmp_path: Path) -> None:
     folder = made_text_encoder(tmp_path / "text")
     told = small_choices(folder, text__initial="pretrained", objective="clip")
     with pytest.raises(DataError, match=r"model\.safetensors or pytorch_model\.bin is missing"):
-        located(configured(None, told))
+        find_text_encoder(build_config(None, told))
     bert = BertModel(BertConfig.from_pretrained(str(folder)))
     named = {f"bert.{name}": tensor for name, tensor in bert.state_dict().items()}  # as BERTs are published
     torch.save({**named, "cls.predictions.bias": torch.zeros(3)}, folder / "pytorch_model.bin")
-    config = configured(None, told)
-    network = Network(config, 5, located(config))
+    config = build_config(None, told)
+    network = Network(config, 5, find_text_encoder(config))
     state = network.text_model.model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in bert.state_dict().items())
     lost = {name: tensor for name, tensor in named.items() if "layer.1" not in name}
     torch.save(lost, folder / "pytorch_model.bin")
     with pytest.raises(IntegrityError, match="the weights lack 16 tensors"):
-        Network(config, 5, located(config))
+        Network(config, 5, find_text_encoder(config))

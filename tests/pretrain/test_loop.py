@@ -19,7 +19,7 @@ from made_training import made_loop
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.dlilp_layout import named_trunk
 from cxrbench.pretrain.batches import Batch
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.log import LogRow, read_rows
 from cxrbench.pretrain.loop import PATIENCE_S, Loop
 from cxrbench.pretrain.state import read_head, read_state, write_state
@@ -30,7 +30,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def loop(folder: Path, rows: int = ROWS, **more: str) -> Loop:
-    return made_loop(folder, configured(None, small_choices(folder.parent / "text", **more)), rows)
+    return made_loop(folder, build_config(None, small_choices(folder.parent / "text", **more)), rows)
 
 
 def curve(folder: Path) -> list[LogRow]:
@@ -315,7 +315,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, whole: Path) 
 
 
 def test_a_run_does_not_go_on_from_other_images(tmp_path: Path) -> None:
-    config = configured(None, small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1"))
+    config = build_config(None, small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1"))
     first = made_loop(tmp_path / "run", config, 40)
     first.material = replace(first.material, images="a" * 64)
     first.identity = replace(first.identity, images="a" * 64)

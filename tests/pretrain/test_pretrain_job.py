@@ -15,7 +15,7 @@ from made_lessons import small_choices
 
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.phantom.write import write_corpus
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.corpus.build import CorpusRequest
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.pretrain.frequencies import read as read_frequencies
@@ -112,7 +112,7 @@ def job(drawn: Path, tmp_path: Path) -> Job:
     """Two steps of the smallest training that there is, on synthetic radiographs."""
     choices = small_choices(tmp_path / "text", objective="unimodal", schedule__epochs="1", data__batch_size="32")
     corpus = CorpusRequest({"CHEXPERT": drawn}, corpus_variant("as-published"))
-    return Job(configured(None, choices), corpus, tmp_path / "run", tmp_path / "cache")
+    return Job(build_config(None, choices), corpus, tmp_path / "run", tmp_path / "cache")
 
 
 def test_what_a_run_says_of_itself_outlives_a_refused_one(job: Job) -> None:

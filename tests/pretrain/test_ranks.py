@@ -16,7 +16,7 @@ from torch import nn
 from cxrbench.errors import SpecError
 from cxrbench.models.dlilp_layout import named_trunk
 from cxrbench.pretrain.batches import reading
-from cxrbench.pretrain.gather import GatheredBatchNorm, gathered, synchronised
+from cxrbench.pretrain.gather import GatheredBatchNorm, gather_rows, synchronise_norms
 
 TESTS = Path(__file__).parents[1]
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -59,7 +59,7 @@ def group(tmp_path: Path) -> Iterator[None]:
 def test_normalisation_over_processes_keeps_what_a_network_computes(name: str) -> None:
     torch.manual_seed(0)
     plain = named_trunk(name).module.train()
-    twin = synchronised(copy.deepcopy(plain), torch.device("cpu"))
+    twin = synchronise_norms(copy.deepcopy(plain), torch.device("cpu"))
     assert [n for n, _ in twin.named_parameters()] == [n for n, _ in plain.named_parameters()]
     assert not [m for m in twin.modules() if isinstance(m, nn.BatchNorm2d) and not isinstance(m, GatheredBatchNorm)]
     images = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -81,12 +81,12 @@ def test_normalisation_that_has_no_counterpart_is_refused() -> None:
 
     for layer in (Own(3), nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, momentum=None), nn.BatchNorm1d(3)):
         with pytest.raises(SpecError, match=r"image\.trunk: its .* cannot be spread"):
-            synchronised(nn.Sequential(layer), torch.device("cpu"))
+            synchronise_norms(nn.Sequential(layer), torch.device("cpu"))
 
 
 def test_one_process_gathers_nothing() -> None:
     vectors = torch.rand(3, 2)
-    assert gathered(vectors, (3,), 0) is vectors
+    assert gather_rows(vectors, (3,), 0) is vectors
 
 
 def test_every_process_reads_a_text_where_any_does() -> None:

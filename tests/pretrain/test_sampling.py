@@ -24,14 +24,14 @@ from cxrbench.pretrain.batches import (
     split,
     text_rng,
 )
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.corpus.types import Sentence
 from cxrbench.pretrain.loop import Schedule
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/pretrain"
 RECIPE: dict[str, Any] = json.loads((FIXTURES / "recipe.json").read_text())
 CLASSES = tuple(RECIPE["categories"])
-RELEASED = configured(None, {})
+RELEASED = build_config(None, {})
 
 
 @pytest.mark.parametrize("n", RECIPE["split"])

@@ -14,7 +14,7 @@ from cxrbench.pretrain.corpus.build import Built
 from cxrbench.pretrain.corpus.overlap import EvaluationSet, require_no_overlap
 from cxrbench.pretrain.corpus.variants import SOURCES
 from cxrbench.pretrain.frequencies import frequencies
-from cxrbench.pretrain.images import WantedImages, stored
+from cxrbench.pretrain.images import WantedImages, fill_pixel_store
 from cxrbench.specs import catalog
 from cxrbench.specs.recipe import Canvas
 from cxrbench.store import digest
@@ -110,7 +110,7 @@ def test_the_same_order_gives_the_same_bytes_and_others_are_refused(drawn: Path,
 
 
 def test_all_drawn_images_are_read(corpus: Built, tmp_path: Path) -> None:
-    found = stored(WantedImages(corpus.corpus.paths, Canvas(size=48), tmp_path))
+    found = fill_pixel_store(WantedImages(corpus.corpus.paths, Canvas(size=48), tmp_path))
     assert found.readable.all() and not found.unreadable
     spread = found.pixels[np.arange(len(corpus.corpus))].reshape(len(corpus.corpus), -1).std(axis=1)
     assert spread.min() > 20, "no image is empty"

@@ -11,7 +11,7 @@ import pytest
 from made_corpus import small_task
 
 from cxrbench.pretrain.batches import split
-from cxrbench.pretrain.config import configured
+from cxrbench.pretrain.config import build_config
 from cxrbench.pretrain.corpus.build import Built, CorpusRequest, build
 from cxrbench.pretrain.corpus.overlap import EvaluationSet
 from cxrbench.pretrain.corpus.variants import SOURCES, corpus_variant, label_spaces, lists, variant_files
@@ -68,7 +68,7 @@ def test_rows_labels_and_sentences_are_the_released_ones(raw: Path, released: Bu
 
 
 def test_assembly_and_cut_are_the_released_ones(raw: Path, released: Built) -> None:
-    data = configured(None, {"objective": "clip", "data.train_limit": "200", "data.validation_limit": "100"}).data
+    data = build_config(None, {"objective": "clip", "data.train_limit": "200", "data.validation_limit": "100"}).data
     parts = split(released.corpus, data)
     for rows, want in ((parts.train, "train_images"), (parts.validation, "val_images")):
         found = [released.corpus.paths[row].relative_to(raw).as_posix() for row in rows.tolist()]

@@ -24,7 +24,7 @@ from cxrbench.pretrain import image_files, images
 from cxrbench.pretrain import pixel_store as module
 from cxrbench.pretrain.image_files import ReadPixels, recipe_key
 from cxrbench.pretrain.image_files import stored_pixels as stored_array
-from cxrbench.pretrain.images import StoredImages, WantedImages, stored
+from cxrbench.pretrain.images import StoredImages, WantedImages, fill_pixel_store
 from cxrbench.pretrain.pixel_store import PixelStore
 from cxrbench.specs.recipe import Canvas
 from cxrbench.system.sources import closure
@@ -104,37 +104,37 @@ def test_the_key_knows_the_recipe_but_not_what_comes_after_the_store() -> None:
 
 def test_images_are_decoded_once_and_then_only_read(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 20)
-    first = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    first = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert (first.decoded, first.unreadable, len(first.pixels)) == (20, {}, 20)
     assert_right(first, paths)
-    again = stored(WantedImages(paths[::-1], RECIPE, tmp_path / "c"))
+    again = fill_pixel_store(WantedImages(paths[::-1], RECIPE, tmp_path / "c"))
     assert again.decoded == 0
     assert_right(again, paths[::-1])
 
 
 def test_several_processes_decode_the_same(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 40)
-    stored(WantedImages(paths, RECIPE, tmp_path / "one"))
-    stored(WantedImages(paths, RECIPE, tmp_path / "two", workers=2))
+    fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "one"))
+    fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "two", workers=2))
     assert pixel_store(tmp_path / "one").pixels.read_bytes() == pixel_store(tmp_path / "two").pixels.read_bytes()
 
 
 def test_corpora_and_copies_share_rows_by_content(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 10)
-    stored(WantedImages(paths[:6], RECIPE, tmp_path / "c"))
+    fill_pixel_store(WantedImages(paths[:6], RECIPE, tmp_path / "c"))
     copies = [tmp_path / "j" / path.name for path in paths]
     shutil.copytree(tmp_path / "i", tmp_path / "j")
-    found = stored(WantedImages([*copies, *paths], RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages([*copies, *paths], RECIPE, tmp_path / "c"))
     assert len(pixel_store(tmp_path / "c").rows()) == 10
     assert_right(found, [*copies, *paths])
 
 
 def test_a_file_that_changed_is_decoded_again(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 3)
-    stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     paths[1].write_bytes(drawn(99))
     os.utime(paths[1], (1, 1))
-    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 1
     assert_right(found, paths)
 
@@ -145,7 +145,7 @@ def test_unreadable_images_are_listed_and_cannot_be_asked_for(tmp_path: Path) ->
     paths[1].write_bytes(whole[: len(whole) // 2])
     paths[3].unlink()
     for _ in range(2):
-        found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+        found = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
         assert found.readable.tolist() == [True, False, True, False, True]
         assert "001.png" in found.unreadable[1] and "no such file" in found.unreadable[3]
         with pytest.raises(IntegrityError, match="row 3 has no image"):
@@ -171,16 +171,16 @@ def test_files_that_no_decoder_reads_are_read_once(tmp_path: Path, monkeypatch: 
     paths[1].write_bytes(whole[: len(whole) // 2])
     paths[2].chmod(0)
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
-    first = stored(wanted)
+    first = fill_pixel_store(wanted)
     lost = set(first.unreadable)  # who may read everything, as root, reads file 2 as well
     assert names == ["000.png", "001.png", "002.png", "003.png"]
     names.clear()
-    again = stored(wanted)
+    again = fill_pixel_store(wanted)
     assert (again.decoded, again.unreadable) == (0, first.unreadable)
     assert names == [paths[n].name for n in sorted(lost - {1})], "a file that cannot be opened may be opened later"
     paths[2].chmod(0o600)
     paths[1].write_bytes(whole)
-    mended = stored(wanted)
+    mended = fill_pixel_store(wanted)
     assert mended.readable.all() and not mended.unreadable
     assert_right(mended, paths)
 
@@ -191,18 +191,18 @@ def test_other_decoders_have_a_store_of_their_own(tmp_path: Path, monkeypatch: p
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
     with monkeypatch.context() as older:
         older.setattr(image_files, "decoders", lambda: "pillow 1.0")
-        assert stored(wanted).decoded == 2
+        assert fill_pixel_store(wanted).decoded == 2
     names = read_files(monkeypatch)
-    found = stored(wanted)
+    found = fill_pixel_store(wanted)
     assert (found.decoded, list(found.unreadable), len(names)) == (2, [1], 3)
-    assert (stored(wanted).decoded, len(names)) == (0, 3)
+    assert (fill_pixel_store(wanted).decoded, len(names)) == (0, 3)
 
 
 def test_other_code_has_a_store_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c")
-    stored(wanted)
+    fill_pixel_store(wanted)
     monkeypatch.setattr(image_files, "code_digest", lambda module: f"{module} of tomorrow")
-    assert stored(wanted).decoded == 3
+    assert fill_pixel_store(wanted).decoded == 3
 
 
 def test_the_code_of_pixels_is_all_between_a_file_and_its_pixels_and_no_more() -> None:
@@ -218,10 +218,10 @@ def test_refusals_that_are_damaged_are_not_believed_and_made_again(
     paths = folder(tmp_path / "i", 3)
     paths[1].write_bytes(b"no picture")
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
-    first, whole = stored(wanted), pixel_store(tmp_path / "c").refusals.read_bytes()
+    first, whole = fill_pixel_store(wanted), pixel_store(tmp_path / "c").refusals.read_bytes()
     pixel_store(tmp_path / "c").refusals.write_bytes(damage)
     names = read_files(monkeypatch)
-    assert (stored(wanted).unreadable, names) == (first.unreadable, ["001.png"])
+    assert (fill_pixel_store(wanted).unreadable, names) == (first.unreadable, ["001.png"])
     assert pixel_store(tmp_path / "c").refusals.read_bytes() == whole
 
 
@@ -259,14 +259,14 @@ def test_a_file_for_which_memory_was_short_is_tried_again(tmp_path: Path, monkey
     with monkeypatch.context() as less:
         less.setattr(image_files, "pixels_by", short)
         with pytest.raises(DataError, match="none of 2 images can be read"):
-            stored(WantedImages(paths, RECIPE, tmp_path / "c"))
-    assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 2
+            fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
+    assert fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 2
 
 
 def test_a_corpus_without_any_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"none of 1 images can be read; the first: a\.png"):
-        stored(WantedImages([tmp_path / "a.png"], RECIPE, tmp_path / "c"))
+        fill_pixel_store(WantedImages([tmp_path / "a.png"], RECIPE, tmp_path / "c"))
 
 
 PROGRAM = """
@@ -276,7 +276,7 @@ from cxrbench.pretrain import image_files, images
 from cxrbench.specs.recipe import Canvas
 images.BATCH, image_files.GROUP, image_files.AHEAD = 4, 1, 2
 paths = sorted(Path(sys.argv[1]).glob("*.png"))
-print(images.stored(images.WantedImages(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
+print(images.fill_pixel_store(images.WantedImages(paths, Canvas(size=32), Path(sys.argv[2]))).decoded)
 """
 
 
@@ -297,7 +297,7 @@ def test_a_killed_builder_is_taken_up_where_it_stopped(tmp_path: Path, batches: 
     process.wait()
     kept = len(pixel_store(tmp_path / "c").rows())
     assert 4 * batches <= kept < 400
-    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert 400 - kept <= found.decoded <= 400 - kept + 4, (
         "at most the batch whose table of file hashes line was not written"
     )
@@ -313,7 +313,7 @@ def test_builders_at_the_same_time_decode_each_image_once(tmp_path: Path) -> Non
     builders = [builder(tmp_path / "i", tmp_path / "c") for _ in range(3)]
     decoded = [int(process.communicate(timeout=120)[0]) for process in builders]
     assert sum(decoded) == 120
-    assert_right(stored(WantedImages(paths, RECIPE, tmp_path / "c")), paths)
+    assert_right(fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c")), paths)
 
 
 def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_waiting_for_another_builder_ends_with_an_error(tmp_path: Path) -> None:
         pixel_store(tmp_path / "c").writing(),
         pytest.raises(RunError, match=r"another process still fills it after 0\.1 s"),
     ):
-        stored(WantedImages(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
+        fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c", waiting_s=0.1))
 
 
 @settings(max_examples=30, deadline=None)
@@ -356,7 +356,7 @@ def spoil(path: Path, at: int, data: bytes) -> None:
 def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 5)
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
-    sound, found = stored(wanted).pixels[np.arange(5)], stored(wanted)
+    sound, found = fill_pixel_store(wanted).pixels[np.arange(5)], fill_pixel_store(wanted)
     spoil(pixel_store(tmp_path / "c").pixels, 3 * 1024 + 100, b"\xff\x00\xff")
     assert pixel_store(tmp_path / "c").damaged() == [3]
     for _ in range(2):
@@ -365,14 +365,14 @@ def test_damaged_pixels_are_never_handed_out_but_decoded_again(tmp_path: Path) -
         f"the pixels of {paths[3]} in {pixel_store(tmp_path / 'c').folder} were damaged; the file was decoded again"
     ]
     assert pixel_store(tmp_path / "c").damaged() == [], "the mended image has taken its place"
-    again = stored(wanted)
+    again = fill_pixel_store(wanted)
     assert np.array_equal(again.pixels[np.arange(5)], sound)
     assert (again.decoded, again.pixels.notes, again.digest) == (0, [], found.digest)
 
 
 def test_damaged_pixels_of_a_file_that_changed_are_refused_by_name(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 3)
-    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     spoil(pixel_store(tmp_path / "c").pixels, 1024, b"\xff\x00\xff")
     paths[1].write_bytes(drawn(77))
     with pytest.raises(IntegrityError, match=r"the pixels of .*001\.png are not what was written.*Restore the file"):
@@ -387,7 +387,7 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
 ) -> None:
     paths = folder(tmp_path / "i", 2)
     wanted = WantedImages(paths, RECIPE, tmp_path / "c")
-    sound, found = stored(wanted).pixels[np.arange(2)], stored(wanted)
+    sound, found = fill_pixel_store(wanted).pixels[np.arange(2)], fill_pixel_store(wanted)
     spoil(pixel_store(tmp_path / "c").pixels, 0, b"\xff\x00\xff")
     monkeypatch.setattr(images, "PATIENCE_S", 0.05)
     with pixel_store(tmp_path / "c").writing():
@@ -397,7 +397,7 @@ def test_a_mended_image_that_finds_no_place_is_told_and_still_right(
 
 def test_a_store_that_is_damaged_all_over_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MOST_MENDED", 3)
-    found = stored(WantedImages(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages(folder(tmp_path / "i", 6), RECIPE, tmp_path / "c"))
     pixel_store(tmp_path / "c").pixels.write_bytes(bytes(6 * 1024))
     with pytest.raises(IntegrityError, match=r"more than 3 images are not what was written.*remove .*then --resume"):
         found.pixels[np.arange(6)]
@@ -411,7 +411,7 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
     place = tmp_path_factory.mktemp("store")
     paths = folder(place / "i", 6)
     for batch in (paths[:2], paths[:4], paths):
-        stored(WantedImages(batch, RECIPE, place / "c"))
+        fill_pixel_store(WantedImages(batch, RECIPE, place / "c"))
     file = pixel_store(place / "c").folder / data.draw(st.sampled_from(["pixels.u8", "journal.bin"]))
     raw = bytearray(file.read_bytes())
     if data.draw(st.booleans()):
@@ -420,28 +420,28 @@ def test_whatever_happens_to_the_files_of_a_store_its_images_are_right(
         del raw[data.draw(st.integers(0, len(raw) - 1)) :]
     file.write_bytes(raw)
     for asked in (paths[3:], paths):
-        assert_right(stored(WantedImages(asked, RECIPE, place / "c")), asked)
+        assert_right(fill_pixel_store(WantedImages(asked, RECIPE, place / "c")), asked)
     assert len(pixel_store(place / "c").rows()) == 6
 
 
 def test_a_process_that_fills_a_damaged_store_takes_nothing_from_one_that_reads_it(tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 6)
     for batch in (paths[:3], paths):
-        reading = stored(WantedImages(batch, RECIPE, tmp_path / "c"))
+        reading = fill_pixel_store(WantedImages(batch, RECIPE, tmp_path / "c"))
     sound = reading.pixels[np.arange(6)]
     spoil(pixel_store(tmp_path / "c").journal, 20, b"\xff")
-    assert stored(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 6
+    assert fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c")).decoded == 6
     assert np.array_equal(reading.pixels[np.arange(6)], sound)
 
 
 @pytest.mark.parametrize("name", ["pixels.u8", "journal.bin"])
 def test_a_pipe_in_the_place_of_a_store_is_not_waited_for(name: str, tmp_path: Path) -> None:
     paths = folder(tmp_path / "i", 2)
-    stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     (pixel_store(tmp_path / "c").folder / name).unlink()
     os.mkfifo(pixel_store(tmp_path / "c").folder / name)
     with pytest.raises(IntegrityError, match=rf"{name}: is"):
-        stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+        fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
 
 
 @pytest.mark.slow
@@ -456,10 +456,10 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
         "    return sound(data, name, recipe)\n"
         "image_files.stored_pixels = deadly\n"
         "if __name__ == '__main__':\n"
-        "    from cxrbench.pretrain.images import WantedImages, stored\n"
+        "    from cxrbench.pretrain.images import WantedImages, fill_pixel_store\n"
         "    from cxrbench.specs.recipe import Canvas\n"
         "    paths = sorted(Path(sys.argv[1]).glob('*.png'))\n"
-        "    found = stored(WantedImages(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
+        "    found = fill_pixel_store(WantedImages(paths, Canvas(size=32), Path(sys.argv[2]), workers=2))\n"
         "    print(found.decoded, found.unreadable)\n"
     )
     paths = folder(tmp_path / "i", 40)
@@ -467,7 +467,8 @@ def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path:
     command = [sys.executable, str(tmp_path / "deadly.py"), str(tmp_path / "i"), str(tmp_path / "c")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("39 {5: '005.png: the process that decodes it dies"), done.stderr
-    assert_right(stored(WantedImages([*paths[:5], *paths[6:]], RECIPE, tmp_path / "c")), [*paths[:5], *paths[6:]])
+    own = [*paths[:5], *paths[6:]]
+    assert_right(fill_pixel_store(WantedImages(own, RECIPE, tmp_path / "c")), own)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_decoded(
@@ -476,7 +477,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
     with pytest.raises(RunError, match=r"3 decoded images take 0\.00 GB, the disk has 0\.00 GB left"):
-        stored(WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c"))
+        fill_pixel_store(WantedImages(folder(tmp_path / "i", 3), RECIPE, tmp_path / "c"))
 
 
 def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,9 +491,9 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fdatasync", full)
     with pytest.raises(RunError, match=r"No space left on device\. Make room and start again"):
-        stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+        fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert len(pixel_store(tmp_path / "c").rows()) == 8
-    found = stored(WantedImages(paths, RECIPE, tmp_path / "c"))
+    found = fill_pixel_store(WantedImages(paths, RECIPE, tmp_path / "c"))
     assert found.decoded == 4
     assert_right(found, paths)
 
@@ -500,4 +501,4 @@ def test_a_disk_that_fills_up_keeps_whole_batches(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"")
     with pytest.raises(RunError, match="Name a folder that can be written"):
-        stored(WantedImages(folder(tmp_path / "i", 2), RECIPE, tmp_path / "c"))
+        fill_pixel_store(WantedImages(folder(tmp_path / "i", 2), RECIPE, tmp_path / "c"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cxrbench.phantom.layouts.order import Cell, Order, table, zipped
+from cxrbench.phantom.layouts.order import Cell, Order, gzip_bytes, table
 from cxrbench.phantom.plate import Developed, Plate, name, number
 from cxrbench.phantom.reports import RadiologyReport, report
 
@@ -56,9 +56,9 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     reports = {study: _report(order, studies[study]) for study in sorted(studies)}
     files = {_report_path(p): reports[p.row["study"]].text(f"s{p.row['study']}").encode() for p in shown}
     split = [[p.row["id"], p.row["study"], p.row["subject"], p.row["split"]] for p in shown]
-    files["mimic-cxr-2.0.0-split.csv.gz"] = zipped(table(lists["split"], split))
-    files["mimic-cxr-2.0.0-metadata.csv.gz"] = zipped(table(lists["metadata"], [_metadata(p) for p in shown]))
-    files["mimic-cxr-2.0.0-chexpert.csv.gz"] = zipped(_study_labels(order, studies, reports))
+    files["mimic-cxr-2.0.0-split.csv.gz"] = gzip_bytes(table(lists["split"], split))
+    files["mimic-cxr-2.0.0-metadata.csv.gz"] = gzip_bytes(table(lists["metadata"], [_metadata(p) for p in shown]))
+    files["mimic-cxr-2.0.0-chexpert.csv.gz"] = gzip_bytes(_study_labels(order, studies, reports))
     files["labels_individual_sentences.csv"] = _sentence_labels(lists["sentences"], reports)
     return files
 

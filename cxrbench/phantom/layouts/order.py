@@ -138,6 +138,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
     return stream.getvalue().encode()
 
 
-def zipped(data: bytes) -> bytes:
+def gzip_bytes(data: bytes) -> bytes:
     """The bytes as gzip without a time stamp."""
     return gzip.compress(data, mtime=0)
