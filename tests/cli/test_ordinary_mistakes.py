@@ -187,10 +187,10 @@ def test_shells_complete_names_and_comma_lists() -> None:
     assert {"medclip", "medclip_vit"} <= set(options.models("medcl"))
     assert options.tasks("rsna,cov") == ["rsna,covid"]
     assert options.variants("paper") == ["paper-code"]
-    env = {**os.environ, "_CXRBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cxrbench run -t vin", "COMP_CWORD": "3"}
+    env = {**os.environ, "_CXRBENCH_COMPLETE": "complete_bash", "COMP_WORDS": "cxrbench run -t sii", "COMP_CWORD": "3"}
     program = "from cxrbench.cli.main import app; app(prog_name='cxrbench')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, timeout=60)
-    assert done.stdout.split() == ["vindr"]
+    assert done.stdout.split() == ["siim", "siim_pneumothorax"]
 
 
 @pytest.mark.parametrize(

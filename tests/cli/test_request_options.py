@@ -30,6 +30,7 @@ from cxrbench.runner.options import (
     SwitchOption,
 )
 from cxrbench.runner.request import Request, build_request
+from cxrbench.specs import catalog
 
 ALONE_ON_THE_COMMAND_LINE = {"dry_run": "returns nothing: it prints a forecast in place of a run"}
 ALONE_IN_PYTHON = {"progress": "the command line always shows how it goes, on stderr"}
@@ -115,7 +116,7 @@ def test_defaults_make_the_same_request(monkeypatch: pytest.MonkeyPatch) -> None
     request = by_command_line([])
     assert request == by_python()
     places = request.places
-    assert (places.data_root("rsna"), places.weights[""], places.cache) == tuple(
+    assert (places.data_root(catalog.load_task("rsna")), places.weights[""], places.cache) == tuple(
         map(Path, ("/from/the/environment", "/weights/too", "/and/the/cache"))
     )
 

@@ -34,6 +34,7 @@ BESIDE = {
     "cxrbench.data.any_table": "likewise",
     "cxrbench.data.own_labels": "likewise",
     "cxrbench.data.uncertain": "likewise",
+    "cxrbench.data.chexpert_labels": "likewise",
     "cxrbench.data.own_split": "draws rows, which enter by their ids",
     "cxrbench.data.joining": "finds files, which enter by their bytes",
     "cxrbench.data.guesses": "guesses what a new task file says, and makes nothing",

@@ -320,6 +320,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
     TaskSpec: {
         "name": (task("name", "other"), RECORDS),
         "title": (task("title", "Another"), NOTHING),
+        "kind": (task("kind", "multi-label"), RECORDS),  # by its rows and labels
         "data_set": (task("data_set", "Another"), NOTHING),
         "source": (task("source", "siim"), NOTHING),  # what it reads enters as the partition
         "options": (task("options", {"word": 1}), NOTHING),  # likewise, of a package's source
@@ -404,6 +405,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "negative_template": (prompts("negative_template", "no {class}"), WORDED | {"scores"}),
         "spelling": (prompts("spelling", "kept", ("sample", None)), WORDED | {"scores"}),
         "queries": "it asks the model, and this one has no set of its own",
+        "kind": (prompts("kind", "single-label"), NOTHING),
         "tasks": (prompts("tasks", ["tiny"]), NOTHING),
         "released": (prompts("released", {"Mass": "0" * 64}), NOTHING),  # what the paper's code has, to compare with
     },

@@ -10,7 +10,7 @@ import numpy as np
 from cxrbench.data.listing import IMAGE_SUFFIXES, Listing, image_stem, is_folder, listing
 from cxrbench.data.own_split import by_shares, order_of
 from cxrbench.data.sources.base import LabelledParts, assembled
-from cxrbench.data.splits import one_hot, table
+from cxrbench.data.splits import table
 from cxrbench.errors import DataError
 from cxrbench.specs.own_data import ANY, PARTS, FolderData, RatioSplit
 from cxrbench.specs.task import TaskSpec
@@ -123,7 +123,7 @@ def _labelled(folder: Path, listed: Listing, task: TaskSpec, split: str) -> Labe
             _require_ignored(folder, name, task)
             left_out[f"folder {name!r} is no class"] += len(files)
     numbers = np.array(index, dtype=np.int64)
-    labels = one_hot(numbers, len(task.classes))
+    labels = (numbers[:, None] == np.arange(len(task.classes))).astype(np.int8)
     chosen = np.array(parts, dtype=object)
     if not shelf.parts:
         chosen = by_shares(ids, labels, task.split(split).parameters(RatioSplit))

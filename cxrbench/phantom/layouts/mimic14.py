@@ -1,9 +1,9 @@
-"""MIMIC-CXR-JPG 2.0.0 with all findings of a study: pictures by subject and study, and the zipped tables."""
+"""MIMIC-CXR-JPG 2.0.0 with all findings of a study: pictures by subject and study, and the gzip_bytes tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from cxrbench.phantom.draw import View
-from cxrbench.phantom.layouts.order import Cell, Order, table, zipped
+from cxrbench.phantom.layouts.order import Cell, Order, table, gzip_bytes
 from cxrbench.phantom.layouts.several import Visit, visits
 from cxrbench.phantom.plate import Developed, Plate, name, number
 
@@ -49,7 +49,7 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     for labeller in ("chexpert", "negbio"):
         rows = [[p.row["subject"], study, *_labels(order, p, labeller)] for study, p in sorted(studies.items())]
         files[labeller] = table(("subject_id", "study_id", *order.facts.columns), rows)
-    return {f"mimic-cxr-2.0.0-{kind}.csv.gz": zipped(data) for kind, data in files.items()}
+    return {f"mimic-cxr-2.0.0-{kind}.csv.gz": gzip_bytes(data) for kind, data in files.items()}
 
 
 def _metadata(plate: Plate) -> list[Cell]:

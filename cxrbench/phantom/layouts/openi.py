@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 from cxrbench.data.sources.openi import FOLDER, PACKED, TermsByReport
 from cxrbench.phantom.draw import View
-from cxrbench.phantom.layouts.order import Order, zipped
+from cxrbench.phantom.layouts.order import Order, gzip_bytes
 from cxrbench.phantom.layouts.together import numbers_of, split_rule, together
 from cxrbench.phantom.plate import Developed, Plate, number
 
@@ -50,7 +50,7 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
         report: _xml(report, ()) for n in range(order.quotas["without image"]) for report in [f"CXR{last + 1 + n}"]
     }
     return {
-        PACKED: zipped(_archive({f"{FOLDER}/{name.removeprefix('CXR')}.xml": text for name, text in texts.items()}))
+        PACKED: gzip_bytes(_archive({f"{FOLDER}/{name.removeprefix('CXR')}.xml": text for name, text in texts.items()}))
     }
 
 
