@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -58,7 +59,8 @@ class TableCell:
 class ViewRow:
     """One row: a row of the paper, or a model of the user's own with no printed cell.
 
-    A `control` is a negative control: its section holds nothing else, and it stands in no comparison.
+    A `control` is a negative control: its section holds nothing else, and it stands in no comparison. An `own` row is
+    none of the paper's.
     """
 
     section: str
@@ -66,6 +68,7 @@ class ViewRow:
     model: str
     cells: Mapping[str, TableCell]
     control: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     for found in _filled(table, [record for record in records if record.synthetic == synthetic]):
         row = found.row
         cells, replaced = _cells(table, row, found.records)
-        views.append(ViewRow(found.section, row.name, row.model, cells, found.control))
+        views.append(ViewRow(found.section, row.name, row.model, cells, found.control, found.own))
         notes += [
             f"{row.name}, {title}: {'; '.join(cells[name].flaws)}"
             for name, title in ((c.id, c.title) for c in table.columns)
@@ -134,6 +137,7 @@ class _Filled:
     row: Row
     records: Sequence[Record]
     control: bool = False
+    own: bool = True
 
     @property
     def section(self) -> str:
@@ -149,23 +153,27 @@ def _filled(table: PublishedTable, records: Sequence[Record]) -> list[_Filled]:
     controls = [record for record in records if record.control]
     printed = {(row.section, row.model) for row in table.rows}
     own = [row for row in _unprinted(table, models) if (row.section, row.model) not in printed]
-    rows = [_Filled(row, models) for row in (*table.rows, *own)]
+    rows = [_Filled(row, models, own=False) for row in table.rows] + [_Filled(row, models) for row in own]
     rows += [_Filled(row, controls, control=True) for row in _unprinted(table, controls)]
     sections = list(dict.fromkeys(row.section for row in table.rows))
     return sorted(rows, key=lambda found: sections.index(found.row.section))
 
 
 def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
-    """A row without printed cells for every section and model that was measured in one of its columns, by name."""
+    """A row without printed cells for every section and model that was measured in one of its columns, by name.
+
+    It bears the model's title, with the name where another row has the same.
+    """
+    titles = row_titles(records, [row.name for row in table.rows])
     empty = {c.id: MISSING for c in table.columns} | {a.id: MISSING for a in table.averages}
     rows = []
     for section, protocol, shots, prompts in dict.fromkeys(
         (row.section, row.protocol, row.shots, row.prompts) for row in table.rows
     ):
-        for model in sorted({record.model.name for record in records}):
+        for model in sorted(titles):
             row = Row(
                 section=section,
-                name=model,
+                name=titles[model],
                 model=model,
                 protocol=protocol,
                 shots=shots,
@@ -175,6 +183,17 @@ def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
             if any(record.measures(row, column) for record in records for column in table.columns):
                 rows.append(row)
     return rows
+
+
+def row_titles(records: Iterable[Record], taken: Iterable[str] = ()) -> dict[str, str]:
+    """What the row of each model is called: by its newest title, and by its name too where that is taken or not unique.
+
+    A record without a title is called by the model's name.
+    """
+    newest = {record.model.name: record.model.title for record in sorted(records, key=lambda r: r.runtime.started)}
+    counts = Counter([*newest.values(), *set(taken)])
+    told = {name: title or name for name, title in newest.items()}
+    return {name: title if counts[title] <= 1 or title == name else f"{title} ({name})" for name, title in told.items()}
 
 
 def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, TableCell], int]:
@@ -285,8 +304,11 @@ def shares(averages: Sequence[Average]) -> dict[str, dict[str, Fraction]]:
     return found
 
 
+_EQUAL = 1e-12  # sums in another order differ by so much at most
+
+
 def standings(means: Mapping[int, Mean]) -> Standings:
-    """The best of several cells or averages, and which of the others are not shown to be worse than another.
+    """The best of several cells or averages (all that tie), and which others are not shown to be worse than another.
 
     `means` by place; an empty one takes no part. Nothing stands anywhere when no two can be compared.
     """
@@ -306,7 +328,8 @@ def standings(means: Mapping[int, Mean]) -> Standings:
     }
     kept = not_worse(pairs, compared)
     found: dict[int, Standing] = {place: "not worse" if place in kept else "worse" for place in compared}
-    return Standings({**found, best: "best"}, refused)
+    ties = [place for place in compared if math.isclose(values[place], values[best], rel_tol=0, abs_tol=_EQUAL)]
+    return Standings({**found, **dict.fromkeys(ties, "best")}, refused)
 
 
 def _read(view: TableView, known: Mapping[str, Record], out: Path, *, these_draws: bool) -> dict[str, Measurement]:

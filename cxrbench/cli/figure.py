@@ -22,16 +22,13 @@ from cxrbench.errors import SpecError
 
 
 def figure(
-    number: Annotated[int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images per class.")],
+    number: Annotated[int, typer.Argument(help="3: linear probes over the images per class, K.")],
     model: Models = None,
     task: Tasks = None,
     to: Annotated[
         list[Path] | None,
         typer.Option("--to", help="File to write: SVG, PNG or PDF; repeatable. [default: figure3.svg in the results]"),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Draw gaps where a number of shots was not measured.")
-    ] = False,
     variant: VariantName = "paper-code",
     choice: Choices = None,
     these_draws: TheseDraws = False,
@@ -41,7 +38,7 @@ def figure(
     """Draw the few-shot curves (Figure 3) of what was measured.
 
     From records and predictions, with 95 % intervals for other test images and training images, and what the paper
-    prints beside.
+    prints beside. A line joins the numbers of shots that were measured; negative controls are dotted and grey.
     """
     from cxrbench.analysis.few_shot_curves import few_shot
     from cxrbench.records.selection import CellFilter
@@ -54,7 +51,7 @@ def figure(
     made = recorded_variant(variant, choice, records)
     models, tasks = words(model) or ("all",), words(task) or ("all",)
     asked = CellFilter(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
-    found = few_shot(out, records, asked, allow_missing=allow_missing, these_draws=these_draws)
+    found = few_shot(out, records, asked, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:
         echo(f"note: {note}", err=True)

@@ -1,11 +1,12 @@
 """What a task is: its classes, how it is split, and what is known about its data set (`tasks/NAME.toml`)."""
 
 import difflib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from cxrbench.errors import SpecError
 from cxrbench.store.schema import FactsT, Spec, complaints, read_toml
@@ -124,6 +125,7 @@ class TaskSpec(Spec):
     labels: tuple[Label, ...]
     groups: Mapping[str, tuple[str, ...]]
     splits: Mapping[str, SplitSpec]
+    _file: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskSpec":
@@ -142,6 +144,11 @@ class TaskSpec(Spec):
             if len(members) < 2 or len(set(members)) != len(members) or not set(members) <= set(names):
                 raise ValueError(f"group {group!r} needs at least two distinct names out of {names}")
         return self
+
+    @property
+    def word(self) -> str:
+        """What a command line calls it: its name, or the path that it was asked for by, quoted for a shell."""
+        return self.name if self._file is None else shlex.quote(self._file)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -170,9 +177,13 @@ def _known(choices: Mapping[str, Any], name: str, complaint: str) -> Any:
     raise SpecError(f"{complaint} {name!r}; it has: {', '.join(choices)}.{hint}")
 
 
-def read_task(path: Path) -> TaskSpec:
-    """A task from its TOML file; raises SpecError that names the file and what is wrong in it."""
+def read_task(path: Path, file: str | None = None) -> TaskSpec:
+    """A task from its TOML file, which `file` says was asked for by this path and not by its name.
+
+    Raises SpecError that names the file and what is wrong in it.
+    """
     task = read_toml(path, TaskSpec)
+    task._file = file
     if task.name != path.stem:
         raise SpecError(f"{path}: is named {task.name!r}; name and file name must agree")
     return task
