@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.errors import DataError
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, Metric
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
@@ -58,6 +59,9 @@ class FewShotCurves:
 
     variant: str
     synthetic: bool
+    protocol: str
+    group: str
+    metric: Metric
     models: tuple[str, ...]
     controls: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -69,21 +73,31 @@ class FewShotCurves:
 Cells = Mapping[tuple[str, str, int], Measurement]  # by model, task and shots
 
 
-def few_shot(out: Path, records: Iterable[Record], asked: CellFilter, *, these_draws: bool = False) -> FewShotCurves:
-    """The curves of linear probes on all classes, from the records of the models and tasks asked for.
+def few_shot(
+    out: Path,
+    records: Iterable[Record],
+    asked: CellFilter,
+    metric: Metric = BALANCED_ACCURACY,
+    *,
+    these_draws: bool = False,
+) -> FewShotCurves:
+    """The curves of one protocol on one label group, from the records of the models and tasks asked for.
 
     A curve joins the shots that were measured. Where a model lacks shots that another one has, a note says so; an
     average has the shots that all tasks have. Raises IntegrityError for predictions that changed, and what `measured`
-    raises.
+    raises; DataError for cells without shots, or of several protocols or groups; NotApplicableError for a metric
+    that does not fit.
     """
     found = measured(records, asked)
+    hows = {(record.protocol.protocol, record.data.group) for record in found.records}
+    if len(hows) > 1 or any(record.protocol.shots is None for record in found.records):
+        told = ", ".join(f"{protocol} on group {group}" for protocol, group in sorted(hows))
+        raise DataError(f"curves over K are of one protocol that has shots, and of one label group, not of {told}")
     names = sorted({record.model.name for record in found.records})
     controls = tuple(name for name in names if any(r.control for r in found.records if r.model.name == name))
     models = tuple(name for name in names if name not in controls)
     tasks = tuple(dict.fromkeys(record.data.task for record in found.records))
-    cells = {
-        _place(r): measurement(read_cell(out, r), BALANCED_ACCURACY, these_draws=these_draws) for r in found.records
-    }
+    cells = {_place(r): measurement(read_cell(out, r), metric, these_draws=these_draws) for r in found.records}
     curves = [_curve(model, task, cells, found.records) for task in tasks for model in (*models, *controls)]
     if len(tasks) > 1:
         curves += [_average(model, tasks, cells) for model in (*models, *controls)]
@@ -93,7 +107,8 @@ def few_shot(out: Path, records: Iterable[Record], asked: CellFilter, *, these_d
     kin = taken_as_independent(kinds([Weighted(cell, 1.0) for cell in cells.values()])) if averaged else ()
     notes = (*found.notes, *_absent(models, tasks, cells), *kin)
     shots = tuple(sorted({shots for _, _, shots in cells}))
-    return FewShotCurves(first.variant, first.synthetic, models, controls, tasks, shots, kept, notes)
+    how = (first.protocol.protocol, first.data.group, metric)
+    return FewShotCurves(first.variant, first.synthetic, *how, models, controls, tasks, shots, kept, notes)
 
 
 def _place(record: Record) -> tuple[str, str, int]:
@@ -122,7 +137,7 @@ def _curve(model: str, task: str, cells: Cells, records: Sequence[Record]) -> Cu
     for cell in own:
         number, record = cell.number, cell.cell.record
         shots = record.protocol.shots or 0
-        paper = () if record.synthetic else printed(model, (task,), shots)
+        paper = printed(model, (task,), shots) if _is_printed(cell) else ()
         points.append(Point(shots, number.interval, number.spread, number.record, paper))
     first = own[0].cell.record if own else next((r for r in records if r.model.name == model), None)
     control = first is not None and first.control
@@ -137,10 +152,17 @@ def _average(model: str, tasks: Sequence[str], cells: Cells) -> Curve:
         found = [own.get((model, task, shots)) for task in tasks]
         sound = [cell for cell in found if cell is not None and not flaws(cell.cell.record)]
         if len(sound) == len(tasks):
-            paper = () if sound[0].cell.record.synthetic else printed(model, tasks, shots)
+            paper = printed(model, tasks, shots) if all(map(_is_printed, sound)) else ()
             mean = mean_interval([Weighted(cell, 1 / len(tasks)) for cell in sound])
             points.append(Point(shots, mean, printed=paper))
     return Curve(model, None, False, tuple(points), any(cell.cell.record.control for cell in own.values()))
+
+
+def _is_printed(cell: Measurement) -> bool:
+    """Whether it is of the kind that the paper prints: balanced accuracy of a linear probe on all classes, measured."""
+    record = cell.cell.record
+    own = (record.protocol.protocol, record.data.group, cell.metric.name)
+    return own == ("linear-probe", "all", BALANCED_ACCURACY.name) and not record.synthetic
 
 
 def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[PrintedCurve, ...]:

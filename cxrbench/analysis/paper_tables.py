@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Literal
 
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, NumberFormat
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.evaluate.statistics.paired import not_worse
@@ -25,6 +25,7 @@ from cxrbench.specs.settings import Variant
 
 Standing = Literal["best", "not worse", "worse"]
 PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"
+PERCENT = NumberFormat()
 CONTROLS = "negative controls, which must do badly"  # the section of such rows
 
 
@@ -73,15 +74,30 @@ class ViewRow:
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """A table ready to render; `columns` are (id, title) in the paper's order, averages last."""
+    """A table ready to render; `columns` are (id, title) in the paper's order, averages last.
 
-    number: int
+    `number` is None for a table that the paper has not. `about` says of each of its columns what it holds, and
+    `formats` how its numbers are written where that is not in percent with two decimals.
+    """
+
+    number: int | None
     title: str
     source: str
     variant: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[ViewRow, ...]
     notes: tuple[str, ...]
+    about: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    formats: Mapping[str, NumberFormat] = field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        """The title with the table's number, if it has one."""
+        return self.title if self.number is None else f"Table {self.number}. {self.title}"
+
+    def format_of(self, column: str) -> NumberFormat:
+        """How numbers of a column are written."""
+        return self.formats.get(column, PERCENT)
 
     @property
     def intervals(self) -> list[tuple[str, Interval]]:
@@ -90,12 +106,12 @@ class TableView:
         return [(titles[n], c.interval) for row in self.rows for n, c in row.cells.items() if c.interval and c.record]
 
 
-def shown_value(record: Record) -> Decimal | None:
-    """Balanced accuracy in percent with two decimals, rounded as the record's variant says; None where a fold has none.
+def shown_value(record: Record, metric: str = BALANCED_ACCURACY.name) -> Decimal | None:
+    """A metric of the folds in percent with two decimals, rounded as the variant says; None where a fold has none.
 
     `released`: each fold to three decimals, their mean to four (protocol of the released code); `unrounded`: once.
     """
-    values = [fold.metrics["balanced_accuracy"] for fold in record.folds]
+    values = [fold.metrics[metric] for fold in record.folds]
     if None in values:
         return None
     folds = [float(value) for value in values]

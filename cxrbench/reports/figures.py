@@ -134,38 +134,40 @@ def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
     for task, axes in zip(names, panels, strict=True):
         curves = [curve for curve in found.curves if curve.task == task]
         for place, curve in enumerate(curves):
-            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2)
+            scale = 100 if found.metric.shown.percent else 1
+            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2, scale)
         axes.set_title(task or f"average of {len(found.tasks)} tasks", fontsize="medium")
-        _shot_axis(axes, found.shots)
+        _shot_axis(axes, found)
     made = _MADE if found.synthetic else ""
     known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task]
-    figure.suptitle(
-        f"{made}linear probes, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10
-    )
+    probes = "linear probes" if found.protocol == "linear-probe" else found.protocol
+    how = probes if found.group == "all" else f"{probes}, group {found.group}"
+    figure.suptitle(f"{made}{how}, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10)
     _legend(figure, found, styles)
     for path in paths:
         write_figure(figure, path)
 
 
-def _shot_axis(axes: Any, shots: Sequence[int]) -> None:
+def _shot_axis(axes: Any, found: FewShotCurves) -> None:
+    shots, metric = found.shots, found.metric
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, [str(k) for k in shots])
     axes.minorticks_off()
     axes.set_xlim(shots[0] / 1.5, shots[-1] * 1.5)
     axes.set_xlabel("images per class, K")
-    axes.set_ylabel("balanced accuracy, %")
+    axes.set_ylabel(f"{metric.title}, %" if metric.shown.percent else metric.title)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float) -> None:
-    """One curve through its points; a number that is not defined in every fold is none of them."""
+def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float, scale: int) -> None:
+    """One curve through its points, times `scale`; a number that is not defined in every fold is none of them."""
     shift = 2 ** (_SHIFT * place)
     known = [(point.shots * shift, point.interval) for point in curve.points if point.interval.estimate is not None]
     axes.plot(
-        [x for x, _ in known], [100 * (i.estimate or 0.0) for _, i in known], markersize=4, linewidth=1.2, **style
+        [x for x, _ in known], [scale * (i.estimate or 0.0) for _, i in known], markersize=4, linewidth=1.2, **style
     )
-    ends = [(x, 100 * i.low, 100 * i.high) for x, i in known if i.low is not None and i.high is not None]
+    ends = [(x, scale * i.low, scale * i.high) for x, i in known if i.low is not None and i.high is not None]
     if ends:
         axes.vlines(*zip(*ends, strict=True), color=style["color"], linewidth=0.8)
     for point in curve.points:

@@ -1,11 +1,14 @@
 """Tables of the paper and of measured cells as LaTeX."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 
 from cxrbench.analysis.paper_tables import PRETRAINED, TableCell, TableView, ViewRow
+from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import Interval, covering, covers_short
+from cxrbench.reports.comparisons import number_text
 from cxrbench.specs.paper import MISSING
 
 _SEEN = r"$^{\dagger}$"
@@ -136,12 +139,14 @@ _NEEDS = r"% Needs \usepackage{booktabs,graphicx}."
 
 
 def _slug(view: TableView) -> str:
-    return str(view.number)
+    """The end of its label."""
+    return re.sub(r"[^a-z0-9]+", "-", view.title.lower())[:40].strip("-") if view.number is None else str(view.number)
 
 
 def _head(view: TableView) -> Iterator[str]:
-    """Two lines where titles share a first word, such as `NIH-LT B` and `NIH-LT N`; else one."""
-    parts = [title.partition(" ") for _, title in view.columns]
+    """Two lines where titles share a first word, such as `NIH-LT B` and `NIH-LT N`, or what a comma ends; else one."""
+    between = ", " if any(", " in title for _, title in view.columns) else " "
+    parts = [title.partition(between) for _, title in view.columns]
     if not any(rest for _, _, rest in parts):
         yield " & ".join(["", *(escaped(first) for first, _, _ in parts)]) + r" \\"
         return
@@ -157,12 +162,13 @@ def _head(view: TableView) -> Iterator[str]:
 
 def _row(view: TableView, row: ViewRow) -> Iterator[str]:
     cells = [row.cells[name] for name, _ in view.columns]
+    named = list(zip(cells, view.columns, strict=True))
     name = escaped(row.name)
     if any(cell.measured is not None for cell in cells):
         yield _line(name, [_measured(cell) for cell in cells])
         name = ""
         if any(cell.interval is not None for cell in cells):
-            yield _line(_covers(cells), [_ends(cell.interval) for cell in cells])
+            yield _line(_covers(cells), [_ends(cell.interval, view.format_of(name)) for cell, (name, _) in named])
     if any(cell.published != MISSING for cell in cells):
         yield _line(name or r"\quad{\scriptsize as printed}", [_printed(cell) for cell in cells])
     elif name:
@@ -186,10 +192,12 @@ def _measured(cell: TableCell) -> str:
     return bold + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen
 
 
-def _ends(interval: Interval | None) -> str:
+def _ends(interval: Interval | None, how: NumberFormat) -> str:
+    """Both ends with a decimal less than the number."""
     if interval is None or interval.low is None or interval.high is None:
         return ""
-    return rf"{{\scriptsize [{100 * interval.low:.1f}, {100 * interval.high:.1f}]}}"
+    less = replace(how, decimals=max(1, how.decimals - 1))
+    return rf"{{\scriptsize [{number_text(interval.low, less)}, {number_text(interval.high, less)}]}}"
 
 
 def _printed(cell: TableCell) -> str:
@@ -200,6 +208,7 @@ def _printed(cell: TableCell) -> str:
 def _notes(view: TableView) -> list[str]:
     """What bold, brackets and marks mean, then the notes of the view; more than a few stand below as plain text."""
     cells = [cell for row in view.rows for cell in row.cells.values()]
+    means = "; averages speak of these tasks" if view.number is not None else ""
     told = [f"Settings: {view.variant}. Small type without brackets: as printed."]
     if any(cell.standing for cell in cells):
         told.append(
@@ -207,7 +216,7 @@ def _notes(view: TableView) -> list[str]:
             "comparisons)."
         )
     if any(cell.interval is not None for cell in cells):
-        told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}; averages speak of these tasks.")
+        told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}{means}.")
     if any(cell.seen for cell in cells):
         told.append(f"† {PRETRAINED.capitalize()}.")
     if any(cell.flaws for cell in cells):

@@ -4,15 +4,17 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.analysis.paper_tables import PRETRAINED, TableCell, TableView, ViewRow
+from cxrbench.analysis.paper_tables import PERCENT, PRETRAINED, TableCell, TableView, ViewRow
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError
+from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval, covering, covers_short
+from cxrbench.reports.comparisons import number_text
 from cxrbench.reports.latex import as_latex, sheet_as_latex
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, Table1Row, table1
@@ -79,15 +81,20 @@ def _align(view: TableView) -> list[str]:
 
 def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     cells = [row.cells[name] for name, _ in view.columns]
+    formats = [view.format_of(name) for name, _ in view.columns]
+
+    def each(text: Callable[[TableCell, NumberFormat], str]) -> list[str]:
+        return [text(cell, how) for cell, how in zip(cells, formats, strict=True)]
+
     lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
         lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
         lines.append(
-            (f"95 %, {covers_short(cell.interval for cell in cells)}", [ends(cell.interval) for cell in cells])
+            (f"95 %, {covers_short(cell.interval for cell in cells)}", each(lambda c, how: ends(c.interval, how)))
         )
-        lines.append(("std over folds", [_std(cell.spread) for cell in cells]))
+        lines.append(("std over folds", each(lambda c, how: _std(c.spread, how))))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
-    told = [line for line in lines if set(line[1]) != {MISSING}]
+    told = [line for line in lines if set(line[1]) != {MISSING}] or lines[:1]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
 
 
@@ -95,19 +102,19 @@ def _marks(cell: TableCell) -> str:
     return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
 
 
-def ends(interval: Interval | None) -> str:
-    """Both ends in percent with two decimals, or a dash."""
+def ends(interval: Interval | None, how: NumberFormat = PERCENT) -> str:
+    """Both ends as numbers are written, in percent with two decimals unless told otherwise, or a dash."""
     if interval is None or interval.low is None or interval.high is None:
         return MISSING
-    return f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    return f"[{number_text(interval.low, how)}, {number_text(interval.high, how)}]"
 
 
-def _std(spread: FoldSpread | None) -> str:
-    return MISSING if spread is None or spread.std is None or spread.folds < 2 else f"{100 * spread.std:.2f}"
+def _std(spread: FoldSpread | None, how: NumberFormat) -> str:
+    return MISSING if spread is None or spread.std is None or spread.folds < 2 else number_text(spread.std, how)
 
 
 def _title(view: TableView, form: str) -> str:
-    return f"{'## ' if form == 'markdown' else ''}Table {view.number}. {view.title}\n{view.source}"
+    return f"{'## ' if form == 'markdown' else ''}{view.heading}\n{view.source}"
 
 
 def _footnotes(view: TableView) -> list[str]:
@@ -123,7 +130,8 @@ def notes(view: TableView) -> list[str]:
         told.append("* not comparable, see below")
     if any(cell.seen for cell in cells):
         told.append(f"{SEEN} {PRETRAINED}")
-    told += [f"95 % intervals: {covering(known)}; averages speak of these tasks"] if known else []
+    means = "; averages speak of these tasks" if view.number is not None else ""
+    told += [f"95 % intervals: {covering(known)}{means}"] if known else []
     return [*told, *_uncertainty(cells), *view.notes]
 
 
@@ -138,18 +146,19 @@ def _uncertainty(cells: Sequence[TableCell]) -> Iterator[str]:
 
 def flat(view: TableView) -> list[dict[str, str | None]]:
     """One entry a cell, its numbers as text; those of intervals and spreads 0 to 1, the others in percent."""
-    titles = dict(view.columns)
-    return [_entry(view, row, titles[name], row.cells[name]) for row in view.rows for name, _ in view.columns]
+    return [_entry(view, row, name) for row in view.rows for name, _ in view.columns]
 
 
-def _entry(view: TableView, row: ViewRow, column: str, cell: TableCell) -> dict[str, str | None]:
+def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
+    titles, cell = dict(view.columns), row.cells[name]
     return {
-        "table": str(view.number),
+        "table": None if view.number is None else str(view.number),
         "section": row.section,
         "row": row.name,
         "model": row.model,
         "control": "yes" if row.control else None,
-        "column": column,
+        "column": titles[name],
+        **view.about.get(name, {}),
         "published": None if cell.published == MISSING else cell.published,
         "measured": None if cell.measured is None else str(cell.measured),
         "difference": None if cell.difference is None else str(cell.difference),
