@@ -36,7 +36,8 @@ class TableCell:
     `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
     the model was pre-trained on the collection that the task's images are from (†), in an average on that of one of
     its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
-    `with_intervals` has found the predictions.
+    `with_intervals` has found the predictions. `source`: where the published number is printed, and how it is known,
+    where the table has many; `copied`: nobody has read it where it was first printed (‡).
     """
 
     published: str
@@ -47,6 +48,8 @@ class TableCell:
     interval: Interval | None = None
     spread: FoldSpread | None = None
     standing: Standing | None = None
+    copied: bool = False
+    source: str | None = None
 
     @property
     def difference(self) -> Decimal | None:

@@ -156,6 +156,34 @@ def sizes(
     echo(told(made, roots, cache or default_cache(), form), nl=False)
 
 
+@app.command("multilabel")
+def multi_label(
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    form: Form = "terminal",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the published numbers that stand in no column, with the reason.")
+    ] = False,
+    synthetic: Synthetic = False,
+    intervals: IntervalsOption = True,
+    these_draws: TheseDraws = False,
+    out: Out = Path("results"),
+) -> None:
+    """Print multi-label tasks beside published numbers.
+
+    Zero-shot macro AUROC, a column a task and group. A published number stands beside a measured one only where list,
+    labels and average agree; ‡ marks those that nobody has read where they were first printed. JSON has all of them.
+    """
+    from cxrbench.analysis.multilabel import multilabel
+    from cxrbench.reports.published import render
+
+    found = results(out)
+    made = recorded_variant(variant, choice, found)
+    _tell_others(found, made, out, synthetic=synthetic)
+    told = multilabel(out, found, made, synthetic=synthetic, intervals=intervals, these_draws=these_draws)
+    echo(render(told, form, everything=everything), nl=False)
+
+
 def _tell_others(found: "list[Record]", variant: "Variant", out: Path, *, synthetic: bool) -> None:
     """Say on stderr why a table will show nothing measured, and which option shows what there is."""
     from cxrbench.specs.settings import choosing

@@ -13,6 +13,7 @@ from cxrbench.specs.paper import MISSING
 
 _SEEN = r"$^{\dagger}$"
 _FLAWED = r"\textsuperscript{*}"
+_COPIED = r"$^{\ddagger}$"
 _KEPT = r"$^{\sim}$"
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -23,6 +24,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "†": _SEEN,
+    "‡": _COPIED,
     "–": "--",
     "—": "---",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -202,7 +204,7 @@ def _ends(interval: Interval | None, how: NumberFormat) -> str:
 
 def _printed(cell: TableCell) -> str:
     mark = _SEEN if cell.seen and cell.measured is None and cell.published != MISSING else ""
-    return rf"{{\scriptsize {escaped(cell.published)}{mark}}}"
+    return rf"{{\scriptsize {escaped(cell.published)}{mark}{_COPIED * cell.copied}}}"
 
 
 def _notes(view: TableView) -> list[str]:

@@ -21,7 +21,7 @@ from cxrbench.specs.paper import MISSING, Table1Row, table1
 from cxrbench.specs.settings import Variant
 from cxrbench.types import Partition
 
-SEEN = "†"
+SEEN, COPIED = "†", "‡"
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 
 
@@ -86,7 +86,7 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     def each(text: Callable[[TableCell, NumberFormat], str]) -> list[str]:
         return [text(cell, how) for cell, how in zip(cells, formats, strict=True)]
 
-    lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
+    lines = [("paper" if view.number is not None else "published", [_published(cell) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
         lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
         lines.append(
@@ -96,6 +96,10 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}] or lines[:1]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
+
+
+def _published(cell: TableCell) -> str:
+    return cell.published + SEEN * (cell.seen and cell.published != MISSING) + COPIED * cell.copied
 
 
 def _marks(cell: TableCell) -> str:
@@ -159,6 +163,7 @@ def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
         "control": "yes" if row.control else None,
         "column": titles[name],
         **view.about.get(name, {}),
+        **({"source": cell.source} if view.number is None else {}),
         "published": None if cell.published == MISSING else cell.published,
         "measured": None if cell.measured is None else str(cell.measured),
         "difference": None if cell.difference is None else str(cell.difference),
