@@ -47,10 +47,11 @@ def report(
     these_draws: TheseDraws = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
-    """Write everything measured, or what is chosen, into one HTML file.
+    """Write what was measured into one HTML file.
 
-    Leaderboards, the paper's tables, curves, classes, sources; it opens without a network. Everything is computed
-    from the records and predictions below --out; no model runs. Equal records give equal bytes.
+    All of it, or the cells that are chosen: leaderboards, the paper's tables, curves, classes, sources; no network is
+    needed to open it. Everything is computed from the records and predictions below --out; no model runs.
+    Equal records give equal bytes.
     """
     from cxrbench.checks.audit import read_findings
     from cxrbench.evaluate.metric_table import load_metric

@@ -74,7 +74,7 @@ Form = Annotated[
 app = typer.Typer(
     no_args_is_help=True,
     invoke_without_command=True,
-    help="Print tables of measured cells; Tables 1 to 4 of the paper beside what it prints.",
+    help="Print measured cells, and the paper's Tables 1 to 4.",
 )
 app.command("frequency")(frequency)
 
@@ -109,7 +109,7 @@ def of_cells(
     these_draws: TheseDraws = False,
     out: Out = Path("results"),
 ) -> None:
-    """Print tables of measured cells.
+    """Print measured cells, and the paper's Tables 1 to 4.
 
     With options alone, any tasks and models, your own too: a row a model, a column a task, group, protocol, K and
     metric. With a number, a table of the paper beside what it prints. Options of a table of the paper stand behind its
