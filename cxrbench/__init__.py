@@ -73,7 +73,7 @@ def load_records(folder: Path | str = "results") -> "Records":
     """The records that count below a results folder: of each cell the newest sound one.
 
     They are held against their checksums and predictions first, and those that do not hold are warned of
-    (CxrBenchWarning) and left out. An empty or absent folder has none.
+    (CxrBenchWarning) and left out. An empty folder has none; raises DataError where there is no such folder.
     """
     from cxrbench.notebook.records import load_records as load
 

@@ -76,7 +76,7 @@ def confounded(task: TaskSpec) -> Iterator[Finding]:
         told = "; ".join(f"{name} from {_origins(task, name)}" for name in labels)
         text = f"who knows the collection alone reaches {100 * known:.1f} % balanced accuracy: {told}"
         basis = ", ".join(sorted({origin.known for origin in task.origins if origin.classes}))
-        source = f"counts {basis}; `origins` of cxrbench info {task.name} says where"
+        source = f"counts {basis}; `cxrbench info {task.word} --json` says where, under `origins`"
         yield Finding("confounding", f"{task.name}, group {group}", text, source=source)
 
 

@@ -1,6 +1,6 @@
-"""Figure 3 as data: balanced accuracy of linear probes over the number of shots, per task and on average."""
+"""Figure 3 as data: balanced accuracy of linear probes over the shots that were measured, per task and on average."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -8,18 +8,13 @@ from pathlib import Path
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Weighted, kinds, mean_interval
 from cxrbench.errors import DataError
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, KINDS, Metric, main_metric
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
-from cxrbench.records.selection import CellFilter, measured
+from cxrbench.records.selection import CellFilter, MeasuredCells, measured
 from cxrbench.records.validity import flaws, pretrained_on
-from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, published_table
-from cxrbench.specs.settings import choosing
-
-SHOTS = (1, 2, 4, 8, 16)
-_NAMED = 8  # commands that an error spells out
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +27,10 @@ class PrintedCurve:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One number of shots: the interval, the spread over folds (None for an average), and the paper's.
-
-    Without a record, or for an average without all its cells, `interval` is None: a gap.
-    """
+    """One measured number of shots: the interval, the spread over folds and the record (None for an average)."""
 
     shots: int
-    interval: Interval | None
+    interval: Interval
     spread: FoldSpread | None = None
     record: str | None = None
     printed: tuple[PrintedCurve, ...] = ()
@@ -46,25 +38,34 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A model on a task, or on the average of all tasks where `task` is None; a point for each of `SHOTS`.
+    """A model on a task, or on the average of all tasks where `task` is None; its measured points by rising shots.
 
-    `seen`: it was pre-trained on the collection that the task's images are from (†).
+    `seen`: it was pre-trained on the collection that the task's images are from (†). `control`: a negative control.
     """
 
     model: str
     task: str | None
     seen: bool
     points: tuple[Point, ...]
+    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FewShotCurves:
-    """Curves of all models, task by task in the paper's order, the average last where there is more than one task."""
+    """Curves of all models, then of negative controls, task by task in the paper's order, the average last.
+
+    There is an average where there is more than one task. `shots` are all that any of them was measured with.
+    """
 
     variant: str
     synthetic: bool
+    protocol: str
+    group: str
+    metric: Metric
     models: tuple[str, ...]
+    controls: tuple[str, ...]
     tasks: tuple[str, ...]
+    shots: tuple[int, ...]
     curves: tuple[Curve, ...]
     notes: tuple[str, ...]
 
@@ -73,95 +74,111 @@ Cells = Mapping[tuple[str, str, int], Measurement]  # by model, task and shots
 
 
 def few_shot(
-    out: Path, records: Iterable[Record], asked: CellFilter, *, allow_missing: bool = False, these_draws: bool = False
+    out: Path,
+    records: Iterable[Record],
+    asked: CellFilter,
+    metric: Metric | None = None,
+    *,
+    these_draws: bool = False,
 ) -> FewShotCurves:
-    """The curves of linear probes on all classes, from the records of the models and tasks asked for.
+    """The curves of one protocol on one label group, from the records of the models and tasks asked for.
 
-    Raises DataError that names what to run where a model lacks one of `SHOTS` on a task, unless `allow_missing`; a gap
-    is never filled in. Raises IntegrityError for predictions that changed.
+    Without a `metric` it is the main one of the tasks: of single-label ones where there are any, since no average is
+    over both kinds.
+
+    A curve joins the shots that were measured. Where a model lacks shots that another one has, a note says so; an
+    average has the shots that all tasks have. Raises IntegrityError for predictions that changed, and what `measured`
+    raises; DataError for cells without shots, or of several protocols or groups; NotApplicableError for a metric
+    that does not fit.
     """
-    found = measured(records, asked)
-    chosen = [record for record in found.records if record.protocol.shots in SHOTS]
-    models = tuple(sorted({record.model.name for record in found.records}))
+    found, left_out = _of_one_kind(measured(records, asked), metric)
+    metric = metric or main_metric(found.records[0].data.kind)
+    hows = {(record.protocol.protocol, record.data.group) for record in found.records}
+    if len(hows) > 1 or any(record.protocol.shots is None for record in found.records):
+        told = ", ".join(f"{protocol} on group {group}" for protocol, group in sorted(hows))
+        raise DataError(f"curves over K are of one protocol that has shots, and of one label group, not of {told}")
+    names = sorted({record.model.name for record in found.records})
+    controls = tuple(name for name in names if any(r.control for r in found.records if r.model.name == name))
+    models = tuple(name for name in names if name not in controls)
     tasks = tuple(dict.fromkeys(record.data.task for record in found.records))
-    cells = {_place(r): measurement(read_cell(out, r), BALANCED_ACCURACY, these_draws=these_draws) for r in chosen}
-    absent = [place for place in _places(models, tasks) if place not in cells]
-    if absent and not allow_missing:
-        raise DataError(_missing(absent, asked))
-    curves = [_curve(model, task, cells, found.records) for task in tasks for model in models]
+    cells = {_place(r): measurement(read_cell(out, r), metric, these_draws=these_draws) for r in found.records}
+    curves = [_curve(model, task, cells, found.records) for task in tasks for model in (*models, *controls)]
     if len(tasks) > 1:
-        curves += [_average(model, tasks, cells) for model in models]
-    gaps = [
-        f"no record: {model}, {', '.join(of)}, K = {', '.join(map(str, shots))}"
-        for model, of, shots in _together(absent)
-    ]
+        curves += [_average(model, tasks, cells) for model in (*models, *controls)]
+    kept = tuple(curve for curve in curves if curve.points)
     first = found.records[0]
-    averaged = any(curve.task is None and point.interval for curve in curves for point in curve.points)
+    averaged = any(curve.task is None for curve in kept)
     kin = taken_as_independent(kinds([Weighted(cell, 1.0) for cell in cells.values()])) if averaged else ()
-    return FewShotCurves(first.variant, first.synthetic, models, tasks, tuple(curves), (*found.notes, *gaps, *kin))
+    notes = (*found.notes, *left_out, *_absent(models, tasks, cells), *kin)
+    shots = tuple(sorted({shots for _, _, shots in cells}))
+    how = (first.protocol.protocol, first.data.group, metric)
+    return FewShotCurves(first.variant, first.synthetic, *how, models, controls, tasks, shots, kept, notes)
+
+
+def _of_one_kind(found: MeasuredCells, metric: Metric | None) -> tuple[MeasuredCells, tuple[str, ...]]:
+    """The records that are drawn, single-label ones before others, and which tasks are not."""
+    kinds_there = {record.data.kind for record in found.records}
+    fitting = [kind for kind in KINDS if kind in kinds_there and (metric is None or kind in metric.kinds)]
+    if len(kinds_there) < 2 or not fitting:
+        return found, ()
+    own = tuple(record for record in found.records if record.data.kind == fitting[0])
+    others = dict.fromkeys(record.data.task for record in found.records if record.data.kind != fitting[0])
+    told = f"not drawn, as they are no {fitting[0]} tasks: {', '.join(others)}; --task draws them alone"
+    return MeasuredCells(own, found.notes), (told,)
 
 
 def _place(record: Record) -> tuple[str, str, int]:
     return record.model.name, record.data.task, record.protocol.shots or 0
 
 
-def _places(models: Sequence[str], tasks: Sequence[str]) -> Iterator[tuple[str, str, int]]:
-    yield from ((model, task, shots) for model in models for task in tasks for shots in SHOTS)
+def _absent(models: Sequence[str], tasks: Sequence[str], cells: Cells) -> list[str]:
+    """In words the shots that a model lacks on a task and that any model has there; tasks that lack the same together.
 
-
-def _together(absent: Sequence[tuple[str, str, int]]) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
-    """The missing points as model, tasks and shots: tasks of a model that lack the same shots stand together."""
-    shots: dict[tuple[str, str], tuple[int, ...]] = {}
-    for model, task, number in absent:
-        shots[model, task] = (*shots.get((model, task), ()), number)
-    tasks: dict[tuple[str, tuple[int, ...]], tuple[str, ...]] = {}
-    for (model, task), numbers in shots.items():
-        tasks[model, numbers] = (*tasks.get((model, numbers), ()), task)
-    return [(model, of, numbers) for (model, numbers), of in tasks.items()]
-
-
-def _missing(absent: Sequence[tuple[str, str, int]], asked: CellFilter) -> str:
-    """The error's text: which cells are missing and the commands that measure them."""
-    built_in = catalog.card_files()
-    variant = "" if asked.variant.name == "paper-code" else f" {choosing(asked.variant.name)}"
-    commands = [
-        f"cxrbench run --model {model if model in built_in else f'{model}.toml'} --task {','.join(tasks)} "
-        f"--protocol linear-probe --shots {','.join(map(str, shots))}{variant}"
-        for model, tasks, shots in _together(absent)
+    Negative controls are not missed.
+    """
+    lacked: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for model in models:
+        for task in tasks:
+            there = sorted({shots for name, of, shots in cells if of == task and name in models})
+            if gone := tuple(shots for shots in there if (model, task, shots) not in cells):
+                lacked.setdefault((model, gone), []).append(task)
+    return [
+        f"no record: {model}, {', '.join(of)}, K = {', '.join(map(str, gone))}" for (model, gone), of in lacked.items()
     ]
-    more = f"\n  and {len(commands) - _NAMED} more" if len(commands) > _NAMED else ""
-    told = "\n  ".join(commands[:_NAMED])
-    return (
-        f"{len(absent)} points of the curves were not measured; run\n  {told}{more}\nor draw gaps with --allow-missing"
-    )
 
 
 def _curve(model: str, task: str, cells: Cells, records: Sequence[Record]) -> Curve:
-    own = next((r for r in records if (r.model.name, r.data.task) == (model, task)), None)
+    own = [cell for (name, of, _), cell in sorted(cells.items()) if (name, of) == (model, task)]
     points = []
-    for shots in SHOTS:
-        cell = cells.get((model, task, shots))
-        paper = () if records[0].synthetic else printed(model, (task,), shots)  # all are made, or none
-        if cell is None:
-            points.append(Point(shots, None, printed=paper))
-            continue
-        number = cell.number
+    for cell in own:
+        number, record = cell.number, cell.cell.record
+        shots = record.protocol.shots or 0
+        paper = printed(model, (task,), shots) if _is_printed(cell) else ()
         points.append(Point(shots, number.interval, number.spread, number.record, paper))
-    return Curve(model, task, pretrained_on(model, own, task), tuple(points))
+    first = own[0].cell.record if own else next((r for r in records if r.model.name == model), None)
+    control = first is not None and first.control
+    return Curve(model, task, pretrained_on(model, first if own else None, task), tuple(points), control)
 
 
 def _average(model: str, tasks: Sequence[str], cells: Cells) -> Curve:
-    """The curve of the mean over tasks; a gap where a task is missing or its number is flawed."""
-    made = any(cell.cell.record.synthetic for cell in cells.values())
+    """The curve of the mean over tasks: a point where every task has a sound number."""
+    own = {place: cell for place, cell in cells.items() if place[0] == model}
     points = []
-    for shots in SHOTS:
-        own = [cells.get((model, task, shots)) for task in tasks]
-        sound = [cell for cell in own if cell is not None and not flaws(cell.cell.record)]
-        paper = () if made else printed(model, tasks, shots)
-        mean = [Weighted(cell, 1 / len(tasks)) for cell in sound]
-        interval = mean_interval(mean) if len(sound) == len(tasks) else None
-        points.append(Point(shots, interval, printed=paper))
-    return Curve(model, None, False, tuple(points))
+    for shots in sorted({shots for _, _, shots in own}):
+        found = [own.get((model, task, shots)) for task in tasks]
+        sound = [cell for cell in found if cell is not None and not flaws(cell.cell.record)]
+        if len(sound) == len(tasks):
+            paper = printed(model, tasks, shots) if all(map(_is_printed, sound)) else ()
+            mean = mean_interval([Weighted(cell, 1 / len(tasks)) for cell in sound])
+            points.append(Point(shots, mean, printed=paper))
+    return Curve(model, None, False, tuple(points), any(cell.cell.record.control for cell in own.values()))
+
+
+def _is_printed(cell: Measurement) -> bool:
+    """Whether it is of the kind that the paper prints: balanced accuracy of a linear probe on all classes, measured."""
+    record = cell.cell.record
+    own = (record.protocol.protocol, record.data.group, cell.metric.name)
+    return own == ("linear-probe", "all", BALANCED_ACCURACY.name) and not record.synthetic
 
 
 def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[PrintedCurve, ...]:

@@ -2,8 +2,9 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 
 from cxrbench.analysis.cell import Measurement, measurement
 from cxrbench.analysis.means import Mean, Weighted, kinds, mean_difference, mean_estimate, mean_interval, why_not_means
-from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
+from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, NumberFormat
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.evaluate.statistics.paired import not_worse
@@ -24,6 +25,7 @@ from cxrbench.specs.settings import Variant
 
 Standing = Literal["best", "not worse", "worse"]
 PRETRAINED = "pre-trained on the collection that the task's images are from; an average: on that of one of its tasks"
+PERCENT = NumberFormat()
 CONTROLS = "negative controls, which must do badly"  # the section of such rows
 
 
@@ -34,7 +36,8 @@ class TableCell:
     `flaws` say why the measured number is not the one asked for; it is shown marked, and compared with nothing. `seen`:
     the model was pre-trained on the collection that the task's images are from (†), in an average on that of one of
     its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
-    `with_intervals` has found the predictions.
+    `with_intervals` has found the predictions. `source`: where the published number is printed, and how it is known,
+    where the table has many; `copied`: nobody has read it where it was first printed (‡).
     """
 
     published: str
@@ -45,6 +48,8 @@ class TableCell:
     interval: Interval | None = None
     spread: FoldSpread | None = None
     standing: Standing | None = None
+    copied: bool = False
+    source: str | None = None
 
     @property
     def difference(self) -> Decimal | None:
@@ -58,7 +63,8 @@ class TableCell:
 class ViewRow:
     """One row: a row of the paper, or a model of the user's own with no printed cell.
 
-    A `control` is a negative control: its section holds nothing else, and it stands in no comparison.
+    A `control` is a negative control: its section holds nothing else, and it stands in no comparison. An `own` row is
+    none of the paper's.
     """
 
     section: str
@@ -66,19 +72,35 @@ class ViewRow:
     model: str
     cells: Mapping[str, TableCell]
     control: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """A table ready to render; `columns` are (id, title) in the paper's order, averages last."""
+    """A table ready to render; `columns` are (id, title) in the paper's order, averages last.
 
-    number: int
+    `number` is None for a table that the paper has not. `about` says of each of its columns what it holds, and
+    `formats` how its numbers are written where that is not in percent with two decimals.
+    """
+
+    number: int | None
     title: str
     source: str
     variant: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[ViewRow, ...]
     notes: tuple[str, ...]
+    about: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    formats: Mapping[str, NumberFormat] = field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        """The title with the table's number, if it has one."""
+        return self.title if self.number is None else f"Table {self.number}. {self.title}"
+
+    def format_of(self, column: str) -> NumberFormat:
+        """How numbers of a column are written."""
+        return self.formats.get(column, PERCENT)
 
     @property
     def intervals(self) -> list[tuple[str, Interval]]:
@@ -87,12 +109,12 @@ class TableView:
         return [(titles[n], c.interval) for row in self.rows for n, c in row.cells.items() if c.interval and c.record]
 
 
-def shown_value(record: Record) -> Decimal | None:
-    """Balanced accuracy in percent with two decimals, rounded as the record's variant says; None where a fold has none.
+def shown_value(record: Record, metric: str = BALANCED_ACCURACY.name) -> Decimal | None:
+    """A metric of the folds in percent with two decimals, rounded as the variant says; None where a fold has none.
 
     `released`: each fold to three decimals, their mean to four (protocol of the released code); `unrounded`: once.
     """
-    values = [fold.metrics["balanced_accuracy"] for fold in record.folds]
+    values = [fold.metrics[metric] for fold in record.folds]
     if None in values:
         return None
     folds = [float(value) for value in values]
@@ -114,7 +136,7 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
     for found in _filled(table, [record for record in records if record.synthetic == synthetic]):
         row = found.row
         cells, replaced = _cells(table, row, found.records)
-        views.append(ViewRow(found.section, row.name, row.model, cells, found.control))
+        views.append(ViewRow(found.section, row.name, row.model, cells, found.control, found.own))
         notes += [
             f"{row.name}, {title}: {'; '.join(cells[name].flaws)}"
             for name, title in ((c.id, c.title) for c in table.columns)
@@ -134,6 +156,7 @@ class _Filled:
     row: Row
     records: Sequence[Record]
     control: bool = False
+    own: bool = True
 
     @property
     def section(self) -> str:
@@ -149,23 +172,27 @@ def _filled(table: PublishedTable, records: Sequence[Record]) -> list[_Filled]:
     controls = [record for record in records if record.control]
     printed = {(row.section, row.model) for row in table.rows}
     own = [row for row in _unprinted(table, models) if (row.section, row.model) not in printed]
-    rows = [_Filled(row, models) for row in (*table.rows, *own)]
+    rows = [_Filled(row, models, own=False) for row in table.rows] + [_Filled(row, models) for row in own]
     rows += [_Filled(row, controls, control=True) for row in _unprinted(table, controls)]
     sections = list(dict.fromkeys(row.section for row in table.rows))
     return sorted(rows, key=lambda found: sections.index(found.row.section))
 
 
 def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
-    """A row without printed cells for every section and model that was measured in one of its columns, by name."""
+    """A row without printed cells for every section and model that was measured in one of its columns, by name.
+
+    It bears the model's title, with the name where another row has the same.
+    """
+    titles = row_titles(records, [row.name for row in table.rows])
     empty = {c.id: MISSING for c in table.columns} | {a.id: MISSING for a in table.averages}
     rows = []
     for section, protocol, shots, prompts in dict.fromkeys(
         (row.section, row.protocol, row.shots, row.prompts) for row in table.rows
     ):
-        for model in sorted({record.model.name for record in records}):
+        for model in sorted(titles):
             row = Row(
                 section=section,
-                name=model,
+                name=titles[model],
                 model=model,
                 protocol=protocol,
                 shots=shots,
@@ -175,6 +202,17 @@ def _unprinted(table: PublishedTable, records: Sequence[Record]) -> list[Row]:
             if any(record.measures(row, column) for record in records for column in table.columns):
                 rows.append(row)
     return rows
+
+
+def row_titles(records: Iterable[Record], taken: Iterable[str] = ()) -> dict[str, str]:
+    """What the row of each model is called: by its newest title, and by its name too where that is taken or not unique.
+
+    A record without a title is called by the model's name.
+    """
+    newest = {record.model.name: record.model.title for record in sorted(records, key=lambda r: r.runtime.started)}
+    counts = Counter([*newest.values(), *set(taken)])
+    told = {name: title or name for name, title in newest.items()}
+    return {name: title if counts[title] <= 1 or title == name else f"{title} ({name})" for name, title in told.items()}
 
 
 def _cells(table: PublishedTable, row: Row, records: Sequence[Record]) -> tuple[dict[str, TableCell], int]:
@@ -285,8 +323,11 @@ def shares(averages: Sequence[Average]) -> dict[str, dict[str, Fraction]]:
     return found
 
 
+_EQUAL = 1e-12  # sums in another order differ by so much at most
+
+
 def standings(means: Mapping[int, Mean]) -> Standings:
-    """The best of several cells or averages, and which of the others are not shown to be worse than another.
+    """The best of several cells or averages (all that tie), and which others are not shown to be worse than another.
 
     `means` by place; an empty one takes no part. Nothing stands anywhere when no two can be compared.
     """
@@ -306,7 +347,8 @@ def standings(means: Mapping[int, Mean]) -> Standings:
     }
     kept = not_worse(pairs, compared)
     found: dict[int, Standing] = {place: "not worse" if place in kept else "worse" for place in compared}
-    return Standings({**found, best: "best"}, refused)
+    ties = [place for place in compared if math.isclose(values[place], values[best], rel_tol=0, abs_tol=_EQUAL)]
+    return Standings({**found, **dict.fromkeys(ties, "best")}, refused)
 
 
 def _read(view: TableView, known: Mapping[str, Record], out: Path, *, these_draws: bool) -> dict[str, Measurement]:

@@ -62,7 +62,7 @@ def prompt_spreads(out: Path, records: Sequence[Record], *, these_draws: bool = 
     worded = [r for r in records if r.prompts is not None and r.prompts.source == "prompts"]
     if not worded:
         raise DataError(
-            "none of these records was scored by prompts; `cxrbench run --prompts all` measures every prompt set"
+            "none of these records was scored by prompts; `cxrbench run` with --prompts all measures every prompt set"
         )
     found = []
     order = list(dict.fromkeys(map(_place, worded)))

@@ -75,7 +75,7 @@ def audit(
         variant=made,
         cards=(*(catalog.load_card(name) for name in catalog.card_files()), *own),
         own=own,
-        records=tuple(results(out)),
+        records=tuple(results(out)) if out.is_dir() else (),
         data=data_places(data_root, list(catalog.task_files())),
         images=images,
         workers=workers,

@@ -8,10 +8,15 @@ import typer
 from cxrbench.cli.echo import echo
 from cxrbench.cli.options import (
     Choices,
+    Groups,
     Out,
-    ProtocolName,
+    PromptSets,
+    Protocols,
+    ShotNumbers,
+    Tasks,
     TheseDraws,
     VariantName,
+    asked_cells,
     metrics,
     recorded_variant,
     results,
@@ -24,17 +29,11 @@ def compare(
         list[str],
         typer.Argument(metavar="MODEL...", help="Two measured models, or more to rank them; globs and `all`."),
     ],
-    task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")
-    ] = None,
-    protocol: ProtocolName = None,
-    shots: Annotated[
-        int | None, typer.Option("--shots", "-k", help="Training images per class. [default: each that was measured]")
-    ] = None,
-    group: Annotated[str, typer.Option("--group", help="Label group.")] = "all",
-    prompts: Annotated[
-        str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")
-    ] = None,
+    task: Tasks = None,
+    protocol: Protocols = None,
+    shots: ShotNumbers = None,
+    group: Groups = None,
+    prompts: PromptSets = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +72,6 @@ def compare(
     from cxrbench.analysis.by_setting import by_setting
     from cxrbench.analysis.leaderboard import Leaderboard
     from cxrbench.evaluate.metric_table import load_metric
-    from cxrbench.records.selection import CellFilter
     from cxrbench.reports.comparisons import render
     from cxrbench.reports.figures import checked_path, write_diagram
 
@@ -82,7 +80,7 @@ def compare(
     judged = None if metric is None else load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
-    asked = CellFilter(models, made, task or ("all",), group, protocol, shots, prompts, synthetic)
+    asked = asked_cells(made, models, task, group or ["all"], protocol, shots, prompts, synthetic=synthetic)
     told = by_setting(out, records, asked, judged, these_draws=these_draws)
     for reason in told.refused:
         echo(f"cxrbench: {reason}", err=True)

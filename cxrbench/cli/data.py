@@ -161,7 +161,10 @@ def _partitions(
     cache: Path | None,
     survey: bool = False,
 ) -> Iterator[tuple["TaskSpec", Path, "Partition | CxrBenchError"]]:
-    """Each task with its split as it lies on this disk, or with what is in its way."""
+    """Each task with its split as it lies on this disk, or with what is in its way, such as a root that is not named.
+
+    Raises SpecError for what was asked wrongly.
+    """
     from cxrbench.data.sources.base import load_partition
     from cxrbench.runner.request import Places
     from cxrbench.specs import catalog
@@ -172,7 +175,11 @@ def _partitions(
     made = chosen_variant(variant, choice, [spec.name for spec in specs])
     places = Places(data=data_places(data_root, list(catalog.task_files())), cache=cache or default_cache())
     for spec in specs:
-        root = places.data_root(spec)
+        try:
+            root = places.data_root(spec)
+        except SpecError as error:
+            yield spec, Path(), DataError(str(error))
+            continue
         try:
             yield spec, root, load_partition(root, spec, made.split_of(spec), places.cache, survey)
         except BaseException as error:

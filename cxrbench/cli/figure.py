@@ -10,28 +10,36 @@ from cxrbench.cli.options import (
     Choices,
     Models,
     Out,
+    ShotNumbers,
     Synthetic,
     Tasks,
     TheseDraws,
     VariantName,
+    asked_cells,
+    metrics,
+    protocols,
     recorded_variant,
     results,
-    words,
 )
 from cxrbench.errors import SpecError
 
 
 def figure(
-    number: Annotated[int, typer.Argument(help="3: linear probes with K = 1, 2, 4, 8, 16 images per class.")],
+    number: Annotated[int, typer.Argument(help="3: linear probes over the images per class, K.")],
     model: Models = None,
     task: Tasks = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="A protocol that learns from K images.", autocompletion=protocols)
+    ] = "linear-probe",
+    shots: ShotNumbers = None,
+    group: Annotated[str, typer.Option("--group", "-g", help="Label group.")] = "all",
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="As of `compare --metric`.", autocompletion=metrics)
+    ] = None,
     to: Annotated[
         list[Path] | None,
         typer.Option("--to", help="File to write: SVG, PNG or PDF; repeatable. [default: figure3.svg in the results]"),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Draw gaps where a number of shots was not measured.")
-    ] = False,
     variant: VariantName = "paper-code",
     choice: Choices = None,
     these_draws: TheseDraws = False,
@@ -41,20 +49,20 @@ def figure(
     """Draw the few-shot curves (Figure 3) of what was measured.
 
     From records and predictions, with 95 % intervals for other test images and training images, and what the paper
-    prints beside.
+    prints beside. A line joins the numbers of shots that were measured; negative controls are dotted and grey.
     """
     from cxrbench.analysis.few_shot_curves import few_shot
-    from cxrbench.records.selection import CellFilter
+    from cxrbench.evaluate.metric_table import load_metric
     from cxrbench.reports.figures import checked_path, write_few_shot
 
     if number != 3:
         raise SpecError(f"Figure 3 is the only one that is drawn from records, not {number}")
     paths = [checked_path(path) for path in to or (out / f"figure{number}.svg",)]
+    judged = None if metric is None else load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
-    models, tasks = words(model) or ("all",), words(task) or ("all",)
-    asked = CellFilter(models, made, tasks, protocol="linear-probe", synthetic=synthetic)
-    found = few_shot(out, records, asked, allow_missing=allow_missing, these_draws=these_draws)
+    asked = asked_cells(made, model, task, [group], [protocol], shots, None, synthetic=synthetic)
+    found = few_shot(out, records, asked, judged, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:
         echo(f"note: {note}", err=True)

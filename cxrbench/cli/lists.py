@@ -76,7 +76,7 @@ def _put(task: TaskSpec) -> str:
         return f"in {own}, or name another folder by --data-root {task.name}=DIR"
     return (
         f"in a folder below --data-root or CXRBENCH_DATA, or name it by --data-root {task.name}=DIR; "
-        f"`cxrbench data status -t {task.name}` says what is found"
+        f"`cxrbench data status -t {task.word}` says what is found"
     )
 
 
@@ -99,7 +99,7 @@ def _card(card: ModelCard) -> Iterator[str]:
         yield f"  weights: none; its tensors are made: {card.weights.made}"
     else:
         files = " or ".join(card.weights.files)
-        yield f"  weights: {files}; `cxrbench weights info {card.name}` says where, and what is here"
+        yield f"  weights: {files}; `cxrbench weights info {card.word}` says where, and what is here"
     if card.text_encoder is not None:
         yield f"  text encoder: {text_encoder_place(card)}"
     yield f"  adapter: {card.adapter}"

@@ -10,11 +10,12 @@ import typer
 
 from cxrbench.cli.echo import echo
 from cxrbench.runner import options as request
-from cxrbench.runner.options import pairs, places, words
+from cxrbench.runner.options import numbers, pairs, places, words
 
 if TYPE_CHECKING:
     from cxrbench.records.integrity import Results
     from cxrbench.records.record import Record
+    from cxrbench.records.selection import CellFilter
     from cxrbench.specs.settings import Variant
     from cxrbench.specs.task import TaskSpec
 
@@ -93,6 +94,16 @@ Models = Annotated[
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Tasks; repeatable, globs. [default: all]")]
 GroupName = Annotated[str | None, typer.Option("--group", help="Label group. [default: each that was measured]")]
+Several = list[str] | None
+Protocols = Annotated[
+    Several,
+    typer.Option("--protocol", "-p", help="Protocols. [default: each that was measured]", autocompletion=protocols),
+]
+ShotNumbers = Annotated[
+    Several, typer.Option("--shots", "-k", help="Training images per class, such as 1,4,16. [default: each measured]")
+]
+Groups = Annotated[Several, typer.Option("--group", "-g", help="Label groups, or `each`. [default: all]")]
+PromptSets = Annotated[Several, typer.Option("--prompts", help="Prompt sets. [default: each that was measured]")]
 ProtocolName = Annotated[
     str | None,
     typer.Option("--protocol", help="Only this one. [default: each that was measured]", autocompletion=protocols),
@@ -154,6 +165,36 @@ def chosen_tasks(values: Sequence[str] | None) -> "tuple[TaskSpec, ...]":
     files = [name for name in named if name.endswith(".toml")]
     known = catalog.select([name for name in named if name not in files], catalog.task_files(), "task")
     return tuple(catalog.load_task(name) for name in [*known, *files])
+
+
+def asked_cells(
+    variant: "Variant",
+    model: Sequence[str] | None,
+    task: Sequence[str] | None,
+    group: Sequence[str] | None,
+    protocol: Sequence[str] | None,
+    shots: Sequence[str] | None,
+    prompts: Sequence[str] | None,
+    *,
+    synthetic: bool = False,
+) -> "CellFilter":
+    """The choice of cells that repeated options and comma lists make; what is not named is each that was measured.
+
+    `each` stands for every group. Raises SpecError for shots that are no numbers.
+    """
+    from cxrbench.records.selection import CellFilter
+
+    groups = words(group)
+    return CellFilter(
+        words(model) or ("all",),
+        variant,
+        words(task) or ("all",),
+        None if not groups or "each" in groups else groups,
+        words(protocol) or None,
+        numbers(shots, "--shots") if shots else None,
+        words(prompts) or None,
+        synthetic,
+    )
 
 
 def data_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:

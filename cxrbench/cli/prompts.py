@@ -8,7 +8,7 @@ from cxrbench.cli.options import TheseDraws
 def prompts(cells: CellChoice, these_draws: TheseDraws = False) -> None:
     """Show how zero-shot numbers spread over prompts.
 
-    Over prompt sets and over single prompts; `cxrbench run --prompts all` measures more of them.
+    Over prompt sets and over single prompts; `cxrbench run` with --prompts all measures more of them.
     """
     from cxrbench.analysis.prompts import prompt_spreads
     from cxrbench.reports.sheets import prompt_sheets

@@ -1,15 +1,35 @@
 """`cxrbench report`: one HTML file of everything that a results folder holds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxrbench.cli.echo import echo
-from cxrbench.cli.options import Out, TheseDraws, metrics, tell_left_out, words
+from cxrbench.cli.options import (
+    Models,
+    Out,
+    PromptSets,
+    Protocols,
+    ShotNumbers,
+    Tasks,
+    TheseDraws,
+    asked_cells,
+    chosen_variant,
+    metrics,
+    tell_left_out,
+    words,
+)
 
 
 def report(
+    model: Models = None,
+    task: Tasks = None,
+    protocol: Protocols = None,
+    shots: ShotNumbers = None,
+    group: Annotated[list[str] | None, typer.Option("--group", "-g", help="Label groups. [default: each]")] = None,
+    prompts: PromptSets = None,
     out: Out = Path("results"),
     to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("report.html"),
     audit: Annotated[
@@ -27,15 +47,17 @@ def report(
     these_draws: TheseDraws = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
-    """Write everything measured into one HTML file.
+    """Write what was measured into one HTML file.
 
-    Leaderboards, the paper's tables, curves, classes, sources; it opens without a network. Everything is computed
-    from the records and predictions below --out; no model runs. Equal records give equal bytes.
+    All of it, or the cells that are chosen: leaderboards, the paper's tables, curves, classes, sources; no network is
+    needed to open it. Everything is computed from the records and predictions below --out; no model runs.
+    Equal records give equal bytes.
     """
     from cxrbench.checks.audit import read_findings
     from cxrbench.evaluate.metric_table import load_metric
     from cxrbench.records.integrity import found_results
     from cxrbench.records.record import WAY_OUT
+    from cxrbench.records.selection import narrowed
     from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
@@ -46,6 +68,9 @@ def report(
     work = ReportWork(out, workers or cpu.cores(), these_draws, further)
     found = found_results(out)
     tell_left_out(out, found)
+    if any((model, task, protocol, shots, group, prompts)):
+        asked = asked_cells(chosen_variant("paper-code", None), model, task, group, protocol, shots, prompts)
+        found = replace(found, records=tuple(narrowed(found.records, asked)))
     page = made(work, found, audited)
     size = write(to, page)
     for ident, reasons in page.unsound.items():

@@ -1,4 +1,4 @@
-"""`cxrbench table 1|2|3|4`: measured beside published; `table frequency`: beside what pre-training saw."""
+"""`cxrbench table`: cells as asked for; `table 1|2|3|4`: beside published; `table frequency`: beside pre-training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +12,27 @@ from cxrbench.cli.options import (
     Cache,
     Choices,
     DataRoot,
+    Groups,
+    Models,
     Out,
+    PromptSets,
+    Protocols,
+    Several,
+    ShotNumbers,
+    Synthetic,
+    Tasks,
     TheseDraws,
     VariantName,
+    asked_cells,
     chosen_variant,
     data_places,
+    metrics,
     pairs,
     recorded_variant,
     results,
+    words,
 )
+from cxrbench.errors import SpecError
 
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
@@ -59,8 +71,68 @@ def frequency(
 Form = Annotated[
     Literal["terminal", "markdown", "latex", "csv", "json"], typer.Option("--format", "-f", help="Output format.")
 ]
-app = typer.Typer(no_args_is_help=True, help="Print Tables 1 to 4, measured beside printed.")
+app = typer.Typer(
+    no_args_is_help=True,
+    invoke_without_command=True,
+    help="Print measured cells, and the paper's Tables 1 to 4.",
+)
 app.command("frequency")(frequency)
+
+IntervalsOption = Annotated[
+    bool, typer.Option("--intervals/--no-intervals", help="Intervals and standings from predictions, or neither.")
+]
+
+
+@app.callback()
+def of_cells(
+    context: typer.Context,
+    task: Tasks = None,
+    model: Models = None,
+    protocol: Protocols = None,
+    shots: ShotNumbers = None,
+    group: Groups = None,
+    prompts: PromptSets = None,
+    metric: Annotated[
+        Several,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metrics, as of `compare --metric`. [default: each task's main one]",
+            autocompletion=metrics,
+        ),
+    ] = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    form: Form = "terminal",
+    synthetic: Synthetic = False,
+    intervals: IntervalsOption = True,
+    these_draws: TheseDraws = False,
+    out: Out = Path("results"),
+) -> None:
+    """Print measured cells, and the paper's Tables 1 to 4.
+
+    With options alone, any tasks and models, your own too: a row a model, a column a task, group, protocol, K and
+    metric. With a number, a table of the paper beside what it prints. Options of a table of the paper stand behind its
+    number.
+    """
+    if context.invoked_subcommand is not None:
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        if given:
+            raise SpecError(
+                f"options of `table {context.invoked_subcommand}` stand behind it, not before: {', '.join(given)}"
+            )
+        return
+    from cxrbench.analysis.cell_table import cell_table
+    from cxrbench.evaluate.metric_table import load_metric
+    from cxrbench.reports.tables import render
+
+    judged = [load_metric(name) for name in dict.fromkeys(words(metric))]
+    found = results(out)
+    made = recorded_variant(variant, choice, found)
+    asked = asked_cells(made, model, task, group or ["all"], protocol, shots, prompts, synthetic=synthetic)
+    view = cell_table(out, found, asked, judged, intervals=intervals, these_draws=these_draws)
+    echo(render(view, form), nl=False)
 
 
 @app.command("1")
@@ -82,6 +154,34 @@ def sizes(
     made = chosen_variant(variant, choice)
     roots = data_places(data_root, list(catalog.task_files()))
     echo(told(made, roots, cache or default_cache(), form), nl=False)
+
+
+@app.command("multilabel")
+def multi_label(
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    form: Form = "terminal",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the published numbers that stand in no column, with the reason.")
+    ] = False,
+    synthetic: Synthetic = False,
+    intervals: IntervalsOption = True,
+    these_draws: TheseDraws = False,
+    out: Out = Path("results"),
+) -> None:
+    """Print multi-label tasks beside published numbers.
+
+    Zero-shot macro AUROC, a column a task and group. A published number stands beside a measured one only where list,
+    labels and average agree; ‡ marks those that nobody has read where they were first printed. JSON has all of them.
+    """
+    from cxrbench.analysis.multilabel import multilabel
+    from cxrbench.reports.published import render
+
+    found = results(out)
+    made = recorded_variant(variant, choice, found)
+    _tell_others(found, made, out, synthetic=synthetic)
+    told = multilabel(out, found, made, synthetic=synthetic, intervals=intervals, these_draws=these_draws)
+    echo(render(told, form, everything=everything), nl=False)
 
 
 def _tell_others(found: "list[Record]", variant: "Variant", out: Path, *, synthetic: bool) -> None:
@@ -107,10 +207,7 @@ def _paper(number: int, about: str) -> Callable[..., None]:
             bool,
             typer.Option("--synthetic", help="Show records of synthetic images or weights instead of measured ones."),
         ] = False,
-        intervals: Annotated[
-            bool,
-            typer.Option("--intervals/--no-intervals", help="Intervals and standings from predictions, or neither."),
-        ] = True,
+        intervals: IntervalsOption = True,
         these_draws: TheseDraws = False,
         out: Out = Path("results"),
     ) -> None:

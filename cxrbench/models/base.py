@@ -179,7 +179,7 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     for index in filter(None, indices):
         refuse_index(index)
     at = f" ({card.weights.url})" if card.weights.url else ""
-    how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.name}` gets it. "
+    how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.word}` gets it. "
     raise DataError(
         f"{card.name}: no weights in {' or '.join(map(str, folders))}. {how}"
         f"Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cxrbench.errors import CxrBenchError, IntegrityError, UnreadableError
+from cxrbench.errors import CxrBenchError, DataError, IntegrityError, UnreadableError
 from cxrbench.evaluate.findings import metrics_of, summarised
 from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.predictions import ScoredCell, read_cell
@@ -89,7 +89,8 @@ class Results:
 def read_results(out: Path, cache: Path) -> Results:
     """The records that are what their names, checksums and predictions say, and what is left out since it is not.
 
-    Pairs of files that agreed before, and have the same bytes still, are known from the cache.
+    Pairs of files that agreed before, and have the same bytes still, are known from the cache. Raises what
+    `found_results` does.
     """
     found, sound, left_out = found_results(out), list[Record](), dict[str, str]()
     verified = VerifiedBefore(cache, out)
@@ -106,7 +107,12 @@ def read_results(out: Path, cache: Path) -> Results:
 
 
 def found_results(out: Path) -> Results:
-    """`read_results` for those who hold every record against its predictions by themselves, by `checked_cell`."""
+    """`read_results` for those who hold every record against its predictions by themselves, by `checked_cell`.
+
+    Raises DataError where there is no such folder.
+    """
+    if not out.is_dir():
+        raise DataError(f"{out}: there is no such folder; `cxrbench run` writes records; --out says where they are.")
     records, left_out, foreign = list[Record](), dict[str, str](), 0
     for path in sorted((out / "records").glob("*/*/*.json")):
         try:

@@ -68,6 +68,10 @@ def setting_of(record: Record) -> Setting:
     return Setting(how.protocol, how.shots, record.data.group, prompt_set(record), record.data.kind)
 
 
+Choice = str | Sequence[str] | None  # one word, several, or whatever was measured
+Shots = int | Sequence[int] | None
+
+
 @dataclass(frozen=True, slots=True)
 class CellFilter:
     """The words of a question; None stands for every group, protocol, number of shots or prompt set measured."""
@@ -75,10 +79,10 @@ class CellFilter:
     models: Sequence[str]
     variant: Variant
     tasks: Sequence[str] = ("all",)
-    group: str | None = "all"
-    protocol: str | None = None
-    shots: int | None = None
-    prompts: str | None = None
+    group: Choice = "all"
+    protocol: Choice = None
+    shots: Shots = None
+    prompts: Choice = None
     synthetic: bool = False
 
 
@@ -110,7 +114,7 @@ def select(records: Iterable[Record], asked: CellFilter) -> list[Selected]:
     shared = [s for s in found if len({model for row in s.records.values() for model in row}) > 1]
     if not shared:
         raise DataError(
-            f"no two of {', '.join(models)} were measured in one setting (group {asked.group}, variant "
+            f"no two of {', '.join(models)} were measured in one setting (group {in_words(asked.group)}, variant "
             f"{asked.variant.name}); there is: {'; '.join(str(s.setting) for s in found) or 'nothing'}"
         )
     return shared
@@ -146,6 +150,44 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
+def selected_settings(records: Iterable[Record], asked: CellFilter) -> list[Selected]:
+    """Every setting that was asked for, however few models it has; controls among them.
+
+    Of several records of a cell the newest sound one counts, which is noted. Raises SpecError for a model or task that
+    was not measured, DataError where no cell is left.
+    """
+    fitting, models, tasks = _fitting(records, asked)
+    settings = sorted(_settings(fitting), key=lambda s: (s.protocol, s.group, s.shots or 0, s.prompts or ""))
+    return [_selected(setting, models, tasks, fitting) for setting in settings]
+
+
+def _fitting(records: Iterable[Record], asked: CellFilter) -> tuple[list[Record], list[str], list[str]]:
+    """The records asked for, older ones too, with the models and tasks in the order asked for."""
+    fitting = of_variant(list(records), asked)
+    models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
+    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
+    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+    if not fitting:
+        told = {"group": asked.group, "protocol": asked.protocol, "shots": asked.shots, "prompts": asked.prompts}
+        words = ", ".join(f"{name} {in_words(value)}" for name, value in told.items() if value is not None)
+        raise DataError(
+            f"no record of {', '.join(models)} on {', '.join(tasks)} has {words}; `cxrbench run` measures it, or leave "
+            "out what narrows the choice"
+        )
+    return fitting, models, tasks
+
+
+def narrowed(records: Iterable[Record], asked: CellFilter) -> list[Record]:
+    """The records asked for of every variant, made and measured, older ones too.
+
+    Raises SpecError for a model or task that was not measured.
+    """
+    known = list(records)
+    models = catalog.select(asked.models, sorted({r.model.name for r in known}), "measured model")
+    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in known}), "measured task")
+    return [r for r in known if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+
+
 def of_variant(records: Sequence[Record], asked: CellFilter) -> list[Record]:
     """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
     of_kind = [r for r in records if r.synthetic == asked.synthetic]
@@ -174,16 +216,33 @@ def in_order(tasks: set[str]) -> list[str]:
 
 
 def is_asked(record: Record, asked: CellFilter) -> bool:
-    """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at."""
-    how = record.protocol
+    """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at.
+
+    Shots leave out what has none, and prompts what has none, unless both are asked for.
+    """
+    how, words = record.protocol, prompt_set(record)
     return (
-        asked.group in (None, record.data.group)
-        and asked.protocol in (None, how.protocol)
-        and asked.shots in (None, how.shots)
-        and (
-            asked.prompts is None or (record.prompts is not None and prompt_set(record) in (asked.prompts, PROTOTYPES))
-        )
+        _holds(asked.group, record.data.group)
+        and _holds(asked.protocol, how.protocol)
+        and (_holds(asked.shots, how.shots) if how.shots else asked.shots is None or asked.prompts is not None)
+        and (words == PROTOTYPES or _holds(asked.prompts, words) if words else _needs_no_words(asked))
     )
+
+
+def _needs_no_words(asked: CellFilter) -> bool:
+    """Whether probes are asked for: prompts alone leave them out, and shots alone what has prompts."""
+    return asked.prompts is None or asked.shots is not None
+
+
+def _holds(asked: Choice | Shots, value: str | int | None) -> bool:
+    if asked is None or isinstance(asked, str | int):
+        return asked in (None, value)
+    return value in asked
+
+
+def in_words(asked: Choice | Shots) -> str:
+    """What was asked for, as a reader writes it."""
+    return str(asked) if asked is None or isinstance(asked, str | int) else ",".join(map(str, asked))
 
 
 def _settings(records: Sequence[Record]) -> set[Setting]:
@@ -292,17 +351,7 @@ def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
 
     Raises SpecError for a model or task that was not measured, DataError where no cell is left.
     """
-    fitting = of_variant(list(records), asked)
-    models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
-    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
-    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
-    if not fitting:
-        told = {"group": asked.group, "protocol": asked.protocol, "shots": asked.shots, "prompts": asked.prompts}
-        words = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-        raise DataError(
-            f"no record of {', '.join(models)} on {', '.join(tasks)} has {words}; `cxrbench run` measures it, or leave "
-            "out what narrows the choice"
-        )
+    fitting, models, tasks = _fitting(records, asked)
     chosen = counting(fitting)
     ordered = sorted(chosen, key=lambda r: (tasks.index(r.data.task), models.index(r.model.name), cell_key(r)))
     older = len(fitting) - len(chosen)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrbench.analysis.cell import Calibrated
-from cxrbench.analysis.few_shot_curves import SHOTS, Curve, FewShotCurves
+from cxrbench.analysis.few_shot_curves import Curve, FewShotCurves
 from cxrbench.analysis.frequency import FrequencyView
 from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.errors import SpecError
@@ -112,61 +112,77 @@ def _panels(n: int) -> tuple[Any, list[Any]]:
     return figure, axes[:n]
 
 
+_CONTROL = {"color": "0.55", "linestyle": ":"}  # of negative controls: grey, so that no model is taken for one
+
+
+def _curve_styles(found: FewShotCurves) -> dict[str, dict[str, Any]]:
+    """A style for each model, and dotted grey with a marker of its own for each negative control."""
+    models = dict(zip(found.models, _styles(len(found.models)), strict=True))
+    markers = cycle(_MARKERS)
+    return models | {name: {**_CONTROL, "marker": next(markers)} for name in found.controls}
+
+
 def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
     """Figure 3: a panel for each task and the average, balanced accuracy in percent over shots with 95 % intervals.
 
-    Hollow marks beside the curves are the paper's. The bytes depend on the data alone.
+    A line joins the shots that were measured; negative controls are dotted and grey. Hollow marks beside the curves
+    are the paper's. The bytes depend on the data alone.
     """
     names: list[str | None] = list(dict.fromkeys(curve.task for curve in found.curves))
-    styles = dict(zip(found.models, _styles(len(found.models)), strict=True))
+    styles = _curve_styles(found)
     figure, panels = _panels(len(names))
     for task, axes in zip(names, panels, strict=True):
         curves = [curve for curve in found.curves if curve.task == task]
         for place, curve in enumerate(curves):
-            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2)
+            scale = 100 if found.metric.shown.percent else 1
+            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2, scale)
         axes.set_title(task or f"average of {len(found.tasks)} tasks", fontsize="medium")
-        _shot_axis(axes)
+        _shot_axis(axes, found)
     made = _MADE if found.synthetic else ""
-    known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task and p.interval is not None]
-    figure.suptitle(
-        f"{made}linear probes, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10
-    )
+    known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task]
+    probes = "linear probes" if found.protocol == "linear-probe" else found.protocol
+    how = probes if found.group == "all" else f"{probes}, group {found.group}"
+    figure.suptitle(f"{made}{how}, variant {found.variant}\nbars: 95 % intervals, {covering(known)}", fontsize=10)
     _legend(figure, found, styles)
     for path in paths:
         write_figure(figure, path)
 
 
-def _shot_axis(axes: Any) -> None:
+def _shot_axis(axes: Any, found: FewShotCurves) -> None:
+    shots, metric = found.shots, found.metric
     axes.set_xscale("log", base=2)
-    axes.set_xticks(SHOTS, [str(shots) for shots in SHOTS])
+    axes.set_xticks(shots, [str(k) for k in shots])
+    axes.minorticks_off()
+    axes.set_xlim(shots[0] / 1.5, shots[-1] * 1.5)
     axes.set_xlabel("images per class, K")
-    axes.set_ylabel("balanced accuracy, %")
+    axes.set_ylabel(f"{metric.title}, %" if metric.shown.percent else metric.title)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float) -> None:
-    """One curve; a gap breaks its line."""
+def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float, scale: int) -> None:
+    """One curve through its points, times `scale`; a number that is not defined in every fold is none of them."""
     shift = 2 ** (_SHIFT * place)
-    nan = float("nan")
-    x = [point.shots * shift for point in curve.points]
-    known = [point.interval for point in curve.points]
-    y = [nan if i is None or i.estimate is None else 100 * i.estimate for i in known]
-    low = [nan if i is None or i.low is None else 100 * i.low for i in known]
-    high = [nan if i is None or i.high is None else 100 * i.high for i in known]
-    axes.plot(x, y, markersize=4, linewidth=1.2, **style)
-    axes.vlines(x, low, high, color=style["color"], linewidth=0.8)
-    for point, place_x in zip(curve.points, x, strict=True):
+    known = [(point.shots * shift, point.interval) for point in curve.points if point.interval.estimate is not None]
+    axes.plot(
+        [x for x, _ in known], [scale * (i.estimate or 0.0) for _, i in known], markersize=4, linewidth=1.2, **style
+    )
+    ends = [(x, scale * i.low, scale * i.high) for x, i in known if i.low is not None and i.high is not None]
+    if ends:
+        axes.vlines(*zip(*ends, strict=True), color=style["color"], linewidth=0.8)
+    for point in curve.points:
         for number in sorted({printed.value for printed in point.printed}):
-            axes.plot(place_x, float(number), marker=style["marker"], color=style["color"], mfc="white", markersize=6)
+            own = {"marker": style["marker"], "color": style["color"], "mfc": "white", "markersize": 6}
+            axes.plot(point.shots * shift, float(number), **own)
 
 
 def _legend(figure: Any, found: FewShotCurves, styles: dict[str, dict[str, Any]]) -> None:
     from matplotlib.lines import Line2D
 
     seen = {model: [c.task for c in found.curves if c.model == model and c.seen] for model in found.models}
-    lines = [Line2D([], [], markersize=4, linewidth=1.2, **styles[model]) for model in found.models]
+    lines = [Line2D([], [], markersize=4, linewidth=1.2, **style) for style in styles.values()]
     labels = [model + (f" († {', '.join(map(str, seen[model]))})" if seen[model] else "") for model in found.models]
+    labels += [f"control: {name}" for name in found.controls]
     if any(point.printed for curve in found.curves for point in curve.points):
         lines.append(Line2D([], [], marker="o", color="0.3", mfc="white", markersize=6, linestyle="none"))
         labels.append("printed in the paper")

@@ -4,149 +4,24 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from cxrbench.analysis.paper_tables import PRETRAINED, TableCell, TableView, ViewRow
+from cxrbench.analysis.paper_tables import PERCENT, PRETRAINED, TableCell, TableView, ViewRow
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError
+from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval, covering, covers_short
+from cxrbench.reports.comparisons import number_text
+from cxrbench.reports.latex import as_latex, sheet_as_latex
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, Table1Row, table1
 from cxrbench.specs.settings import Variant
 from cxrbench.types import Partition
 
-_SEEN = r"$^{\dagger}$"
-_FLAWED = r"\textsuperscript{*}"
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "†": _SEEN,
-    "–": "--",
-    "—": "---",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}
-_TRANSLATED = str.maketrans({**_SPECIAL, "[": "{[}", "]": "{]}"})
-
-
-def escaped(text: str) -> str:
-    """The text with everything that LaTeX takes for a command escaped; line feeds become blanks."""
-    return " ".join(text.split()).translate(_TRANSLATED)
-
-
-def as_latex(view: TableView) -> str:
-    r"""A `table*` for \input, with its notes below; it needs the packages booktabs and textcomp alone.
-
-    Each row has a line of measured numbers with their intervals below, and what the paper prints in small type. Bold is
-    what may be the best of a column and section. Rows without a record keep the printed line.
-    """
-    columns = len(view.columns)
-    lines = [
-        rf"% Needs \usepackage{{booktabs}}. Source: {' '.join(view.source.split())}",
-        r"\begin{table*}[t]",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{escaped(view.title)}.}}",
-        rf"\label{{tab:cxrbench-{view.number}}}\smallskip",
-        rf"\begin{{tabular}}{{@{{}}l*{{{columns}}}{{r}}@{{}}}}",
-        r"\toprule",
-        *_head(view),
-    ]
-    for section, rows in groupby(view.rows, key=lambda row: row.section):
-        lines.append(r"\midrule")
-        if section:
-            lines += [rf"\multicolumn{{{columns + 1}}}{{@{{}}l}}{{\emph{{{escaped(section)}}}}} \\", r"\addlinespace"]
-        lines += [line for row in rows for line in _row(view, row)]
-    lines += [r"\bottomrule", r"\end{tabular}", *_notes(view), r"\end{table*}"]
-    return "\n".join(lines) + "\n"
-
-
-def _head(view: TableView) -> Iterator[str]:
-    """Two lines where titles share a first word, such as `NIH-LT B` and `NIH-LT N`; else one."""
-    parts = [title.partition(" ") for _, title in view.columns]
-    if not any(rest for _, _, rest in parts):
-        yield " & ".join(["", *(escaped(first) for first, _, _ in parts)]) + r" \\"
-        return
-    groups = [(first, len(list(own))) for first, own in groupby(parts, key=lambda part: part[0])]
-    yield " & ".join(["", *(rf"\multicolumn{{{n}}}{{c}}{{{escaped(first)}}}" for first, n in groups)]) + r" \\"
-    place, rules = 2, []
-    for _, n in groups:
-        rules.append(rf"\cmidrule(lr){{{place}-{place + n - 1}}}")
-        place += n
-    yield "".join(rules)
-    yield " & ".join(["", *(escaped(rest) for _, _, rest in parts)]) + r" \\"
-
-
-def _row(view: TableView, row: ViewRow) -> Iterator[str]:
-    cells = [row.cells[name] for name, _ in view.columns]
-    name = escaped(row.name)
-    if any(cell.measured is not None for cell in cells):
-        yield _line(name, [_measured(cell) for cell in cells])
-        name = ""
-        if any(cell.interval is not None for cell in cells):
-            yield _line(_covers(cells), [_ends(cell.interval) for cell in cells])
-    if any(cell.published != MISSING for cell in cells):
-        yield _line(name or r"\quad{\scriptsize as printed}", [_printed(cell) for cell in cells])
-    elif name:
-        yield _line(name, [escaped(MISSING) for _ in cells])
-
-
-def _covers(cells: Sequence[TableCell]) -> str:
-    told = covers_short(cell.interval for cell in cells)
-    return rf"\quad{{\scriptsize {escaped(f'95 %, {told}')}}}"
-
-
-def _line(name: str, values: Sequence[str]) -> str:
-    return " & ".join([name, *values]) + r" \\"
-
-
-def _measured(cell: TableCell) -> str:
-    if cell.measured is None:
-        return escaped(MISSING)
-    value = str(cell.measured)
-    bold = rf"\textbf{{{value}}}" if cell.standing in ("best", "not worse") else value
-    return bold + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen
-
-
-def _ends(interval: Interval | None) -> str:
-    if interval is None or interval.low is None or interval.high is None:
-        return ""
-    return rf"{{\scriptsize [{100 * interval.low:.1f}, {100 * interval.high:.1f}]}}"
-
-
-def _printed(cell: TableCell) -> str:
-    mark = _SEEN if cell.seen and cell.measured is None and cell.published != MISSING else ""
-    return rf"{{\scriptsize {escaped(cell.published)}{mark}}}"
-
-
-def _notes(view: TableView) -> Iterator[str]:
-    """Below the rules: what bold, brackets and marks mean, then the notes of the view."""
-    cells = [cell for row in view.rows for cell in row.cells.values()]
-    told = [f"Settings: {view.variant}. Small type without brackets: as printed."]
-    if any(cell.standing for cell in cells):
-        told.append(
-            "Bold: may be the best of the column, not shown to be worse than another row (paired, 5 % over a row's "
-            "comparisons)."
-        )
-    if any(cell.interval is not None for cell in cells):
-        told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}; averages speak of these tasks.")
-    if any(cell.seen for cell in cells):
-        told.append(f"† {PRETRAINED.capitalize()}.")
-    if any(cell.flaws for cell in cells):
-        told.append("* Not comparable with the other numbers.")
-    yield r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize"
-    yield from (rf"{escaped(note)}\par" for note in (*told, *view.notes))
-    yield r"\end{minipage}"
-
-
-SEEN = "†"
+SEEN, COPIED = "†", "‡"
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 
 
@@ -206,35 +81,44 @@ def _align(view: TableView) -> list[str]:
 
 def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
     cells = [row.cells[name] for name, _ in view.columns]
-    lines = [("paper", [cell.published + SEEN * (cell.seen and cell.published != MISSING) for cell in cells])]
+    formats = [view.format_of(name) for name, _ in view.columns]
+
+    def each(text: Callable[[TableCell, NumberFormat], str]) -> list[str]:
+        return [text(cell, how) for cell, how in zip(cells, formats, strict=True)]
+
+    lines = [("paper" if view.number is not None else "published", [_published(cell) for cell in cells])]
     if any(cell.measured is not None for cell in cells):
         lines.append(("measured", [shown(cell.measured) + _marks(cell) for cell in cells]))
         lines.append(
-            (f"95 %, {covers_short(cell.interval for cell in cells)}", [ends(cell.interval) for cell in cells])
+            (f"95 %, {covers_short(cell.interval for cell in cells)}", each(lambda c, how: ends(c.interval, how)))
         )
-        lines.append(("std over folds", [_std(cell.spread) for cell in cells]))
+        lines.append(("std over folds", each(lambda c, how: _std(c.spread, how))))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
-    told = [line for line in lines if set(line[1]) != {MISSING}]
+    told = [line for line in lines if set(line[1]) != {MISSING}] or lines[:1]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
+
+
+def _published(cell: TableCell) -> str:
+    return cell.published + SEEN * (cell.seen and cell.published != MISSING) + COPIED * cell.copied
 
 
 def _marks(cell: TableCell) -> str:
     return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
 
 
-def ends(interval: Interval | None) -> str:
-    """Both ends in percent with two decimals, or a dash."""
+def ends(interval: Interval | None, how: NumberFormat = PERCENT) -> str:
+    """Both ends as numbers are written, in percent with two decimals unless told otherwise, or a dash."""
     if interval is None or interval.low is None or interval.high is None:
         return MISSING
-    return f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    return f"[{number_text(interval.low, how)}, {number_text(interval.high, how)}]"
 
 
-def _std(spread: FoldSpread | None) -> str:
-    return MISSING if spread is None or spread.std is None or spread.folds < 2 else f"{100 * spread.std:.2f}"
+def _std(spread: FoldSpread | None, how: NumberFormat) -> str:
+    return MISSING if spread is None or spread.std is None or spread.folds < 2 else number_text(spread.std, how)
 
 
 def _title(view: TableView, form: str) -> str:
-    return f"{'## ' if form == 'markdown' else ''}Table {view.number}. {view.title}\n{view.source}"
+    return f"{'## ' if form == 'markdown' else ''}{view.heading}\n{view.source}"
 
 
 def _footnotes(view: TableView) -> list[str]:
@@ -250,7 +134,8 @@ def notes(view: TableView) -> list[str]:
         told.append("* not comparable, see below")
     if any(cell.seen for cell in cells):
         told.append(f"{SEEN} {PRETRAINED}")
-    told += [f"95 % intervals: {covering(known)}; averages speak of these tasks"] if known else []
+    means = "; averages speak of these tasks" if view.number is not None else ""
+    told += [f"95 % intervals: {covering(known)}{means}"] if known else []
     return [*told, *_uncertainty(cells), *view.notes]
 
 
@@ -265,18 +150,20 @@ def _uncertainty(cells: Sequence[TableCell]) -> Iterator[str]:
 
 def flat(view: TableView) -> list[dict[str, str | None]]:
     """One entry a cell, its numbers as text; those of intervals and spreads 0 to 1, the others in percent."""
-    titles = dict(view.columns)
-    return [_entry(view, row, titles[name], row.cells[name]) for row in view.rows for name, _ in view.columns]
+    return [_entry(view, row, name) for row in view.rows for name, _ in view.columns]
 
 
-def _entry(view: TableView, row: ViewRow, column: str, cell: TableCell) -> dict[str, str | None]:
+def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
+    titles, cell = dict(view.columns), row.cells[name]
     return {
-        "table": str(view.number),
+        "table": None if view.number is None else str(view.number),
         "section": row.section,
         "row": row.name,
         "model": row.model,
         "control": "yes" if row.control else None,
-        "column": column,
+        "column": titles[name],
+        **view.about.get(name, {}),
+        **({"source": cell.source} if view.number is None else {}),
         "published": None if cell.published == MISSING else cell.published,
         "measured": None if cell.measured is None else str(cell.measured),
         "difference": None if cell.difference is None else str(cell.difference),
@@ -386,11 +273,13 @@ def _rendered(rows: list[tuple[str, ...]], source: str, variant: str, form: Form
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([_HEAD, *rows])
         return out.getvalue()
+    about = "Evaluation sets, printed and here"
+    if form == "latex":
+        return sheet_as_latex(about, "1", _HEAD, rows, f"{source}. Variant: {variant}.")
     from tabulate import tabulate
 
-    style = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs"}[form]
+    style = {"terminal": "simple", "markdown": "github"}[form]
     widths = [None, None, None, None, None, 60 if form == "terminal" else None]
-    title = f"Table 1. Evaluation sets, printed and here\n{source}\nvariant: {variant}"
-    if form == "latex":
-        title = "\n".join(f"% {line}" for line in title.splitlines())
+    mark = "## " if form == "markdown" else ""
+    title = f"{mark}Table 1. {about}\n{source}\nvariant: {variant}"
     return f"{title}\n\n{tabulate(rows, _HEAD, tablefmt=style, disable_numparse=True, maxcolwidths=widths)}\n"

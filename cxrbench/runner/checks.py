@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, IntegrityError, RunError
-from cxrbench.runner.folds import Rows
+from cxrbench.runner.folds import IdFold, Rows, group_labels
 from cxrbench.runner.protocol import Cell
+from cxrbench.specs.settings import Settings
 
 
 def where(cell: Cell) -> str:
@@ -59,6 +60,18 @@ def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
             f"{where}, K = {shots}: the training part has fewer images of {told}. Ask for fewer shots, or take what "
             "there is by --set fewshot.short=allowed, which the record says."
         )
+
+
+def require_enough(cell: Cell, folds: Sequence[IdFold], settings: Settings) -> None:
+    """Nothing, or DataError: the folds, as drawn from all images of the split, are too small for the cell's shots."""
+    if cell.shots is None:
+        return
+    for fold in folds:
+        require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
+    if settings.short_classes == "refused":
+        labels = group_labels(cell.data.task, cell.group, settings)
+        drawn = (fold.train[cell.shots] for fold in folds)
+        refuse_short(short_classes(drawn, cell.shots, labels), cell.shots, where(cell))
 
 
 def require_shots(labels: NDArray[np.int64], shots: int, where: str) -> None:

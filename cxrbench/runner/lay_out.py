@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.models.weights.verify import missing_text
+from cxrbench.runner.checks import require_enough
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
@@ -19,7 +19,6 @@ from cxrbench.runner.requirements import (
     require_files,
     require_group,
     require_text,
-    require_training,
 )
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
@@ -126,7 +125,7 @@ def lay_out(request: Request) -> Plan:
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
     keep(made, made.wanted)
-    keep(made, partial(require_training, made))
+    keep(made, lambda cell: require_enough(cell, made.folds(cell), variant.settings))
     require_files(made)
     require_text(made)
     keep(made, made.words)

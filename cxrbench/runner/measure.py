@@ -12,7 +12,7 @@ from cxrbench.evaluate.findings import chosen_thresholds, metrics_of, summarised
 from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.checks import refuse_short, require_shots, require_sound, short_classes, where
+from cxrbench.runner.checks import require_sound, where
 from cxrbench.runner.folds import IdFold, Rows, group_labels
 from cxrbench.runner.protocol import Basis, Cell, Measured, Readings
 from cxrbench.specs.settings import Settings
@@ -26,13 +26,6 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     IntegrityError for a logit scale and RunError for scores that are not finite.
     """
     cell.model.text_engines.clear()  # the record is to name those of this cell
-    if cell.shots is not None:
-        for fold in basis.folds:  # as drawn: an unreadable image must not end the cell
-            require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
-        if basis.settings.short_classes == "refused":
-            labels = group_labels(cell.data.task, cell.group, basis.settings)
-            drawn = (fold.train[cell.shots] for fold in basis.folds)
-            refuse_short(short_classes(drawn, cell.shots, labels), cell.shots, where(cell))
     kept = replace(basis, folds=[_without(fold, basis.left_out) for fold in basis.folds])
     for fold in kept.folds:
         if not fold.test[0]:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
 from cxrbench.models.base import adapter_class
-from cxrbench.runner.checks import refuse_short, require_shots, short_classes, where
-from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, Protocol, TaskData
@@ -72,19 +70,6 @@ def files_missing(task: str, count: int, first: str, root: Path) -> DataError:
         f"{task}: {count} images of the split have no file under {root}, {first} for one. Complete the download, "
         "see `cxrbench data status`, or score what is there with --allow-missing (the record says so)."
     )
-
-
-def require_training(made: Plan, cell: Cell) -> None:
-    """Raise DataError where the training part has too few images for the shots, as far as the variant refuses it."""
-    settings, shots = made.variant.settings, cell.shots
-    if shots is None or cell.data.task.kind == "multi-label":
-        return
-    drawn = [fold.train[shots] for fold in made.folds(cell)]
-    for _, owner in drawn:
-        require_shots(owner, shots, where(cell))
-    if settings.short_classes == "refused":
-        labels = group_labels(cell.data.task, cell.group, settings)
-        refuse_short(short_classes(drawn, shots, labels), shots, where(cell))
 
 
 def require_text(made: Plan) -> None:

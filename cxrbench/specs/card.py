@@ -1,6 +1,7 @@
 """Model cards: what a model is, where its weights are published, and how the protocols use it. No torch here."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,6 +181,7 @@ class ModelCard(Spec):
     probe: ProbeSpec = ProbeSpec()
     published: Mapping[Literal["table2", "table3", "table4"], str] = {}
     _home: Path = PrivateAttr(default_factory=Path)
+    _file: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelCard":
@@ -199,6 +201,11 @@ class ModelCard(Spec):
     def home(self) -> Path:
         """The folder of the card's file; weights and vocabularies are looked for there."""
         return self._home
+
+    @property
+    def word(self) -> str:
+        """What a command line calls it: its name, or the path that it was asked for by, quoted for a shell."""
+        return self.name if self._file is None else shlex.quote(self._file)
 
     @property
     def views(self) -> Mapping[str, View]:
@@ -248,9 +255,13 @@ class UnavailableModel(Spec):
     source: str
 
 
-def read_card(path: Path) -> ModelCard:
-    """The card in a TOML file; raises SpecError that names the file, the key and what was expected there."""
+def read_card(path: Path, file: str | None = None) -> ModelCard:
+    """The card in a TOML file, which `file` says was asked for by this path and not by its name.
+
+    Raises SpecError that names the file, the key and what was expected there.
+    """
     card = read_toml(path, ModelCard)
+    card._file = file
     card._home = path.resolve().parent
     if card.text_encoder is not None:
         card.text_encoder._home = card._home

@@ -149,7 +149,7 @@ def load_card(name: str) -> ModelCard:
     Raises SpecError with the reason for a model that cannot be run.
     """
     if name.endswith(".toml"):
-        return read_card(Path(name))
+        return read_card(Path(name), name)
     files = card_files()
     refuse_unavailable([name])
     if name not in files:
@@ -160,7 +160,7 @@ def load_card(name: str) -> ModelCard:
 def load_task(name: str) -> TaskSpec:
     """A task by name, or by the path of a TOML file; raises SpecError with the nearest names."""
     if name.endswith(".toml"):
-        return read_task(Path(name))
+        return read_task(Path(name), name)
     files = task_files()
     if name not in files:
         raise unknown("task", name, files)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -135,6 +136,7 @@ class TaskSpec(Spec):
     groups: Mapping[str, tuple[str, ...]]
     splits: Mapping[str, SplitSpec] = Field(min_length=1)
     _home: Path | None = PrivateAttr(None)
+    _file: str | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -181,6 +183,11 @@ class TaskSpec(Spec):
         return self
 
     @property
+    def word(self) -> str:
+        """What a command line calls it: its name, or the path that it was asked for by, quoted for a shell."""
+        return self.name if self._file is None else shlex.quote(self._file)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Display names of all labels, in label order: the classes of every table of this task."""
         return tuple(label.name for label in self.labels)
@@ -214,12 +221,14 @@ def _known(choices: Mapping[str, Any], name: str, complaint: str) -> Any:
     raise SpecError(f"{complaint} {name!r}; it has: {', '.join(choices)}.{hint}")
 
 
-def read_task(path: Path, installed: bool = False) -> TaskSpec:
-    """A task from its TOML file; raises SpecError that names the file and what is wrong in it.
+def read_task(path: Path, file: str | None = None, *, installed: bool = False) -> TaskSpec:
+    """A task from its TOML file, which `file` says was asked for by this path and not by its name.
 
-    `installed`: the file lies in a package, and its data set elsewhere.
+    `installed`: the file lies in a package, and its data set elsewhere. Raises SpecError that names the file and what
+    is wrong in it.
     """
     task = read_toml(path, TaskSpec)
+    task._file = file
     if task.name != path.stem:
         raise SpecError(f"{path}: is named {task.name!r}; name and file name must agree")
     return task if installed else lying_in(task, path.absolute().parent)

@@ -1,5 +1,6 @@
 """K above a small class's images is refused by name or allowed by name, never silent."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from written_facts import write_facts
 
 from cxrbench.errors import DataError
 from cxrbench.runner.checks import short_classes
+from cxrbench.runner.run import forecast
 from cxrbench.specs import catalog
 
 FEW = {"COVID": 4, "Normal": 4, "Pneumonia": 2, "Lung Opacity": 3}
@@ -46,6 +48,20 @@ def test_a_variant_may_refuse_it_and_names_the_classes_and_the_way_out(lab: Lab,
     assert isinstance(problem, DataError)
     for part in ("covid", "K = 4", "Pneumonia 2", "Lung Opacity 3", "--set fewshot.short=allowed"):
         assert part in str(problem)
+
+
+@pytest.mark.parametrize(("settings", "shots"), [({}, 5), ({"fewshot.short": "refused"}, 4)])
+def test_a_dry_run_refuses_what_the_run_refuses_before_anything_is_computed(
+    settings: dict[str, str], shots: int, lab: Lab, uneven: Lab, tmp_path: Path
+) -> None:
+    asked = uneven.request(tmp_path, ["small_unimodal"], ["covid"], shots=(2, shots), variant=str(lab.variant))
+    told = forecast(replace(asked, protocols=("linear-probe",), groups=("all",), choices=settings))
+    (problem,) = told.problems
+    assert isinstance(problem, DataError) and f"covid, group all, K = {shots}" in str(problem)
+    assert len(told.cells) == 1 and "K=2" in told.cells[0]
+    report = run(lab, uneven, tmp_path, shots=(shots,), settings=settings, groups=["all"])
+    assert [str(one) for one in report.problems] == [str(problem)]
+    assert not report.records and report.decoded == 0
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=12), min_size=1, max_size=3))

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from cxrbench.cli import main, options
 from cxrbench.cli.main import app
 from cxrbench.records.integrity import place_of
+from cxrbench.specs import catalog
 from cxrbench.specs.paths import folder
 from cxrbench.specs.settings import choosing
 from cxrbench.system.progress import told_time
@@ -77,7 +78,7 @@ def test_every_line_of_a_list_of_verbs_is_whole(words: list[str]) -> None:
     [
         (["run"], ["[env: CXRBENCH_DATA]", "tokenizer_config.json"]),
         (["weights", "fetch"], ["CXRBENCH_WEIGHTS]", "CXRBENCH_CACHE]"]),
-        (["compare"], ["[default: all]", "Only this one. [default: each that was"]),
+        (["compare"], ["[default: all]", "Protocols. [default: each that was"]),
         (["check"], ["[default: baseline.toml", "[default: 0.0001]"]),
         (["subgroups"], ["[default: each that was"]),
     ],
@@ -137,9 +138,43 @@ def test_an_ordinary_mistake_is_told_with_its_remedy(
     assert hint in told.out + told.err
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["table", "4"],
+        ["table", "4", "--synthetic", "-f", "latex"],
+        ["figure", "3"],
+        ["compare", "all"],
+        ["subgroups", "--by", "sex"],
+        ["calibration"],
+        ["prompts"],
+        ["export"],
+        ["report"],
+        ["check"],
+    ],
+    ids=" ".join,
+)
+def test_a_results_folder_that_is_not_there_is_named_and_the_verb_fails(
+    verb: list[str], typed: Callable[..., Told]
+) -> None:
+    told = typed(*verb, "--out", "resluts")
+    assert (told.code, told.out) == (3, "")
+    assert "resluts: there is no such folder" in told.err
+
+
+@pytest.mark.parametrize("verb", ["status", "prepare", "verify"])
+def test_without_a_data_root_every_task_is_named(verb: str, typed: Callable[..., Told]) -> None:
+    told = typed("data", verb)
+    assert told.code == 3
+    for task in catalog.task_files():
+        assert f"{task}: no folder with its images; name it by --data-root" in told.out
+    assert len(told.out.splitlines()) == len(catalog.task_files())
+
+
 def test_a_table_that_shows_nothing_measured_says_which_options_would(
     typed: Callable[..., Told], tmp_path: Path
 ) -> None:
+    (tmp_path / "results").mkdir()
     assert "`cxrbench run` writes records" in typed("table", "4").err
     write_result(tmp_path / "results", model__synthetic=True)
     told = typed("table", "4", "--no-intervals").err
@@ -151,6 +186,7 @@ def test_a_table_that_shows_nothing_measured_says_which_options_would(
 def test_a_split_of_a_task_of_ones_own_can_be_asked_for_where_it_was_recorded(
     typed: Callable[..., Told], tmp_path: Path
 ) -> None:
+    (tmp_path / "results").mkdir()
     words = ("table", "4", "--set", "own.split=x")
     refused = typed(*words)
     assert (refused.code, "there is no setting 'own.split'" in refused.err) == (2, True)

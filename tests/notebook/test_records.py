@@ -14,6 +14,7 @@ from made_results import scores, write_result
 
 import cxrbench
 from cxrbench.analysis.cell import cell_interval, harmonic_interval
+from cxrbench.errors import DataError
 from cxrbench.evaluate.metric_table import TABLE, table_of
 from cxrbench.evaluate.metrics import generalised
 from cxrbench.records.integrity import place_of
@@ -148,8 +149,10 @@ def test_a_warning_can_be_made_an_error(tmp_path: Path) -> None:
             cxrbench.load_records(tmp_path)
 
 
-def test_no_folder_is_no_records(tmp_path: Path) -> None:
-    records = cxrbench.load_records(tmp_path / "none")
+def test_an_empty_folder_is_no_records_and_none_at_all_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder"):
+        cxrbench.load_records(tmp_path / "none")
+    records = cxrbench.load_records(tmp_path)
     assert len(records) == 0 and records.to_dataframe().shape[0] == 0
     assert {"balanced_accuracy_low", "model"} <= {*records.to_dataframe().columns}
 

@@ -1,4 +1,4 @@
-"""Figure 3: a point is a record, a gap is a gap, and the drawing is the same each time."""
+"""Figure 3: a point is a record, lines join what was measured, and the drawing is the same each time."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -9,9 +9,9 @@ from made_predictions import restated, scored_fold, written
 from typer.testing import CliRunner, Result
 
 from cxrbench.analysis.cell import measurement
-from cxrbench.analysis.few_shot_curves import SHOTS, Curve, FewShotCurves, PrintedCurve, few_shot, printed
+from cxrbench.analysis.few_shot_curves import Curve, FewShotCurves, PrintedCurve, few_shot, printed
 from cxrbench.cli.main import app
-from cxrbench.errors import DataError, SpecError
+from cxrbench.errors import SpecError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
@@ -19,7 +19,7 @@ from cxrbench.records.selection import CellFilter
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import published_table
 
-MODELS, TASKS = ("clip_cm", "gloria"), ("rsna", "covid")
+MODELS, TASKS, SHOTS = ("clip_cm", "gloria"), ("rsna", "covid"), (1, 2, 4, 8, 16)
 
 
 def results(out: Path, without: tuple[str, str, int] | None = None, **changes: object) -> None:
@@ -35,9 +35,17 @@ def results(out: Path, without: tuple[str, str, int] | None = None, **changes: o
                     written(out, model, folds, **told, model__pretraining="+".join(card.pretraining), **changes)
 
 
-def drawn(out: Path, **how: bool) -> FewShotCurves:
+def drawn(out: Path) -> FewShotCurves:
     asked = CellFilter(("all",), catalog.load_variant("paper-code"), protocol="linear-probe")
-    return few_shot(out, read_results(out, out).records, asked, **how)
+    return few_shot(out, read_results(out, out).records, asked)
+
+
+def shots_of(found: FewShotCurves, model: str, task: str | None) -> list[int]:
+    return [point.shots for point in curve(found, model, task).points]
+
+
+def probe(out: Path, model: str, task: str, shots: int, **changes: object) -> None:
+    written(out, model, [scored_fold(1.0, shots)], data__task=task, protocol__shots=shots, **changes)
 
 
 def curve(found: FewShotCurves, model: str, task: str | None) -> Curve:
@@ -79,27 +87,47 @@ def test_what_the_paper_prints_stands_beside(tmp_path: Path) -> None:
 def test_made_numbers_stand_beside_nothing_printed(without: tuple[str, str, int] | None, tmp_path: Path) -> None:
     results(tmp_path, without, model__synthetic=True)
     asked = CellFilter(("all",), catalog.load_variant("paper-code"), protocol="linear-probe", synthetic=True)
-    found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked, allow_missing=True)
+    found = few_shot(tmp_path, read_results(tmp_path, tmp_path).records, asked)
     assert found.synthetic and not any(p.printed for c in found.curves for p in c.points)
 
 
-def test_a_missing_number_of_shots_names_what_to_run(tmp_path: Path) -> None:
+def test_a_line_joins_the_shots_that_were_measured_and_says_which_are_absent(tmp_path: Path) -> None:
     results(tmp_path, without=("gloria", "covid", 4))
-    with pytest.raises(DataError) as error:
-        drawn(tmp_path)
-    assert "cxrbench run --model gloria --task covid --protocol linear-probe --shots 4\n" in str(error.value)
-    assert "clip_cm" not in str(error.value)
+    found = drawn(tmp_path)
+    assert shots_of(found, "gloria", "covid") == shots_of(found, "gloria", None) == [1, 2, 8, 16]
+    assert shots_of(found, "gloria", "rsna") == shots_of(found, "clip_cm", "covid") == list(SHOTS)
+    assert [note for note in found.notes if "no record" in note] == ["no record: gloria, covid, K = 4"]
+    assert cli(tmp_path, "--to", str(tmp_path / "a.svg")).exit_code == 0
 
 
-def test_gaps_are_drawn_only_when_asked_and_never_filled(tmp_path: Path) -> None:
-    results(tmp_path, without=("gloria", "covid", 4))
-    found = drawn(tmp_path, allow_missing=True)
-    assert [p.interval is None for p in curve(found, "gloria", "covid").points] == [s == 4 for s in SHOTS]
-    assert [p.interval is None for p in curve(found, "gloria", None).points] == [s == 4 for s in SHOTS]
-    assert "no record: gloria, covid, K = 4" in found.notes
-    refused = cli(tmp_path, "--to", str(tmp_path / "a.svg"))
-    assert isinstance(refused.exception, DataError) and not (tmp_path / "a.svg").exists()
-    assert cli(tmp_path, "--to", str(tmp_path / "a.svg"), "--allow-missing").exit_code == 0
+def test_shots_other_than_the_papers_are_drawn(tmp_path: Path) -> None:
+    for shots in (3, 100):
+        probe(tmp_path, "clip_cm", "rsna", shots)
+    found = drawn(tmp_path)
+    assert found.shots == (3, 100) and shots_of(found, "clip_cm", "rsna") == [3, 100] and found.notes == ()
+    assert cli(tmp_path, "--to", str(tmp_path / "a.svg")).exit_code == 0
+    text = (tmp_path / "a.svg").read_text()
+    assert ">3<" in text and ">100<" in text
+
+
+def test_negative_controls_stand_apart_and_lack_nothing(tmp_path: Path) -> None:
+    for task in TASKS:
+        for shots in (1, 4, 16):
+            probe(tmp_path, "clip_cm", task, shots)
+        probe(tmp_path, "blank", task, 16, model__control=True)
+    found = drawn(tmp_path)
+    assert (found.models, found.controls) == (("clip_cm",), ("blank",))
+    assert not any("no record" in note for note in found.notes)
+    assert shots_of(found, "blank", None) == [16] and curve(found, "blank", "rsna").control
+    assert not curve(found, "clip_cm", "rsna").control
+    assert cli(tmp_path, "--to", str(tmp_path / "a.svg")).exit_code == 0
+    assert "control: blank" in (tmp_path / "a.svg").read_text()
+
+
+def test_a_probe_of_one_number_of_shots_is_a_point(tmp_path: Path) -> None:
+    probe(tmp_path, "clip_cm", "rsna", 16)
+    assert cli(tmp_path, "--to", str(tmp_path / "a.svg")).exit_code == 0
+    assert shots_of(drawn(tmp_path), "clip_cm", "rsna") == [16]
 
 
 def test_an_average_leaves_out_no_flawed_task(tmp_path: Path) -> None:
@@ -110,8 +138,8 @@ def test_an_average_leaves_out_no_flawed_task(tmp_path: Path) -> None:
                 flawed = record.data.model_copy(update={"missing": 3})
                 restated(tmp_path, record, data=flawed)
     found = drawn(tmp_path)
-    assert all(p.interval is not None for p in curve(found, "gloria", "rsna").points)
-    assert all(p.interval is None for p in curve(found, "gloria", None).points)
+    assert shots_of(found, "gloria", "rsna") == list(SHOTS) == shots_of(found, "clip_cm", None)
+    assert not any(c.model == "gloria" and c.task is None for c in found.curves)
     assert any("3 images have no file" in note for note in found.notes)
 
 

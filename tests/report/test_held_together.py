@@ -145,7 +145,7 @@ VERBS = {
     "compare": ["compare", "all", "--json"],
     "calibration": ["calibration", "-f", "json"],
     "audit": ["audit", "-t", "covid", "-f", "json"],
-    "figure": ["figure", "3", "--allow-missing", "--to", "f.svg"],
+    "figure": ["figure", "3", "--to", "f.svg"],
     "report": ["report", "--to", "r.html"],
 }
 

@@ -8,10 +8,16 @@ import pytest
 from made_records import made_record
 
 from cxrbench.analysis.paper_tables import table_view
+from cxrbench.records.record import Record
 from cxrbench.reports.tables import Format, render
 from cxrbench.specs.paper import published_table
 
 FORMATS: tuple[Format, ...] = ("terminal", "markdown", "latex", "csv", "json")
+
+
+def named(model: str, **changes: object) -> Record:
+    """A record of a model whose title is its name."""
+    return made_record(model__name=model, model__title=model, **changes)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -38,7 +44,10 @@ def test_without_records_nothing_is_called_measured() -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_negative_controls_follow_the_models_under_a_heading_of_their_own(form: Format) -> None:
-    records = [made_record(model__name="zzz"), made_record(model__name="blank", id="b" * 16, model__control=True)]
+    records = [
+        named("zzz"),
+        named("blank", id="b" * 16, model__control=True),
+    ]
     text = render(table_view(published_table(2), records, "paper-code", synthetic=False), form)
     heading = "(b) linear probing, K = 16: negative controls, which must do badly"
     assert text.index("zzz") < text.index(heading) < text.index("blank")
@@ -47,7 +56,7 @@ def test_negative_controls_follow_the_models_under_a_heading_of_their_own(form: 
 
 
 def test_csv_and_json_hold_the_same_cells() -> None:
-    view = table_view(published_table(4), [made_record(model__name="gloria")], "paper-code", synthetic=False)
+    view = table_view(published_table(4), [named("gloria")], "paper-code", synthetic=False)
     rows = list(csv.DictReader(io.StringIO(render(view, "csv"))))
     cells = json.loads(render(view, "json"))["cells"]
     assert [{k: v or "" for k, v in c.items()} for c in cells] == rows

@@ -23,6 +23,11 @@ def named(model: str) -> dict[str, str]:
     return {"model__name": model}
 
 
+def titled(model: str, **changes: object) -> Record:
+    """A record of a model whose title is its name."""
+    return made_record(model__name=model, model__title=model, **changes)
+
+
 def cell(view: TableView, row: str, column: str, section: str = "(b)") -> TableCell:
     (found,) = [r for r in view.rows if r.name == row and r.section.startswith(section)]
     return found.cells[column]
@@ -76,7 +81,7 @@ def test_made_numbers_enter_only_the_marked_table(field: str) -> None:
 
 
 def test_own_model_gets_a_row_without_printed_cells() -> None:
-    view = table_view(published_table(2), [made_record(model__name="mine")], "paper-code", synthetic=False)
+    view = table_view(published_table(2), [titled("mine")], "paper-code", synthetic=False)
     assert cell(view, "mine", "rsna") == TableCell("–", Decimal("90.50"), "0123456789abcdef")
     assert cell(view, "mine", "rsna").difference is None
     assert [r.section for r in view.rows if r.name == "mine"] == ["(b) linear probing, K = 16"]
@@ -85,7 +90,10 @@ def test_own_model_gets_a_row_without_printed_cells() -> None:
 @pytest.mark.parametrize("control", [{"model__control": True}, {"protocol__labels": "shuffled"}])
 @pytest.mark.parametrize("number", [2, 4])
 def test_negative_controls_stand_in_a_block_of_their_own(number: int, control: dict[str, object]) -> None:
-    records = [made_record(model__name="aaa", id="a" * 16, **control), made_record(model__name="mine")]
+    records = [
+        titled("aaa", id="a" * 16, **control),
+        titled("mine"),
+    ]
     view = table_view(published_table(number), records, "paper-code", synthetic=False)
     (row,) = [row for row in view.rows if row.control]
     section = next(r.section for r in view.rows if r.name == "mine")
@@ -99,7 +107,7 @@ def test_a_control_that_bears_a_printed_name_does_not_fill_its_row() -> None:
     view = table_view(published_table(2), [made_record(protocol__labels="shuffled")], "paper-code", synthetic=False)
     assert cell(view, "CLIP loss", "rsna").measured is None
     (row,) = [row for row in view.rows if row.control]
-    assert (row.name, row.cells["rsna"].measured) == ("clip_cm", Decimal("90.50"))
+    assert (row.name, row.model, row.cells["rsna"].measured) == ("CLIP", "clip_cm", Decimal("90.50"))
 
 
 def test_an_average_bears_the_mark_of_its_tasks() -> None:

@@ -373,7 +373,7 @@ def by_hand(card: ModelCard, target: Path) -> str:
     page = (
         f"open {facts.url} in a browser ({facts.where}). Take {what}" if facts.url else f"take {what} ({facts.where})"
     )
-    return f"{card.name}: {page}, put it at {target}, then run `cxrbench weights verify {card.name}`."
+    return f"{card.name}: {page}, put it at {target}, then run `cxrbench weights verify {card.word}`."
 
 
 def _require_file(card: ModelCard) -> None:

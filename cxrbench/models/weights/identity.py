@@ -90,17 +90,17 @@ class Pins:
         if known is not None and known.sha256 == pin.sha256 and (known.claim_accepted or not pin.claim_accepted):
             return known
         if known is not None and known.sha256 not in (pin.sha256, replaces):
-            raise changed(path, known, pin)
+            raise changed(path, known, pin, pin.card)
         write_sealed(self.file(path), pin.model_dump(mode="json"))
         return pin
 
 
-def changed(path: Path, known: Pin, pin: Pin) -> IntegrityError:
-    """The error for a file that is not the one first seen at its place."""
+def changed(path: Path, known: Pin, pin: Pin, word: str) -> IntegrityError:
+    """The error for a file that is not the one first seen at its place; `word` calls its card."""
     return IntegrityError(
         f"{path}: sha256 is {pin.sha256} ({pin.size} bytes); when it was first seen, {known.first_seen}, it was "
         f"{known.sha256} ({known.size} bytes). If you replaced it on purpose: "
-        f"`cxrbench weights verify {pin.card} --accept`. If not, fetch it again."
+        f"`cxrbench weights verify {word} --accept`. If not, fetch it again."
     )
 
 
@@ -228,7 +228,7 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
         claim_accepted=accept and not proven,
     )
     if known is not None and fresh and not accept:
-        raise changed(path, known, pin)
+        raise changed(path, known, pin, card.word)
     renewed = fresh or (known is not None and pin.claim_accepted and not known.claim_accepted)
     return WeightsIdentity(
         file=path,
@@ -310,7 +310,7 @@ def _require_card(
         raise IntegrityError(
             f"{path}: only its own header says that it was converted from the published file (sha256 {wanted}) that "
             f"the card of {card.name} wants; that file was never read here, so nothing proves it. Put {told.file} "
-            f"beside it once, or take the file at its word by `cxrbench weights verify {card.name} --accept`: every "
+            f"beside it once, or take the file at its word by `cxrbench weights verify {card.word} --accept`: every "
             "record will say so."
         )
     stated = own if told is None else f"{own}, converted from {told.sha256}"

@@ -76,7 +76,7 @@ def missing_text(card: ModelCard, folder: Path | None) -> str | None:
     at = f" at revision {encoder.revision}" if encoder.revision else ""
     return (
         f"{card.name}: its text encoder's {' and '.join(lost)} is not in {folder or 'the cache of the hub'}. "
-        f"`cxrbench weights fetch {card.name}` gets it from {encoder.hub}{at}; or put the files into one folder, and "
+        f"`cxrbench weights fetch {card.word}` gets it from {encoder.hub}{at}; or put the files into one folder, and "
         "give it as --text-encoder."
     )
 
@@ -90,7 +90,7 @@ def directions(card: ModelCard, cache: Path) -> str:
     at = f" at {facts.hub_revision}" if facts.hub_revision else ""
     source = f"the Hugging Face hub, {facts.hub}{at}" if facts.fetch == "hub" else str(facts.url)
     member = f", {facts.member} in it" if facts.member else ""
-    return f"`cxrbench weights fetch {card.name}` gets it from {source}{member}, to {target}"
+    return f"`cxrbench weights fetch {card.word}` gets it from {source}{member}, to {target}"
 
 
 def _format(identity: WeightsIdentity) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cxrbench.phantom.draw import View
-from cxrbench.phantom.layouts.order import Cell, Order, table, gzip_bytes
+from cxrbench.phantom.layouts.order import Cell, Order, gzip_bytes, table
 from cxrbench.phantom.layouts.several import Visit, visits
 from cxrbench.phantom.plate import Developed, Plate, name, number
 
