@@ -40,6 +40,7 @@ def measured(model: str = "gloria", labels: Sequence[str] = COMPETITION, rows: i
         "model__title": model,
         "protocol": {"protocol": "zero-shot", "tap": "joint", "part": "test", "scores": "logits"},
         "prompts": {"set": "prototypes", "digest": "0" * 64, "source": "prototypes"},
+        "data__kind": "multi-label",
         "folds": [fold],
         "summary": {"macro_auroc": {"mean": 0.76543, "std": None, "folds": 1}},
     }
