@@ -239,7 +239,7 @@ def _default_cache() -> Path:
 
 
 MODELS = NamesOption("--model", (), "Models: names, globs, all, or card files; repeatable.", "-m")
-TASKS = NamesOption("--task", (), "Tasks: names, globs, all, or task files; repeatable.", "-t")
+TASKS = NamesOption("--task", (), "Tasks: names, globs, all, paper (its seven), or task files; repeatable.", "-t")
 PROTOCOLS = NamesOption(
     "--protocol",
     None,

@@ -30,13 +30,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
 
 
 def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
-    """Names chosen by words, comma lists, `all` and globs, in the order asked for, each once.
+    """Names chosen by words, comma lists, `all`, `paper` (its seven tasks) and globs, in the order asked for, each once.
 
     Raises SpecError for a word that fits nothing.
     """
     names, chosen = list(known), list[str]()
     for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
-        fitting = names if pattern == "all" else fnmatch.filter(names, pattern)
+        sets = {"all": names, "paper": [name for name in names if name in PAPERS_TASKS]}
+        fitting = sets[pattern] if pattern in sets else fnmatch.filter(names, pattern)
         if not fitting:
             raise unknown(what, pattern, names)
         chosen.extend(fitting)
