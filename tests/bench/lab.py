@@ -27,6 +27,7 @@ QUOTAS: Mapping[str, Mapping[str, Any]] = {
     "vindr": {"quotas": {"train": 4, "test": 3}},
     "chexpert5x200": {"per_class": 8},
 }
+FINDINGS = "nih14_lineage"  # a multi-label task with train, validation and test lists
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,15 @@ def write_task(folder: Path, name: str, source: str) -> Path:
     """A task file of the user's own: `source` with quotas that the drawn data set fills."""
     task = catalog.load_task(source)
     spec = task.split("phantom")
-    small = spec.model_copy(update={"params": {**spec.params, **QUOTAS[source]}})
+    small = spec.model_copy(update={"params": {**spec.params, **QUOTAS.get(source, {})}})
     return write_facts(folder / f"{name}.toml", task.model_copy(update={"name": name, "splits": {"phantom": small}}))
+
+
+def add_findings(lab: Lab) -> str:
+    """Draw a multi-label data set beside the others, and the name of its task, which has the phantom split alone."""
+    write(FINDINGS, lab.data[""], images_per_class=2, size=(64, 64))
+    write_task(lab.tasks, FINDINGS, FINDINGS)
+    return FINDINGS
 
 
 def write_model(folder: Path, strategy: str) -> Path:

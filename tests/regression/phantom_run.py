@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in (".", "bench")]
 
-from lab import build, write_card  # noqa: E402 - found on the path just set
+from lab import add_findings, build, write_card  # noqa: E402 - found on the path just set
 from made_weights import make_checkpoint, small_card, small_layout  # noqa: E402
 
 from cxrbench.cli.main import main as program  # noqa: E402
@@ -37,7 +37,7 @@ def measured(place: Path) -> Path:
         save_file(make_checkpoint(small_layout(strategy)), lab.models / f"{strategy}.safetensors")
         told = small_card(f"{strategy}_cm").weights.model_copy(update={"files": (f"{strategy}.safetensors",)})
         write_card(lab.models, f"small_{strategy}", strategy, weights=told)
-    report = lab.run(place, [f"small_{strategy}" for strategy in STRATEGIES], TASKS)
+    report = lab.run(place, [f"small_{strategy}" for strategy in STRATEGIES], (*TASKS, add_findings(lab)))
     if report.problems:
         raise report.problems[0]
     return place / "results"
