@@ -77,8 +77,11 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         clerk.add(problem)
     sweep.broken |= needs.broken
     outcome = Outcome(made, sweep, started, began)
-    for cell in made.cells:
+    last = {id(cell.model): number for number, cell in enumerate(made.cells)}
+    for number, cell in enumerate(made.cells):
         clerk.settle(cell, outcome, needs.refused.get(cell))
+        if number == last[id(cell.model)]:
+            cell.model.leave()
     return report
 
 
