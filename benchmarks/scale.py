@@ -35,16 +35,42 @@ def sweep(quick: bool) -> None:
 
 
 def _sweep(models: int, files: int, *, shown: bool = True) -> None:
+    from cxrbench.runner import decoding
+    from cxrbench.specs.recipe import Canvas
+    from cxrbench.store.embeddings import Key
+    from cxrbench.system import cpu
+
+    one = Key(**dict.fromkeys(Key.__slots__, "a") | {"texts": ""})  # type: ignore[arg-type]
+    keys = [replace(one, weights=str(n)) for n in range(models)]
+    encoders = [
+        decoding.Encoder(Canvas(), {key: TAPS}, partial(_free_network, key), lambda: {"device": "cpu"}, key.weights)
+        for key in keys
+    ]
+    before = time.process_time()
+    wall, main = free_sweep(files, encoders, np.zeros((1, SIZE, SIZE), np.float32), BATCH, cpu.cores())
+    if shown:
+        print(
+            f"sweep: {models} models, {files:,} images: {files / wall:,.0f} images/s, "
+            f"{files * models / wall:,.0f} rows/s durable, "
+            f"main thread {1e6 * main / files / models:.1f} us an image and model, "
+            f"{1e6 * (time.process_time() - before) / files / models:.0f} us in all threads",
+            flush=True,
+        )
+
+
+def free_sweep(files: int, encoders: Sequence[Any], pixels: Any, batch: int, workers: int) -> tuple[float, float]:
+    """Files of a few bytes through encoders on a cold store, with `pixels` (C, H, W) that are made beforehand.
+
+    Returns seconds of wall time, to the last durable row, and of the main thread's own time.
+    """
     from cxrbench.images.pixels import Pixels
     from cxrbench.runner import decoding
     from cxrbench.runner.encode import Demands, encode
-    from cxrbench.specs.recipe import Canvas
-    from cxrbench.store.embeddings import Key, Store
+    from cxrbench.store.embeddings import Store
     from cxrbench.store.file_hashes import FileHashes
-    from cxrbench.system import cpu
     from cxrbench.system.progress import Quiet
 
-    prepared = Pixels(np.zeros((1, SIZE, SIZE), np.float32), ())
+    prepared = Pixels(pixels, ())
     decoding.pixels = lambda data, name, recipes, reader: [prepared] * len(recipes)  # type: ignore[assignment]
     with TemporaryDirectory() as folder:
         root = Path(folder) / "data"
@@ -53,12 +79,7 @@ def _sweep(models: int, files: int, *, shown: bool = True) -> None:
         for n, path in enumerate(paths):
             path.write_bytes(n.to_bytes(8, "little"))
         time.sleep(0.1)
-        one = Key(**dict.fromkeys(Key.__slots__, "a") | {"texts": ""})  # type: ignore[arg-type]
-        keys = [replace(one, weights=str(n)) for n in range(models)]
-        encoders = [
-            decoding.Encoder(Canvas(), {key: TAPS}, partial(_free_network, key), lambda: {"device": "cpu"}, key.weights)
-            for key in keys
-        ]
+        keys = [key for encoder in encoders for key in encoder.outputs]
         everything = dict.fromkeys(keys, np.arange(files))
         hashes, store = FileHashes(Path(folder), root), Store(Path(folder))
         began, main = time.monotonic(), time.thread_time()
@@ -67,22 +88,14 @@ def _sweep(models: int, files: int, *, shown: bool = True) -> None:
             encoders,
             store,
             lambda path: hashes,
-            batch_size=BATCH,
-            workers=cpu.cores(),
+            batch_size=batch,
+            workers=workers,
             progress=Quiet(),
         )
         wall, main = time.monotonic() - began, time.thread_time() - main
-        assert found.encoded == files * models and not found.broken and not found.problems, found
+        assert found.encoded == files * len(encoders) and not found.broken and not found.problems, found
         assert all(len(store.read(key)) == files for key in keys)
-        if not shown:
-            return
-        print(
-            f"sweep: {models} models, {files:,} images: {files / wall:,.0f} images/s, "
-            f"{files * models / wall:,.0f} rows/s durable, "
-            f"main thread {1e6 * main / files / models:.1f} us an image and model, "
-            f"{1e6 * time.process_time() / files / models:.0f} us in all threads",
-            flush=True,
-        )
+    return wall, main
 
 
 def _free_network(key: Any) -> Callable[..., Mapping[Any, Callable[[], Mapping[str, Any]]]]:

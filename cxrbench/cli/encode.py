@@ -31,7 +31,7 @@ from cxrbench.errors import CxrBenchError, SpecError, gravest
 
 if TYPE_CHECKING:
     from cxrbench.runner.executors import AnyJob
-    from cxrbench.runner.filling import Filled, Filling
+    from cxrbench.runner.filling import FilePart, Filled, Filling
 
 Tasks = Annotated[
     list[str] | None,
@@ -111,6 +111,7 @@ def encode(
     machines that share --cache, need nothing of each other.
     """
     from cxrbench.runner.archive import require_target
+    from cxrbench.runner.filling import FilePart
 
     if to is not None:
         require_target(to)
@@ -127,11 +128,11 @@ def encode(
         _to_slurm(job, parts, sbatch or (), logs)
         return
     if shard is not None:
-        found = _here(job, shard)
+        found = _on_devices(job, device, FilePart.parse(shard), alone=True)
     elif executor == "ray":
         found = _with_ray(job, parts, address, actors)
     else:
-        found = _on_devices(job, device, alone=to is None)
+        found = _on_devices(job, device, FilePart(), alone=to is None)
     if to is not None and shard is None:
         found = [*found, _written(job, device, to)]
     _leave(found)
@@ -243,24 +244,18 @@ def _job(
     return RequestJob(request)
 
 
-def _here(job: "AnyJob", shard: str) -> "list[Filled]":
-    from cxrbench.runner.filling import FilePart, fill
-    from cxrbench.system.progress import progress_for
-
-    return [_told(fill(job.filling(), FilePart.parse(shard), progress_for(sys.stderr)))]
-
-
-def _on_devices(job: "AnyJob", device: str, *, alone: bool) -> "list[Filled]":
+def _on_devices(job: "AnyJob", device: str, part: "FilePart", *, alone: bool) -> "list[Filled]":
     """By all devices; one that is going to write the vectors `alone` encodes as it does so."""
     from cxrbench.runner.executors import local
-    from cxrbench.runner.filling import FilePart
+    from cxrbench.runner.filling import fill
     from cxrbench.runner.model import devices
+    from cxrbench.system.progress import progress_for
 
     chosen = devices(device)
     if len(chosen) == 1:
-        return _here(job, "0/1") if alone else []
+        return [_told(fill(job.filling(), part, progress_for(sys.stderr)))] if alone else []
     found: list[Filled] = []
-    local(job, [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, lambda one: found.append(_told(one)))
+    local(job, part.shared(len(chosen)), chosen, lambda one: found.append(_told(one)))
     return found
 
 

@@ -97,7 +97,7 @@ def _filled_by_all(request: Request, say: Say) -> Request:
                 say(line)
             say(f"part {found.part}: {found.decoded} images decoded, {found.encoded} encoded")
 
-        local(RequestJob(request), [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, told)
+        local(RequestJob(request), FilePart().shared(len(chosen)), chosen, told)
     return replace(request, engine=replace(request.engine, device=chosen[0]))
 
 
