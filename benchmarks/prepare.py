@@ -110,6 +110,11 @@ def costs(sizes: Sequence[int], below: Path | None = None) -> Iterator[Cost]:
                 yield cost(command, files, root, cache)
 
 
+def prepared(files: int) -> float:
+    """CPU seconds of a first `data prepare`."""
+    return next(found.cpu for found in costs([files]) if found.command == "prepare")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Measure every size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -269,14 +269,14 @@ def new_buffer(shape: tuple[int, ...], cuda: str | None) -> FloatArray:
 class Claims:
     """Which contents each lane has or is about to get, so that no image goes through a model twice.
 
-    A content stands for the first file that has it: four bytes a file and lane, whatever is claimed.
+    What all lanes have claimed of a content is one value, and one object for all contents of which it is the same.
     """
 
     def __init__(self, lanes: Sequence[Lane], have: Mapping[Key, Embeddings], known: Sequence[str | None]) -> None:
         self._lanes, self._have, self._known = lanes, have, known
-        self._first: dict[str, int] = {}
-        self._claimed = [np.zeros(len(known), np.int32) for _ in lanes]  # numbers of sets of columns
-        self._sets, self._numbers = [frozenset[int]()], {frozenset[int](): 0}
+        self._claimed: dict[str, tuple[frozenset[int], ...]] = {}  # by content, the columns of each lane
+        self._nothing = (frozenset[int](),) * len(lanes)
+        self._alike: dict[tuple[frozenset[int], ...], tuple[frozenset[int], ...]] = {}
         self._lock = Lock()
 
     def take(self, place: int, content: str) -> dict[int, tuple[tuple[int, ...], frozenset[Key]]]:
@@ -293,20 +293,18 @@ class Claims:
             if self._known[place] != content:
                 there = frozenset(key for key in lane.keys(columns) if self._stored(key, content))
                 columns = tuple(column for column in columns if not there.issuperset(lane.keys([column])))
-            if new := self._claim(number, self._first.setdefault(content, place), columns):
+            if new := self._claim(number, content, columns):
                 found[number] = new, there
         return found
 
-    def _claim(self, lane: int, first: int, columns: Sequence[int]) -> tuple[int, ...]:
+    def _claim(self, lane: int, content: str, columns: Sequence[int]) -> tuple[int, ...]:
         """Those of the columns that had not claimed the content; from now on they have."""
         with self._lock:
-            before = self._sets[self._claimed[lane][first]]
-            new = tuple(column for column in columns if column not in before)
-            claimed = before.union(new)
-            if claimed not in self._numbers:
-                self._numbers[claimed] = len(self._sets)
-                self._sets.append(claimed)
-            self._claimed[lane][first] = self._numbers[claimed]
+            before = self._claimed.get(content, self._nothing)
+            new = tuple(column for column in columns if column not in before[lane])
+            if new:
+                after = (*before[:lane], before[lane].union(new), *before[lane + 1 :])
+                self._claimed[content] = self._alike.setdefault(after, after)
         return new
 
     def _stored(self, key: Key, content: str) -> bool:
