@@ -25,53 +25,26 @@ BATCH = 64
 
 def sweep(device: str, images: int, precision: Any) -> None:
     """Images a second of one ResNet-50: bare, and through the harness."""
-    from benchmarks.scale import SIZE
-    from cxrbench.images.pixels import Pixels
+    from benchmarks.scale import SIZE, free_sweep
     from cxrbench.runner import decoding
-    from cxrbench.runner.encode import Demands, encode
     from cxrbench.runner.model import bench_model
     from cxrbench.runner.request import Engine, Places
     from cxrbench.specs.catalog import load_card
-    from cxrbench.store.embeddings import Store
-    from cxrbench.store.file_hashes import FileHashes
-    from cxrbench.system.progress import Quiet
 
     with TemporaryDirectory() as folder:
-        root = Path(folder) / "data"
-        root.mkdir()
-        paths = [root / f"{n}.png" for n in range(images)]
-        for n, path in enumerate(paths):
-            path.write_bytes(n.to_bytes(8, "little"))
-        engine = Engine(device, precision, BATCH)
-        card = load_card("random_resnet50")
+        engine, card = Engine(device, precision, BATCH), load_card("random_resnet50")
         model = bench_model(card, Places(cache=Path(folder)), engine, device, alone=True)
-        recipe = card.recipe("reality-check")
-        encoder = model.encoder(recipe)
+        encoder = model.encoder(card.recipe("reality-check"))
         network, keys = encoder.forward(), list(encoder.outputs)
         batch = decoding.new_buffer((BATCH, 1, SIZE, SIZE), encoder.cuda)
         batch[:] = np.random.default_rng(0).normal(size=batch.shape)
         rate = _rate(partial(_forward, network, batch, keys), images)
-        prepared = Pixels(batch[0], ())
-        decoding.pixels = lambda data, name, recipes, reader: [prepared] * len(recipes)  # type: ignore[assignment]
-        hashes = FileHashes(Path(folder), root)
-        everything = dict.fromkeys(keys, np.arange(images))
-        began = time.monotonic()
-        found = encode(
-            Demands(paths, [None] * images, everything, everything),
-            [encoder],
-            Store(Path(folder)),
-            lambda path: hashes,
-            batch_size=BATCH,
-            workers=engine.threads,
-            progress=Quiet(),
-        )
-        took = time.monotonic() - began
-        assert found.encoded == images and not found.broken, found
-        print(
-            f"{precision} on {device}: forward {rate:,.0f} images/s, sweep {images / took:,.0f} "
-            f"({images / took / rate:.2f} of it, start of its threads and last commit included)",
-            flush=True,
-        )
+        took, _ = free_sweep(images, [encoder], batch[0], BATCH, engine.threads)
+    print(
+        f"{precision} on {device}: forward {rate:,.0f} images/s, sweep {images / took:,.0f} "
+        f"({images / took / rate:.2f} of it, start of its threads and last commit included)",
+        flush=True,
+    )
 
 
 def _forward(network: Any, batch: Any, keys: Any) -> None:

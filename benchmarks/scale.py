@@ -1,10 +1,12 @@
 """The harness without networks and decoders: throughput, demand tables and stores at the size of an archive.
 
     python -m benchmarks.scale [sweep demand store ...] [--quick]
+    python -m benchmarks.scale --plot FILE.svg [--points FILE.json] [--quick]
 
 `sweep`: files of a few bytes are read and hashed, their pixels are made beforehand, the networks cost nothing and their
 vectors are constant; everything else is as in a run, and every row is durable at the end. `demand`: the files and keys
-of a request, worked out of cells that share data sets. `store`: stores of simulated rows are opened and asked.
+of a request, worked out of cells that share data sets. `store`: stores of simulated rows are opened and asked. `--plot`
+draws how four costs grow over three sizes each; see `benchmarks.growth`.
 """
 
 import argparse
@@ -35,16 +37,42 @@ def sweep(quick: bool) -> None:
 
 
 def _sweep(models: int, files: int, *, shown: bool = True) -> None:
+    from cxrbench.runner import decoding
+    from cxrbench.specs.recipe import Canvas
+    from cxrbench.store.embeddings import Key
+    from cxrbench.system import cpu
+
+    one = Key(**dict.fromkeys(Key.__slots__, "a") | {"texts": ""})  # type: ignore[arg-type]
+    keys = [replace(one, weights=str(n)) for n in range(models)]
+    encoders = [
+        decoding.Encoder(Canvas(), {key: TAPS}, partial(_free_network, key), lambda: {"device": "cpu"}, key.weights)
+        for key in keys
+    ]
+    before = time.process_time()
+    wall, main = free_sweep(files, encoders, np.zeros((1, SIZE, SIZE), np.float32), BATCH, cpu.cores())
+    if shown:
+        print(
+            f"sweep: {models} models, {files:,} images: {files / wall:,.0f} images/s, "
+            f"{files * models / wall:,.0f} rows/s durable, "
+            f"main thread {1e6 * main / files / models:.1f} us an image and model, "
+            f"{1e6 * (time.process_time() - before) / files / models:.0f} us in all threads",
+            flush=True,
+        )
+
+
+def free_sweep(files: int, encoders: Sequence[Any], pixels: Any, batch: int, workers: int) -> tuple[float, float]:
+    """Files of a few bytes through encoders on a cold store, with `pixels` (C, H, W) that are made beforehand.
+
+    Returns seconds of wall time, to the last durable row, and of the main thread's own time.
+    """
     from cxrbench.images.pixels import Pixels
     from cxrbench.runner import decoding
     from cxrbench.runner.encode import Demands, encode
-    from cxrbench.specs.recipe import Canvas
-    from cxrbench.store.embeddings import Key, Store
+    from cxrbench.store.embeddings import Store
     from cxrbench.store.file_hashes import FileHashes
-    from cxrbench.system import cpu
     from cxrbench.system.progress import Quiet
 
-    prepared = Pixels(np.zeros((1, SIZE, SIZE), np.float32), ())
+    prepared = Pixels(pixels, ())
     decoding.pixels = lambda data, name, recipes, reader: [prepared] * len(recipes)  # type: ignore[assignment]
     with TemporaryDirectory() as folder:
         root = Path(folder) / "data"
@@ -53,12 +81,7 @@ def _sweep(models: int, files: int, *, shown: bool = True) -> None:
         for n, path in enumerate(paths):
             path.write_bytes(n.to_bytes(8, "little"))
         time.sleep(0.1)
-        one = Key(**dict.fromkeys(Key.__slots__, "a") | {"texts": ""})  # type: ignore[arg-type]
-        keys = [replace(one, weights=str(n)) for n in range(models)]
-        encoders = [
-            decoding.Encoder(Canvas(), {key: TAPS}, partial(_free_network, key), lambda: {"device": "cpu"}, key.weights)
-            for key in keys
-        ]
+        keys = [key for encoder in encoders for key in encoder.outputs]
         everything = dict.fromkeys(keys, np.arange(files))
         hashes, store = FileHashes(Path(folder), root), Store(Path(folder))
         began, main = time.monotonic(), time.thread_time()
@@ -67,22 +90,14 @@ def _sweep(models: int, files: int, *, shown: bool = True) -> None:
             encoders,
             store,
             lambda path: hashes,
-            batch_size=BATCH,
-            workers=cpu.cores(),
+            batch_size=batch,
+            workers=workers,
             progress=Quiet(),
         )
         wall, main = time.monotonic() - began, time.thread_time() - main
-        assert found.encoded == files * models and not found.broken and not found.problems, found
+        assert found.encoded == files * len(encoders) and not found.broken and not found.problems, found
         assert all(len(store.read(key)) == files for key in keys)
-        if not shown:
-            return
-        print(
-            f"sweep: {models} models, {files:,} images: {files / wall:,.0f} images/s, "
-            f"{files * models / wall:,.0f} rows/s durable, "
-            f"main thread {1e6 * main / files / models:.1f} us an image and model, "
-            f"{1e6 * time.process_time() / files / models:.0f} us in all threads",
-            flush=True,
-        )
+    return wall, main
 
 
 def _free_network(key: Any) -> Callable[..., Mapping[Any, Callable[[], Mapping[str, Any]]]]:
@@ -106,10 +121,11 @@ class _Start:
 def demand(quick: bool) -> None:
     """Seconds from laid-out cells to the start of the progress bar, cold: every file is asked for its stamp."""
     for files, models in ((50_000, 100), (100_000, 100), (200_000, 100), (200_000, 25)):
-        _demand(files // (5 if quick else 1), models)
+        demanded(files // (5 if quick else 1), models)
 
 
-def _demand(files: int, models: int) -> None:
+def demanded(files: int, models: int = 100) -> float:
+    """CPU seconds from cells to the progress bar."""
     from cxrbench.runner import decoding
     from cxrbench.runner.encode import Demands, encode
     from cxrbench.runner.plan import Demand
@@ -130,7 +146,7 @@ def _demand(files: int, models: int) -> None:
             request=SimpleNamespace(places=SimpleNamespace(cache=root), rehash=False),
             readings=lambda cell: [(cell.key, None, images)],
         )
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         needs = Demand(plan)  # type: ignore[arg-type]
         assert not needs.refused, needs.refused
         wanted = needs.table(cells)  # type: ignore[arg-type]
@@ -146,8 +162,12 @@ def _demand(files: int, models: int) -> None:
                 progress=_Start(),
             )
         except _BegunError:
-            took = time.monotonic() - began
-        print(f"demand: {files:,} files x {models} keys: {took:.1f} s before the progress bar", flush=True)
+            took, cpu = time.monotonic() - began, time.process_time() - cpu
+        print(
+            f"demand: {files:,} files x {models} keys: {took:.1f} s before the progress bar, {cpu:.1f} s CPU",
+            flush=True,
+        )
+    return cpu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,10 +190,11 @@ def _never() -> Any:
 def store(quick: bool) -> None:
     """A store of one key with so many rows: opening it, memory a row that stays, membership; and a table of hashes."""
     for rows in (100_000, 1_000_000, 10_000_000):
-        _store(rows // (10 if quick else 1))
+        opened_store(rows // (10 if quick else 1))
 
 
-def _store(rows: int) -> None:
+def opened_store(rows: int) -> float:
+    """CPU seconds in which a store of so many rows opens."""
     from cxrbench.store.embeddings import Key, Store
 
     key = Key(**dict.fromkeys(Key.__slots__, "a") | {"texts": ""})  # type: ignore[arg-type]
@@ -187,9 +208,9 @@ def _store(rows: int) -> None:
                 writer.append([image.tobytes().hex() for image in images], values)
                 writer.commit()
         there, other = np.concatenate(kept), rng.integers(0, 256, (10_000, 32), np.uint8)
-        before, began = _resident(), time.monotonic()
+        before, began, cpu = _resident(), time.monotonic(), time.process_time()
         found = Store(Path(folder)).read(key)
-        opened, resident = time.monotonic() - began, _resident() - before
+        opened, cpu, resident = time.monotonic() - began, time.process_time() - cpu, _resident() - before
         began = time.monotonic()
         assert found.has(there).all() and not found.has(other).any()
         asked = (time.monotonic() - began) / (len(there) + len(other))
@@ -201,6 +222,7 @@ def _store(rows: int) -> None:
             f"{1e6 * asked:.1f} us, a row read and held against its checksum {1e6 * read:.1f} us",
             flush=True,
         )
+    return cpu
 
 
 _GROUP = 5_000
@@ -215,6 +237,12 @@ def _resident() -> int:
 
 def hashes(quick: bool) -> None:
     """A table of file hashes: opened, and asked for files that are there."""
+    for rows in (100_000, 1_000_000, 10_000_000):
+        opened_hashes(rows // (10 if quick else 1))
+
+
+def opened_hashes(count: int) -> float:
+    """CPU seconds in which a table of so many files opens."""
     from cxrbench.store.file_hashes import FileHashes, _records, stamp
 
     with TemporaryDirectory() as folder:
@@ -224,28 +252,25 @@ def hashes(quick: bool) -> None:
         for path in paths:
             path.write_bytes(b"1")
         time.sleep(0.1)
-        at = stamp(paths[0])
-        assert at is not None
-        table = FileHashes(Path(folder), root)
         told = [(path, now, "0" * 64) for path in paths if (now := stamp(path)) is not None]
-        table.add(told)
-        for rows in (100_000, 1_000_000, 10_000_000):
-            count = rows // (10 if quick else 1)
-            some = np.repeat(_records([(bytes(16), at, "0" * 64)]), count)
-            some["name"] = np.random.default_rng(count).integers(0, 256, (count, 16), np.uint8)
-            log = next((Path(folder) / "file_hashes").rglob("*.log")).with_name("more.log")
-            log.write_bytes(some.tobytes())
-            before, began = _resident(), time.monotonic()
-            table = FileHashes(Path(folder), root)
-            opened, resident = time.monotonic() - began, _resident() - before
-            began = time.monotonic()
-            assert None not in table.known_all(paths)
-            asked = (time.monotonic() - began) / len(paths)
-            print(
-                f"hashes: {count:,} files: opened in {opened:.2f} s, {resident / count:.0f} bytes a file, "
-                f"{1e6 * asked:.1f} us to know one, its stamp included",
-                flush=True,
-            )
+        FileHashes(Path(folder), root).add(told)
+        some = np.repeat(_records([(bytes(16), told[0][1], "0" * 64)]), count)
+        some["name"] = np.random.default_rng(count).integers(0, 256, (count, 16), np.uint8)
+        log = next((Path(folder) / "file_hashes").rglob("*.log")).with_name("more.log")
+        log.write_bytes(some.tobytes())
+        del some
+        before, began, cpu = _resident(), time.monotonic(), time.process_time()
+        table = FileHashes(Path(folder), root)
+        opened, cpu, resident = time.monotonic() - began, time.process_time() - cpu, _resident() - before
+        began = time.monotonic()
+        assert None not in table.known_all(paths)
+        asked = (time.monotonic() - began) / len(paths)
+        print(
+            f"hashes: {count:,} files: opened in {opened:.2f} s, {resident / count:.0f} bytes a file, "
+            f"{1e6 * asked:.1f} us to know one, its stamp included",
+            flush=True,
+        )
+    return cpu
 
 
 def statistics(quick: bool) -> None:
@@ -302,7 +327,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all by default")
     parser.add_argument("--quick", action="store_true", help="a fifth of the size")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw growth, and measure nothing else")
+    parser.add_argument("--points", type=Path, metavar="FILE.json", help="of the plot: kept, and not measured twice")
     asked = parser.parse_args(words)
+    if asked.plot is not None:
+        from benchmarks import growth
+
+        growth.plot(asked.plot, asked.points, 10 if asked.quick else 1)
+        return 0
     for name in asked.parts or PARTS:
         PARTS[name](asked.quick)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

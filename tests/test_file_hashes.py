@@ -40,6 +40,16 @@ def test_changed_file_is_unknown(tmp_path: Path) -> None:
     assert FileHashes(tmp_path / "cache", tmp_path).known(path) is None
 
 
+def test_every_record_of_many_is_its_own_and_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.png" for n in range(300)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number % 7]) * (number + 1))
+    told = [(path, at, digest.of_file(path)) for path in paths if (at := stamp(path)) is not None]
+    wrong = (paths[5], told[5][1], "0" * 64)
+    FileHashes(tmp_path / "cache", tmp_path).add([wrong, *told])
+    assert FileHashes(tmp_path / "cache", tmp_path).known_all(paths) == [content for _, _, content in told]
+
+
 def test_names_with_line_breaks_and_tabs(tmp_path: Path) -> None:
     path = tmp_path / "a\tb\n\\n.png"
     path.write_bytes(b"1")

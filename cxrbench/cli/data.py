@@ -70,11 +70,15 @@ class DataPlace:
 def prepare_images(place: DataPlace, recipe: "Recipe", rehash: bool) -> list[CxrBenchError]:
     """Read every image as a run with this recipe would; say and return what is wrong with them."""
     from cxrbench.data.manifest import read_all, read_before
-    from cxrbench.system.progress import progress_for
+    from cxrbench.system.cpu import keep_freed_memory
+    from cxrbench.system.progress import announced, progress_for
 
-    name, found, hashes = place.spec.name, place.partition, place.hashes(rehash)
-    sound = read_before(place.cache, place.root, recipe, rehash=rehash)
-    read = read_all(found.paths, recipe, hashes, place.threads, progress_for(sys.stderr), sound)
+    keep_freed_memory()
+    name, found = place.spec.name, place.partition
+    with announced(f"{name}: asking which of {len(found.paths)} files were read before", sys.stderr):
+        hashes = place.hashes(rehash)
+        before = read_before(place.cache, place.root, recipe, found.paths, rehash=rehash)
+    read = read_all(found.paths, recipe, hashes, place.threads, progress_for(sys.stderr), before)
     echo(f"{name}: {len(found.paths) - read.lost} of {place.images} images read")
     missing = sorted({*found.findings.missing, *read.missing})
     if missing:
@@ -170,6 +174,7 @@ def _partitions(
     from cxrbench.specs import catalog
     from cxrbench.specs.paths import default_cache
     from cxrbench.system.contained import contained
+    from cxrbench.system.progress import announced
 
     specs = chosen_tasks(task)
     made = chosen_variant(variant, choice, [spec.name for spec in specs])
@@ -180,10 +185,13 @@ def _partitions(
         except SpecError as error:
             yield spec, Path(), DataError(str(error))
             continue
+        found: Partition | CxrBenchError
         try:
-            yield spec, root, load_partition(root, spec, made.split_of(spec), places.cache, survey)
+            with announced(f"{spec.name}: reading its tables and listing {root}", sys.stderr):
+                found = load_partition(root, spec, made.split_of(spec), places.cache, survey)
         except BaseException as error:
-            yield spec, root, contained(error, f"task {spec.name}")
+            found = contained(error, f"task {spec.name}")
+        yield spec, root, found
 
 
 @app.command()

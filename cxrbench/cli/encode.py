@@ -14,7 +14,7 @@ from cxrbench.runner.options import MODELS, OPTIONS, TASKS, RequestOptions
 
 if TYPE_CHECKING:
     from cxrbench.runner.executors import AnyJob
-    from cxrbench.runner.filling import Filled, Filling
+    from cxrbench.runner.filling import FilePart, Filled, Filling
 
 _MEASURING = ("out", "max_unreadable", "resume", "rehash")
 _OF_TASKS = ("protocols", "shots", "groups", "variant", "settings", "prompts", "data_root", "allow_missing")
@@ -64,6 +64,7 @@ def encode(
     machines that share --cache, need nothing of each other.
     """
     from cxrbench.runner.archive import require_target
+    from cxrbench.runner.filling import FilePart
 
     if to is not None:
         require_target(to)
@@ -77,11 +78,11 @@ def encode(
         _to_slurm(job, _words(_absolute(asked), images), parts, sbatch or (), logs)
         return
     if shard is not None:
-        found = _here(job, shard)
+        found = _on_devices(job, device, FilePart.parse(shard), alone=True)
     elif executor == "ray":
         found = _with_ray(job, parts, address, actors)
     else:
-        found = _on_devices(job, device, alone=to is None)
+        found = _on_devices(job, device, FilePart(), alone=to is None)
     if to is not None and shard is None:
         found = [*found, _written(job, device, to)]
     _leave(found)
@@ -150,24 +151,18 @@ def _words(asked: AskedRequest, images: Path | None) -> list[str]:
     return told + [word for name, value in kept.items() for word in OPTIONS[name].write(value)]
 
 
-def _here(job: "AnyJob", shard: str) -> "list[Filled]":
-    from cxrbench.runner.filling import FilePart, fill
-    from cxrbench.system.progress import progress_for
-
-    return [_told(fill(job.filling(), FilePart.parse(shard), progress_for(sys.stderr)))]
-
-
-def _on_devices(job: "AnyJob", device: str, *, alone: bool) -> "list[Filled]":
+def _on_devices(job: "AnyJob", device: str, part: "FilePart", *, alone: bool) -> "list[Filled]":
     """By all devices; one that is going to write the vectors `alone` encodes as it does so."""
     from cxrbench.runner.executors import local
-    from cxrbench.runner.filling import FilePart
+    from cxrbench.runner.filling import fill
     from cxrbench.runner.model import devices
+    from cxrbench.system.progress import progress_for
 
     chosen = devices(device)
     if len(chosen) == 1:
-        return _here(job, "0/1") if alone else []
+        return [_told(fill(job.filling(), part, progress_for(sys.stderr)))] if alone else []
     found: list[Filled] = []
-    local(job, [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, lambda one: found.append(_told(one)))
+    local(job, part.shared(len(chosen)), chosen, lambda one: found.append(_told(one)))
     return found
 
 

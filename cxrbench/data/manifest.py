@@ -312,24 +312,38 @@ class ImageReading:
         return len(self.unreadable) + len(self.missing)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadBefore:
+    """Files that were read before by one recipe and code and have not changed: SHA-256 by image, and their table."""
+
+    contents: Mapping[str, str]
+    table: FileHashes
+
+
+def read_before(
+    cache: Path, root: Path, recipe: Recipe, paths: Mapping[str, Path], *, rehash: bool = False
+) -> ReadBefore:
+    """What of the files below a folder the present code has read by a recipe; with `rehash` it believes in none."""
+    about = digest.of_json([recipe.digest, code_digest("cxrbench.images.pixels")])
+    table = FileHashes(cache / "read" / about[:32], root, rehash)
+    known = zip(paths, table.known_all(list(paths.values())), strict=True)
+    return ReadBefore({image: content for image, content in known if content is not None}, table)
+
+
 def read_all(
     paths: Mapping[str, Path],
     recipe: Recipe,
     hashes: FileHashes,
     workers: int,
     progress: Progress,
-    sound: FileHashes | None = None,
+    before: ReadBefore | None = None,
 ) -> ImageReading:
     """Read every file as a run with this recipe would, whatever hash of it is remembered; the hashes are remembered.
 
-    Files that are in `sound`, a table of what this recipe and code have read before, are taken at their word; others
-    join it, so that who is interrupted goes on.
+    Files that were read `before` are taken at their word; others join them, so that who is interrupted goes on.
     """
-    made = ImageReading()
-    files = list(paths.values())
-    known = [None] * len(files) if sound is None else sound.known_all(files)
-    made.contents |= {image: content for image, content in zip(paths, known, strict=True) if content is not None}
-    left = {image: path for (image, path), content in zip(paths.items(), known, strict=True) if content is None}
+    made = ImageReading({} if before is None else {**before.contents})
+    left = {image: path for image, path in paths.items() if image not in made.contents}
 
     def decode(data: bytes, name: str) -> None:
         pixels_by(data, name, recipe)
@@ -338,21 +352,15 @@ def read_all(
     try:
         for image, read in read_each(left, hashes, workers, progress, "the image reader", decode) if left else ():
             _note(made, image, read)
-            if sound is not None and read.failed is None and read.at is not None:
+            if before is not None and read.failed is None and read.at is not None:
                 entries.append((left[image], read.at, read.content))
-            if sound is not None and len(entries) >= _HASHES_AT_ONCE:
-                sound.add(entries)
+            if before is not None and len(entries) >= _HASHES_AT_ONCE:
+                before.table.add(entries)
                 entries = []
     finally:
-        if sound is not None:
-            sound.add(entries)
+        if before is not None:
+            before.table.add(entries)
     return made
-
-
-def read_before(cache: Path, root: Path, recipe: Recipe, *, rehash: bool = False) -> FileHashes:
-    """The files below a folder that the present code has read by a recipe; with `rehash` it believes in none."""
-    about = digest.of_json([recipe.digest, code_digest("cxrbench.images.pixels")])
-    return FileHashes(cache / "read" / about[:32], root, rehash)
 
 
 def _note(made: ImageReading, image: str, found: ReadImage) -> None:

@@ -19,7 +19,7 @@ from cxrbench.images.radiograph import read_bytes
 from cxrbench.models.base import Adapter, EngineReport, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.notebook.records import warn_of
-from cxrbench.runner.decoding import padded
+from cxrbench.runner.decoding import batch_of
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.recipe import Recipe
 
@@ -89,7 +89,7 @@ class Model:
     def _encoded(self, prepared: list[NDArray[np.float32]]) -> ImageFeatures:
         """Vectors of a batch, which is filled up as in a run."""
         count = len(prepared)
-        features = self.adapter.encode_image(torch.from_numpy(padded(prepared, self.batch_size)))
+        features = self.adapter.encode_image(torch.from_numpy(batch_of(prepared, self.batch_size)))
         return _each(features, lambda name: getattr(features, name)[:count])
 
     def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:

@@ -36,8 +36,8 @@ class Encoder:
     """One model with one recipe, and all that is stored of an image that goes through it.
 
     `outputs`: taps and their dimensions by key: the image's vectors, and its scores of every set of texts that the
-    model scores as a whole. `forward` gives the network, loaded when the first image needs it; `cuda`: the CUDA
-    device that copies batches from page-locked memory, if any.
+    model scores as a whole. `forward` gives the network, loaded when the first image needs it, and `leave` takes it off
+    its device; `cuda`: the CUDA device that copies batches from page-locked memory, if any.
     """
 
     recipe: Recipe
@@ -46,6 +46,7 @@ class Encoder:
     engine: Callable[[], Mapping[str, str]]  # what runs the network, known once it is loaded; kept with the rows
     name: str = "a model"  # for messages
     cuda: str | None = None
+    leave: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +105,16 @@ class ReadFile:
 
 
 class ImageBatch:
-    """Images of one lane, (size, C, H, W), filled from the front; `contents` and `notes` are of the first of them."""
+    """Images of one lane, (size, C, H, W), filled from the front; `contents` and `notes` are of the first of them.
+
+    `awaited`: images whose pixels are still to be copied, and one more while the batch takes images.
+    """
 
     def __init__(self, lane: Lane, pixels: FloatArray) -> None:
-        self.lane, self.pixels = lane, pixels
+        self.lane, self.pixels, self.awaited = lane, pixels, 1
         self.contents, self.notes = list[str](), list[tuple[str, ...]]()
         self._columns = list[tuple[int, ...]]()
         self._there: dict[int, frozenset[Key]] = {}
-        self.filled = 0
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -119,6 +122,7 @@ class ImageBatch:
     def reserve(self, content: str, image: WantedImage) -> int:
         """The place of an image, whose pixels are still to be copied there."""
         place = len(self.contents)
+        self.awaited += 1
         self.contents.append(content)
         self.notes.append(image.notes)
         self._columns.append(image.columns)
@@ -131,51 +135,107 @@ class ImageBatch:
         wanted = [place for place, columns in enumerate(self._columns) if column in columns]
         return [place for place in wanted if key not in self._there.get(place, ())] if self._there else wanted
 
-    def pad(self) -> None:
-        """Repeat the last image to the end, so that a network always sees as many."""
-        self.pixels[len(self) :] = self.pixels[len(self) - 1]
+
+def padded(pixels: FloatArray, count: int) -> FloatArray:
+    """The images (B, C, H, W), from the first `count` on the last of them repeated, in place.
+
+    So a network always sees as many.
+    """
+    pixels[count:] = pixels[count - 1]
+    return pixels
+
+
+def batch_of(images: Sequence[FloatArray] | FloatArray, size: int) -> FloatArray:
+    """At most `size` images (C, H, W) as a batch of so many, in memory of its own."""
+    batch = np.empty((size, *images[0].shape), np.float32)
+    batch[: len(images)] = images
+    return padded(batch, len(images))
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOver:
+    """No batch of a lane comes any more."""
+
+    lane: Lane
 
 
 class Packer:
-    """Puts images into batches in the order of the files, whatever order they are decoded in."""
+    """Puts images into batches in the order of the files, whatever order they are decoded in.
+
+    `files`: the numbers of the files, in order. A lane's last batch is handed on, padded, with the last file that the
+    lane wants; then it is over.
+    """
 
     def __init__(
-        self, lanes: Sequence[Lane], size: int, tell: Callable[[ReadFile], None], full: Callable[[ImageBatch], None]
+        self,
+        files: Sequence[int],
+        lanes: Sequence[Lane],
+        size: int,
+        tell: Callable[[ReadFile | LaneOver], None],
+        full: Callable[[ImageBatch], None],
     ) -> None:
         self._lanes, self._size, self._tell, self._full = lanes, size, tell, full
         self._lock = Lock()
         self._waiting: dict[int, tuple[ReadFile, Mapping[int, WantedImage]]] = {}
         self._open: dict[int, ImageBatch] = {}
         self._spare: dict[tuple[tuple[int, ...], str | None], list[FloatArray]] = {}
+        self._last: dict[int, list[int]] = {}  # lanes by the place of their last file
+        for number, lane in enumerate(lanes):
+            wanted = np.flatnonzero(lane.wants[list(files)])
+            if len(wanted):
+                self._last.setdefault(int(wanted[-1]), []).append(number)
+        self._awaited = [1] * len(lanes)  # batches that are not handed on, and one more until the last file is packed
         self.next = 0  # the first file that is not packed
 
     def take(self, place: int, read: ReadFile, images: Mapping[int, WantedImage]) -> None:
         """Take what became of a file, and what the lanes get of it; what waited for it is told and packed with it."""
-        copies = list[tuple[ImageBatch, int, FloatArray]]()
+        copies, closed, ended = (
+            list[tuple[int, ImageBatch, int, FloatArray]](),
+            list[tuple[int, ImageBatch]](),
+            list[int](),
+        )
         with self._lock:
             self._waiting[place] = read, images
             while self.next in self._waiting:
                 found, wanted = self._waiting.pop(self.next)
                 self._tell(found)
                 for lane, image in wanted.items():
-                    copies.append((*self._reserve(lane, found.content, image), image.pixels))
+                    batch = self._open.get(lane) or self._begun(lane, image.pixels.shape)
+                    copies.append((lane, batch, batch.reserve(found.content, image), image.pixels))
+                    if len(batch) == self._size:
+                        closed.append((lane, self._open.pop(lane)))
+                ended += (over := self._last.get(self.next, []))
+                closed += [(lane, self._open.pop(lane)) for lane in over if lane in self._open]
                 self.next += 1
-        for batch, row, one in copies:
+        for lane, batch, row, one in copies:
             np.copyto(batch.pixels[row], one)
-            with self._lock:
-                batch.filled += 1
-                whole = batch.filled == self._size
-            if whole:
-                self._full(batch)
+            self._settle(lane, batch)
+        for lane, batch in closed:
+            self._settle(lane, batch)
+        for lane in ended:
+            self._count_down(lane)
 
-    def _reserve(self, number: int, content: str, image: WantedImage) -> tuple[ImageBatch, int]:
-        if number not in self._open:
-            self._open[number] = ImageBatch(self._lanes[number], self._buffer(self._lanes[number], image.pixels.shape))
-        batch = self._open[number]
-        row = batch.reserve(content, image)
-        if len(batch) == self._size:
-            del self._open[number]
-        return batch, row
+    def _begun(self, number: int, shape: tuple[int, ...]) -> ImageBatch:
+        self._awaited[number] += 1
+        self._open[number] = ImageBatch(self._lanes[number], self._buffer(self._lanes[number], shape))
+        return self._open[number]
+
+    def _settle(self, number: int, batch: ImageBatch) -> None:
+        """One image less is awaited, or none will be taken any more; who settles the last hands the batch on."""
+        with self._lock:
+            batch.awaited -= 1
+            whole = batch.awaited == 0
+        if whole:
+            padded(batch.pixels, len(batch))
+            self._full(batch)
+            self._count_down(number)
+
+    def _count_down(self, number: int) -> None:
+        with self._lock:
+            self._awaited[number] -= 1
+            over = self._awaited[number] == 0
+        if over:
+            self._tell(LaneOver(self._lanes[number]))
 
     def _buffer(self, lane: Lane, shape: tuple[int, ...]) -> FloatArray:
         spare = self._spare.setdefault(((self._size, *shape), lane.cuda), [])
@@ -185,11 +245,6 @@ class Packer:
         """The batch has been through its models: its memory may be filled again."""
         with self._lock:
             self._spare.setdefault((batch.pixels.shape, batch.lane.cuda), []).append(batch.pixels)
-
-    def rest(self) -> Iterator[ImageBatch]:
-        """The batches that are not full, when no file is left, by lane."""
-        for number in sorted(self._open):
-            yield self._open.pop(number)
 
 
 def new_buffer(shape: tuple[int, ...], cuda: str | None) -> FloatArray:
@@ -212,12 +267,16 @@ def new_buffer(shape: tuple[int, ...], cuda: str | None) -> FloatArray:
 
 
 class Claims:
-    """Which contents each lane has or is about to get, so that no image goes through a model twice."""
+    """Which contents each lane has or is about to get, so that no image goes through a model twice.
+
+    What all lanes have claimed of a content is one value, and one object for all contents of which it is the same.
+    """
 
     def __init__(self, lanes: Sequence[Lane], have: Mapping[Key, Embeddings], known: Sequence[str | None]) -> None:
         self._lanes, self._have, self._known = lanes, have, known
-        self._claimed: list[dict[str, frozenset[int]]] = [{} for _ in lanes]
-        self._sets: dict[frozenset[int], frozenset[int]] = {}  # one object for all contents with the same columns
+        self._claimed: dict[str, tuple[frozenset[int], ...]] = {}  # by content, the columns of each lane
+        self._nothing = (frozenset[int](),) * len(lanes)
+        self._alike: dict[tuple[frozenset[int], ...], tuple[frozenset[int], ...]] = {}
         self._lock = Lock()
 
     def take(self, place: int, content: str) -> dict[int, tuple[tuple[int, ...], frozenset[Key]]]:
@@ -234,15 +293,19 @@ class Claims:
             if self._known[place] != content:
                 there = frozenset(key for key in lane.keys(columns) if self._stored(key, content))
                 columns = tuple(column for column in columns if not there.issuperset(lane.keys([column])))
-            with self._lock:
-                before = self._claimed[number].get(content, frozenset())
-                new = tuple(column for column in columns if column not in before)
-                if new:
-                    claimed = before | {*new}
-                    self._claimed[number][content] = self._sets.setdefault(claimed, claimed)
-            if new:
+            if new := self._claim(number, content, columns):
                 found[number] = new, there
         return found
+
+    def _claim(self, lane: int, content: str, columns: Sequence[int]) -> tuple[int, ...]:
+        """Those of the columns that had not claimed the content; from now on they have."""
+        with self._lock:
+            before = self._claimed.get(content, self._nothing)
+            new = tuple(column for column in columns if column not in before[lane])
+            if new:
+                after = (*before[:lane], before[lane].union(new), *before[lane + 1 :])
+                self._claimed[content] = self._alike.setdefault(after, after)
+        return new
 
     def _stored(self, key: Key, content: str) -> bool:
         have = self._have[key]
@@ -255,7 +318,8 @@ class Claims:
 class Decoders:
     """Threads that read and decode files and pack them; a context manager that ends them when it is left.
 
-    Going through it gives what became of each file, in order, and every batch once it is full; the last are padded.
+    Going through it gives what became of each file, in order, every batch once it is full (the last of a lane is
+    padded), and the lanes that are over.
     """
 
     def __init__(
@@ -269,8 +333,8 @@ class Decoders:
         workers: int,
     ) -> None:
         self._files, self._lanes, self._claims, self._reader = files, lanes, claims, reader
-        self._events = SimpleQueue[ReadFile | ImageBatch | BaseException | None]()
-        self.packer = Packer(lanes, batch_size, self._events.put, self._emit)
+        self._events = SimpleQueue[ReadFile | ImageBatch | LaneOver | BaseException | None]()
+        self.packer = Packer([number for number, _ in files], lanes, batch_size, self._events.put, self._emit)
         self._room, self._begun, self._over = Semaphore(_OUT), 0, False
         self._ahead = _AHEAD * workers
         self._turn = Condition()
@@ -329,7 +393,7 @@ class Decoders:
                 refused.update({key: found for key in self._lanes[lane].keys(columns) if key not in there})
         return ReadFile(path, at, content, bool(images), refused), images
 
-    def __iter__(self) -> Iterator[ReadFile | ImageBatch]:
+    def __iter__(self) -> Iterator[ReadFile | ImageBatch | LaneOver]:
         at_work = len(self._threads)
         while at_work:
             event = self._events.get()
@@ -339,9 +403,6 @@ class Decoders:
                 raise event
             else:
                 yield event
-        for batch in self.packer.rest():
-            batch.pad()
-            yield batch
 
     def __enter__(self) -> "Decoders":
         for thread in self._threads:
@@ -364,8 +425,3 @@ def _made(path: Path, data: bytes, recipes: Mapping[str, Recipe], reader: Reader
         return dict.fromkeys(recipes, contained(error, str(path)))
     parts = (one if isinstance(one, Pixels) else contained(one, str(path)) for one in found)
     return dict(zip(recipes, parts, strict=True))
-
-
-def padded(images: Sequence[FloatArray], size: int) -> FloatArray:
-    """The images (C, H, W) as a batch of `size`, the last one repeated, so that a network always sees as many."""
-    return np.stack([*images, *[images[-1]] * (size - len(images))])

@@ -16,11 +16,13 @@ from cxrbench.runner.decoding import (
     Claims,
     Decoders,
     Encoder,
+    ImageBatch,
     Lane,
+    LaneOver,
     Reader,
     ReadFile,
 )
-from cxrbench.runner.forward import Running, Shards
+from cxrbench.runner.forward import AtWork, Running, Shards
 from cxrbench.store.committer import Committer
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes, Stamp
@@ -138,13 +140,20 @@ def encode(
             Decoders(files, lanes, claims, sweep.reader, batch_size=batch_size, workers=workers)
         )
         running = {id(own.encoder): Running(own, committer, sweep.remarks) for own in shards}
+        at_work = AtWork(running[id(encoder)] for lane in lanes for encoder in lane.encoders)
+        left = len(files)
         for event in decoders:
             if isinstance(event, ReadFile):
                 _note(event, sweep, hash_batch)
                 progress.advance()
+                left -= 1
+                continue
+            if isinstance(event, LaneOver):
+                for encoder in event.lane.encoders if left else ():  # at the end nobody else wants the room
+                    at_work.done(running[id(encoder)])
                 continue
             for encoder in event.lane.encoders:
-                sweep.encoded += running[id(encoder)].advance(event)
+                sweep.encoded += _advanced(running[id(encoder)], event, at_work)
             committer.submit(partial(decoders.give_back, event))
         hash_batch.hand_over()
     for own in shards:
@@ -152,6 +161,14 @@ def encode(
             have[key] = _stored(store, key, own.encoder.name, sweep)
     sweep.unreadable = _unreadable(demands, encoders, sweep)
     return sweep
+
+
+def _advanced(one: Running, batch: ImageBatch, at_work: AtWork) -> int:
+    """Of how many images one encoder makes something; a network that can go on with nothing is done at once."""
+    found = one.advance(batch)
+    if one.ended:
+        at_work.done(one)
+    return found
 
 
 def _stored(store: Store, key: Key, name: str, sweep: Sweep) -> Embeddings:

@@ -47,6 +47,10 @@ class FilePart:
             raise SpecError(f"--shard {text}: write I/N with I from 0 to N - 1, such as 0/8")
         return cls(int(number), int(count))
 
+    def shared(self, count: int) -> "list[FilePart]":
+        """The part cut into so many: each of its files is in one of them, and no other file is."""
+        return [FilePart(self.number + n * self.count, self.count * count) for n in range(count)]
+
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 

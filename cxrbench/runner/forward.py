@@ -1,6 +1,7 @@
 """A network at work: batches go through it here, what comes out goes to the store on another thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.base import Adapter, Padding
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.runner.decoding import Encoder, Fetch, Forward, ImageBatch, Taps
+from cxrbench.runner.decoding import Encoder, Fetch, Forward, ImageBatch, Taps, batch_of
 from cxrbench.store.atomic import naming
 from cxrbench.store.committer import Committer
 from cxrbench.store.embeddings import Key, Store
@@ -83,6 +84,15 @@ def on_cuda(device: str) -> bool:
     return device.startswith("cuda")
 
 
+def give_back_memory() -> None:
+    """Free what nobody holds any more, reference cycles included, and give it back to the CUDA devices."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _fetched(tensors: "Mapping[str, Tensor]") -> Taps:
     """Results as float32 arrays, brought back from the device when its work on them is done."""
     return {tap: values.float().cpu().numpy() for tap, values in tensors.items()}
@@ -101,7 +111,8 @@ class BatchRows:
 class Shards:
     """What one model writes: a shard for each of its keys, begun when the first row comes, closed at the end.
 
-    `append`, `commit` and `close` are called by the committing thread, or when it has ended.
+    `append`, `commit` and `close` are called by the committing thread, or when it has ended. What a network computed
+    before it failed is written; a key whose results or shard failed gets no more rows.
     """
 
     def __init__(
@@ -113,16 +124,17 @@ class Shards:
     ):
         self.encoder, self._store, self._lacking, self.broken = encoder, store, lacking, broken
         self._opened: dict[tuple[Key, int], Writer] = {}
+        self._ended = set[Key]()
         self.written: dict[Key, None] = {}
 
     def append(self, key: Key, rows: "BatchRows", fetch: Fetch) -> None:
         """Write rows of a batch; what fails is of the key alone, and an error of the disk names the store."""
-        if key in self.broken:
+        if key in self._ended:
             return
         try:
             taps = {tap: values[rows.places] for tap, values in fetch().items()}
         except BaseException as error:
-            self.broken.setdefault(key, contained(error, self.encoder.name))
+            self._break(key, error, self.encoder.name)
             return
         try:
             with naming(self._store.root):
@@ -130,15 +142,20 @@ class Shards:
                     self._opened[key, rows.size] = self._begun(key, rows.size)
                 self._opened[key, rows.size].append(rows.contents, taps, rows.notes)
         except BaseException as error:
-            self._break(key, error)
+            self._break(key, error, self._writing)
 
     def _begun(self, key: Key, size: int) -> Writer:
         engine = {**self.encoder.engine(), "batch_size": str(size)}
         self.written[key] = None
         return self._store.writer(key, int(self._lacking[key].sum()), self.encoder.outputs[key], engine)
 
-    def _break(self, key: Key, error: BaseException) -> None:
-        self.broken.setdefault(key, contained(error, f"{self.encoder.name}: writing to the store"))
+    @property
+    def _writing(self) -> str:
+        return f"{self.encoder.name}: writing to the store"
+
+    def _break(self, key: Key, error: BaseException, part: str) -> None:
+        self._ended.add(key)
+        self.broken.setdefault(key, contained(error, part))
 
     def commit(self) -> None:
         """Make all rows durable; a key whose rows cannot be is broken, and ends no other."""
@@ -150,13 +167,13 @@ class Shards:
 
     def _each(self, do: Callable[[Writer], None]) -> None:
         for (key, _), writer in self._opened.items():
-            if do is Writer.commit and key in self.broken:
+            if do is Writer.commit and key in self._ended:
                 continue
             try:
                 with naming(self._store.root):
                     do(writer)
             except BaseException as error:
-                self._break(key, error)
+                self._break(key, error, self._writing)
 
 
 class Running:
@@ -194,6 +211,25 @@ class Running:
                 self._broken.setdefault(key, failed)
         return 0
 
+    @property
+    def ended(self) -> bool:
+        """Whether every key of the encoder is broken."""
+        return self._broken.keys() >= self._encoder.outputs.keys()
+
+    @property
+    def leaving(self) -> Callable[[], None]:
+        """What takes the network off its device: one for all encoders that it serves."""
+        return self._encoder.leave
+
+    def leave(self, *, alone: bool) -> None:
+        """Hold the network no longer, and take it off its device if it was the encoder's `alone`."""
+        self._forward = None
+        try:
+            if alone:
+                self._encoder.leave()
+        except BaseException as error:
+            self._remarks.append(str(contained(error, f"{self._encoder.name}: leaving its device")))
+
     def _encode(self, batch: ImageBatch, rows: Mapping[Key, Sequence[int]], forward: Forward) -> None:
         at = 0
         while at < len(batch):
@@ -211,11 +247,8 @@ class Running:
 
     def _halve(self, size: int) -> None:
         """Half the batch from now on, with what the failed pass held given back to the device."""
-        import torch
-
         self._size = size // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_memory()
         self._remarks.append(
             f"{self._encoder.name}: too little memory on the device for a batch of {size}: {self._size} from now on"
         )
@@ -240,7 +273,21 @@ class Running:
                 )
 
 
+class AtWork:
+    """The encoders of a sweep that are not done; a network leaves its device with the last that it serves."""
+
+    def __init__(self, running: Iterable[Running]) -> None:
+        self._running = list(running)
+
+    def done(self, one: Running) -> None:
+        """Take a network off its device unless it serves another; what it has computed may still be fetched."""
+        if one not in self._running:
+            return
+        self._running.remove(one)
+        one.leave(alone=all(other.leaving != one.leaving for other in self._running))
+
+
 def _part(pixels: FloatArray, at: int, size: int) -> FloatArray:
     """`size` images from a place of a batch on, the last one repeated where it ends."""
     found = pixels[at : at + size]
-    return found if len(found) == size else np.concatenate([found, found[-1:].repeat(size - len(found), axis=0)])
+    return found if len(found) == size else batch_of(found, size)

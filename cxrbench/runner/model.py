@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import SpecError
-from cxrbench.models.base import Adapter, Padding, adapter_class, load_adapter
+from cxrbench.models.base import Adapter, EngineReport, Padding, adapter_class, load_adapter
 from cxrbench.models.precision import known_device
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
@@ -17,7 +17,7 @@ from cxrbench.models.weights.identity import WeightsIdentity, record, weights_id
 from cxrbench.records.record import ModelIdentity
 from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.decoding import Encoder
-from cxrbench.runner.forward import SCORES, TextSet, forward, on_cuda
+from cxrbench.runner.forward import SCORES, TextSet, forward, give_back_memory, on_cuda
 from cxrbench.runner.request import Engine, Places
 from cxrbench.runner.wording import ClassPrompts
 from cxrbench.specs.card import ModelCard, RecipeName
@@ -91,6 +91,7 @@ class BenchModel:
     cache: Path
     recipe: RecipeName
     text_engines: list[EngineFacts] = field(default_factory=list)  # of texts and classes asked for since it was cleared
+    _report: EngineReport | None = None  # of the network that was loaded, also when it has left its device
 
     @cached_property
     def adapter(self) -> Adapter:
@@ -109,7 +110,13 @@ class BenchModel:
         )
         if self.weights is not None:
             record(self.weights, self.cache)
+        self._report = loaded.engine
         return loaded
+
+    def leave(self) -> None:
+        """Take the network off a CUDA device; it is loaded again where it is asked for. On the processor it stays."""
+        if on_cuda(self.device) and self.__dict__.pop("adapter", None) is not None:
+            give_back_memory()
 
     @cached_property
     def code(self) -> str:
@@ -210,10 +217,11 @@ class BenchModel:
             self._told_engine,
             name or self.card.name,
             cuda=self.device if on_cuda(self.device) else None,
+            leave=self.leave,
         )
 
     def _told_engine(self) -> dict[str, str]:
-        report = self.adapter.engine
+        report = self._report or self.adapter.engine
         asked = {"device": self.device, "precision": self.engine.precision, "batch_size": str(self.engine.batch_size)}
         code = code_identity()
         sources = {"sources": code.sources, "commit": code.commit or ""}

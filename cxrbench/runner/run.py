@@ -79,8 +79,11 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
         clerk.add(problem)
     sweep.broken |= needs.broken
     outcome = Outcome(made, sweep, started, began)
-    for cell in made.cells:
+    last = {id(cell.model): number for number, cell in enumerate(made.cells)}
+    for number, cell in enumerate(made.cells):
         clerk.settle(cell, outcome, needs.refused.get(cell))
+        if number == last[id(cell.model)]:
+            cell.model.leave()
     return report
 
 
@@ -104,7 +107,7 @@ def _filled_by_all(request: Request, say: Say) -> Request:
                 say(line)
             say(f"part {found.part}: {found.decoded} images decoded, {found.encoded} encoded")
 
-        local(RequestJob(request), [FilePart(n, len(chosen)) for n in range(len(chosen))], chosen, told)
+        local(RequestJob(request), FilePart().shared(len(chosen)), chosen, told)
     return replace(request, engine=replace(request.engine, device=chosen[0]))
 
 

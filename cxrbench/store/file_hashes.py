@@ -272,12 +272,16 @@ def _heads(names: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _records(found: Sequence[tuple[bytes, Stamp, str]]) -> NDArray[np.void]:
+    """Records of names with their stamps and contents; of one name the last counts as the newest."""
     records = np.zeros(len(found), RECORD)
-    for record, (name, at, content) in zip(records, found, strict=True):
-        record["name"], record["content"] = (np.frombuffer(part, np.uint8) for part in (name, bytes.fromhex(content)))
-        record["size"], record["mtime"], record["ctime"], record["inode"] = _told(at)
-        record["written"] = time.time_ns()
-        record["checksum"] = zlib.crc32(record.tobytes()[:_SUMMED])
+    names, stamps, contents = zip(*found, strict=True)
+    for part, data in (("name", b"".join(names)), ("content", bytes.fromhex("".join(contents)))):
+        records[part] = np.frombuffer(data, np.uint8).reshape(len(found), -1)
+    for part, values in zip(_STAMP, zip(*map(_told, stamps), strict=True), strict=True):
+        records[part] = np.array(values, RECORD[part])
+    records["written"] = time.time_ns()
+    data, size = records.tobytes(), RECORD.itemsize
+    records["checksum"] = [zlib.crc32(data[first : first + _SUMMED]) for first in range(0, len(data), size)]
     return records
 
 

@@ -3,6 +3,10 @@
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
+from threading import Event, Thread
 from typing import Any, Protocol, TextIO
 
 from cxrbench.system.printable import one_line
@@ -114,6 +118,32 @@ def progress_for(stream: TextIO | None) -> Bar | Lines | Quiet:
     if stream is None:
         return Quiet()
     return Bar() if watched(stream) else Lines(stream)
+
+
+@contextmanager
+def announced(what: str, out: TextIO | None, *, after: float = 1.0, every: float = 10.0) -> Iterator[None]:
+    """Says what is being done within, and for how long so far: after some seconds, then every so many.
+
+    Without a stream nothing is said; one that takes nothing ends no work.
+    """
+    began, over = time.monotonic(), Event()
+
+    def say() -> None:
+        with suppress(OSError, ValueError):
+            for wait in chain([after], repeat(every)):
+                if over.wait(wait):
+                    return
+                print(f"{one_line(what)}, {told_time(time.monotonic() - began)} so far", file=out, flush=True)
+
+    thread = Thread(target=say, name="announcing", daemon=True)
+    if out is not None:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if out is not None:
+            thread.join()
 
 
 class Transfer(Protocol):

@@ -128,6 +128,18 @@ def test_several_devices_of_one_machine_share_the_files(lab: Lab, alone: Outcome
     assert outcome(tmp_path) == alone
 
 
+def test_a_part_is_shared_by_all_devices(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[list[str], tuple[str, ...]]]()
+
+    def local(job: Any, parts: Sequence[FilePart], devices: tuple[str, ...], told: Any) -> None:
+        seen.append(([*map(str, parts)], devices))
+
+    monkeypatch.setattr("cxrbench.runner.executors.local", local)
+    for shard in ([], ["--shard", "1/3"]):
+        call("encode", *words(lab, tmp_path), "--device", "cpu,cpu", *shard)
+    assert seen == [(["0/2", "1/2"], ("cpu", "cpu")), (["1/6", "4/6"], ("cpu", "cpu"))]
+
+
 class Dying(made_adapters.Sound):
     """Kills its own process at the first batch, unless a file says that this was done."""
 
@@ -330,6 +342,14 @@ def test_every_file_is_of_one_part_whatever_else_there_is(names: list[str], coun
     found = part_numbers(names, count)
     assert ((found >= 0) & (found < count)).all()
     assert [int(part_numbers([name], count)[0]) for name in names] == found.tolist()
+
+
+@given(st.lists(st.text(), unique=True, max_size=60), st.integers(1, 9), st.integers(1, 4))
+def test_a_part_that_is_shared_is_the_same_files(names: list[str], count: int, devices: int) -> None:
+    for number in range(count):
+        own = part_numbers(names, count) == number
+        shares = [part_numbers(names, one.count) == one.number for one in FilePart(number, count).shared(devices)]
+        assert np.array_equal(np.sum(shares, axis=0), own.astype(int))
 
 
 @given(st.sets(st.integers(0, 40)))

@@ -28,29 +28,34 @@ PROGRAM = "from cxrbench.store import committer; committer.EVERY_S = {every_s}; 
 PATIENCE = 120.0  # seconds, many times what a run takes
 
 
+def words(lab: Lab, place: Path, models: Sequence[str]) -> list[str]:
+    """What the command line is told, with small batches so that there are many moments to be killed at."""
+    said = ["run", *(w for model in models for w in ("--model", lab.model(model)))]
+    said += [w for task in TASKS for w in ("--task", lab.task(task))]
+    said += ["--data-root", str(lab.data[""]), "--variant", str(lab.variant), "--shots", "1,2,3,4", "--batch-size", "2"]
+    said += ["--text-encoder", str(TEXT_ENCODER)]
+    return [
+        *said,
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+        "--out",
+        str(place / "results"),
+        "--cache",
+        str(place / "cache"),
+    ]
+
+
 def start(
     lab: Lab, place: Path, models: Sequence[str] = ("small_unimodal",), every_s: float = 0
 ) -> "subprocess.Popen[str]":
-    """The command line in a process of its own, with small batches so that there are many moments to be killed at.
+    """The command line in a process of its own.
 
     `every_s`: seconds between two commits; with 0 every batch is durable at once.
     """
-    words = ["run", *(w for model in models for w in ("--model", lab.model(model)))]
-    words += [w for task in TASKS for w in ("--task", lab.task(task))]
-    words += [
-        "--data-root",
-        str(lab.data[""]),
-        "--variant",
-        str(lab.variant),
-        "--shots",
-        "1,2,3,4",
-        "--batch-size",
-        "2",
-    ]
-    words += ["--text-encoder", str(TEXT_ENCODER)]
-    words += ["--device", "cpu", "--workers", "1", "--out", str(place / "results"), "--cache", str(place / "cache")]
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(every_s=every_s), *words],
+        [sys.executable, "-c", PROGRAM.format(every_s=every_s), *words(lab, place, models)],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

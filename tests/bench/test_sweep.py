@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,75 @@ def test_an_error_of_the_device_ends_its_model_alone_and_keeps_what_was_finished
     found = sweep(tmp_path, written(tmp_path / "data", numbers), encoders)
     assert set(found.broken) == {key("a")} and "a: RuntimeError: CUDA error" in str(found.broken[key("a")])
     assert rows(tmp_path, key("a"), numbers[:8]) == [[n, 16 * n] for n in numbers[:8]]
+    assert rows(tmp_path, key("b"), numbers) == [[n, 16 * n] for n in numbers]
+
+
+def test_a_network_leaves_its_device_when_its_part_is_over_and_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last file is not decoded before; the images that a batch lacks are filled up as at the end of a sweep."""
+    gone, left, plain = threading.Event(), list[str](), decoding.pixels
+
+    def pixels(data: bytes, *about: Any) -> list[Any]:
+        assert data[0] != 12 or gone.wait(20), "no network has left"
+        return plain(data, *about)
+
+    def leave(name: str) -> None:
+        left.append(name)
+        gone.set()
+
+    monkeypatch.setattr(decoding, "pixels", pixels)
+    networks = {name: Network() for name in "abc"}
+    encoders = [encoder(networks[name], key(name), leave=partial(leave, name)) for name in "abc"]
+    numbers = range(1, 13)
+    wants = {key("a"): range(5), key("b"): range(12), key("c"): range(12)}
+    found = sweep(tmp_path, written(tmp_path / "data", numbers), encoders, wants)
+    assert left == ["a"], "who works until the end is wanted for texts next"
+    assert (found.broken, found.problems, found.remarks) == ({}, [], [])
+    assert [batch.tolist() for batch in networks["a"].seen] == [[1, 2, 3, 4], [5] * 4]
+    assert [len(networks[name].seen) for name in "bc"] == [3, 3]
+    assert rows(tmp_path, key("a"), numbers[:5]) == [[n, 16 * n] for n in numbers[:5]]
+
+
+def test_a_network_that_serves_two_encoders_stays_until_the_second_is_done(tmp_path: Path) -> None:
+    left, network = list[int](), Network()
+
+    def leave() -> None:
+        left.append(len(network.seen))
+
+    encoders = [encoder(network, key("a"), leave=leave), encoder(network, key("b"), recipe=LARGE, leave=leave)]
+    encoders += [encoder(Network(), key("c"))]
+    encoders += [encoder(Network(), key("d"), leave=leave)]  # of which nothing is asked
+    wants = {key("a"): range(4), key("b"): range(10), key("c"): range(40), key("d"): range(0)}
+    found = sweep(tmp_path, written(tmp_path / "data", range(1, 41)), encoders, wants)
+    assert left == [4] and not found.broken and not found.remarks
+
+
+@pytest.mark.parametrize("unread", [(), (4,), (0, 1, 2, 3, 4)], ids=["all", "without its last", "without any"])
+def test_a_part_is_over_whatever_becomes_of_its_files(unread: tuple[int, ...], tmp_path: Path) -> None:
+    left, numbers = list[str](), [UNREADABLE + n if n in unread else n + 1 for n in range(40)]
+    encoders = [encoder(Network(), key(name), leave=partial(left.append, name)) for name in "ab"]
+    found = sweep(tmp_path, written(tmp_path / "data", numbers), encoders, {key("a"): range(5), key("b"): range(40)})
+    assert left == ["a"]
+    assert len(found.embeddings[key("a")]) == 5 - len(unread)
+
+
+@pytest.mark.parametrize("leaving", [None, RuntimeError("CUDA error: the device is gone")])
+def test_a_network_that_failed_leaves_its_device_at_once(leaving: Exception | None, tmp_path: Path) -> None:
+    gone = list[int]()
+
+    def leave() -> None:
+        gone.append(len(other.seen))
+        if leaving is not None:
+            raise leaving
+
+    other, numbers = Network(), range(1, 13)
+    failing = Network(lambda images: RuntimeError("CUDA error"))
+    encoders = [encoder(failing, key("a"), leave=leave), encoder(other, key("b"))]
+    found = sweep(tmp_path, written(tmp_path / "data", numbers), encoders)
+    assert gone == [0] and len(failing.seen) == 1
+    assert set(found.broken) == {key("a")} and "a: RuntimeError: CUDA error" in str(found.broken[key("a")])
+    assert len(found.remarks) == (leaving is not None)
     assert rows(tmp_path, key("b"), numbers) == [[n, 16 * n] for n in numbers]
 
 

@@ -5,14 +5,22 @@ import os
 import random
 import tarfile
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrbench.data.listing import Listing, image_stem, listing, matches, stem_key
+from cxrbench.data.listing import (
+    IMAGE_SUFFIXES,
+    Listing,
+    image_stem,
+    listing,
+    matches,
+    stem_key,
+    without_image_suffix,
+)
 from cxrbench.store.folded_names import near
 from cxrbench.store.sealed import read_sealed, write_sealed
 
@@ -255,6 +263,16 @@ def test_a_damaged_kept_listing_is_made_anew(tmp_path: Path) -> None:
 def test_image_stems(name: str, stem: str | None) -> None:
     assert image_stem(name) == stem
     assert stem_key(f"some/folder.d/{name}") == stem
+
+
+@given(st.text("ab.1 /", max_size=9), st.sampled_from(["", ".png", ".dcm.png", ".PNG", ".gz"]))
+def test_the_suffix_of_a_name_is_that_of_its_last_part(name: str, ending: str) -> None:
+    path = f"{name}{ending}".rstrip("/.")
+    bare = path
+    while PurePosixPath(bare).suffix.casefold() in IMAGE_SUFFIXES:
+        bare = bare.removesuffix(PurePosixPath(bare).suffix)
+    assert without_image_suffix(path) == bare
+    assert without_image_suffix(f"{path}/") == f"{path}/"
 
 
 def test_the_first_of_several_files_is_taken_and_the_key_reported() -> None:

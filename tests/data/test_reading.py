@@ -47,8 +47,8 @@ def test_who_was_interrupted_goes_on_and_what_is_wrong_is_told_again(
     def read(recipe: Canvas, rehash: bool = False) -> dict[str, str]:
         seen.clear()
         hashes = FileHashes(tmp_path / "cache", tmp_path)
-        sound = read_before(tmp_path / "cache", tmp_path, recipe, rehash=rehash)
-        found = read_all(paths, recipe, hashes, 1, Quiet(), sound)
+        before = read_before(tmp_path / "cache", tmp_path, recipe, paths, rehash=rehash)
+        found = read_all(paths, recipe, hashes, 1, Quiet(), before)
         assert (found.missing.keys(), found.unreadable.keys()) == ({"dead", "gone"}, {"bad"})
         return found.contents
 
