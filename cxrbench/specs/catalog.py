@@ -30,7 +30,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
 
 
 def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
-    """Names chosen by words, comma lists, `all`, `paper` (its seven tasks) and globs, in the order asked for, each once.
+    """Names chosen by words, comma lists, `all`, `paper` (seven tasks) and globs, in the order asked for, each once.
 
     Raises SpecError for a word that fits nothing.
     """
