@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
-from cxrbench.evaluate.findings import summarised
+from cxrbench.evaluate.findings import BY, summarised
 from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.calibration import (
     Calibration,
@@ -33,7 +33,7 @@ from cxrbench.evaluate.statistics.interval import (
     still,
     wider,
 )
-from cxrbench.evaluate.statistics.shares import ScoredRows, Shares, class_units, hits
+from cxrbench.evaluate.statistics.shares import FEW, ScoredRows, Shares, class_units, hits
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import cell_name
@@ -89,13 +89,17 @@ class Measurement:
     def interval(self) -> Interval:
         """The 95 % interval; none where no choice of images moves the number."""
         why, found = still(self.cell.folds), self.estimate
-        told = why or "; ".join(filter(None, (cautions(self.cell), self._near())))
+        told = why or "; ".join(filter(None, (cautions(self.cell), self._without_threshold(), self._near())))
+        if np.isnan(self.shares.value):
+            told = "; ".join(filter(None, (self.metric.undefined_in(self.cell.kind), told)))
         return interval(found.fixed() if why else found, self.cell.over, self.units, (self.covers,), told)
 
     def _near(self) -> str:
         """A warning of a metric without floors where a class is nearly all right or wrong; empty for others."""
-        if self.shares.floored or self.cell.kind == "multi-label":
+        if self.shares.floored:
             return ""
+        if self.cell.kind == "multi-label":
+            return self._few_findings()
         folds = self.cell.classes_of
         right = sum(np.bincount(f.labels[f.predictions == f.labels], minlength=f.scores.shape[1]) for f in folds)
         rows = sum(np.bincount(f.labels, minlength=f.scores.shape[1]) for f in folds)
@@ -104,6 +108,21 @@ class Measurement:
         return (
             f"a class is nearly all right or all wrong, which {name} makes no allowance for: too short" if near else ""
         )
+
+    def _without_threshold(self) -> str:
+        """The findings that a number at thresholds leaves out, since the validation part has none for them."""
+        by = next((one for one in BY if self.metric.name == f"macro_{one}"), None)
+        told = [] if by is None else [fold.thresholds.get(by) for fold in self.cell.findings_of]
+        labels = self.cell.record.data.labels
+        lost = [label for place, label in enumerate(labels) if any(own and own[place] is None for own in told)]
+        text = "not in it, as all or no validation images show it, so that there is no threshold:"
+        return f"{text} {', '.join(lost)}" if lost else ""
+
+    def _few_findings(self) -> str:
+        """A warning of a metric without floors where a finding has few images on either side; empty for others."""
+        units = finding_units(self.cell.findings_of).min(axis=1)
+        few = bool(((units > 0) & (units < FEW)).any())
+        return f"{self.metric.title} makes no allowance for findings of few images: too short" if few else ""
 
     @property
     def number(self) -> CellNumber:

@@ -121,7 +121,9 @@ def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
         moved = np.full(len(number), -1, dtype=np.int64)
         moved[place] = own.stratum
         strata.append(moved)
-    return [*within(each, shared_strata(strata, len(number))), *found]
+    known = [own.freedom for _, own in parts if own.freedom is not None]
+    together = within(each, shared_strata(strata, len(number)))
+    return [*(replace(one, freedom=min(one.freedom, *known)) for one in together), *found]
 
 
 def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
 MOST_BYTES = 1 << 26
 HEADER = (
     "# What `cxrbench check` holds records against. Made by `cxrbench check --update`, not by hand.\n"
-    "# value: balanced accuracy, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n"
+    "# value: the main metric, mean over folds, unrounded; tolerance: how far a repeat may be from it, and why.\n"
     "# content_sha256: over all else; a file that was edited, or merged from two, is refused: make it anew.\n\n"
 )
 
@@ -106,7 +106,7 @@ class BaselineCell(CellKey):
 
     `published`: SHA-256 of the file of weights as it is published, if it was known.
 
-    `value` (0 to 1) is absent where a fold had no balanced accuracy.
+    `value` (0 to 1) is absent where a fold had none.
     """
 
     value: float | None = None

@@ -68,10 +68,22 @@ def require_enough(cell: Cell, folds: Sequence[IdFold], settings: Settings) -> N
         return
     for fold in folds:
         require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
+        if cell.data.task.kind == "multi-label":
+            _require_both(fold.train[cell.shots][1], group_labels(cell.data.task, cell.group, settings), where(cell))
     if settings.short_classes == "refused":
         labels = group_labels(cell.data.task, cell.group, settings)
         drawn = (fold.train[cell.shots] for fold in folds)
         refuse_short(short_classes(drawn, cell.shots, labels), cell.shots, where(cell))
+
+
+def _require_both(labels: NDArray[np.int64], names: Sequence[str], where: str) -> None:
+    """Nothing, or DataError: findings that no drawn training image shows, or that all show, can have no probe."""
+    for value, word in ((1, "shows"), (0, "is known not to show")):
+        if lost := [name for name, there in zip(names, (labels == value).any(axis=0), strict=True) if not there]:
+            raise DataError(
+                f"{where}: no image that is drawn from the training part {word} {', '.join(lost)}, so no probe can "
+                "learn it. Take it out of the task's labels, choose a group without it, or another split."
+            )
 
 
 def require_shots(labels: NDArray[np.int64], shots: int, where: str) -> None:

@@ -83,7 +83,7 @@ class FewShot(Protocol):
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:
                 raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
-            predictions.append(fold_scores(fold, scored.scores))
+            predictions.append(fold_scores(cell, fold, scored.scores, len(labels)))
             extras.append(FoldExtra(train, scored.iterations))
             version = scored.version
         protocol = ProtocolIdentity(

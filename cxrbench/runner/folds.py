@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.errors import DataError, NotApplicableError, SpecError
 from cxrbench.evaluate.draws import finding_draws, hash_rank_fold, partition_folds, released_fold, usable_rows
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
@@ -91,6 +91,8 @@ def _of_findings(
     """Folds of a multi-label task, which has every row: they differ in training images alone, if it trains on any."""
     parts = {name: _findings(table, labels) for name, table in partition.parts.items()}
     train, test, valid = parts.get("train"), parts[test_part], parts.get("valid")
+    if valid is not None:
+        valid = _apart(valid, test, f"{task.name}, split {partition.split}")
     if train is None:
         if shots:
             raise NotApplicableError(
@@ -109,6 +111,26 @@ def _of_findings(
         )
         for fold, drawn in enumerate(draws)
     ]
+
+
+_MOST_SHARED = 0.1  # of the validation images; more is a mistaken list
+
+
+def _apart(valid: Rows, test: Rows, where: str) -> Rows:
+    """The validation rows whose image is no test image, so that no threshold is ever chosen on one.
+
+    Raises DataError where many are: then the lists are not what they should be.
+    """
+    tested = set(test[0])
+    kept = [row for row, image in enumerate(valid[0]) if image not in tested]
+    if shared := len(valid[0]) - len(kept):
+        first = next(image for image in valid[0] if image in tested)
+        if shared > _MOST_SHARED * len(valid[0]):
+            raise DataError(
+                f"{where}: {shared} of {len(valid[0])} validation images are test images, {first} for one, and no "
+                "threshold may be chosen on those. Look at the lists of the two parts."
+            )
+    return tuple(valid[0][row] for row in kept), valid[1][kept]
 
 
 def _findings(table: Table, labels: Sequence[str]) -> Rows:

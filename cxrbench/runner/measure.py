@@ -30,6 +30,8 @@ def measure(cell: Cell, basis: Basis, readings: Readings) -> Measured:
     for fold in kept.folds:
         if not fold.test[0]:
             raise DataError(f"{where(cell)}, fold {fold.fold}: none of its test images could be read")
+        if fold.valid is not None and not fold.valid[0]:
+            raise DataError(f"{where(cell)}, fold {fold.fold}: none of its validation images could be read")
     return cell.protocol.measure(cell, kept, readings)
 
 
@@ -50,14 +52,14 @@ class FoldExtra:
     iterations: int | None = None
 
 
-def fold_scores(fold: IdFold, scores: NDArray[np.floating[Any]]) -> FoldScores:
+def fold_scores(cell: Cell, fold: IdFold, scores: NDArray[np.floating[Any]], classes: int) -> FoldScores:
     """A fold's scores (n, C) of all images in `fold.scored`: those of test images, with thresholds from the others.
 
-    Raises DataError for scores that are not finite, of validation images.
+    Raises RunError for scores that are not one finite number for each of these images and each class.
     """
+    require_sound(scores, cell, len(fold.scored), classes)
     first = len(fold.test[0])
-    valid = fold.valid if fold.valid is not None and fold.valid[0] else None
-    thresholds = {} if valid is None else chosen_thresholds(scores[first:], valid[1])
+    thresholds = {} if fold.valid is None else chosen_thresholds(scores[first:], fold.valid[1])
     return FoldScores(fold.fold, *fold.test, scores[:first], thresholds)
 
 

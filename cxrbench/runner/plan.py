@@ -59,7 +59,13 @@ class Plan:
 
         Raises DataError for a class that has too few rows, with its name.
         """
-        return self._folds_of(cell, tuple(cell.protocol.drawn_shots(self.request.shots)))
+        return self._folds_of(cell, self._drawn_shots(cell))
+
+    def _drawn_shots(self, cell: Cell) -> tuple[int, ...]:
+        """The shots for which training images are drawn: none where a multi-label task is fitted to none."""
+        if cell.data.task.kind == "multi-label" and not cell.protocol.fitted:
+            return ()  # and no prompt goes on from a draw
+        return tuple(cell.protocol.drawn_shots(self.request.shots))
 
     def _folds_of(self, cell: Cell, shots: tuple[int, ...]) -> list[IdFold]:
         key = self._folds_key(cell, shots)
@@ -72,8 +78,6 @@ class Plan:
 
     def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
         task, settings = cell.data.task, self.variant.settings
-        if task.kind == "multi-label" and not cell.protocol.fitted:
-            shots = ()  # nothing is trained, and no prompt goes on from a draw
         with containing(where(cell)):
             try:
                 return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
@@ -101,7 +105,8 @@ class Plan:
             if prompts.queries:
                 self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
             else:
-                drawn = self._folds_of(cell, _PROMPT_SHOTS)  # whatever shots are asked for
+                single = cell.data.task.kind == "single-label"  # its prompts go on from a draw, whatever is asked for
+                drawn = self._folds_of(cell, _PROMPT_SHOTS) if single else folds
                 self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
         return self._words[key]
 
@@ -133,7 +138,7 @@ class Plan:
         """The images that are scored in folds by their numbers (None: in all), and those that K shots train on."""
         folds = self.folds(cell)
         numbers = tuple(range(len(folds))) if numbers is None else numbers
-        key = (*self._folds_key(cell, cell.protocol.drawn_shots(self.request.shots)), numbers, shots)
+        key = (*self._folds_key(cell, self._drawn_shots(cell)), numbers, shots)
         if key not in self._images:
             rows = [folds[number].scored for number in numbers]
             if shots is not None:

@@ -82,8 +82,8 @@ def _sampled(prompts: PromptSet, settings: Settings, random_state: Any) -> Phras
         return all_prompts(PromptTerms(slots))
     if random_state is None:
         raise NotApplicableError(
-            f"prompt set {prompts.name!r} is drawn from the generator that fewshot.draw = released leaves; "
-            "choose zs.ensemble = all, or fewshot.draw = released"
+            f"prompt set {prompts.name!r} is drawn from the generator that fewshot.draw = released leaves, which "
+            "multi-label tasks have not; choose zs.ensemble = all, or for others fewshot.draw = released"
         )
     sample = prompts.sample
     return released_prompts(PromptTerms(slots, sample.order, sample.above, sample.size), random_state)

@@ -186,7 +186,7 @@ class ZeroShot(Protocol):
                 scored = scores(readings.vectors(view.tap, fold.scored), model.prototypes(labels), scale)
             else:
                 scored = prompt_scores(model, name, fold.scored, words, readings, settings, standardise=standardise)
-            predictions.append(fold_scores(fold, scored))
+            predictions.append(fold_scores(cell, fold, scored, len(labels)))
         worded = any(words is not None for _, words in distinct)
         paired = any(words is not None and words.against for _, words in distinct)
         probable = not multi_label or paired  # of one finding, a score alone has nothing to be weighed against

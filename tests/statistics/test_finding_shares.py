@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 from cxrbench.evaluate.findings import FindingRows, chosen_thresholds, finding_metrics
 from cxrbench.evaluate.metric_table import TABLE, Metric, main_metric, table_of
 from cxrbench.evaluate.statistics.finding_shares import areas_of_findings, finding_units
+from cxrbench.evaluate.statistics.interval import estimate
 from cxrbench.evaluate.statistics.shares import ScoredRows, areas
 from cxrbench.types import UNKNOWN
 
@@ -63,11 +64,28 @@ def test_one_finding_has_delongs_variance() -> None:
     assert of_one == pytest.approx(of_other, rel=0.02)
 
 
+@pytest.mark.parametrize("copies", [2, 14, 60])
+@pytest.mark.parametrize("strength", [1.0, 9.0])
+def test_copies_of_a_finding_have_its_interval(copies: int, strength: float) -> None:
+    rng, labels = np.random.default_rng(5), np.zeros((300, 1), np.int64)
+    labels[:6] = 1
+    scores = rng.normal(size=labels.shape) + strength * labels  # the stronger one is right in all: no spread
+    one, many = (
+        estimate(
+            areas_of_findings([FindingRows(np.arange(300), *(np.repeat(x, n, axis=1) for x in (labels, scores)))]),
+            (0, 1),
+            "images",
+        )
+        for n in (1, copies)
+    )
+    assert many.ends() == pytest.approx(one.ends(), abs=1e-9)
+
+
 def test_findings_that_go_together_widen_the_interval() -> None:
     fold = rows(2, n=300, findings=1)
     twice = FindingRows(fold.unit, np.repeat(fold.labels, 2, axis=1), np.repeat(fold.scores, 2, axis=1))
     one, two = (sum(part.variance for part in areas_of_findings([f]).spread) for f in (fold, twice))
-    assert two == pytest.approx(one, rel=0.02)  # were they independent, it would be half
+    assert two == pytest.approx(one)  # were they independent, it would be half
 
 
 def test_patients_with_the_same_images_twice_change_no_variance() -> None:
@@ -83,7 +101,9 @@ def test_a_sparse_finding_has_a_floor_and_few_degrees_of_freedom() -> None:
     scores = np.random.default_rng(0).normal(size=labels.shape) + 3 * labels
     scores[:3, 0] = 9  # all three above all others: no spread at all
     found = areas_of_findings([FindingRows(np.arange(200), labels, scores)])
-    assert found.floors[0].freedom == 4 and found.floors[0].variance > sum(v.variance for v in found.over_units(1.0))
+    assert found.floors[0].freedom == pytest.approx(4, abs=0.1) and found.floors[0].variance > sum(
+        v.variance for v in found.over_units(1.0)
+    )
     assert finding_units([FindingRows(np.arange(200), labels, scores)]).tolist() == [[3, 197], [100, 100]]
 
 

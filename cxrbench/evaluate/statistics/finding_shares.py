@@ -77,8 +77,9 @@ def calls(folds: Sequence[FindingRows], by: Chosen, *, on_test: bool = False) ->
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One finding: its value in each fold (F,), what each unit adds to that (F, U), by side, and its floor."""
+    """A finding by its number: its value in each fold (F,), what each unit adds to that (F, U), by side, its floor."""
 
+    number: int
     values: FloatArray
     alone: FloatArray
     sides: list[Component]
@@ -100,18 +101,46 @@ def _macro(
     if not parts:
         nothing = np.full((len(folds), n_units), np.nan)
         return Shares(nothing[:, 0], nothing[0], nothing, stratum, floored=floored)
-    n = len(parts)
+    n, together = len(parts), _together(parts, folds, n_units)
     alone = sum((part.alone for part in parts), np.zeros((len(folds), n_units))) / n
     return Shares(
         sum((part.values for part in parts), np.zeros(len(folds))) / n,
         alone.mean(axis=0),
         alone,
         stratum,
-        tuple(floor.times(1 / n**2) for part in parts for floor in part.floors),
+        tuple(
+            Component(floor.variance * together / n**2, floor.freedom / together)
+            for part in parts
+            for floor in part.floors
+        ),
         sum(part.shift for part in parts) / n,
         floored=floored,
-        freedom=_freedom([side for part in parts for side in part.sides]),
+        freedom=_freedom([side for part in parts for side in part.sides]) / together,
     )
+
+
+def _together(parts: Sequence[_Part], folds: Sequence[FindingRows], n_units: int) -> float:
+    """How many findings count as one: 1 where they spread apart, their number where they are copies of one.
+
+    The variance of the sum of all shares over the sum of their variances. What spreads not at all, since all is right,
+    goes together with others as far as the units that show it do.
+    """
+    each = np.array([_spread_or_shown(part, folds, n_units) for part in parts])
+    apart = float((each**2).sum())
+    return max(1.0, float((each.sum(axis=0) ** 2).sum()) / apart) if apart else 1.0
+
+
+def _spread_or_shown(part: _Part, folds: Sequence[FindingRows], n_units: int) -> FloatArray:
+    """A finding's shares (U,); without any spread, where it shows, at the size of its floor."""
+    shares: FloatArray = part.alone.mean(axis=0)
+    if shares.any() or not part.floors:
+        return shares
+    shown = np.zeros(n_units)
+    for one in (fold.finding(part.number) for fold in folds):
+        shown[one.unit[one.holds]] = 1.0
+    shown -= shown.mean()
+    wanted = math.sqrt(sum(floor.variance for floor in part.floors))
+    return shown * wanted / math.sqrt(float((shown**2).sum()))
 
 
 def _part(folds: Sequence[FindingRows], number: int, of: OfFinding, n_units: int, *, floored: bool) -> _Part | None:
@@ -123,9 +152,9 @@ def _part(folds: Sequence[FindingRows], number: int, of: OfFinding, n_units: int
     alone = np.array([_by_unit(one, own, n_units) for one, own in zip(ones, rows, strict=True)])
     sides = _sides(alone.mean(axis=0), ones)
     if not floored:
-        return _Part(values, alone, sides, [], 0.0)
+        return _Part(number, values, alone, sides, [], 0.0)
     floors, shift = _floor(float(values.mean()), rows, alone, ones, sum(side.variance for side in sides))
-    return _Part(values, alone, sides, floors, shift)
+    return _Part(number, values, alone, sides, floors, shift)
 
 
 def _by_unit(one: OneFinding, rows: FloatArray, n_units: int) -> FloatArray:
