@@ -123,7 +123,7 @@ def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
         strata.append(moved)
     known = [own.freedom for _, own in parts if own.freedom is not None]
     together = within(each, shared_strata(strata, len(number)))
-    return [*(replace(one, freedom=min(one.freedom, *known)) for one in together), *found]
+    return [*(replace(one, freedom=min([one.freedom, *known])) for one in together), *found]
 
 
 def why_not_means(a: Mean, b: Mean) -> tuple[str, ...]:

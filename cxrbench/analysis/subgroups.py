@@ -71,6 +71,7 @@ class Subgroups:
     unknown: int
     groups: tuple[Subgroup, ...]
     gaps: tuple[Gap, ...] = field(default=())
+    number: str = "mean recall"  # what a group's number is
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def subgroups(cell: ScoredCell, by: By, *, these_draws: bool = False) -> Subgrou
         int((names[tested] == "").sum()),
         tuple(told),
         tuple(_gaps(cell, numbered, covers)),
+        "mean recall" if cell.kind == "single-label" else "mean AUROC",
     )
 
 

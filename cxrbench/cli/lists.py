@@ -48,6 +48,8 @@ def described(facts: "Spec | Record", path: Path) -> str:
 
 def _task(task: TaskSpec) -> Iterator[str]:
     yield f"{task.name}: {task.title}, from {task.data_set}"
+    if task.kind == "multi-label":
+        yield "  kind: multi-label, each label holds or not by itself (docs/multi-label.md)"
     yield f"  terms: {task.licence}"
     yield f"  get: {task.get}"
     yield f"  put: {_put(task)}"

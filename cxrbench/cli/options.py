@@ -188,13 +188,20 @@ def asked_cells(
     return CellFilter(
         words(model) or ("all",),
         variant,
-        words(task) or ("all",),
+        tuple(map(_task_name, words(task))) or ("all",),
         None if not groups or "each" in groups else groups,
         words(protocol) or None,
         numbers(shots, "--shots") if shots else None,
         words(prompts) or None,
         synthetic,
     )
+
+
+def _task_name(word: str) -> str:
+    """The name of a task, which may be given by the path of its file."""
+    from cxrbench.specs import catalog
+
+    return catalog.load_task(word).name if word.endswith(".toml") else word
 
 
 def data_places(values: Sequence[str] | None, known: Sequence[str]) -> Mapping[str, Path]:

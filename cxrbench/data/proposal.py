@@ -72,6 +72,8 @@ def propose_table(
     labelled_reasons = [*guesses.reasons, *labels.reasons, *_blank_patients(rows, facts)]
     if labels.kind == "single-label":
         labelled_reasons += _without_rare(facts, root, labels)
+    else:
+        labelled_reasons += _without_absent(facts, root)
     unused = [name for name in names if name not in (*guesses.roles.values(), *labels.columns)]
     if unused:
         labelled_reasons.append(f"not used: {', '.join(map(repr, unused))}")
@@ -168,6 +170,22 @@ def _blank_patients(rows: "pd.DataFrame", facts: dict[str, Any]) -> list[str]:
     if blank:
         facts["csv"]["drop"] = [*facts["csv"].get("drop", []), "patient"]
     return [f"patient: {blank:,} rows without one are left out"] if blank else []
+
+
+def _without_absent(facts: dict[str, Any], root: Path) -> list[str]:
+    """Leave findings out that no image to train on, or none to score, shows; DataError where none stays."""
+    spec = _spec(facts, root)
+    parts = csv.read_parts(root, spec, next(iter(spec.splits))).parts
+    counted = {name: {part: parts[part].counts[name] for part in _LEAST if part in parts} for name in spec.classes}
+    lost = {name: told for name, told in counted.items() if not all(told.values())}
+    facts["labels"] = [one for one in facts["labels"] if (one if isinstance(one, str) else one["name"]) not in lost]
+    words = {name: " and ".join(f"{n} images in {part}" for part, n in told.items()) for name, told in lost.items()}
+    if not facts["labels"]:
+        told = "; ".join(f"{name}: {why}" for name, why in words.items())
+        raise DataError(f"{facts['csv']['table']}: no finding is shown by images of both train and test: {told}.")
+    return [
+        f"left out: label {name}, with {why} that show it; another `seed` may part it" for name, why in words.items()
+    ]
 
 
 def _without_rare(facts: dict[str, Any], root: Path, labels: LabelGuess) -> list[str]:

@@ -188,16 +188,23 @@ def narrowed(records: Iterable[Record], asked: CellFilter) -> list[Record]:
     return [r for r in known if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
 
 
+_MADE_RECORDS = "of synthetic weights or images"
+
+
 def of_variant(records: Sequence[Record], asked: CellFilter) -> list[Record]:
     """Records of the variant that are made or measured, as asked; raises DataError that says what there is instead."""
     of_kind = [r for r in records if r.synthetic == asked.synthetic]
     if records and not of_kind:
-        other = (
-            "measured; leave out --synthetic" if asked.synthetic else "of synthetic weights or images; add --synthetic"
-        )
+        other = "measured; leave out --synthetic" if asked.synthetic else f"{_MADE_RECORDS}; add --synthetic"
         raise DataError(f"all {len(records)} records are {other}")
     fitting = [r for r in of_kind if r.variant_digest == asked.variant.digest]
     if not fitting:
+        others = [r for r in records if r.variant_digest == asked.variant.digest]
+        if others:
+            raise DataError(
+                f"the {len(others)} records of variant {asked.variant.name} are "
+                + ("measured; leave out --synthetic" if asked.synthetic else f"{_MADE_RECORDS}; add --synthetic")
+            )
         there = ", ".join(sorted({r.variant for r in of_kind}))
         instead = (
             f"there are records of: {there} (--variant and --set choose)" if there else "there is no record at all"

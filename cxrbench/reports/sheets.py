@@ -54,8 +54,15 @@ def subgroup_sheet(name: str, found: Subgroups, *, synthetic: bool) -> Sheet:
         *([unknown] if found.unknown else []),
         *beware,
     )
-    head = (found.by, "images", "patients" if found.over == "patient" else "units", "classes", "recall", "difference")
-    return Sheet(f"{MADE if synthetic else ''}{name}, by {found.by}: mean recall in percent", head, rows, notes)
+    head = (
+        found.by,
+        "images",
+        "patients" if found.over == "patient" else "units",
+        "classes",
+        found.number,
+        "difference",
+    )
+    return Sheet(f"{MADE if synthetic else ''}{name}, by {found.by}: {found.number} in percent", head, rows, notes)
 
 
 def _group_row(group: Subgroup, units: str, gaps: Sequence[Gap]) -> list[str]:
@@ -142,7 +149,7 @@ def calibration_sheets(found: Calibrated, *, synthetic: bool) -> list[Sheet]:
     ]
     notes = [
         "ECE over 15 bins of equal width, adaptive over 15 of equal numbers of rows, Brier summed over classes (0 to "
-        "2); all 0 at best, means over folds",
+        "2); of a multi-label task over images and findings together, Brier 0 to 1; all 0 at best, means over folds",
         *(f"not judged: {reason}" for reason in found.refused.values()),
     ]
     head = ("cell", "folds", "rows", "ECE", "adaptive ECE", "Brier")

@@ -29,6 +29,7 @@ def cxrbench(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
     ],
 )
 def test_quick_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     program = (
         "import sys\n"
         "from cxrbench.cli.main import main\n"
@@ -88,6 +89,7 @@ def test_missing_weights_and_data_exit_3_and_say_what_to_do(tmp_path: Path) -> N
 
 
 def test_table_without_records_shows_only_what_is_printed(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
     done = cxrbench("table", "4", "--format", "json", cwd=tmp_path)
     cells = json.loads(done.stdout)["cells"]
     assert {cell["measured"] for cell in cells} == {None}

@@ -77,6 +77,7 @@ def authors(path: str, value: Any, *more: tuple[str, Any]) -> Trial:
 
 
 START = setting("sota.preprocessing", "authors")
+UNDRAWN = setting("zs.ensemble", "all")  # prompts that no draw leaves a generator for
 
 
 def partition(**changes: Any) -> Change:
@@ -320,7 +321,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
     TaskSpec: {
         "name": (task("name", "other"), RECORDS),
         "title": (task("title", "Another"), NOTHING),
-        "kind": (task("kind", "multi-label"), RECORDS),  # by its rows and labels
+        "kind": Trial(lambda b: task("kind", "multi-label")(UNDRAWN(b)), RECORDS, UNDRAWN),  # by its rows and labels
         "data_set": (task("data_set", "Another"), NOTHING),
         "source": (task("source", "siim"), NOTHING),  # what it reads enters as the partition
         "options": (task("options", {"word": 1}), NOTHING),  # likewise, of a package's source
