@@ -201,7 +201,7 @@ def _published(
         for row in one.rows
         if f"{one.task}: {one.group}" == name and (row.card == card if card else (row.card, row.model) == (None, model))
     ]
-    return min(found, key=lambda pair: pair[1].known != "first-hand", default=None)
+    return min(found, key=lambda pair: not pair[1].first_hand, default=None)
 
 
 def _beside(cell: TableCell, one: PublishedList, row: PublishedRow) -> TableCell:
@@ -209,7 +209,7 @@ def _beside(cell: TableCell, one: PublishedList, row: PublishedRow) -> TableCell
     return replace(
         cell,
         published=str(one.percent(row)),
-        copied=row.known != "first-hand",
+        copied=not row.first_hand,
         source=f"{one.source} ({row.known}; {one.read_in})",
     )
 

@@ -72,6 +72,7 @@ class DataIdentity(Spec):
     labels: tuple[str, ...]
     rows_per_label: Mapping[str, Mapping[str, int]]  # part to label to rows
     missing: int
+    shared_patients: int = 0  # test patients of whom images were trained on, in the fold that has most of them
     left_out: Mapping[str, str]  # unreadable image to the reason; their rows are in no fold
     rows_left_out: Mapping[str, int] = Field(default_factory=dict)  # rows of label tables in no part, by the reason
     notes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # image to what its reader remarked

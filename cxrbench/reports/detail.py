@@ -142,6 +142,8 @@ def _identity(record: Record) -> Iterator[str]:
     yield f"variant      {record.variant} version {record.variant_version} digest {record.variant_digest}"
     yield f"code         {record.code.version} sources {record.code.sources} commit {record.code.commit or 'unknown'}"
     yield from (f"  vectors made {by}" for by in record.other_engines)
+    if data.shared_patients:
+        yield f"patients     {data.shared_patients} of the test images' patients gave training images, too"
     yield f"left out     {len(data.left_out)} unreadable, {data.missing} missing images"
     yield from (f"  {image}: {reason}" for image, reason in data.left_out.items())
     yield from (f"  {rows} rows of the label tables: {reason}" for reason, rows in data.rows_left_out.items())

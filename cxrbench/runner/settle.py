@@ -127,4 +127,6 @@ def _told(record: Record) -> str:
     mean = record.summary[metric.name]["mean"]
     few = ", ".join(f"{label} {images}" for label, images in how.short.items())
     told = f"{metric.title} undefined" if mean is None else f"{metric.title} {100 * mean:.2f} %"
-    return f"{told} (fewer than {how.shots} training images of {few})" if few else told
+    told = f"{told} (fewer than {how.shots} training images of {few})" if few else told
+    shared = record.data.shared_patients
+    return f"{told} ({shared} test patients were trained on, too: `cxrbench audit`)" if shared else told

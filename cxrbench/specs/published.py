@@ -28,6 +28,11 @@ class PublishedRow(Spec):
     low: str | None = None
     high: str | None = None
 
+    @property
+    def first_hand(self) -> bool:
+        """Whether it was read in the source that measured it; no other number may ever decide a check."""
+        return self.known == "first-hand"
+
 
 class PublishedList(Spec):
     """Numbers of one source on one list by one metric.
@@ -76,8 +81,3 @@ class PublishedLists(Spec):
 def published_lists() -> tuple[PublishedList, ...]:
     """Every list; raises SpecError for a file that is malformed."""
     return read_toml(paths.folder("published") / "multilabel.toml", PublishedLists).tables
-
-
-def may_decide(row: PublishedRow) -> bool:
-    """Whether a check may rest on the number: somebody has read it where it was first printed."""
-    return row.known == "first-hand"

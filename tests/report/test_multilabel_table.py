@@ -21,7 +21,7 @@ from cxrbench.errors import DataError
 from cxrbench.records.record import Record
 from cxrbench.reports.published import render
 from cxrbench.specs import catalog
-from cxrbench.specs.published import PublishedList, PublishedRow, may_decide, published_lists
+from cxrbench.specs.published import PublishedList, PublishedRow, published_lists
 
 VARIANT = catalog.load_variant("paper-code")
 COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
@@ -100,9 +100,6 @@ def test_every_column_is_a_list_here_and_published_models_keep_their_row() -> No
 
 
 def test_a_number_read_first_hand_goes_before_a_copy_and_only_such_may_decide() -> None:
-    for one in published_lists():
-        for row in one.rows:
-            assert may_decide(row) == (row.known == "first-hand")
     for row in table().view.rows:
         for name, shown in row.cells.items():
             own = [
@@ -112,7 +109,7 @@ def test_a_number_read_first_hand_goes_before_a_copy_and_only_such_may_decide() 
                 if (one.metric, one.protocol, f"{one.task}: {one.group}") == ("macro_auroc", "zero-shot", name)
                 and (line.card or line.model) == row.model
             ]
-            assert shown.copied == (bool(own) and not any(map(may_decide, own)))
+            assert shown.copied == (bool(own) and not any(one.first_hand for one in own))
 
 
 def test_no_published_multi_label_number_decides_a_check(tmp_path: Path) -> None:
@@ -182,10 +179,10 @@ def test_the_file_says_each_number_as_printed_and_how_it_is_known(shared: Path) 
 def test_what_was_not_read_at_its_source_is_not_called_first_hand() -> None:
     for one in published_lists():
         for row in one.rows:
-            assert not (one.read_in.startswith(("memory", "aggregator")) and may_decide(row))
+            assert not (one.read_in.startswith(("memory", "aggregator")) and row.first_hand)
             assert (row.known == "memory") == one.read_in.startswith("memory")
             if one.source.startswith("RadZero") and one.task is not None:  # the rows that it copies from CARZero
-                assert may_decide(row) == row.model.startswith("RadZero")
+                assert row.first_hand == row.model.startswith("RadZero")
 
 
 @pytest.mark.parametrize(
