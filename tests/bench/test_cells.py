@@ -1,5 +1,6 @@
 """Which prompt sets a request means, for every model and for each of its own."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,8 +34,19 @@ ASKED = [
 
 @pytest.mark.parametrize(("asked", "model", "meant"), ASKED)
 def test_words_of_a_request(asked: list[str], model: str, meant: tuple[str, ...]) -> None:
+    assert names_asked(asked, model, "rsna") == tuple(sorted(meant))
+
+
+def names_asked(asked: Sequence[str], model: str, task: str) -> tuple[str, ...]:
     card: Any = SimpleNamespace(card=catalog.load_card(model))
-    assert tuple(sorted(prompts.name for prompts in Wordings.asked(asked).of(card))) == tuple(sorted(meant))
+    return tuple(sorted(one.name for one in Wordings.asked(asked).of(card, catalog.load_task(task))))
+
+
+def test_sets_for_one_kind_of_task_are_asked_there_alone() -> None:
+    assert names_asked(["presence", "names"], "kad", "rsna") == ("names",)
+    assert names_asked(["presence", "names"], "kad", "openi") == ("names", "presence")
+    told = Wordings.asked(["presence"]).why_none(catalog.load_task("rsna"))
+    assert told == "rsna is a single-label task, and presence is for multi-label tasks"
 
 
 def test_a_set_that_does_not_exist_is_named() -> None:
@@ -59,5 +71,5 @@ def test_by_default_every_model_is_asked_the_same_three_sets(monkeypatch: pytest
     assert done.exit_code == 0, done.output
     with pytest.warns(cxrbench.CxrBenchWarning, match="nothing was measured"):
         cxrbench.run(["kad"], ["rsna"], data_root=".")
-    assert [tuple(sorted(request.prompts)) for request in told] == [SHARED, SHARED]
+    assert [names_asked(request.prompts, "kad", "rsna") for request in told] == [SHARED, SHARED]
     assert not any(Wordings.asked(request.prompts).authors for request in told)

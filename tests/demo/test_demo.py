@@ -136,7 +136,7 @@ def test_a_second_call_trains_and_measures_nothing(shown: Shown) -> None:
 
 def test_what_is_drawn_already_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demonstration_steps, "IMAGES", {"PADCHEST": {"pool": 1, "other": 1, "odd": 6}})
-    monkeypatch.setattr(catalog, "task_files", lambda: {"covid": tmp_path})
+    monkeypatch.setattr(catalog, "PAPERS_TASKS", ("covid",))
     monkeypatch.setattr(demonstration_steps, "write", partial(write, images_per_class=1))
     first: list[str] = []
     draw(Folders(tmp_path), first.append)
