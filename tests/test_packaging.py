@@ -74,6 +74,7 @@ def test_installed_wheel_lists_tasks_and_prints_table_4(wheel: Path, tmp_path: P
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    (tmp_path / "results").mkdir()
     assert all(name in told("tasks") for name in ("chexpert5x200", "vindr"))
     assert "92.12" in told("table", "4")
     assert "cxrbench-patient-v1" in told("info", "cxrbench-v1")

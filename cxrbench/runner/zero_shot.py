@@ -35,9 +35,11 @@ def prompt_scores(
     readings: Readings,
     settings: Settings,
     *,
-    standardise: bool,
+    standardise: bool = True,
 ) -> Scores:
-    """Scores (n, C) of the images for the classes of `words` by a view, pooled as the card says.
+    """Scores (n, C) of the images for the classes of `words` by a view, pooled and standardised as the card says.
+
+    Without `standardise` they stay as they are: findings are judged each by itself, and that orders no images anew.
 
     Where a set puts prompts in pairs, the score for the absence of a class is taken off: the logistic function of the
     difference is the softmax of the pair.
@@ -50,7 +52,7 @@ def prompt_scores(
         found = _cosine(model, vectors, words.prompts, scale, settings)
         if words.against:
             found = found - _cosine(model, vectors, words.against, scale, settings)
-    return standardised(found, list(words.prompts)) if standardise else found
+    return standardised(found, list(words.prompts)) if standardise and model.card.zero_shot.standardised else found
 
 
 def _interaction(model: BenchModel, images: Sequence[str], words: ClassPrompts, readings: Readings) -> Scores:
@@ -185,7 +187,7 @@ class ZeroShot(Protocol):
             if words is None:
                 scored = scores(readings.vectors(view.tap, fold.scored), model.prototypes(labels), scale)
             else:
-                scored = prompt_scores(model, name, fold.scored, words, readings, settings, standardise=standardise)
+                scored = prompt_scores(model, name, fold.scored, words, readings, settings, standardise=not multi_label)
             predictions.append(fold_scores(cell, fold, scored, len(labels)))
         worded = any(words is not None for _, words in distinct)
         paired = any(words is not None and words.against for _, words in distinct)

@@ -71,7 +71,8 @@ def test_every_task_is_measured_and_every_table_has_the_four_rows(shown: Shown) 
     for number in (2, 3, 4):
         table = (shown.folders.results / f"tables/table{number}.md").read_text()
         assert "PHANTOM" in table
-        assert [name for name in MODELS if name in table] == list(MODELS)
+        titles = [read_card(shown.folders.run(objective) / CARD).title for objective in OBJECTIVES]
+        assert len(set(titles)) == 4 and all(title in table for title in titles)
     for objective in OBJECTIVES:
         card = read_card(shown.folders.run(objective) / CARD)
         assert (card.synthetic, card.pretraining) == (True, ("C", "M", "P"))

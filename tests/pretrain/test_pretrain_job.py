@@ -70,7 +70,7 @@ def test_the_commands_of_the_readme_go_from_raw_files_to_a_row_of_table_4(tmp_pa
     assert read_frequencies(out / "frequencies.json").corpus == told["digest"]
     card = read_card(out / "card.toml")
     assert (card.name, card.pretraining, card.synthetic) == ("dlilp_mcp", ("C", "M", "P"), True)
-    row = next(line for line in said[4].splitlines() if line.startswith("dlilp_mcp"))
+    row = next(line for line in said[4].splitlines() if line.startswith("DLILP (C+M+P), pre-trained here"))
     cells = [float(cell.strip("†*")) for cell in row.split() if cell[0].isdigit()]
     assert len(cells) == 8, "seven data sets and their mean"
     assert cells[-1] == pytest.approx(sum(cells[:7]) / 7, abs=0.02)
