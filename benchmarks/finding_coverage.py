@@ -64,7 +64,7 @@ def _cell(law: FindingLaw, folds: Sequence[FindingRows]) -> ScoredCell:
 
 
 def pairs(times: int) -> Rows:
-    """How often models that are alike, and such as differ, are told apart."""
+    """How often two models are told apart, equal ones and ones that differ."""
     yield "law", "**ours, alike**", "1 point apart", "3 points apart"
     for name, law in LAWS.items():
         told = []

@@ -39,6 +39,12 @@ class Table:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def at(self, rows: IntArray | NDArray[np.bool_]) -> "Table":
+        """Some of the rows, by their numbers or by a mask."""
+        chosen = np.arange(len(self))[rows]
+        patients = None if self.patients is None else tuple(self.patients[row] for row in chosen)
+        return Table(tuple(self.ids[row] for row in chosen), self.labels[chosen], self.classes, patients)
+
     @property
     def digest(self) -> str:
         """SHA-256 over the ids in row order."""

@@ -73,6 +73,20 @@ class Shares(Spec):
         return part  # the shares may sum up to a rounding less than 1
 
 
+def valid_from(train: Table, salt: str, fraction: float) -> dict[str, Table]:
+    """Parts train and valid out of train: patients (images, where none are known) of the lowest hash ranks are valid.
+
+    Raises TooFewError where a part would stay empty.
+    """
+    units = train.ids if train.patients is None else train.patients
+    low = {unit: share(salt, unit) < fraction for unit in set(units)}
+    cut = np.array([low[unit] for unit in units])
+    if cut.all() or not cut.any():
+        kind = "images" if train.patients is None else "patients"
+        raise TooFewError(f"{len(low)} {kind} are too few to part valid from train.")
+    return {"train": train.at(~cut), "valid": train.at(cut)}
+
+
 def random_pair(n: int, second: float | int, seed: int, labels: IntArray | None = None) -> tuple[IntArray, IntArray]:
     """Positions 0..n-1 in two drawn parts, as scikit-learn's train_test_split draws and orders them.
 

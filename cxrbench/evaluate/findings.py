@@ -101,7 +101,7 @@ def finding_metrics(
     rows = FindingRows(np.arange(len(labels)), labels, scores, thresholds)
     found = [rows.finding(c) for c in range(labels.shape[1])]
     each: dict[str, PerFinding] = {
-        "auroc": tuple(_if_defined(auroc, one) for one in found),
+        "auroc": tuple(_if_defined(area, one) for one in found),
         "average_precision": tuple(_if_defined(average_precision, one) for one in found),
         "f1": tuple(_at(f1, one, level) for one, level in zip(found, levels(rows, "f1"), strict=True)),
         "mcc": tuple(_at(mcc, one, level) for one, level in zip(found, levels(rows, "mcc"), strict=True)),
@@ -190,11 +190,6 @@ def _reason(name: str, found: Sequence[OneFinding], thresholds: Mapping[Chosen, 
 
 
 NO_VALIDATION = "the split has no validation part, on which thresholds could be chosen"
-
-
-def auroc(scores: FloatArray, holds: BoolArray) -> float:
-    """The area under the ROC curve, ties halved; both kinds of rows are there."""
-    return area(scores, holds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,7 @@ def write_cell(
 
 def _shared_patients(cell: Cell, made: Plan) -> int:
     """How many test patients gave training images of the same fold, where that is most; 0 where none are known."""
-    known = cell.data.partition.patients
-    if cell.shots is None or not known:
+    if cell.shots is None or not (known := cell.data.partition.patients):
         return 0
     pairs = ((fold.train[cell.shots][0], fold.test[0]) for fold in made.folds(cell))
     return max(len({known.get(i) for i in train} & {known.get(i) for i in test} - {None}) for train, test in pairs)
@@ -207,6 +206,7 @@ def _shared_patients(cell: Cell, made: Plan) -> int:
 
 def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: Outcome) -> DataIdentity:
     partition, left_out = cell.data.partition, inputs.left_out
+    counts = {name: part.counts for name, part in partition.parts.items()}  # each of all labels, worked out once
     return DataIdentity(
         task=cell.data.task.name,
         kind=cell.data.task.kind,
@@ -216,7 +216,7 @@ def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: O
         reference=reference(cell),
         group=cell.group,
         labels=tuple(labels),
-        rows_per_label={n: {label: t.counts[label] for label in labels} for n, t in partition.parts.items()},
+        rows_per_label={n: {label: c[label] for label in labels} for n, c in counts.items()},
         shared_patients=_shared_patients(cell, outcome.plan),
         missing=sum(reason == NO_FILE for reason in left_out.values()),
         left_out={image: reason for image, reason in left_out.items() if reason != NO_FILE},

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cxrbench.evaluate.findings import (
-    auroc,
     best_f1,
     best_level,
     chosen_thresholds,
@@ -15,6 +14,7 @@ from cxrbench.evaluate.findings import (
     finding_metrics,
     mcc,
 )
+from cxrbench.evaluate.metrics import area
 
 GOLDEN = dict(np.load(Path(__file__).parents[1] / "fixtures" / "protocols" / "multilabel.npz"))
 LABELS, SCORES = GOLDEN["labels"].astype(np.int64), GOLDEN["scores"]
@@ -35,14 +35,14 @@ def test_their_mean() -> None:
 
 
 def test_areas_of_all_cells_together_and_weighted_by_positives() -> None:
-    micro = auroc(SCORES.ravel(), HOLDS.ravel())
+    micro = area(SCORES.ravel(), HOLDS.ravel())
     weighted = np.average(np.array(FOUND.auroc, float), weights=HOLDS.sum(axis=0))
     np.testing.assert_allclose([micro, weighted], GOLDEN["carzero/auc_macro_micro_weighted"][1:], rtol=0, atol=1e-14)
 
 
 def test_areas_of_chexzeros_resamples() -> None:
     draws = [np.random.RandomState(i).randint(0, 200, 200) for i in range(5)]
-    found = [[auroc(s[rows], h[rows]) for s, h in zip(SCORES.T, HOLDS.T, strict=True)] for rows in draws]
+    found = [[area(s[rows], h[rows]) for s, h in zip(SCORES.T, HOLDS.T, strict=True)] for rows in draws]
     np.testing.assert_allclose(found, GOLDEN["chexzero/bootstrap_first5"], rtol=0, atol=1e-14)
 
 

@@ -17,7 +17,7 @@ from cxrbench.data.search import Visited, folders, has_table, located
 from cxrbench.data.sources import base
 from cxrbench.data.sources.base import Disk, LabelledParts, partition, rule_of
 from cxrbench.data.sources.nih_lt import ATTRIBUTES, ENTRIES, LAYOUT, entries
-from cxrbench.data.splits import TooFewError, share
+from cxrbench.data.splits import valid_from
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
@@ -84,7 +84,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     told = _findings(path, task) if path else None
     parts = {name: _part(one, rule, told, task) for name, one in lists.items()}
     if rule.valid:
-        parts |= _with_valid(parts["train"], rule)
+        parts |= valid_from(parts["train"], rule.salt, rule.valid)
     parts = {name: parts[name] for name in _ORDER if name in parts}
     every = told.row if told else {image for one in lists.values() for image in one.ids}
     attributes = base.read(path, "Image Index", ATTRIBUTES) if path else {}
@@ -232,24 +232,6 @@ def _part(one: ImageList, rule: Lists, told: _Findings | None, task: TaskSpec) -
             )
         labels = told.labels[[told.row[name] for name in one.ids]]
     return Table(one.ids, labels, task.classes, tuple(map(patient_of, one.ids)))
-
-
-def _with_valid(train: Table, rule: Lists) -> dict[str, Table]:
-    """Part valid out of train, patient by patient."""
-    patients = train.patients or ()
-    low = {patient: share(rule.salt, patient) < rule.valid for patient in set(patients)}
-    cut = np.array([low[patient] for patient in patients])
-    if cut.all() or not cut.any():
-        raise TooFewError(f"{len(low)} patients are too few to part valid from train.")
-    return {"train": _rows(train, ~cut), "valid": _rows(train, cut)}
-
-
-def _rows(table: Table, chosen: NDArray[np.bool_]) -> Table:
-    rows = np.flatnonzero(chosen)
-    patients = table.patients or ()
-    return Table(
-        tuple(table.ids[row] for row in rows), table.labels[rows], table.classes, tuple(patients[row] for row in rows)
-    )
 
 
 def _notes(

@@ -111,10 +111,4 @@ def _by_rank(table: Table, salt: str) -> Table:
     row_of = {name: row for row, name in enumerate(table.ids)}
     by_rank = [row_of[name] for name in ranked(salt, table.ids)]
     rows = sorted(by_rank, key=lambda row: int(table.labels[row].argmax()))
-    patients = table.patients or ()
-    return Table(
-        tuple(table.ids[row] for row in rows),
-        table.labels[rows],
-        table.classes,
-        tuple(patients[row] for row in rows),
-    )
+    return table.at(np.array(rows, dtype=np.int64))

@@ -1,7 +1,6 @@
 """VinDr-CXR: adults, a consensus of five radiologists for the test set, three readers a training image."""
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from cxrbench.data import tables as csv_tables
 from cxrbench.data.listing import stem_key
 from cxrbench.data.search import Visited, has_table, located
 from cxrbench.data.sources.base import Disk, LabelledParts, Layout, partition, rule_of
-from cxrbench.data.splits import TooFewError, share
+from cxrbench.data.splits import valid_from
 from cxrbench.errors import DataError
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store.schema import Spec
@@ -77,7 +76,7 @@ def tables(folder: Path, task: TaskSpec, split: str) -> LabelledParts:
     train, test = read["train"], read["test"]
     parts = {"train": _read_by_several(train, rule, task)}
     if rule.valid:
-        parts |= _with_valid(parts["train"], rule)
+        parts |= valid_from(parts["train"], rule.salt, rule.valid)
     parts["test"] = _consensus(test, task)
     found = {"train_rows": len(train.ids), "train": len(set(train.ids)), "test": len(test.ids)}
     known = {*train.ids, *test.ids}
@@ -143,14 +142,3 @@ def _consensus(read: _Read, task: TaskSpec) -> Table:
         raise DataError(f"{read.path}: an image has several rows: this is no table of the readers' consensus.")
     order = sorted(range(len(read.ids)), key=read.ids.__getitem__)
     return Table(tuple(read.ids[row] for row in order), read.labels[order].astype(np.int8), task.classes)
-
-
-def _with_valid(train: Table, rule: Readings) -> dict[str, Table]:
-    low = np.array([share(rule.salt, name) < rule.valid for name in train.ids])
-    if low.all() or not low.any():
-        raise TooFewError(f"{len(train)} images are too few to part valid from train.")
-    return {name: _rows(train, np.flatnonzero(chosen).tolist()) for name, chosen in (("train", ~low), ("valid", low))}
-
-
-def _rows(table: Table, rows: Collection[int]) -> Table:
-    return Table(tuple(table.ids[row] for row in rows), table.labels[list(rows)], table.classes)

@@ -81,11 +81,11 @@ class Estimate:
 
     def _readings(self) -> list[tuple[Component, Component]]:
         """Units and draws with what both hold in the draws alone, and units of these draws."""
-        units, nothing = _pooled(self.units), Component(0.0, math.inf)
+        units, nothing = pooled(self.units), Component(0.0, math.inf)
         if not self.draws:
             return [(units, nothing)]
         apart = Component(max(0.0, units.variance - self.twice), units.freedom)
-        return [(apart, _pooled(self.draws)), (units, nothing)]
+        return [(apart, pooled(self.draws)), (units, nothing)]
 
     def reach(self, tail: float) -> float:
         """How far the number is moved beyond with this probability on one side, at most one half."""
@@ -198,7 +198,7 @@ def _behrens_fisher(one: Component, two: Component, far: float) -> float:
     return float(_WEIGHTS @ stdtr(large.freedom, (moved - far) / math.sqrt(large.variance)))
 
 
-def _pooled(parts: tuple[Component, ...]) -> Component:
+def pooled(parts: Sequence[Component]) -> Component:
     """The sum of independent parts, with Satterthwaite's degrees of freedom; infinite where nothing spreads."""
     variance = sum(part.variance for part in parts)
     known = sum(part.variance**2 / part.freedom for part in parts)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.findings import BoolArray, Chosen, FindingRows, OneFinding, best_level, counts, levels
-from cxrbench.evaluate.statistics.estimate import Component
+from cxrbench.evaluate.statistics.estimate import Component, pooled
 from cxrbench.evaluate.statistics.shares import FEW, FloatArray, ScoredRows, Shares, area_floor, area_with_rows
 from cxrbench.types import IntArray
 
@@ -115,7 +115,7 @@ def _macro(
         ),
         sum(part.shift for part in parts) / n,
         floored=floored,
-        freedom=_freedom([side for part in parts for side in part.sides]) / together,
+        freedom=pooled([side for part in parts for side in part.sides]).freedom / together,
     )
 
 
@@ -174,13 +174,6 @@ def _sides(shares: FloatArray, ones: Sequence[OneFinding]) -> list[Component]:
         there[one.unit] = True
     sides = (shows, there & ~shows)
     return [Component(float((shares[side] ** 2).sum()), max(1, int(side.sum()) - 1)) for side in sides if side.any()]
-
-
-def _freedom(parts: Sequence[Component]) -> float:
-    """Degrees of freedom of the variance over units, by those of its parts. Source: Satterthwaite 1946."""
-    total = sum(part.variance for part in parts)
-    known = sum(part.variance**2 / part.freedom for part in parts)
-    return total**2 / known if known > 0 else np.inf
 
 
 def _floor(
