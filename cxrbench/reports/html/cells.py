@@ -123,7 +123,7 @@ ATTRIBUTES: tuple[By, ...] = get_args(By)
 class ClassLine:
     """One class: means over folds on the 0..1 scale, None where a fold has none; `rows` in the first fold.
 
-    `recall` is None for a finding, which has an `average_precision` instead, and an interval of its AUROC.
+    `recall` is None for a finding, which has an `average_precision` instead, and in detail an interval of its AUROC.
     """
 
     label: str
@@ -223,10 +223,12 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         marked=asked.marked,
         interval=measured.interval,
         estimate=replace(measured, covers=covered(record)).estimate,
-        area=cell_interval(cell, MACRO_AUROC, these_draws=narrow),
+        area=measured.interval
+        if measured.metric == MACRO_AUROC
+        else cell_interval(cell, MACRO_AUROC, these_draws=narrow),
         harmonic=harmonic_interval(cell, these_draws=narrow),
         spread=measured.spread,
-        classes=_findings(cell, these_draws=narrow) if cell.findings_of else _classes(record),
+        classes=_findings(cell, asked) if cell.findings_of else _classes(record),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
@@ -262,15 +264,16 @@ def _classes(record: Record) -> tuple[ClassLine, ...]:
     )
 
 
-def _findings(cell: ScoredCell, *, these_draws: bool) -> tuple[ClassLine, ...]:
-    """The findings of a multi-label task; `rows` are those that show one."""
-    record, intervals = cell.record, finding_intervals(cell, these_draws=these_draws)
+def _findings(cell: ScoredCell, asked: CellAsked) -> tuple[ClassLine, ...]:
+    """The findings of a multi-label task; `rows` are those that show one. Intervals are for pages in detail."""
+    record = cell.record
+    intervals = finding_intervals(cell, these_draws=asked.these_draws) if asked.detail else {}
     shown = record.folds[0].metrics["positives"]
     auroc, precision, f1 = (
         _means([fold.metrics[name] for fold in record.folds]) for name in ("auroc", "average_precision", "f1")
     )
     return tuple(
-        ClassLine(label, shown[place], None, auroc[place], f1[place], precision[place], intervals[label])
+        ClassLine(label, shown[place], None, auroc[place], f1[place], precision[place], intervals.get(label))
         for place, label in enumerate(record.data.labels)
     )
 
