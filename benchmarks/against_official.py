@@ -132,9 +132,9 @@ def _plan(data: str, card: str, setting: Setting, folder: str) -> "SomeFolds":
     from benchmarks.official import BATCH
     from benchmarks.runs import SomeFolds, places, probes
     from cxrbench.data.sources.base import load_partition
-    from cxrbench.runner.linear_probe import LinearProbe
     from cxrbench.runner.model import bench_model
     from cxrbench.runner.protocol import Cell, TaskData
+    from cxrbench.runner.protocols.linear_probe import LinearProbe
     from cxrbench.runner.request import Engine
     from cxrbench.specs import catalog
     from cxrbench.types import Partition, Table

@@ -13,6 +13,7 @@ from cxrbench.store import digest
 
 IntArray = NDArray[np.int64]
 TaskKind = Literal["single-label", "multi-label"]  # an image has one class, or each label holds or not by itself
+Shots = int | str  # K training images of each class, a share of the training part such as "1%", or "all" of it
 UNKNOWN = -1  # of a label that is neither known to hold nor known not to
 
 
@@ -112,3 +113,19 @@ class Fold:
     train: Mapping[int, IntArray]  # shots to (n,) rows, grouped by class in label order; may repeat a row
     test: IntArray  # (m,)
     random_state: object | None = None  # random.Random state left by the draw; released prompts go on from it
+
+
+def shots_in_words(shots: Shots) -> str:
+    """How many training images were used, as tables say it: `K = 16`, `1 % of the training part`."""
+    if isinstance(shots, int):
+        return f"K = {shots}"
+    return "whole training part" if shots == "all" else f"{shots.removesuffix('%')} % of the training part"
+
+
+def shots_order(shots: Shots | None) -> tuple[int, float]:
+    """What sorts them: nothing, K by number, shares by size, all."""
+    if shots is None:
+        return 0, 0.0
+    if isinstance(shots, int):
+        return 1, float(shots)
+    return (3, 0.0) if shots == "all" else (2, float(shots.removesuffix("%")))

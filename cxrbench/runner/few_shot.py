@@ -22,26 +22,44 @@ from cxrbench.types import IntArray
 
 
 @dataclass(frozen=True, slots=True)
+class ClassTexts:
+    """What a model's text side says of the classes: one vector each (C, D), as it comes, and the factor of its cosine.
+
+    A vector is the plain mean of the unit vectors of its class's prompts, and shorter than 1, where `zs.ensemble` is
+    `released`; otherwise it has unit length.
+    """
+
+    vectors: FloatArray
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class FewShotFold:
     """One fold: vectors (n, D) float32 of the training images, their labels (n,) 0 to C - 1, vectors (m, D) to score.
 
     Labels of a multi-label task are (n, C) of 1, 0 and UNKNOWN. A training image may occur twice where a class has
-    fewer than K.
+    fewer than K. `texts` are there for protocols that are `worded`.
     """
 
     train: FloatArray
     labels: IntArray
     test: FloatArray
     classes: tuple[str, ...]
+    texts: ClassTexts | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores (m, C) of a fold's test images, higher is likelier, and what the record says of the fit."""
+    """Scores (m, C) of a fold's test images, higher is likelier, and what the record says of the fit.
+
+    `reordered`: the scores of a second fit, to the same training images in another order, of a protocol whose outcome
+    may hang on rounding.
+    """
 
     scores: NDArray[np.floating[Any]]
     iterations: int | None = None
     version: str = ""
+    reordered: NDArray[np.floating[Any]] | None = None
 
 
 class FewShot(Protocol):

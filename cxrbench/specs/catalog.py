@@ -61,8 +61,8 @@ def refuse_namesakes(what: str, named: Iterable[tuple[str, str]]) -> None:
 _PROTOCOLS = "cxrbench.protocols"  # the group of their entry points
 _SOURCES = "cxrbench.sources"
 _PAPERS = (
-    metadata.EntryPoint("zero-shot", "cxrbench.runner.zero_shot:ZeroShot", _PROTOCOLS),
-    metadata.EntryPoint("linear-probe", "cxrbench.runner.linear_probe:LinearProbe", _PROTOCOLS),
+    metadata.EntryPoint("zero-shot", "cxrbench.runner.protocols.zero_shot:ZeroShot", _PROTOCOLS),
+    metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
 

@@ -17,10 +17,10 @@ from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import ProtocolIdentity
 from cxrbench.records.scores import FoldScores
-from cxrbench.runner.linear_probe import LinearProbe
 from cxrbench.runner.measure import FoldExtra
 from cxrbench.runner.measure import measured as measured_by_runner
 from cxrbench.runner.protocol import Cell, load_protocol
+from cxrbench.runner.protocols.linear_probe import LinearProbe
 from cxrbench.specs import catalog
 
 SECTION = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## A protocol")[2]

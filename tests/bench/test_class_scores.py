@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from cxrbench.models import made
 from cxrbench.models.features import ImageFeatures
 from cxrbench.runner.model import BenchModel, bench_model
+from cxrbench.runner.protocols.zero_shot import Readings, prompt_scores
 from cxrbench.runner.request import Engine, Places
 from cxrbench.runner.wording import ClassPrompts, wording
-from cxrbench.runner.zero_shot import Readings, prompt_scores
 from cxrbench.specs import catalog
 from cxrbench.specs.prompts import PromptSet
 

@@ -1,0 +1,1 @@
+"""One file for each protocol; `runner.protocol` says what a protocol is."""
