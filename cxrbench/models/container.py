@@ -3,8 +3,8 @@
 import math
 import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -127,6 +127,50 @@ class Foreign:
         return _UNREAD.fullmatch(self.name) is not None
 
 
+_KEPT = ("_parameters", "_buffers", "_modules")  # where a module of torch keeps its tensors and the modules in it
+_DEEPEST = 64  # modules within modules
+
+
+@dataclass(frozen=True, slots=True)
+class Built(Foreign):
+    """An object that a file would build of a class: its name, and of its state the tensors and modules that it holds.
+
+    `parts` fills while the file is read, by `_parameters`, `_buffers` and `_modules`; nothing of the class is run.
+    """
+
+    parts: dict[str, dict[Any, Any]] = field(default_factory=dict, compare=False)
+
+    def take(self, state: object) -> None:
+        """Keep what a pickled module's state says of tensors and modules."""
+        if isinstance(state, dict):
+            self.parts.update({key: state[key] for key in _KEPT if isinstance(state.get(key), dict)})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its tensors by dotted names, as torch names those of a module, in the order of the file.
+
+        Raises UnpicklingError for modules in one another, or for more of them than any network has.
+        """
+        named = list(_tensors_within(self))
+        found = dict(named)
+        if len(found) < len(named):
+            raise pickle.UnpicklingError("a pickled module with two tensors of one name")
+        return found
+
+
+def _tensors_within(module: Built) -> Iterator[tuple[str, Any]]:
+    waiting, left = [("", 0, module)], MOST_TENSORS
+    while waiting:
+        prefix, depth, one = waiting.pop()
+        within = one.parts.get("_modules", {})
+        own = [item for part in _KEPT[:2] for item in one.parts.get(part, {}).items()]
+        left -= 1 + len(own) + len(within)
+        if left < 0 or depth > _DEEPEST:
+            raise pickle.UnpicklingError("a pickled module of more parts than any network has, or within itself")
+        yield from ((prefix + shown(key), value) for key, value in own if isinstance(value, StoredTensor | Foreign))
+        inner = [(f"{prefix}{shown(key)}.", depth + 1, part) for key, part in within.items() if isinstance(part, Built)]
+        waiting.extend(reversed(inner))
+
+
 ValueT = TypeVar("ValueT")
 _MOST_SHOWN = 120  # characters of a name out of a file
 
@@ -144,6 +188,8 @@ def walk(
             raise IntegrityError(f"{path}: no key {'.'.join(container[: depth + 1])!r}; it holds {_keys(content)}")
         other.update({shown(k): _kind(v) for k, v in content.items() if k != key})
         content = content[key]
+    if isinstance(content, Built) and content.parts:
+        content = content.state_dict()  # a whole module, pickled
     if sections:
         content = _joined(path, content, sections)
     if not isinstance(content, Mapping) or not any(isinstance(v, Tensor | StoredTensor) for v in content.values()):

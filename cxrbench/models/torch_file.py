@@ -23,6 +23,7 @@ from cxrbench.models.container import (
     MOST_ELEMENTS,
     MOST_TENSORS,
     STORAGE,
+    Built,
     Bytes,
     Foreign,
     Storage,
@@ -121,6 +122,8 @@ class Reader(pickle._Unpickler):
                 storage = Storage(self.file, key, DTYPES[kind], count)
             case ("storage", Foreign(kind), *_) if kind not in DTYPES and STORAGE.fullmatch(kind):
                 return Foreign(kind)
+            case ("module", Foreign() as module, *_):  # a class of modules, beside its source text, which nobody reads
+                return module
             case _:
                 raise pickle.UnpicklingError("a storage of an unknown kind")
         if not 0 <= count < MOST_ELEMENTS or self.storages.setdefault(key, storage) != storage:
@@ -138,16 +141,18 @@ class Reader(pickle._Unpickler):
         self._tensors += build is _tensor
         if self._tensors > MOST_TENSORS:
             raise pickle.UnpicklingError(f"more than {MOST_TENSORS:,} tensors, which no network here has")
-        self.append(what if build is None else build(*arguments))
+        self.append(_object(what) if build is None else build(*arguments))
 
     def _call_with_keywords(self) -> None:
         """NEWOBJ_EX: as `_call`, the keywords dropped."""
         self.stack.pop()
         self._call()
 
-    def _drop_state(self) -> None:
-        """BUILD: the state that a class would take; none here does."""
-        self.stack.pop()
+    def _take_state(self) -> None:
+        """BUILD: of the state that an object would take, the tensors and modules of a pickled module are kept."""
+        state = self.stack.pop()
+        if self.stack and isinstance(self.stack[-1], Built):
+            self.stack[-1].take(state)
 
     def _put_one(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -176,7 +181,7 @@ class Reader(pickle._Unpickler):
         pickle.REDUCE[0]: _call,
         pickle.NEWOBJ[0]: _call,
         pickle.NEWOBJ_EX[0]: _call_with_keywords,
-        pickle.BUILD[0]: _drop_state,
+        pickle.BUILD[0]: _take_state,
         pickle.SETITEM[0]: _put_one,
         pickle.SETITEMS[0]: _put_many,
         pickle.APPEND[0]: _add_one,
@@ -185,6 +190,11 @@ class Reader(pickle._Unpickler):
         pickle.EMPTY_SET[0]: _set,
         pickle.FROZENSET[0]: _frozen_set,
     }
+
+
+def _object(what: Foreign) -> Foreign:
+    """What a call of something foreign stands for."""
+    return what if what.own else Built(what.name)
 
 
 def _put(target: object, items: list[Any]) -> None:
