@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from PIL import Image
 
 from cxrbench.errors import ImageError
 from cxrbench.images.grey import PIXEL_LIMIT, FloatArray, Grey, ValueArray, value_range
-from cxrbench.specs.recipe import Crop, MinMax, Pad, PadSquare, Resample, Resize, Step, Steps
+from cxrbench.specs.recipe import Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Step, Steps
 
 ByteArray = NDArray[np.uint8]
 EPSILON = 1e-3  # a box edge nearer than this to a pixel's edge leaves that pixel out
@@ -148,6 +149,10 @@ def after(step: Step, picture: ByteArray) -> ByteArray:
         case Crop():
             top, left = round((height - step.size) / 2), round((width - step.size) / 2)
             return picture[top : top + step.size, left : left + step.size]
+        case CropSquare():
+            side = min(height, width)
+            top, left = height // 2 - side // 2, width // 2 - side // 2
+            return picture[top : top + side, left : left + side]
     return picture
 
 
@@ -196,20 +201,47 @@ def normalise(planes: Sequence[ByteArray], recipe: Steps) -> NDArray[np.float32]
     `planes`: one (size, size) for all channels, or one for each of three. The sums of a `resample` are taken in float64
     and rounded once.
     """
-    levels = np.arange(256, dtype=np.float32)
-    scaled = levels / np.float32(recipe.divisor)
-    tables = [(scaled - np.float32(m)) / np.float32(s) for m, s in zip(recipe.mean, recipe.std, strict=True)]
-    array = np.stack([table.take(planes[c % len(planes)]) for c, table in enumerate(tables)])
+    planes = [planes[c % len(planes)] for c in range(len(recipe.mean))]
+    tables = [
+        (_scaled(plane, recipe.divisor) - np.float32(m)) / np.float32(s)
+        for plane, m, s in zip(planes, recipe.mean, recipe.std, strict=True)
+    ]
+    array = np.stack([table.take(plane) for table, plane in zip(tables, planes, strict=True)])
     return array if recipe.resample is None else np.stack([_resampled(plane, recipe.resample) for plane in array])
 
 
+def _scaled(plane: ByteArray, divisor: Literal[1, 255, "own-range"]) -> NDArray[np.float32]:
+    """What the 256 levels of a plane become (256,) before mean and std."""
+    levels = np.arange(256, dtype=np.float32)
+    if divisor != "own-range":
+        return levels / np.float32(divisor)
+    least, greatest = int(plane.min()), int(plane.max())
+    if least == greatest:
+        raise ImageError("what is left of the picture has one value alone, and no range to be stretched. Leave it out.")
+    scaled = levels / np.float32(255)
+    return (scaled - scaled[least]) / (scaled[greatest] - scaled[least])
+
+
 def _resampled(plane: NDArray[np.float32], how: Resample) -> NDArray[np.float32]:
-    """(H, W) to (size, size): four neighbours each way, edges repeated, no antialiasing."""
+    """(H, W) to (size, size), by four neighbours each way, edges repeated, no antialiasing; or smoothed and linear."""
+    if how.filter == "smoothed-linear":
+        return _smoothed(plane, how.size)
     near, weights = _cubic(plane.shape[0], how.size)
     tall = sum(plane[rows].astype(np.float64) * share[:, None] for rows, share in zip(near, weights, strict=True))
     near, weights = _cubic(plane.shape[1], how.size)
     small = sum(np.asarray(tall)[:, columns] * share for columns, share in zip(near, weights, strict=True))
     return np.asarray(small, np.float32)
+
+
+def _smoothed(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """(H, W) to (size, size) as scikit-image's `resize` with mode "constant" has it."""
+    from scipy import ndimage
+
+    factors = [side / size for side in plane.shape]
+    sigma = [max(0.0, (factor - 1) / 2) for factor in factors]
+    smooth = ndimage.gaussian_filter(plane, sigma, mode="grid-constant") if any(sigma) else plane
+    small = ndimage.zoom(smooth, [1 / factor for factor in factors], order=1, mode="grid-constant", grid_mode=True)
+    return np.asarray(np.clip(small, plane.min(), plane.max()), np.float32)
 
 
 @lru_cache(maxsize=64)

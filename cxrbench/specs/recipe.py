@@ -105,18 +105,32 @@ class Crop(Spec):
     size: Side
 
 
-Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop, Field(discriminator="op")]
+class CropSquare(Spec):
+    """The middle square of the shorter side; it begins at half of a side less half of the square, both rounded down."""
+
+    op: Literal["crop-square"]
+
+
+Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop | CropSquare, Field(discriminator="op")]
 
 
 class Resample(Spec):
-    """Resize after normalisation, in floating point, without antialiasing; bicubic with a = -0.75 as torch has it."""
+    """Resize after normalisation, in floating point.
+
+    `filter`: `bicubic` as torch has it, a = -0.75, without antialiasing; `smoothed-linear` as scikit-image's `resize` has
+    it: where it reduces, first a Gaussian of sigma (factor - 1) / 2, then linear, 0 outside of the picture for both, and
+    cut to the range that the values had before.
+    """
 
     size: Side
-    filter: Literal["bicubic"]
+    filter: Literal["bicubic", "smoothed-linear"]
 
 
 class Steps(Reading):
     """The authors' way: steps on an 8-bit grey picture, in order, then (value / divisor - mean) / std in float32.
+
+    A `divisor` `own-range` takes each channel to 0..1 by its least and greatest value after the steps, and has nothing
+    to say of a picture of one value.
 
     The 8-bit picture is the reader's, at the file's full size: `radiograph` takes its range low..high to 0..255,
     rounded half to even, values outside clipped; `official` takes stored values, or the stretched ones, as they are,
@@ -134,7 +148,7 @@ class Steps(Reading):
     files: Opening = "first"
     dicom: Literal["released", "over-maximum"] = "released"
     steps: tuple[Step, ...] = Field(min_length=1)
-    divisor: Literal[1, 255] = 255
+    divisor: Literal[1, 255, "own-range"] = 255
     resample: Resample | None = None
 
     @model_validator(mode="after")
@@ -146,8 +160,11 @@ class Steps(Reading):
         if self.dicom == "over-maximum" and self.polarity != "header":
             raise ValueError("dicom = 'over-maximum' negates by the header: polarity must be 'header'")
         least, most = self._sides()
-        if least != most:
-            raise ValueError("the steps must end in a square of one size: end with pad, crop or an exact resize")
+        square = isinstance(self.steps[-1], PadSquare | CropSquare) and self.resample is not None
+        if least != most and not square:
+            raise ValueError(
+                "the steps must end in a square of one size: end with pad, crop or an exact resize, or resample a square"
+            )
         return self
 
     def _sides(self) -> tuple[int, int]:

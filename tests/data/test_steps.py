@@ -190,6 +190,50 @@ def test_resample_is_torch(before: int, size: int) -> None:
     assert worst(made(recipe, drawn(before, before)), expected[0].numpy()) < 1e-4
 
 
+def smoothed(size: int) -> Steps:
+    """scikit-image's resize of the middle square, of values as they are stored."""
+    resample = {"size": size, "filter": "smoothed-linear"}
+    return Steps.model_validate({"kind": "steps", "steps": [{"op": "crop-square"}], "divisor": 1, "resample": resample})
+
+
+def test_a_smoothed_resize_is_linear_on_the_grid_with_zeros_around() -> None:
+    found = made(smoothed(4), np.array([[100, 100], [20, 20]], np.uint8))[0]
+    rows = np.array([0.75 * 100, 0.75 * 100 + 0.25 * 20, 0.25 * 100 + 0.75 * 20, 20])  # the last would be 15: cut
+    columns = np.array([0.75, 1, 1, 0.75])
+    assert np.abs(found - np.maximum(rows[:, None] * columns, 20)).max() < 1e-4
+
+
+def test_a_smoothed_resize_takes_a_gaussian_before_it_reduces() -> None:
+    picture = np.zeros((60, 60), np.uint8)
+    picture[30, 30] = 255
+    found = made(smoothed(20), picture)[0].astype(np.float64)
+    sigma = 1.0  # (60 / 20 - 1) / 2
+    at = np.arange(60) - 30
+    bell = np.exp(-(at**2) / (2 * sigma**2)) * (np.abs(at) <= 4 * sigma)
+    bell /= bell.sum()
+    expected = 255 * np.outer(bell[1::3], bell[1::3])  # pixel i of the small picture lies on pixel 3 i + 1
+    assert np.abs(found - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize(("height", "width", "top", "left"), [(9, 6, 1, 0), (6, 9, 0, 1), (7, 4, 1, 0), (5, 5, 0, 0)])
+def test_the_middle_square_begins_where_torchxrayvision_begins_it(height: int, width: int, top: int, left: int) -> None:
+    side, picture = min(height, width), drawn(height, width)
+    assert np.array_equal(made(smoothed(side), picture)[0], picture[top : top + side, left : left + side])
+
+
+def test_the_own_range_of_what_is_left_becomes_0_to_1() -> None:
+    told = {"kind": "steps", "divisor": "own-range", "mean": [0.5, 0.5, 0.25], "std": [0.5, 0.5, 2], "files": "colour"}
+    recipe = Steps.model_validate({**told, "steps": [*same(4), {"op": "crop", "size": 2}]})
+    picture = np.full((4, 4, 3), 7, np.uint8)
+    picture[1:3, 1:3] = [[[0, 10, 1], [255, 30, 5]], [[51, 20, 3], [102, 14, 9]]]
+    found = made(recipe, picture)
+    assert np.allclose(found[0], [[-1, 1], [-0.6, -0.2]], atol=1e-6)
+    assert np.allclose(found[1], [[-1, 1], [0, -0.6]], atol=1e-6)
+    assert np.allclose(found[2], (np.array([[0, 0.5], [0.25, 1]]) - 0.25) / 2, atol=1e-6)
+    with pytest.raises(ImageError, match="one value alone.*Leave it out"):
+        made(recipe, np.pad(np.full((2, 2), 9, np.uint8), 1))
+
+
 @pytest.mark.parametrize("side", [40, 300])  # by arithmetic, by table
 def test_min_max_starts_from_full_depth(side: int) -> None:
     deep = drawn(side, side, top=3000) + 700

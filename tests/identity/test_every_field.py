@@ -21,7 +21,7 @@ from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights
 from cxrbench.specs.catalog import load_variant
 from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
-from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
+from cxrbench.specs.recipe import Canvas, Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Steps
 from cxrbench.specs.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
 from cxrbench.store import digest
 from cxrbench.types import Findings, Partition, Table
@@ -317,7 +317,8 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
     },
     Pad: {"op": ONLY, "size": authors("steps.5.size", 33)},
     Crop: {"op": ONLY, "size": authors("steps.3.size", 31)},
-    Resample: {"size": authors("resample.size", 17), "filter": ONLY},
+    CropSquare: {"op": authors("steps.0", {"op": "crop-square"})},
+    Resample: {"size": authors("resample.size", 17), "filter": authors("resample.filter", "smoothed-linear")},
     TaskSpec: {
         "name": (task("name", "other"), RECORDS),
         "title": (task("title", "Another"), NOTHING),
