@@ -73,6 +73,30 @@ def width(trunk: nn.Module) -> int:
     return 512 * expansion
 
 
+def rename(module: nn.Module, names: Mapping[str, str]) -> None:
+    """Let `state_dict` and `load_state_dict` of the module speak published names; `names` has its own names to them.
+
+    The module is to be loaded by itself, not as part of another. Names that stand in no pair stay.
+    """
+    own = {published: name for name, published in names.items()}
+
+    def publish(module: nn.Module, tensors: dict[str, Tensor], prefix: str, local_metadata: object) -> None:
+        _renamed(tensors, names)
+
+    def take(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *others: object) -> None:
+        _renamed(tensors, own)
+
+    module.register_state_dict_post_hook(publish)
+    module.register_load_state_dict_pre_hook(take)
+
+
+def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str]) -> None:
+    """All names at once, in place: one's new name may be another's old one."""
+    found = {names.get(name, name): tensor for name, tensor in tensors.items()}
+    tensors.clear()
+    tensors.update(found)
+
+
 def frozen(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.device) -> nn.Module:
     """The module with these tensors and no others, in evaluation mode, without gradients, on the device."""
     module.load_state_dict(dict(tensors), strict=True, assign=True)

@@ -12,7 +12,7 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import VisionOnly
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.settings_check import network_settings
-from cxrbench.models.unfilled import without_values
+from cxrbench.models.unfilled import compute_buffers_when_filled, without_values
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.schema import Spec
 
@@ -90,4 +90,4 @@ def _timm(options: Options) -> nn.Module:
 
     arguments: dict[str, Any] = {"num_classes": 0, **options.arguments}
     net: nn.Module = timm.create_model(options.architecture, pretrained=False, **arguments)
-    return net
+    return compute_buffers_when_filled(net)

@@ -45,6 +45,21 @@ def without_values() -> Iterator[None]:
         handle.remove()
 
 
+def compute_buffers_when_filled(network: nn.Module) -> nn.Module:
+    """The same network; once its parameters have values, buffers of timm's that follow from sizes get theirs, too.
+
+    timm makes some of them (masks of shifted windows) where the parameters are, so without values at first.
+    """
+
+    def compute(module: nn.Module, incompatible: object) -> None:
+        for part in module.modules():
+            if any(buffer.is_meta for buffer in part.buffers(recurse=False)):
+                part.init_non_persistent_buffers()  # type: ignore[operator]
+
+    network.register_load_state_dict_post_hook(compute)
+    return network
+
+
 class _Sizes(TorchFunctionMode):
     """Tensors are made without memory where they are large, and not at all where no network has such."""
 
