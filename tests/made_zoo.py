@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import made_cosines
+import made_encoders
 import made_pairs
 import made_queries
 import torch
@@ -32,7 +33,7 @@ def certified(card: ModelCard) -> Certificate:
 
 def made_model(name: str, folder: Path) -> MadeModel:
     """The card, a file with the container and the name that are published, and what --text-encoder wants."""
-    card, layout = zoo_card(name), certified(zoo_card(name)).name
+    card, layout = made_encoders.card(name), certified(zoo_card(name)).name
     path = folder / card.weights.files[0]
     path.parent.mkdir(parents=True, exist_ok=True)
     text: Path | None
@@ -45,6 +46,9 @@ def made_model(name: str, folder: Path) -> MadeModel:
     elif layout in (*made_cosines.BIOVIL, *made_cosines.CXR_CLIP):
         made_cosines.write(layout, made_cosines.tensors(layout), path)
         text = made_cosines.text_encoder(layout, folder / "text")
+    elif layout in made_encoders.NAMES:
+        made_encoders.write(layout, path)
+        text = None
     elif layout in TOWERS:
         Towers(layout).file(folder).rename(path)
         text = Towers(layout).text

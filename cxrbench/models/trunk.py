@@ -23,7 +23,7 @@ class Options(Spec):
     """`architecture` of a `library`, with `arguments` of its constructor.
 
     `head`: torchvision's layers that make classes of the pooled vector, by their module's name; timm knows its own.
-    `prefix`: what the names of the tensors in the file begin with.
+    `prefix`: what the names of the tensors in the file begin with. `channels` of the pictures: 1 takes the first.
     """
 
     library: Literal["torchvision", "timm"]
@@ -31,6 +31,7 @@ class Options(Spec):
     arguments: Mapping[str, bool | int | float | str] = {}
     head: str = "fc"
     prefix: str = ""
+    channels: Literal[1, 3] = 3
 
 
 class Trunk(VisionOnly[Options]):
@@ -67,7 +68,7 @@ class Trunk(VisionOnly[Options]):
         """See `CheckpointModel.image_vectors`; raises SpecError for pixels that the network cannot take."""
         try:
             with runtime.autocast():
-                pooled = self.parts[self.image_network](pixels)
+                pooled = self.parts[self.image_network](pixels[:, : self.options.channels])
         except AssertionError as error:  # both libraries complain of a size so
             raise SpecError(f"{self.card.name}: pixels are {tuple(pixels.shape)}: {error}") from error
         return ImageFeatures(pooled.flatten(1).float())
@@ -82,12 +83,15 @@ def _torchvision(options: Options) -> nn.Module:
     above, _, own = options.head.rpartition(".")
     net.get_submodule(options.head)  # raises AttributeError where there is none
     setattr(net.get_submodule(above), own, nn.Identity())
+    first = next(part for part in net.modules() if isinstance(part, nn.Conv2d))
+    first.in_channels = options.channels
+    first.weight = nn.Parameter(first.weight[:, : options.channels])
     return net
 
 
 def _timm(options: Options) -> nn.Module:
     import timm
 
-    arguments: dict[str, Any] = {"num_classes": 0, **options.arguments}
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": options.channels, **options.arguments}
     net: nn.Module = timm.create_model(options.architecture, pretrained=False, **arguments)
     return compute_buffers_when_filled(net)

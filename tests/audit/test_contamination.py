@@ -27,6 +27,8 @@ from cxrbench.specs.task import Origin, TaskSpec
         (["NIH"], "covid", True),
         (["P"], "covid", False),  # the same hospitals, not the same images
         (["C", "M", "P"], "vindr", False),
+        (["NIH", "OpenI"], "openi", True),
+        (["VinDr-CXR"], "vindr_cxr", True),
         ([], "chexpert5x200", False),
     ],
 )

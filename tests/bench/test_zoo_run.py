@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lab import Lab, predictions
+from made_weights import zoo_card
 from made_zoo import MadeModel, made_model
 from numpy.typing import NDArray
 from written_facts import write_facts
@@ -37,7 +38,10 @@ ZOO = [name for found in certificates() for name in found.models]  # whose publi
 def measured(lab: Lab, place: Path, made: MadeModel, task: str, **changes: object) -> RunResult:
     """A model over the drawn images of a task."""
     files = {"weights": {made.card.name: made.weights}, "text_encoder": made.text_encoder}
-    return lab.run(place, [], [task], models=[made.card.name], **{**files, "protocols": ["zero-shot"], **changes})
+    word = made.card.name
+    if made.card != zoo_card(made.card.name):  # the published file's digest is not that of a made one
+        word = str(write_facts(place / "cards" / f"{made.card.name}.toml", made.card))
+    return lab.run(place, [], [task], models=[word], **{**files, "protocols": ["zero-shot"], **changes})
 
 
 def scores(place: Path, record: Record, fold: int = 0) -> tuple[list[str], NDArray[np.float32]]:
@@ -214,15 +218,16 @@ def test_every_model_goes_from_raw_files_to_records(name: str, lab: Lab, nih: Dr
     made = made_model(name, tmp_path / "files")
     report = measured(lab, tmp_path, made, "nih_lt", tasks=[str(nih.task)], data_root=nih.root, **how)
     assert not report.problems
-    assert not report.skipped
+    protocols = {"linear-probe": 5} if made.card.zero_shot is None else {"zero-shot": 1, "linear-probe": 5}
+    assert len(report.skipped) == 2 - len(protocols)  # without a text side, prompts are not asked
     drawn = {image for record in report.records for fold in record.folds for image in fold.train}
     assert report.encoded == report.decoded == len(drawn) + len(nih.labels)
-    assert {record.protocol.protocol for record in report.records} == {"zero-shot", "linear-probe"}
+    assert {record.protocol.protocol for record in report.records} == protocols.keys()
     for record in report.records:
         assert record.model.synthetic  # known by the values of the weights
         assert record.model.weights_sha256 == digest.of_file(made.weights)
         assert (record.data.task, record.data.labels) == ("nih_lt", nih.labels)
-        assert len(record.folds) == {"zero-shot": 1, "linear-probe": 5}[record.protocol.protocol]
+        assert len(record.folds) == protocols[record.protocol.protocol]
         assert all(fold.metrics["balanced_accuracy"] is not None for fold in record.folds)
         assert all(np.isfinite(scores(tmp_path, record, fold.fold)[1]).all() for fold in record.folds)
         assert told(record, synthetic=True) == (record.protocol.protocol == "zero-shot")  # Table 2 probes K = 16

@@ -23,6 +23,7 @@ from cxrbench.models.features import ImageFeatures
 from cxrbench.specs import paths
 
 CERTIFICATES = paths.folder("model_zoo") / "certificates"
+SAME_LIBRARY = {"eva_x_ti", "eva_x_s", "eva_x_b", "ark6_swin_b", "xray_dino"}  # the same operations in the same order
 QUICK = "unimodal_m"  # a ResNet-50 without text
 
 
@@ -51,7 +52,8 @@ def test_this_installation_computes_what_the_authors_do(name: str) -> None:
     assert not proof.faults
     assert len(proof.compared) == sum(len(run.figures) for run in CERTIFIED[name].runs)
     assert all(one.difference <= one.limit / 2 for one in proof.compared)
-    assert any(one.difference > 0 for one in proof.compared)  # two programs never agree to the last bit
+    same = name in SAME_LIBRARY
+    assert same or any(one.difference > 0 for one in proof.compared)  # two programs hardly agree to the last bit
 
 
 @pytest.mark.slow
