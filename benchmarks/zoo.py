@@ -8,8 +8,8 @@ published.
 """
 
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,32 @@ import numpy as np
 
 from benchmarks.rounds import Row, alternated, child, cpu_seconds, ratios
 
-BATCH, BATCHES = 16, 2
+BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """The image network that the model is built on, and pixels a side of what it sees; `stages` of a ResNet-50."""
+    """The image network that the model is built on, and pixels a side of what it sees; `stages` of a ResNet-50.
+
+    `arguments` of timm's network. `last`: the names of the last block that the certificate has, where the published
+    file has more, up to `blocks`; `batch`: images at once.
+    """
 
     network: str
     size: int
     stages: int = 4
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    last: str = ""
+    blocks: int = 0
+    batch: int = 16
 
+    @property
+    def channels(self) -> int:
+        """Of the pictures that the network sees."""
+        return int(self.arguments.get("in_chans", 3))
+
+
+LARGE = {"img_size": 512, "init_values": 1.0}
 
 BARE = {
     "medclip": Bare("resnet50", 224),
@@ -45,6 +60,22 @@ BARE = {
     "mgca_vit": Bare("vit_base_patch16_224", 224),
     "convirt": Bare("resnet50", 224),
     "dlilp": Bare("resnet50", 224),
+    "eva_x_ti": Bare("eva02_tiny_patch14_224", 224, arguments={"patch_size": 16}),
+    "eva_x_s": Bare("eva02_small_patch14_224", 224, arguments={"patch_size": 16}),
+    "eva_x_b": Bare("eva02_base_patch14_224", 224, arguments={"patch_size": 16}, last="blocks.2.", blocks=12),
+    "ark_plus": Bare(
+        "swin_large_patch4_window12_384",
+        768,
+        arguments={"img_size": 768},
+        last="module.layers.2.blocks.1.",
+        blocks=18,
+        batch=2,
+    ),
+    "ark6_swin_b": Bare("swin_base_patch4_window7_224", 224, last="layers.2.blocks.1.", blocks=18),
+    "chexfound": Bare("vit_large_patch16_224", 512, arguments=LARGE, last="backbone.blocks.3.3.", blocks=24, batch=4),
+    "xray_dino": Bare("vit_large_patch16_224", 512, arguments=LARGE, last="blocks.3.3.", blocks=24, batch=4),
+    "xrv_densenet121": Bare("densenet121", 224, arguments={"in_chans": 1}),
+    "xrv_resnet50_512": Bare("resnet50", 512),
 }
 
 
@@ -56,7 +87,7 @@ def rows(rounds: int) -> list[Row]:
 def _row(name: str, bare: Bare, rounds: int) -> Row:
     arms = {"bare": partial(child, "zoo:bare", name=name), "ours": partial(child, "zoo:ours", name=name)}
     runs = alternated(arms, rounds)
-    images = BATCH * BATCHES
+    images = bare.batch * BATCHES
     speed = {arm: images / min(run["cpu"] for run in told) for arm, told in runs.items()}
     peak = {arm: max(run["peak"] for run in told) for arm, told in runs.items()}
     note = f"{speed['ours']:.1f} against {speed['bare']:.1f} images a CPU second; peak {peak['ours']} against "
@@ -69,9 +100,10 @@ def bare(name: str) -> dict[str, Any]:
     """Arm: the library's network and nothing else."""
     import torch
 
-    network, size = _network(BARE[name]), BARE[name].size
+    known = BARE[name]
+    network, shape = _network(known), (known.batch, known.channels, known.size, known.size)
     with torch.inference_mode():
-        return {**_clocked(lambda: network(torch.rand(BATCH, 3, size, size))), "format": "contiguous"}
+        return {**_clocked(lambda: network(torch.rand(shape))), "format": "contiguous"}
 
 
 def _network(known: Bare) -> Any:
@@ -80,7 +112,7 @@ def _network(known: Bare) -> Any:
     import torchvision
 
     if known.network != "resnet50":
-        return timm.create_model(known.network, pretrained=False, num_classes=0).eval()
+        return timm.create_model(known.network, pretrained=False, num_classes=0, **known.arguments).eval()
     whole = torchvision.models.resnet50(weights=None)
     layers = [whole.conv1, whole.bn1, whole.relu, whole.maxpool]
     layers += [whole.layer1, whole.layer2, whole.layer3, whole.layer4][: known.stages]
@@ -105,14 +137,27 @@ def ours(name: str) -> dict[str, Any]:
     zoo = paths.folder("model_zoo")
     certificate = read_certificate(zoo / "certificates" / name)
     card = read_card(zoo / f"{certificate.models[0]}.toml")
-    tensors = {key: torch.from_numpy(values) for key, values in certificate.weights().items()}
+    tensors = {
+        grown: torch.from_numpy(values)
+        for key, values in certificate.weights().items()
+        for grown in _grown(key, BARE[name])
+    }
     file = Checkpoint(Path(card.weights.files[0]), "", tensors)
     recipe: RecipeName = "authors" if "authors" in card.recipes else "reality-check"
     text = None if certificate.text is None else certificate.place(certificate.text)
     model = adapter_class(card).load(card, file, text, Runtime(torch.device("cpu"), recipe=recipe))
     side = card.recipe(recipe).size
-    found = _clocked(lambda: model.encode_image(torch.rand(BATCH, 3, side, side)))
+    known = BARE[name]
+    found = _clocked(lambda: model.encode_image(torch.rand(known.batch, known.channels, side, side)))
     return {**found, "format": model.engine.memory_format}
+
+
+def _grown(key: str, known: Bare) -> list[str]:
+    """The name of a tensor, and of its likes in the blocks that the certificate leaves out."""
+    if not known.last or not key.startswith(known.last):
+        return [key]
+    stem, _, number = known.last.removesuffix(".").rpartition(".")
+    return [f"{stem}.{n}.{key.removeprefix(known.last)}" for n in range(int(number), known.blocks)]
 
 
 def _clocked(batch: Callable[[], object]) -> dict[str, Any]:

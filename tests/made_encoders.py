@@ -23,7 +23,7 @@ Golden = dict[str, np.ndarray]
 
 # What the published file holds beside its tensors, with the foreign values that it is known or thought to have.
 BESIDE: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(EVA_X, {"epoch": 9, "loss": np.float64(0.5), "optimizer": {"state": {}}}),
+    **{name: {"epoch": 9, "loss": np.float64(0.5), "optimizer": {"state": {}}} for name in EVA_X},
     "ark_plus": {"epoch": 50, "lossMIN": [np.float64(0.25)], "state_dict": {}, "optimizer": {}, "scheduler": {}},
 }
 

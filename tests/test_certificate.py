@@ -20,7 +20,9 @@ MOST = 150_000  # bytes a model adds to the wheel
 FOLDER = paths.folder("model_zoo") / "certificates"
 
 
-@pytest.mark.parametrize("card", [card for card in ZOO if card.adapter in ADAPTERS and card.name not in PLAIN], ids=lambda card: card.name)
+@pytest.mark.parametrize(
+    "card", [card for card in ZOO if card.adapter in ADAPTERS and card.name not in PLAIN], ids=lambda card: card.name
+)
 def test_every_published_architecture_has_one(card: object) -> None:
     found = certificate_for(card)  # type: ignore[arg-type]
     assert found is not None

@@ -32,7 +32,7 @@ class Options(Spec):
     """`size` of pictures that it was trained on, side of a `patch`, `mlp` of its blocks, number of `registers`.
 
     `offset`: positions for pictures of another size are resampled by the factor (patches + offset) / grid, as DINOv2's
-    own code does; without it, such pictures are refused. `prefix`: what the names of the tensors in the file begin with.
+    own code does; without it, such pictures are refused. `prefix`: what the names of the file's tensors begin with.
     """
 
     size: int

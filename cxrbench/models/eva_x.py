@@ -1,4 +1,4 @@
-"""EVA-X (Yao et al., npj Digital Medicine 2025): EVA-02 transformers with rotary positions, trained on masked images."""
+"""EVA-X (Yao et al., npj Digital Medicine 2025): EVA-02 transformers with rotary positions, for masked images."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial

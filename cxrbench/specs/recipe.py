@@ -117,9 +117,9 @@ Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop | CropSquare, Field(di
 class Resample(Spec):
     """Resize after normalisation, in floating point.
 
-    `filter`: `bicubic` as torch has it, a = -0.75, without antialiasing; `smoothed-linear` as scikit-image's `resize` has
-    it: where it reduces, first a Gaussian of sigma (factor - 1) / 2, then linear, 0 outside of the picture for both, and
-    cut to the range that the values had before.
+    `filter`: `bicubic` as torch has it, a = -0.75, without antialiasing; `smoothed-linear` as scikit-image's `resize`
+    has it: where it reduces, first a Gaussian of sigma (factor - 1) / 2, then linear, 0 outside the picture for both,
+    and cut to the range that the values had before.
     """
 
     size: Side
@@ -163,7 +163,8 @@ class Steps(Reading):
         square = isinstance(self.steps[-1], PadSquare | CropSquare) and self.resample is not None
         if least != most and not square:
             raise ValueError(
-                "the steps must end in a square of one size: end with pad, crop or an exact resize, or resample a square"
+                "the steps must end in a square of one size: end with pad, crop or an exact resize, or resample "
+                "a square"
             )
         return self
 

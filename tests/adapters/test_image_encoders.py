@@ -222,7 +222,9 @@ def test_the_halving_layers_of_a_new_timm_are_not_taken_for_the_old_ones() -> No
     card, tensors = zoo_card("ark6_swin_b"), published("ark6_swin_b")
     kind: Any = adapter_class(card)
     newer = {
-        key.replace("layers.2.d", "layers.3.d").replace("layers.1.d", "layers.2.d").replace("layers.0.d", "layers.1.d"): t
+        key.replace("layers.2.d", "layers.3.d")
+        .replace("layers.1.d", "layers.2.d")
+        .replace("layers.0.d", "layers.1.d"): t
         for key, t in tensors.items()
     }
     found = covered(kind, Checkpoint(Path("a"), "", newer), card, kind._options(card))
@@ -261,7 +263,7 @@ def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
 
 @torch.inference_mode()
 def test_dinov2_of_transformers_is_the_same_network() -> None:
-    """RAD-DINO's layout in its authors' own names (`backbone_compatible`), against the library that runs its hub file."""
+    """RAD-DINO's `backbone_compatible` has these names; its hub file is run by the library that is asked here."""
     from transformers import Dinov2Config
 
     generator = torch.Generator().manual_seed(0)

@@ -120,7 +120,7 @@ class Evil(nn.Module):
 def test_a_network_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path, proof = tmp_path / "evil.pt", tmp_path / "proof"
     torch.save(nn.Sequential(nn.Linear(1, 1), Evil(proof)), path)
-    with nothing_runs(), pytest.raises(IntegrityError, match="made to run code.*Nothing was run"):
+    with nothing_runs(), pytest.raises(IntegrityError, match=r"made to run code.*Nothing was run"):
         read_checkpoint(path, foreign="inert")
     assert not proof.exists()
 

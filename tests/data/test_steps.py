@@ -230,7 +230,7 @@ def test_the_own_range_of_what_is_left_becomes_0_to_1() -> None:
     assert np.allclose(found[0], [[-1, 1], [-0.6, -0.2]], atol=1e-6)
     assert np.allclose(found[1], [[-1, 1], [0, -0.6]], atol=1e-6)
     assert np.allclose(found[2], (np.array([[0, 0.5], [0.25, 1]]) - 0.25) / 2, atol=1e-6)
-    with pytest.raises(ImageError, match="one value alone.*Leave it out"):
+    with pytest.raises(ImageError, match=r"one value alone.*Leave it out"):
         made(recipe, np.pad(np.full((2, 2), 9, np.uint8), 1))
 
 
