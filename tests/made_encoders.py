@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from made_weights import figures, published_layout, published_tensors, zoo_card
+from made_weights import figures, make_checkpoint, published_layout, published_tensors, zoo_card
 from torch import Tensor, nn
 
 from cxrbench.models.base import load_adapter
@@ -41,8 +41,8 @@ def write(name: str, path: Path) -> None:
             torch.save(net, path)
         return
     if name == "chexfound":
-        tensors["dino_head.last_layer.weight_v"] = torch.zeros(2, 2)
-        tensors["ibot_head.mlp.0.bias"] = torch.zeros(2)
+        heads = [("dino_head.last_layer.weight_v", [8, 4], "float32"), ("ibot_head.mlp.0.bias", [4], "float32")]
+        tensors |= make_checkpoint(heads)
     content: Any = tensors
     for key in reversed(told["container"]):
         content = {**BESIDE.get(name, {}), key: content}
