@@ -90,7 +90,7 @@ def _row(name: str, bare: Bare, rounds: int) -> Row:
     images = bare.batch * BATCHES
     speed = {arm: images / min(run["cpu"] for run in told) for arm, told in runs.items()}
     peak = {arm: max(run["peak"] for run in told) for arm, told in runs.items()}
-    note = f"{speed['ours']:.1f} against {speed['bare']:.1f} images a CPU second; peak {peak['ours']} against "
+    note = f"{speed['ours']:.3g} against {speed['bare']:.3g} images a CPU second; peak {peak['ours']} against "
     note += f"{peak['bare']} MiB; {runs['ours'][0]['format']}"
     measured = ratios([run["cpu"] for run in runs["bare"]], [run["cpu"] for run in runs["ours"]])
     return Row(f"zoo, {name} ({bare.network}, {bare.size})", measured, note=note)
