@@ -60,14 +60,26 @@ def network(name: str, config: Any) -> nn.Module:
     Newer versions of the library rename tensors when they load; `state_dict` and `load_state_dict` here do not.
     Raises SpecError for a model that they also reshape.
     """
+    model = _built(name, config)
+    _rename(model, _published_names(name, model))
+    return model
+
+
+def network_part(name: str, config: Any, part: str) -> nn.Module:
+    """One module of such a model, with its tensors under their published names from there on; see `network`."""
+    model = _built(name, config)
+    names, found = _published_names(name, model), model.get_submodule(part)
+    own = f"{part}."
+    _rename(found, {n.removeprefix(own): p.removeprefix(own) for n, p in names.items() if n.startswith(own)})
+    return found
+
+
+def _built(name: str, config: Any) -> nn.Module:
     from transformers import AutoModel
 
     with refusing(name, "network"), without_values():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     assert model.dtype == torch.float32
-    names = _published_names(name, model)
-    if any(own != published for own, published in names.items()):
-        _rename(model, names)
     return model
 
 
@@ -86,6 +98,10 @@ def _published_names(name: str, model: nn.Module) -> dict[str, str]:
 
 
 def _rename(model: nn.Module, names: Mapping[str, str]) -> None:
+    """Let `state_dict` and `load_state_dict` speak of tensors by their published names, where these are others."""
+    if all(own == published for own, published in names.items()):
+        return
+
     def publish(module: nn.Module, tensors: dict[str, Tensor], prefix: str, local_metadata: object) -> None:
         for own, published in names.items():
             if own in tensors:  # parts may have been taken off
