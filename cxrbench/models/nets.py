@@ -79,6 +79,25 @@ def frozen(module: nn.Module, tensors: Mapping[str, Tensor], device: torch.devic
     return module.eval().requires_grad_(False).to(device)
 
 
+def rename_tensors(model: nn.Module, names: Mapping[str, str]) -> None:
+    """Let `state_dict` and `load_state_dict` speak of a module's tensors by other names; own names to these."""
+    if all(own == published for own, published in names.items()):
+        return
+
+    def publish(module: nn.Module, tensors: dict[str, Tensor], prefix: str, local_metadata: object) -> None:
+        for own, published in names.items():
+            if prefix + own in tensors:  # parts may have been taken off
+                tensors[prefix + published] = tensors.pop(prefix + own)
+
+    def take(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *others: object) -> None:
+        for own, published in names.items():
+            if prefix + published in tensors:
+                tensors[prefix + own] = tensors.pop(prefix + published)
+
+    model.register_state_dict_post_hook(publish)
+    model.register_load_state_dict_pre_hook(take)
+
+
 def relative_difference(found: Tensor, wanted: Tensor) -> float:
     """Largest absolute difference of a row over the largest absolute value of that row, over all rows of (N, D)."""
     scale = wanted.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrbench.errors import IntegrityError, SpecError
-from cxrbench.models.nets import frozen
+from cxrbench.models.nets import frozen, rename_tensors
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.text import BertText, TextFiles
 from cxrbench.models.text_loading import json_table, refusing
@@ -61,7 +61,7 @@ def network(name: str, config: Any) -> nn.Module:
     Raises SpecError for a model that they also reshape.
     """
     model = _built(name, config)
-    _rename(model, _published_names(name, model))
+    rename_tensors(model, _published_names(name, model))
     return model
 
 
@@ -70,7 +70,7 @@ def network_part(name: str, config: Any, part: str) -> nn.Module:
     model = _built(name, config)
     names, found = _published_names(name, model), model.get_submodule(part)
     own = f"{part}."
-    _rename(found, {n.removeprefix(own): p.removeprefix(own) for n, p in names.items() if n.startswith(own)})
+    rename_tensors(found, {n.removeprefix(own): p.removeprefix(own) for n, p in names.items() if n.startswith(own)})
     return found
 
 
@@ -95,25 +95,6 @@ def _published_names(name: str, model: nn.Module) -> dict[str, str]:
     if len(stored) != len(tensors) or published.keys() != {id(tensor) for tensor in tensors.values()}:
         raise SpecError(f"{name}: transformers reshapes the tensors of a {type(model).__name__}; it needs an adapter")
     return {own: published[id(tensor)] for own, tensor in tensors.items()}
-
-
-def _rename(model: nn.Module, names: Mapping[str, str]) -> None:
-    """Let `state_dict` and `load_state_dict` speak of tensors by their published names, where these are others."""
-    if all(own == published for own, published in names.items()):
-        return
-
-    def publish(module: nn.Module, tensors: dict[str, Tensor], prefix: str, local_metadata: object) -> None:
-        for own, published in names.items():
-            if own in tensors:  # parts may have been taken off
-                tensors[published] = tensors.pop(own)
-
-    def take(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *others: object) -> None:
-        for own, published in names.items():
-            if published in tensors:
-                tensors[own] = tensors.pop(published)
-
-    model.register_state_dict_post_hook(publish)
-    model.register_load_state_dict_pre_hook(take)
 
 
 _FEWEST_LAYERS = 2  # hidden states 1, 2 and last are averaged
