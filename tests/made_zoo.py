@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import made_answers
 import made_cosines
 import made_pairs
 import made_queries
@@ -45,6 +46,9 @@ def made_model(name: str, folder: Path) -> MadeModel:
     elif layout in (*made_cosines.BIOVIL, *made_cosines.CXR_CLIP):
         made_cosines.write(layout, made_cosines.tensors(layout), path)
         text = made_cosines.text_encoder(layout, folder / "text")
+    elif layout in made_answers.NAMES:
+        made_answers.write(layout, published_tensors(layout), path)
+        text = made_answers.text_encoder(layout, folder / "text")
     elif layout in TOWERS:
         Towers(layout).file(folder).rename(path)
         text = Towers(layout).text
