@@ -13,7 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cxrbench.models.base import load_adapter
+from cxrbench.models.entities import Entities
+from cxrbench.specs import paths
 from cxrbench.specs.card import RecipeName
+from cxrbench.store.schema import read_toml
 
 Golden = dict[str, np.ndarray]
 Tensors = dict[str, Tensor]
@@ -56,7 +59,8 @@ def text_encoder(name: str, folder: Path) -> Path:
     for file in place.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     torch.save(published_tensors(name, "text_layout"), folder / "pytorch_model.bin")
-    return folder
+    words = read_toml(paths.folder("model_zoo") / "mavl_vocabulary.toml", Entities)
+    return books(folder, list(words.entities))
 
 
 def load(
