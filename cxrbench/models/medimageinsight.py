@@ -200,7 +200,7 @@ class MedImageInsight(ScaledCosine[Options]):
         words = self._towers.lang_encoder.token_embedding.num_embeddings  # type: ignore[union-attr]
         if len(found) != words or found.pad_token_id != words - 1:
             raise IntegrityError(
-                f"{folder}: a tokenizer of {len(found)} tokens that fills with {found.pad_token_id}; the checkpoint has "
-                f"{words} word embeddings and fills with the end token, its last"
+                f"{folder}: a tokenizer of {len(found)} tokens that fills with {found.pad_token_id}; the checkpoint "
+                f"has {words} word embeddings and fills with the end token, its last"
             )
         return found

@@ -89,8 +89,7 @@ def text_side(card: ModelCard) -> TextEncoder:
 
 
 class QueryDecoder(Adapter):
-    """The model-independent half of such an adapter. `least_side`: pixels a side of the picture that widths are read
-    off."""
+    """The model-independent half of such an adapter; widths are read off a picture of `least_side` pixels a side."""
 
     least_side: ClassVar[int] = 64
 
@@ -120,7 +119,9 @@ class QueryDecoder(Adapter):
         return EngineReport(device, precision, chosen, differences)
 
     def _check_widths(self, path: Path) -> None:
-        found = self._encoded(torch.zeros((1, 3, self.least_side, self.least_side), device=self._runtime.device), self._runtime).taps
+        found = self._encoded(
+            torch.zeros((1, 3, self.least_side, self.least_side), device=self._runtime.device), self._runtime
+        ).taps
         widths = {tap: vectors.shape[1] for tap, vectors in found.items()}
         if widths != dict(self.card.taps):
             raise IntegrityError(

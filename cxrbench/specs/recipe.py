@@ -136,8 +136,8 @@ class Steps(Reading):
     Under `official`, `files` says how the authors open what is no DICOM: `first`, as the released reader does; `luma`,
     Pillow's convert("L"); `colour`, its convert("RGB"), the three channels kept through all steps; `opencv`, imread in
     grey, which takes the upper byte of 16 bits; `opencv-luma`, imread in colour, then Pillow's convert("L"). Under all
-    but the first a `min-max` or `stretch` is over all channels and the file's full depth. `dicom`: `over-maximum` multiplies stored
-    values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
+    but the first a `min-max` or `stretch` is over all channels and the file's full depth. `dicom`: `over-maximum`
+    multiplies stored values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
     """
 
     kind: Literal["steps"]
