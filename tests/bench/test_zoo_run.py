@@ -37,7 +37,7 @@ ZOO = [name for found in certificates() for name in found.models]  # whose publi
 def measured(lab: Lab, place: Path, made: MadeModel, task: str, **changes: object) -> RunResult:
     """A model over the drawn images of a task."""
     files = {"weights": {made.card.name: made.weights}, "text_encoder": made.text_encoder}
-    return lab.run(place, [], [task], models=[made.card.name], **{**files, "protocols": ["zero-shot"], **changes})
+    return lab.run(place, [], [task], models=[made.asked], **{**files, "protocols": ["zero-shot"], **changes})
 
 
 def scores(place: Path, record: Record, fold: int = 0) -> tuple[list[str], NDArray[np.float32]]:
