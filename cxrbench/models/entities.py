@@ -117,10 +117,11 @@ def book(card: ModelCard, file: str, text_encoder: Path | None) -> tuple[Path, b
 def named(path: Path, data: bytes, entities: Sequence[str]) -> dict[str, Any]:
     """What a JSON object says of each entity, by name; raises IntegrityError unless it has them all."""
     told = _content(path, data, dict)
-    lost = [name for name in entities if not isinstance(told, dict) or name not in told]
+    found = told if isinstance(told, dict) else {}
+    lost = [name for name in entities if name not in found]
     if lost:
         raise IntegrityError(f"{path}: wanted a JSON object with every entity; it lacks {', '.join(lost[:4])}")
-    return {name: told[name] for name in entities}
+    return {name: found[name] for name in entities}
 
 
 def edition(words: Entities, data: bytes) -> str:

@@ -79,8 +79,8 @@ class MAVLNetwork(MedKLIPNetwork):
         nn.Module.__init__(self)
         self.backbone = Stages(_STAGES)
         first, last, embedding = (_matrix(tensors, n, path) for n in ("res_l1.0.weight", "res_l2.weight", _POSITIONS))
-        self.res_l1 = nn.Sequential(nn.Conv2d(first.shape[1], first.shape[0], 1), nn.PReLU())
-        self.res_l2 = nn.Conv2d(last.shape[1], last.shape[0], 1)
+        self.res_l1 = nn.Sequential(nn.Conv2d(first.shape[1], first.shape[0], 1), nn.PReLU())  # type: ignore[assignment]
+        self.res_l2 = nn.Conv2d(last.shape[1], last.shape[0], 1)  # type: ignore[assignment]
         joint = linear_like(tensors, "pool.c_proj", path).out_features
         self.pool = AttentionPool(len(embedding) - 1, embedding.shape[1], joint)
         self.disease_embedding_layer = linear_like(tensors, "disease_embedding_layer", path)
