@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import made_answers
 import made_cosines
 import made_encoders
 import made_pairs
@@ -12,6 +13,7 @@ from made_towers import Towers
 from made_weights import TEXT_ENCODER, published_tensors, zoo_card
 
 from cxrbench.models.certificate import Certificate, certificate_for, certificates
+from cxrbench.specs import paths
 from cxrbench.specs.card import ModelCard
 
 PAIRS, TOWERS = ("medclip", "medclip_vit", "gloria"), ("chexzero", "convirt", "mgca", "mgca_vit")
@@ -20,9 +22,23 @@ CERTIFIED = {found.name: found for found in certificates()}
 
 @dataclass(frozen=True)
 class MadeModel:
+    """`asked`: what a run calls it, its name, or the path of a card without the digest that no made file has."""
+
     card: ModelCard
     weights: Path
     text_encoder: Path | None
+    asked: str
+
+
+def undigested(name: str, folder: Path) -> str:
+    """The name of a card, or where its digest is stated the path of a copy that states none."""
+    told = (paths.folder("model_zoo") / f"{name}.toml").read_text().splitlines()
+    kept = [line for line in told if not line.startswith("sha256 = ")]
+    if kept == told:
+        return name
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(kept))
+    return str(path)
 
 
 def certified(card: ModelCard) -> Certificate:
@@ -49,10 +65,13 @@ def made_model(name: str, folder: Path) -> MadeModel:
     elif layout in made_encoders.NAMES:
         made_encoders.write(layout, path)
         text = None
+    elif layout in made_answers.NAMES:
+        made_answers.write(layout, published_tensors(layout), path)
+        text = made_answers.text_encoder(layout, folder / "text")
     elif layout in TOWERS:
         Towers(layout).file(folder).rename(path)
         text = Towers(layout).text
     else:
         torch.save(published_tensors(layout), path)
         text = TEXT_ENCODER
-    return MadeModel(card, path, text)
+    return MadeModel(card, path, text, undigested(name, folder))

@@ -1,5 +1,6 @@
 """Prompt sets: complete for the tasks, refused when malformed, with a digest of what decides a prompt."""
 
+import json
 import random
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_unknown_set_offers_the_nearest() -> None:
 
 
 AUTHORS = catalog.author_prompt_files()
+ANY_FINDING = {"medimageinsight_documentation"}  # whose documented form has a place for a finding, and no list
 NOBODYS = {"biovil_pair"}  # used by others, and asked for by name alone
 FIVE = catalog.load_task("chexpert5x200").groups["all"]
 SETTINGS = catalog.load_variant("paper-code").settings
@@ -98,15 +100,28 @@ def _named(model: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", AUTHORS)
 def test_sets_of_the_authors_speak_of_the_tasks_classes(name: str) -> None:
     prompts = catalog.load_prompts(name)
-    assert {*prompts.classes, *prompts.terms, *prompts.negatives} <= set(CLASSES)
+    known = {label for task in prompts.tasks for label in catalog.load_task(task).classes} or set(CLASSES)
+    assert {*prompts.classes, *prompts.terms, *prompts.negatives} <= known
     assert prompts.source
     assert prompts.title
 
 
-def test_only_medklip_has_queries_of_its_own() -> None:
+def test_medklip_and_mavl_have_queries_of_their_own() -> None:
     closed = {name for name in AUTHORS if catalog.load_prompts(name).queries}
-    assert closed == {"medklip_entities"}
-    assert [model for model in catalog.card_files() if closed & set(_named(model))] == ["medklip"]
+    named = {model: closed & set(_named(model)) for model in catalog.card_files()}
+    assert closed == {"medklip_entities", "mavl_entities"}
+    assert {m: n for m, n in named.items() if n} == {"medklip": {"medklip_entities"}, "mavl": {"mavl_entities"}}
+
+
+def test_there_is_spells_findings_as_the_lists_of_carzero_and_radzero_do(shared: Path) -> None:
+    columns = {"chestxray14": "nih14_official", "chestxdet10": "chestx_det10", "openi18": "openi"}
+    for model in ("carzero", "radzero"):
+        told = json.loads((shared / "parity" / model / "prompt_terms.json").read_text())
+        for terms, task in {**columns, "chexpert5": "chexpert5x200", "padchest192": "padchest_physician"}.items():
+            (prompts,) = (p for p in map(catalog.load_prompts, _named(model)) if task in p.tasks)
+            labels = [name for name in catalog.load_task(task).classes if name != "Normal"]
+            words = wording(prompts, labels, SETTINGS, None).prompts
+            assert [text for (text,) in words.values()] == [told["template"].format(term) for term in told[terms]]
 
 
 def test_glorias_sample_is_what_its_seed_draws() -> None:
@@ -173,10 +188,16 @@ def test_a_rule_for_any_class_serves_the_tasks_that_its_authors_asked_alone() ->
         "cxr_clip_rsna": ("rsna",),
         "cxr_clip_siim": ("siim",),
         "kad_names": ("chexpert5x200", "nih_lt"),
+        "there_is": (
+            *("chexpert5x200", "chexpert_test500", "chexpert_valid202", "nih_lt", "nih14_official", "nih14_lineage"),
+            *("chestx_det10", "rsna_pneumonia", "siim_pneumothorax"),
+        ),
+        "there_is_openi": ("openi",),
+        "there_is_padchest": ("padchest_physician",),
     }
     for name, tasks in served.items():
         prompts = catalog.load_prompts(name)
-        assert tasks or prompts.unlisted == "error", name
+        assert tasks or prompts.unlisted == "error" or name in ANY_FINDING, name
         assert set(tasks) <= set(catalog.task_files()), name
         for task in catalog.task_files():
             if not tasks or task in tasks:

@@ -14,7 +14,7 @@ from cxrbench.images import dicom, display, official, raster, steps
 from cxrbench.images.grey import FloatArray, Grey, ValueArray, oddities, refusing, value_range
 from cxrbench.images.header import is_dicom
 from cxrbench.images.steps import ByteArray, Tone
-from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps
+from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps, Stretch
 
 
 def fitted(height: int, width: int, recipe: Canvas) -> tuple[int, int]:
@@ -54,17 +54,23 @@ def read_alike(image: Image.Image) -> bool:
     return image.mode == "L" and _orientation(image) == 1
 
 
-def planes(image: Image.Image, how: Opening, *, stretched: bool) -> tuple[ByteArray, ...]:
+def planes(image: Image.Image, how: Opening, first: Step) -> tuple[ByteArray, ...]:
     """The opened picture as one grey plane (H, W), or as three where `colour` is asked for and channels differ.
 
-    `stretched`: least value of all channels to 0, greatest to 255, in float64 from the file's full depth, then cut, as
-    BioViL's loader does before anything else. Raises ImageError for values that are not finite.
+    A `first` step that starts from the full depth is done, over all channels: `min-max` in float64, then cut, as
+    BioViL's loader does before anything else, or `stretch`. Raises ImageError for values that are not finite.
     """
     if how == "opencv" and image.format in ("JPEG", "MPO"):
         image.draft("L", None)
     by_opencv = how in ("opencv", "opencv-luma")
     values = raster.upright(_samples(image), _orientation(image) if by_opencv else 1)
-    bytes_ = _stretched(values) if stretched else _eight_bit(values, upper=by_opencv)
+    match first:
+        case MinMax():
+            bytes_ = _min_max(values)
+        case Stretch():
+            bytes_ = steps.stretched_by_opencv(values, *value_range(values))
+        case _:
+            bytes_ = _eight_bit(values, upper=by_opencv)
     if bytes_.ndim == 2:
         return (bytes_,)
     if bytes_.shape[2] == 2:  # grey and alpha
@@ -90,7 +96,7 @@ def _orientation(image: Image.Image) -> int:
     return found
 
 
-def _stretched(values: ValueArray) -> ByteArray:
+def _min_max(values: ValueArray) -> ByteArray:
     least, greatest = value_range(values)
     found: ByteArray = ((values.astype(np.float64) - least) / (greatest - least) * 255).astype(np.uint8)
     return found
@@ -191,10 +197,11 @@ class _Source:
         return self._stepped(recipe) if isinstance(recipe, Steps) else self._on_canvas(recipe)
 
     def _stepped(self, recipe: Steps) -> Pixels:
-        stretched = isinstance(recipe.steps[0], MinMax)
+        first = recipe.steps[0]
         how = self._opening(recipe)
-        key: Hashable = ("full", recipe.decode, recipe.polarity, how, recipe.dicom, stretched)
-        start = self._once(key, lambda: self._start(recipe, how, stretched))
+        full_depth = first.op if isinstance(first, MinMax | Stretch) else None
+        key: Hashable = ("full", recipe.decode, recipe.polarity, how, recipe.dicom, full_depth)
+        start = self._once(key, lambda: self._start(recipe, how))
         planes = start.planes
         for step in recipe.steps:
             key, before = (key, step), planes
@@ -208,13 +215,14 @@ class _Source:
         alike = self._once("alike", lambda: read_alike(raster.open_picture(self._data)))
         return "first" if alike else recipe.files
 
-    def _start(self, recipe: Steps, how: Opening, stretched: bool) -> _Start:
+    def _start(self, recipe: Steps, how: Opening) -> _Start:
         """What the steps of a recipe start from, at the file's full size."""
         if how != "first":
-            opened = planes(raster.open_picture(self._data), how, stretched=stretched)
+            opened = planes(raster.open_picture(self._data), how, recipe.steps[0])
             return _Start(opened, oddities(opened[0]))
         grey = self._full(recipe)
-        return _Start((steps.first_picture(grey, recipe.steps[0]),), grey.notes)
+        dicom_file = self._stored is not None
+        return _Start((steps.first_picture(grey, recipe.steps[0], dicom=dicom_file),), grey.notes)
 
     def _full(self, recipe: Steps) -> Grey:
         """The grey picture at the file's full size."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxrbench.errors import ImageError
 from cxrbench.images.grey import PIXEL_LIMIT, FloatArray, Grey, ValueArray, value_range
-from cxrbench.specs.recipe import Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Step, Steps
+from cxrbench.specs.recipe import Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Step, Steps, Stretch
 
 ByteArray = NDArray[np.uint8]
 EPSILON = 1e-3  # a box edge nearer than this to a pixel's edge leaves that pixel out
@@ -117,6 +117,23 @@ def min_max(grey: Grey) -> ByteArray:
     return _mapped(grey.values, lambda values: _clipped(values, least, greatest) * 255.0)
 
 
+def stretched_by_opencv(values: ValueArray, least: float, greatest: float) -> ByteArray:
+    """Values as uint8: `least` to 0, `greatest` to 255, in the arithmetic of OpenCV's normalize."""
+    slope = 255 / (greatest - least)
+    factor, summand = (float(np.float32(number)) for number in (slope, -least * slope))
+
+    def to_byte(wide: FloatArray) -> FloatArray:
+        exact = np.clip(wide, least, greatest) * factor + summand  # float64 holds product and sum of float32 numbers
+        return np.clip(np.rint(exact.astype(np.float32)), 0, 255)
+
+    return _mapped(values, to_byte)
+
+
+def stretch(grey: Grey) -> ByteArray:
+    """(H, W) uint8: see `stretched_by_opencv`, of what is shown."""
+    return stretched_by_opencv(grey.values, *value_range(np.clip(value_range(grey.values), grey.low, grey.high)))
+
+
 def _clipped(values: FloatArray, low: float, high: float) -> FloatArray:
     return (np.clip(values, low, high) - low) / (high - low)
 
@@ -131,9 +148,14 @@ def _mapped(values: ValueArray, to_byte: Callable[[FloatArray], FloatArray]) -> 
     return table[np.ascontiguousarray(values).view(unsigned)]
 
 
-def first_picture(grey: Grey, step: Step) -> ByteArray:
-    """What the first step starts from, or makes where it is the min-max."""
-    return min_max(grey) if isinstance(step, MinMax) else eight_bit(grey)
+def first_picture(grey: Grey, step: Step, *, dicom: bool) -> ByteArray:
+    """What the first step starts from, or makes where it is a min-max or stretch."""
+    match step:
+        case MinMax():
+            return min_max(grey)
+        case Stretch() if not dicom:
+            return stretch(grey)
+    return eight_bit(grey)
 
 
 def after(step: Step, picture: ByteArray) -> ByteArray:

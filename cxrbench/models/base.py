@@ -124,6 +124,11 @@ class Adapter(ABC):
         return  # a subclass without that knowledge says so when it scores
 
     @classmethod
+    def require_texts(cls, card: ModelCard, texts: Sequence[str]) -> None:
+        """Raises NotApplicableError for texts of another form than the model reads."""
+        return  # most read any text
+
+    @classmethod
     def entity_queries(cls, card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> EntityQueries:
         """The one set of queries that its authors always ask, and where the classes stand in it.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from cxrbench.errors import CxrBenchError, IntegrityError
@@ -77,6 +78,16 @@ def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Seque
     ]
     hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else _way_out(found)
     raise IntegrityError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+
+
+def require_same(path: Path, tensors: Mapping[str, Tensor], twice: Mapping[str, str]) -> None:
+    """Raise IntegrityError where two names of one tensor have two values; `twice` maps the second name to the first."""
+    apart = [f"{again} and {name}" for again, name in twice.items() if not torch.equal(tensors[again], tensors[name])]
+    if apart:
+        raise IntegrityError(
+            f"{path}: {len(apart)} tensors are kept under two names, but with two values: {', '.join(apart[:4])}. "
+            "The published file keeps one value under both: get it again."
+        )
 
 
 def _way_out(found: Coverage) -> str:

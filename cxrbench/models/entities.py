@@ -1,10 +1,11 @@
-"""MedKLIP's closed vocabulary: the entities it was trained on, and the authors' description of each."""
+"""Closed vocabularies: the entities that a model was trained on, and the authors' description of each."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
@@ -91,22 +92,46 @@ def descriptions(card: ModelCard, options: Options, text_encoder: Path | None) -
     Raises DataError that says where to get the file, IntegrityError unless it holds one text an entity.
     """
     words = vocabulary(card, options)
-    places = [folder / options.descriptions for folder in (text_encoder, card.home) if folder is not None]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise DataError(
-            f"{card.name}: no {options.descriptions!r} in {' or '.join(str(p.parent) for p in places)}. It comes with "
-            f"the authors' code ({card.source}); put it there, name it in the card's options, or score by prompts."
-        )
-    data = read_regular(path)
-    try:
-        pairs = json.loads(data, object_pairs_hook=list)  # a list keeps the order, and keys that occur twice
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: is no JSON ({error}). Get the authors' file again.") from error
+    path, data = book(card, options.descriptions, text_encoder)
+    pairs = _content(path, data, list)  # a list keeps the order, and keys that occur twice
     texts = [pair[1] for pair in pairs if isinstance(pair, tuple)] if isinstance(pairs, list) else []
     if len(texts) != len(words.entities) or not all(isinstance(text, str) for text in texts):
         raise IntegrityError(
             f"{path}: wanted a JSON object of {len(words.entities)} texts; it holds {len(texts)} entries"
         )
-    known = words.editions.get(hashlib.md5(data, usedforsecurity=False).hexdigest(), "none that the card knows")
-    return Descriptions(tuple(texts), known, path)
+    return Descriptions(tuple(texts), edition(words, data), path)
+
+
+def book(card: ModelCard, file: str, text_encoder: Path | None) -> tuple[Path, bytes]:
+    """The place and the content of a file of the authors' texts; raises DataError that says where to get it."""
+    places = [folder / file for folder in (text_encoder, card.home) if folder is not None]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{card.name}: no {file!r} in {' or '.join(str(p.parent) for p in places)}. It comes with "
+            f"the authors' code ({card.source}); put it there, name it in the card's options, or score by prompts."
+        )
+    return path, read_regular(path)
+
+
+def named(path: Path, data: bytes, entities: Sequence[str]) -> dict[str, Any]:
+    """What a JSON object says of each entity, by name; raises IntegrityError unless it has them all."""
+    told = _content(path, data, dict)
+    found = told if isinstance(told, dict) else {}
+    lost = [name for name in entities if name not in found]
+    if lost:
+        raise IntegrityError(f"{path}: wanted a JSON object with every entity; it lacks {', '.join(lost[:4])}")
+    return {name: found[name] for name in entities}
+
+
+def edition(words: Entities, data: bytes) -> str:
+    """Which of the known files it is, by its MD5."""
+    return words.editions.get(hashlib.md5(data, usedforsecurity=False).hexdigest(), "none that the card knows")
+
+
+def _content(path: Path, data: bytes, kind: type) -> object:
+    try:
+        found: object = json.loads(data, object_pairs_hook=kind)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: is no JSON ({error}). Get the authors' file again.") from error
+    return found

@@ -14,10 +14,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from cxrbench.errors import IntegrityError
 from cxrbench.models.base import Runtime, checked_options
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.coverage import Coverage, coverage, look_alikes, require_complete
+from cxrbench.models.coverage import Coverage, coverage, look_alikes, require_complete, require_same
 from cxrbench.models.nets import frozen, under
 from cxrbench.models.query_decoder import (
     STAGES,
@@ -148,7 +147,7 @@ class KAD(QueryDecoder):
         if not self.coverage.complete:
             alike = look_alikes(card, lambda other: _fits(checkpoint, other))
             require_complete(self.coverage, checkpoint.path, card.name, alike)
-        _require_same(checkpoint, networks.twice)
+        require_same(checkpoint.path, checkpoint.tensors, networks.twice)
         tensors = {name: checkpoint.tensors[name] for name in networks.wanted}
         for prefix, network in networks.run.items():
             frozen(network, under(tensors, prefix), runtime.device)
@@ -181,12 +180,3 @@ class KAD(QueryDecoder):
 
 def _fits(checkpoint: Checkpoint, card: ModelCard) -> bool:
     return Networks.like(checkpoint, checked_options(card, Options)).covered(checkpoint, card).complete
-
-
-def _require_same(checkpoint: Checkpoint, twice: Mapping[str, str]) -> None:
-    apart = [f"{n} and {of}" for n, of in twice.items() if not torch.equal(*(checkpoint.tensors[k] for k in (n, of)))]
-    if apart:
-        raise IntegrityError(
-            f"{checkpoint.path}: {len(apart)} tensors are kept under two names, but with two values: "
-            f"{', '.join(apart[:4])}. The paper used the first, the authors the second: get the file again."
-        )

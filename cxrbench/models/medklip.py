@@ -7,7 +7,7 @@ published file names its tensors from `module.` on.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -39,13 +39,16 @@ class MedKLIPNetwork(TokenTrunk):
 class MedKLIP(QueryDecoder):
     """The published checkpoint; any text is a query, and its 75 entities are those it was trained on."""
 
+    options_type: ClassVar[type[Options]] = Options
+    network_type: ClassVar[type[MedKLIPNetwork]] = MedKLIPNetwork
+
     def __init__(
         self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
     ) -> None:
         self._text_encoder, self._options = text_encoder, options
         own = under(checkpoint.tensors, FILE)
         with torch.device("meta"):
-            network = MedKLIPNetwork(own, checkpoint.path)
+            network = self.network_type(own, checkpoint.path)
         wanted = {FILE + name: tensor for name, tensor in network.state_dict().items()}
         self.coverage = coverage(checkpoint.tensors, wanted, card.weights.ignored)
         require_complete(self.coverage, checkpoint.path, card.name)
@@ -57,13 +60,13 @@ class MedKLIP(QueryDecoder):
     @classmethod
     def options_digest(cls, card: ModelCard) -> str:
         """See `Adapter.options_digest`; the vocabulary's content is in it, the descriptions are prompts like any."""
-        options = checked_options(card, Options)
+        options = checked_options(card, cls.options_type)
         return digest.of_json([options.model_dump(), vocabulary(card, options).model_dump(mode="json")])
 
     @classmethod
     def load(cls, card: ModelCard, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime) -> Self:
         """See `Adapter.load`; raises SpecError for options that this adapter does not know."""
-        return cls(card, checked_options(card, Options), checkpoint, text_encoder, runtime)
+        return cls(card, checked_options(card, cls.options_type), checkpoint, text_encoder, runtime)
 
     @classmethod
     def entity_queries(cls, card: ModelCard, classes: Sequence[str], text_encoder: Path | None) -> EntityQueries:
@@ -72,7 +75,7 @@ class MedKLIP(QueryDecoder):
         Needs no weights. Raises NotApplicableError that lists the vocabulary for a class outside it, DataError without
         the authors' descriptions.
         """
-        options = checked_options(card, Options)
+        options = checked_options(card, cls.options_type)
         words = vocabulary(card, options)
         columns = words.columns(classes)
         return EntityQueries(words.entities, descriptions(card, options, text_encoder), columns)

@@ -76,23 +76,30 @@ def width(trunk: nn.Module) -> int:
 def rename(module: nn.Module, names: Mapping[str, str]) -> None:
     """Let `state_dict` and `load_state_dict` of the module speak published names; `names` has its own names to them.
 
-    The module is to be loaded by itself, not as part of another. Names that stand in no pair stay.
+    Names that stand in no pair stay.
     """
+    if all(own == published for own, published in names.items()):
+        return
     own = {published: name for name, published in names.items()}
 
     def publish(module: nn.Module, tensors: dict[str, Tensor], prefix: str, local_metadata: object) -> None:
-        _renamed(tensors, names)
+        _renamed(tensors, names, prefix)
 
     def take(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *others: object) -> None:
-        _renamed(tensors, own)
+        _renamed(tensors, own, prefix)
 
     module.register_state_dict_post_hook(publish)
     module.register_load_state_dict_pre_hook(take)
 
 
-def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str]) -> None:
-    """All names at once, in place: one's new name may be another's old one."""
-    found = {names.get(name, name): tensor for name, tensor in tensors.items()}
+def _renamed(tensors: dict[str, Tensor], names: Mapping[str, str], prefix: str) -> None:
+    """All names below the prefix at once, in place: one's new name may be another's old one."""
+
+    def new(name: str) -> str:
+        own = name.removeprefix(prefix)
+        return prefix + names.get(own, own) if name.startswith(prefix) else name
+
+    found = {new(name): tensor for name, tensor in tensors.items()}
     tensors.clear()
     tensors.update(found)
 

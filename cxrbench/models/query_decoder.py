@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,9 @@ def text_side(card: ModelCard) -> TextEncoder:
 
 
 class QueryDecoder(Adapter):
-    """The model-independent half of such an adapter."""
+    """The model-independent half of such an adapter; widths are read off a picture of `least_side` pixels a side."""
+
+    least_side: ClassVar[int] = 64
 
     def __init__(self, card: ModelCard, trunk: TokenTrunk, runtime: Runtime, path: Path) -> None:
         self.card, self._trunk, self._runtime = card, trunk, runtime
@@ -116,7 +119,9 @@ class QueryDecoder(Adapter):
         return EngineReport(device, precision, chosen, differences)
 
     def _check_widths(self, path: Path) -> None:
-        found = self._encoded(torch.zeros((1, 3, 64, 64), device=self._runtime.device), self._runtime).taps
+        found = self._encoded(
+            torch.zeros((1, 3, self.least_side, self.least_side), device=self._runtime.device), self._runtime
+        ).taps
         widths = {tap: vectors.shape[1] for tap, vectors in found.items()}
         if widths != dict(self.card.taps):
             raise IntegrityError(

@@ -60,14 +60,26 @@ def network(name: str, config: Any) -> nn.Module:
     Newer versions of the library rename tensors when they load; `state_dict` and `load_state_dict` here do not.
     Raises SpecError for a model that they also reshape.
     """
+    model = _built(name, config)
+    rename(model, _published_names(name, model))
+    return model
+
+
+def network_part(name: str, config: Any, part: str) -> nn.Module:
+    """One module of such a model, with its tensors under their published names from there on; see `network`."""
+    model = _built(name, config)
+    names, found = _published_names(name, model), model.get_submodule(part)
+    own = f"{part}."
+    rename(found, {n.removeprefix(own): p.removeprefix(own) for n, p in names.items() if n.startswith(own)})
+    return found
+
+
+def _built(name: str, config: Any) -> nn.Module:
     from transformers import AutoModel
 
     with refusing(name, "network"), without_values():
         model: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     assert model.dtype == torch.float32
-    names = _published_names(name, model)
-    if any(own != published for own, published in names.items()):
-        rename(model, names)
     return model
 
 

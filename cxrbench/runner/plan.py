@@ -91,8 +91,8 @@ class Plan:
     def words(self, cell: Cell) -> Sequence[ClassPrompts | None]:
         """What stands for the classes in each fold of the cell; None for probes and prototypes.
 
-        Raises NotApplicableError for a task or a class that the prompt set is not for, or a class without a prototype,
-        DataError where the model's own texts are not at hand.
+        Raises NotApplicableError for a task or a class that the prompt set is not for, a class without a prototype, or
+        prompts of a form that the model does not read, DataError where the model's own texts are not at hand.
         """
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
@@ -107,7 +107,10 @@ class Plan:
             else:
                 single = cell.data.task.kind == "single-label"  # its prompts go on from a draw, whatever is asked for
                 drawn = self._folds_of(cell, _PROMPT_SHOTS) if single else folds
-                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
+                worded = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
+                for words in worded:
+                    adapter_class(model.card).require_texts(model.card, words.texts)
+                self._words[key] = worded
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:

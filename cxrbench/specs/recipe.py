@@ -69,6 +69,15 @@ class MinMax(Spec):
     op: Literal["min-max"]
 
 
+class Stretch(Spec):
+    """Of what is no DICOM: least value to 0, greatest to 255, rounded half to even, as OpenCV's normalize does it.
+
+    Factor and summand are rounded to float32; product and sum are rounded to it once, as by a fused multiply-add.
+    """
+
+    op: Literal["stretch"]
+
+
 class PadSquare(Spec):
     """Black to a square of side max(height, width, least); the picture in the middle, an odd rest right and below."""
 
@@ -111,7 +120,7 @@ class CropSquare(Spec):
     op: Literal["crop-square"]
 
 
-Step = Annotated[MinMax | PadSquare | Resize | Pad | Crop | CropSquare, Field(discriminator="op")]
+Step = Annotated[MinMax | Stretch | PadSquare | Resize | Pad | Crop | CropSquare, Field(discriminator="op")]
 
 
 class Resample(Spec):
@@ -134,14 +143,15 @@ class Steps(Reading):
 
     The 8-bit picture is the reader's, at the file's full size: `radiograph` takes its range low..high to 0..255,
     rounded half to even, values outside clipped; `official` takes stored values, or the stretched ones, as they are,
-    those above 255 clipped. A `min-max`, first if at all, starts from the full depth (clipped to the reader's range).
+    those above 255 clipped. A `min-max` or `stretch`, first if at all, starts from the full depth (clipped to the
+    reader's range).
     `resample`: a last resize of the normalised array.
 
     Under `official`, `files` says how the authors open what is no DICOM: `first`, as the released reader does; `luma`,
     Pillow's convert("L"); `colour`, its convert("RGB"), the three channels kept through all steps; `opencv`, imread in
     grey, which takes the upper byte of 16 bits; `opencv-luma`, imread in colour, then Pillow's convert("L"). Under all
-    but the first a `min-max` is over all channels and the file's full depth. `dicom`: `over-maximum` multiplies stored
-    values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
+    but the first a `min-max` or `stretch` is over all channels and the file's full depth. `dicom`: `over-maximum`
+    multiplies stored values by 255 / maximum, rounds to 8 bits, and then negates them where the header says so.
     """
 
     kind: Literal["steps"]
@@ -153,8 +163,8 @@ class Steps(Reading):
 
     @model_validator(mode="after")
     def _square(self) -> "Steps":
-        if any(isinstance(step, MinMax) for step in self.steps[1:]):
-            raise ValueError("min-max must be the first step: it starts from the full depth")
+        if late := [step.op for step in self.steps[1:] if isinstance(step, MinMax | Stretch)]:
+            raise ValueError(f"{late[0]} must be the first step: it starts from the full depth")
         if self.files == "colour" and len(self.mean) != 3:
             raise ValueError("files = 'colour' needs mean and std of three channels")
         if self.dicom == "over-maximum" and self.polarity != "header":

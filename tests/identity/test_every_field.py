@@ -21,7 +21,7 @@ from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights
 from cxrbench.specs.catalog import load_variant
 from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
-from cxrbench.specs.recipe import Canvas, Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Steps
+from cxrbench.specs.recipe import Canvas, Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Steps, Stretch
 from cxrbench.specs.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
 from cxrbench.store import digest
 from cxrbench.types import Findings, Partition, Table
@@ -308,6 +308,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "resample": authors("resample", None),
     },
     MinMax: {"op": authors("steps.0", {"op": "pad-square"})},
+    Stretch: {"op": authors("steps.0", {"op": "stretch"})},
     PadSquare: {"op": ONLY, "least": authors("steps.1.least", 9)},
     Resize: {
         "op": ONLY,

@@ -14,6 +14,7 @@ import pytest
 import torch
 from made_web import Site, Told, served
 from made_weights import make_checkpoint, small_layout, zoo_card
+from made_zoo import undigested
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.weights.fetch import fetch, locate
@@ -170,7 +171,10 @@ def test_a_hub_file_is_fetched_at_its_revision_and_pinned(tmp_path: Path) -> Non
     repo, revision = card.weights.hub or "", card.weights.hub_revision or ""
     content = made_cosines.write("biovil", made_cosines.tensors("biovil"), tmp_path / "made.pt").read_bytes()
     with served(hub_site(repo, revision, {card.weights.files[0]: content})) as site:
-        done = on_hub(site, tmp_path, "fetch", "biovil", "--no-text")
+        other = on_hub(site, tmp_path / "other", "fetch", "biovil", "--no-text")
+        done = on_hub(site, tmp_path, "fetch", undigested("biovil", tmp_path), "--no-text")
+    assert other.returncode == 4
+    assert "the card of biovil says 118c4bb1" in other.stderr  # a made file is not the published one
     assert done.returncode == 0, done.stderr
     assert f"/{repo}/resolve/{revision}/{card.weights.files[0]}" in site.paths
     path = tmp_path / "cache" / "weights" / "biovil" / card.weights.files[0]
