@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import fork
 from made_lessons import made_corpus, small_choices
 from made_training import made_loop
+from made_training import main as train
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.dlilp_layout import named_trunk
@@ -111,19 +113,27 @@ def test_a_run_that_was_cut_ends_as_if_it_had_not_been(
     assert same_weights(tmp_path / "cut/best.pth", whole / "best.pth")
 
 
-def program(out: Path, *words: str, kill: int = 0, stop: int = 0, ranks: int = 1) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL": str(kill), "STOP": str(stop)}
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)) if ranks > 1 else ()
+def alone(out: Path, *words: str, kill: int = 0) -> int:
+    """The exit status of a process that trains in `out`."""
+    place = out.parent
+    begun = fork(train, str(out), str(ROWS), *words, said=place / "said", cwd=place, environment={"KILL": str(kill)})
+    return begun.ended(300)
+
+
+def two_ranks(out: Path, *words: str, stop: int = 0) -> int:
+    """The exit status of torchrun with two processes that train in `out`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "STOP": str(stop)}
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     command = [sys.executable, *launcher, "made_training.py", str(out), str(ROWS), *words]
     return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, timeout=300).returncode
 
 
 @pytest.mark.slow
 def test_kill_9_at_any_time_costs_nothing_but_time(tmp_path: Path) -> None:
-    assert program(tmp_path / "whole", "objective=dlilp") == 0
+    assert alone(tmp_path / "whole", "objective=dlilp") == 0
     for last in np.random.default_rng(4).integers(2, 8, 2).tolist():
-        assert program(tmp_path / "cut", "objective=dlilp", kill=last) == -signal.SIGKILL
-    assert program(tmp_path / "cut", "objective=dlilp") == 0
+        assert alone(tmp_path / "cut", "objective=dlilp", kill=last) == -signal.SIGKILL
+    assert alone(tmp_path / "cut", "objective=dlilp") == 0
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
     assert same_weights(tmp_path / "cut/last.pth", tmp_path / "whole/last.pth")
 
@@ -163,12 +173,12 @@ def test_sigterm_stops_a_run_at_the_end_of_its_step_and_costs_nothing(
 @pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_stops_both_after_one_step(tmp_path: Path) -> None:
     told = ("data.batch_size=8", "saving.every_steps=50")
-    assert program(tmp_path / "cut", *told, ranks=2, stop=12) != 0  # the fourth batch of the second epoch of seven
+    assert two_ranks(tmp_path / "cut", *told, stop=12) != 0  # the fourth batch of the second epoch of seven
     found = read_state(tmp_path / "cut")
     assert found is not None
     assert 7 <= found.position.step <= 11  # batches are read ahead of their steps
     assert found.position.step == 7 or found.position.batch == found.position.step - 7
-    assert program(tmp_path / "cut", *told, ranks=2) == 0
+    assert two_ranks(tmp_path / "cut", *told) == 0
     assert [row.step for row in curve(tmp_path / "cut") if row.kind == "step"] == list(range(1, 15))
 
 
