@@ -63,7 +63,7 @@ def _begin(
 ) -> None:
     assert "transformers" in sys.modules, "the server has imported nothing"
     for descriptor, name in ((1, said), (2, warned)):
-        opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(opened, descriptor)
         os.close(opened)
     os.environ.clear()
