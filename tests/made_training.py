@@ -47,8 +47,7 @@ def made_loop(out: Path, config: Config, rows: int, last: int = 0, sent: signal.
     return Loop(config, material, out, Processes(config), Quiet(), Log(out))
 
 
-if __name__ == "__main__":
-    out, rows, *words = sys.argv[1:]
+def main(out: str, rows: str, *words: str) -> None:
     choices = small_choices(Path(out) / "text") | dict(word.split("=", 1) for word in words)
     told = {name: int(os.environ.get(name, "0")) for name in ("KILL", "STOP")}
     is_last = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
@@ -58,3 +57,7 @@ if __name__ == "__main__":
     loop.resume()
     loop.run()
     loop.log.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

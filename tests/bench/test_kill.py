@@ -1,10 +1,8 @@
 """`cxrbench run` killed in the middle, or run twice at once: finished work is kept, and the numbers are the same."""
 
-import os
+import itertools
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Fork, command_line, fork
 from lab import Lab, numbers, records_of
 from made_weights import TEXT_ENCODER
 
@@ -22,9 +21,7 @@ from cxrbench.store.shard_files import HEAD_BYTES
 
 pytestmark = pytest.mark.slow
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 TASKS = ("covid", "chexpert5x200")
-PROGRAM = "from cxrbench.store import committer; committer.EVERY_S = {every_s}; import cxrbench.cli.main as m; m.main()"
 PATIENCE = 120.0  # seconds, many times what a run takes
 
 
@@ -47,40 +44,37 @@ def words(lab: Lab, place: Path, models: Sequence[str]) -> list[str]:
     ]
 
 
-def start(
-    lab: Lab, place: Path, models: Sequence[str] = ("small_unimodal",), every_s: float = 0
-) -> "subprocess.Popen[str]":
-    """The command line in a process of its own.
+def at_once(words: tuple[str, ...]) -> None:
+    """The command line, with every batch durable at once."""
+    from cxrbench.store import committer
 
-    `every_s`: seconds between two commits; with 0 every batch is durable at once.
-    """
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(every_s=every_s), *words(lab, place, models)],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    committer.EVERY_S = 0
+    command_line(words)
 
 
-def finish(process: "subprocess.Popen[str]") -> int:
+def start(lab: Lab, place: Path, models: Sequence[str] = ("small_unimodal",)) -> Fork:
+    """The command line in a process of its own."""
+    said = next(path for n in itertools.count() if not (path := place / f"said{n}").exists())
+    said.touch()
+    return fork(at_once, tuple(words(lab, place, models)), said=said, cwd=place)
+
+
+def finish(fork: Fork) -> int:
     """How many images the command says it encoded."""
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, told
-    found = re.search(r"(\d+) images decoded, (\d+) encoded", told)
-    assert found is not None, told
+    assert fork.ended(PATIENCE) == 0, fork.told
+    found = re.search(r"(\d+) images decoded, (\d+) encoded", fork.told)
+    assert found is not None, fork.told
     return int(found[2])
 
 
-def kill_when(process: "subprocess.Popen[str]", ready: Callable[[], bool]) -> None:
+def kill_when(fork: Fork, ready: Callable[[], bool]) -> None:
     """SIGKILL as soon as something is so; fails if the process ends before."""
     end = time.monotonic() + PATIENCE
     while not ready():
-        assert process.poll() is None and time.monotonic() < end, "the run ended before it could be killed"
+        assert fork.process.is_alive() and time.monotonic() < end, f"it ended before it could be killed: {fork.told}"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == -signal.SIGKILL
+    fork.process.kill()
+    assert fork.ended(PATIENCE) == -signal.SIGKILL
 
 
 def outcome(place: Path) -> dict[str, tuple[dict[str, Any], str]]:

@@ -1,6 +1,6 @@
 """The demonstration, made once for all tests of it."""
 
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,12 @@ from cxrbench.system.progress import Quiet
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all processes of a parallel run: who comes later reuses what the first has made."""
-    own = tmp_path_factory.getbasetemp()
-    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "demonstration"
-
-
-@pytest.fixture(scope="session")
-def shown(root: Path) -> Shown:
-    told: list[str] = []
+def shown(session_folder: Path, paper_phantom: Path) -> Shown:
+    """The demonstration on evaluation sets that are there: it draws what it learns from."""
+    root, told = session_folder / "demonstration", list[str]()
+    folders = Folders(root)
     with FileLock(root.with_suffix(".lock")):
+        if not folders.evaluation.exists():
+            shutil.copytree(paper_phantom, folders.evaluation)
         report = demo(root, Quiet(), told.append)
-    return Shown(Folders(root), report, tuple(told))
+    return Shown(folders, report, tuple(told))

@@ -1,6 +1,7 @@
 """What the demonstration left behind, as its tests ask for it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from cxrbench.cli.demonstration import OBJECTIVES, Folders, zero_shot
 from cxrbench.records.integrity import read_results
@@ -18,7 +19,7 @@ class Shown:
     report: RunResult
     told: tuple[str, ...]
 
-    @property
+    @cached_property
     def records(self) -> list[Record]:
         return read_results(self.folders.results, self.folders.cache).records
 

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from cxrbench.analysis.against_paper import Finding
 from cxrbench.cli.main import app
 from cxrbench.errors import DataError
-from cxrbench.records.integrity import Results, found_results, read_results
-from cxrbench.records.record import Record
+from cxrbench.records.integrity import found_results, read_results
 from cxrbench.reports.html.chapters import ReportWork, nameless
 from cxrbench.reports.html.page import report
 from cxrbench.reports.html.render import render
@@ -376,18 +375,6 @@ def test_the_verb_writes_the_file_with_the_audit(program: tuple[CliRunner, Path]
     audit = next(part for part in parsed(to.read_text()).iter("section") if part.get("id") == "audit")
     assert "2 of 4 <b>images</b>" in "".join(audit.itertext())
     assert "50.0" in "".join(audit.itertext())
-
-
-@pytest.mark.slow
-def test_twenty_models_on_seven_tasks_stay_below_three_megabytes(tmp_path: Path) -> None:
-    models = list(catalog.card_files())[:20]
-    tasks = list(catalog.PAPERS_TASKS)
-    records: list[Record] = write_board(
-        tmp_path, models, tasks, shots=(1, 2, 4, 8, 16), prompts=("names", "description", "ensemble"), images=25
-    )
-    assert len(records) == 20 * 7 * 8
-    text = render(report(ReportWork(tmp_path, 2), Results(tuple(records), {}, 0), None))
-    assert len(text.encode()) < 3_000_000
 
 
 @pytest.mark.parametrize("out", [".", "out", "/data/results"])

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from socket import socket
 
 import numpy as np
 import pytest
 import torch
+from forks import Fork, fork
 from made_lessons import made_corpus, small_choices
 from made_training import made_loop
+from made_training import main as train
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
 from cxrbench.models.dlilp_layout import named_trunk
@@ -26,7 +29,6 @@ from cxrbench.pretrain.state import read_head, read_state, write_state
 from cxrbench.store import digest
 
 ROWS = 118
-TESTS = Path(__file__).parents[1]
 
 
 def loop(folder: Path, rows: int = ROWS, **more: str) -> Loop:
@@ -111,19 +113,35 @@ def test_a_run_that_was_cut_ends_as_if_it_had_not_been(
     assert same_weights(tmp_path / "cut/best.pth", whole / "best.pth")
 
 
-def program(out: Path, *words: str, kill: int = 0, stop: int = 0, ranks: int = 1) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "KILL": str(kill), "STOP": str(stop)}
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)) if ranks > 1 else ()
-    command = [sys.executable, *launcher, "made_training.py", str(out), str(ROWS), *words]
-    return subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, timeout=300).returncode
+def begun(out: Path, *words: str, **environment: object) -> Fork:
+    """A process that trains in `out`."""
+    told = {name: str(value) for name, value in environment.items()}
+    said = out.parent / f"said{told.get('RANK', '')}"
+    return fork(train, str(out), str(ROWS), *words, said=said, cwd=out.parent, environment=told)
+
+
+def alone(out: Path, *words: str, kill: int = 0) -> int:
+    """The exit status of a process that trains in `out`."""
+    return begun(out, *words, KILL=kill).ended(300)
+
+
+def two_ranks(out: Path, *words: str, stop: int = 0) -> list[int]:
+    """The exit status of each of two processes that train in `out`; nobody stops the one for the other."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
+    as_torchrun = {"TORCHELASTIC_RUN_ID": "none", "STOP": stop, **meet}
+    both = [begun(out, *words, RANK=rank, LOCAL_RANK=rank, **as_torchrun) for rank in (0, 1)]
+    return [process.ended(300) for process in both]
 
 
 @pytest.mark.slow
 def test_kill_9_at_any_time_costs_nothing_but_time(tmp_path: Path) -> None:
-    assert program(tmp_path / "whole", "objective=dlilp") == 0
+    assert alone(tmp_path / "whole", "objective=dlilp") == 0
     for last in np.random.default_rng(4).integers(2, 8, 2).tolist():
-        assert program(tmp_path / "cut", "objective=dlilp", kill=last) == -signal.SIGKILL
-    assert program(tmp_path / "cut", "objective=dlilp") == 0
+        assert alone(tmp_path / "cut", "objective=dlilp", kill=last) == -signal.SIGKILL
+    assert alone(tmp_path / "cut", "objective=dlilp") == 0
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
     assert same_weights(tmp_path / "cut/last.pth", tmp_path / "whole/last.pth")
 
@@ -163,12 +181,13 @@ def test_sigterm_stops_a_run_at_the_end_of_its_step_and_costs_nothing(
 @pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_stops_both_after_one_step(tmp_path: Path) -> None:
     told = ("data.batch_size=8", "saving.every_steps=50")
-    assert program(tmp_path / "cut", *told, ranks=2, stop=12) != 0  # the fourth batch of the second epoch of seven
+    codes = two_ranks(tmp_path / "cut", *told, stop=12)
+    assert 0 not in codes and -signal.SIGTERM not in codes  # the fourth batch of the second epoch of seven
     found = read_state(tmp_path / "cut")
     assert found is not None
     assert 7 <= found.position.step <= 11  # batches are read ahead of their steps
     assert found.position.step == 7 or found.position.batch == found.position.step - 7
-    assert program(tmp_path / "cut", *told, ranks=2) == 0
+    assert two_ranks(tmp_path / "cut", *told) == [0, 0]
     assert [row.step for row in curve(tmp_path / "cut") if row.kind == "step"] == list(range(1, 15))
 
 

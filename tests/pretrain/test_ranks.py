@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from forks import fork
 from made_lessons import made_text_encoder
+from made_ranks import main as single_steps
 from torch import nn
 
 from cxrbench.errors import SpecError
@@ -19,15 +21,25 @@ from cxrbench.pretrain.batches import reading
 from cxrbench.pretrain.gather import GatheredBatchNorm, gather_rows, synchronise_norms
 
 TESTS = Path(__file__).parents[1]
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def steps(out: Path, text: Path, batch: int, *launcher: str) -> dict[str, dict[str, torch.Tensor]]:
-    program = [sys.executable, *launcher, "made_ranks.py", str(out), str(text), str(batch)]
+def steps_of_one(out: Path, text: Path, batch: int) -> dict[str, dict[str, torch.Tensor]]:
+    begun = fork(single_steps, out, text, batch, said=out.parent / "said", cwd=TESTS)
+    assert begun.ended(300) == 0, begun.told
+    return read(out)
+
+
+def steps_of_two(out: Path, text: Path, batch: int) -> dict[str, dict[str, torch.Tensor]]:
+    program = [sys.executable, *TORCHRUN, "made_ranks.py", str(out), str(text), str(batch)]
     told = subprocess.run(
         program, cwd=TESTS, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert told.returncode == 0, told.stderr[-2000:]
+    return read(out)
+
+
+def read(out: Path) -> dict[str, dict[str, torch.Tensor]]:
     found: dict[str, dict[str, torch.Tensor]] = torch.load(out, weights_only=True)
     return found
 
@@ -35,8 +47,8 @@ def steps(out: Path, text: Path, batch: int, *launcher: str) -> dict[str, dict[s
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path) -> None:
     text = made_text_encoder(tmp_path / "text", dropout=0.0)  # dropout draws differ between processes, as they should
-    one = steps(tmp_path / "one.pt", text, 16)
-    two = steps(tmp_path / "two.pt", text, 8, *TWO)
+    one = steps_of_one(tmp_path / "one.pt", text, 16)
+    two = steps_of_two(tmp_path / "two.pt", text, 8)
     assert one.keys() == two.keys()
     for case, wanted in one.items():
         assert two[case].keys() == wanted.keys(), case

@@ -1,5 +1,6 @@
 """Bytes of weights that changed: what is noticed when they are read, and what the identity alone tells."""
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,8 +58,16 @@ def weights(path: Path) -> Callable[[], tuple[str, str]]:
     return read
 
 
+LARGEST = 10_000  # numbers of a tensor: 300 kB in 100 tensors, where a bit of what describes them is often flipped
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    """The small tensors of a ResNet-18 in the published layout, with synthetic weights."""
+    return make_checkpoint(entry for entry in small_layout("unimodal") if math.prod(entry[1]) <= LARGEST)
+
+
 def archived(folder: Path) -> Path:
-    torch.save(make_checkpoint(small_layout("unimodal")), folder / "w.pth")
+    torch.save(tensors(), folder / "w.pth")
     return folder / "w.pth"
 
 
@@ -72,41 +81,33 @@ def converted(folder: Path) -> Path:
 
 
 def serial(folder: Path) -> Path:
-    torch.save(make_checkpoint(small_layout("unimodal")), folder / "w.pth", _use_new_zipfile_serialization=False)
+    torch.save(tensors(), folder / "w.pth", _use_new_zipfile_serialization=False)
     return folder / "w.pth"
 
 
 def published(folder: Path) -> Path:
     from safetensors.torch import save_file
 
-    save_file(make_checkpoint(small_layout("unimodal")), folder / "w.safetensors")
+    save_file(tensors(), folder / "w.safetensors")
     return folder / "w.safetensors"
 
 
 CHECKED, UNCHECKED = (archived, converted), (serial, published)
 
 
-def run(make: Callable[[Path], Path], folder: Path, flips: int, cuts: int) -> Outcome:
-    path = make(folder)
+@pytest.mark.parametrize("make", CHECKED + UNCHECKED)
+def test_no_changed_bit_of_weights_is_used_in_silence(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    flips, cuts = 250, 60
+    path = make(tmp_path)
     found = campaign(path, weights(path), flips, cuts)
     print(make.__name__, found)
     assert found.silent == 0
     assert found.refused >= cuts
+    assert found.refused + found.same + found.told_by_identity == flips + cuts
     if make in CHECKED:
         assert found.told_by_identity == 0
-    return found
-
-
-@pytest.mark.parametrize("make", CHECKED + UNCHECKED)
-def test_no_changed_bit_of_weights_is_used_in_silence(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    run(make, tmp_path, 20, 6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make", CHECKED + UNCHECKED)
-def test_no_changed_bit_of_weights_is_used_in_silence_at_length(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    found = run(make, tmp_path, 250, 60)
-    assert found.refused + found.same + found.told_by_identity == 310
+    else:
+        assert found.told_by_identity > 0
 
 
 @pytest.mark.parametrize(("flips", "cuts"), [(40, 10), pytest.param(250, 60, marks=pytest.mark.slow)])
