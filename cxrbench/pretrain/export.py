@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
@@ -15,6 +15,7 @@ from cxrbench.models.text import TextFiles
 from cxrbench.models.text_loading import deciding
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.corpus.variants import SourceName
 from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.log import writing
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
@@ -42,7 +43,7 @@ _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by i
 class Trained:
     """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors.
 
-    `head`: what its checkpoint says.
+    `head`: what its checkpoint says; `labelled_by`: whose the labels of each source are.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Trained:
     files: TextFiles | None
     width: int
     synthetic: bool
+    labelled_by: Mapping[SourceName, str] = field(default_factory=dict)
 
 
 def export(trained: Trained, folder: Path) -> ModelCard:
@@ -163,6 +165,7 @@ def _notes(trained: Trained) -> tuple[str, ...]:
         f"{config.digest}, seed {config.seed}, precision {identity.precision}.",
         f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
         f"loss {position.best:.6g}.",
+        *(f"Labels of {source} by {who}." for source, who in trained.labelled_by.items()),
         *map(_computed, trained.head.history),
     )
 

@@ -137,5 +137,7 @@ def test_only_what_is_present_counts_for_a_sentence_of_a_corpus() -> None:
     said = ["Small effusion.", "No effusion.", "Possible edema.", "Comparison is made.", "Tube in place.", "COPD."]
     healthy = frozenset({"no finding"})
     found = [{"pleural effusion"}, healthy, set(), healthy, {"support devices", "no finding"}, set()]
-    assert RuleLabeller()(said) == found
-    assert RuleLabeller(mentioned=True)(said) == [*found[:3], None, *found[4:]]
+    names = [finding.lower() for finding in ORDER]
+    assert RuleLabeller(names)(said) == found
+    assert RuleLabeller(names, mentioned=True)(said) == [*found[:3], None, *found[4:]]
+    assert RuleLabeller(["edema"])(said) == [frozenset()] * 6

@@ -55,7 +55,11 @@ class Phrases(Spec):
 
     @model_validator(mode="after")
     def _known(self) -> "Phrases":
-        named = {*self.unmention, *self.region.never, *(n for one in self.implied for n in (one.finding, one.uncertain))}
+        named = {
+            *self.unmention,
+            *self.region.never,
+            *(n for one in self.implied for n in (one.finding, one.uncertain)),
+        }
         if strange := named - self.mention.keys():
             raise ValueError(f"{sorted(strange)[0]} has no phrases under [mention]")
         if len(self.notice.split()) < 20:
@@ -76,10 +80,10 @@ class Trigger(Spec):
     """Words (each a regular expression, matched whole) that say something of mentions near them.
 
     `kind`: "unsure first" is looked for before "negated", and that before "unsure". `side`: the words stand `before` or
-    `after` the mention, or on either side (`both`), `between` two mentions, or `within` the mention's own text. `reach`:
-    at most so many words lie between. `ends`: what ends the reach beyond the common ends. `lists`: of words after the
-    mention, whether they speak of earlier members of a list too; else a comma ends their reach. `only`: the mention's
-    text has one of these in it.
+    `after` the mention, on either side (`both`), `between` two mentions, or `within` the mention's own text. `reach`:
+    at most so many words lie in between. `ends`: what ends the reach, beyond the common ends. `lists`: words after the
+    mention speak of earlier members of a list, too; else a comma ends their reach. `only`: the mention's text has one
+    of these in it.
     """
 
     kind: Kind

@@ -1,6 +1,6 @@
 """The rule labeller after CheXpert: a report or a sentence to 14 values, and as a labeller of a corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from cxrbench.pretrain.labeller.mentions import clean, mentions, sentences
@@ -28,11 +28,11 @@ class RuleLabeller:
     """Labels sentences of a corpus, each as a report of its own; only what is present counts, as DLILP does.
 
     So a sentence that mentions nothing, such as "Comparison is made to ...", is No Finding; with `mentioned` it is
-    unknown instead, and left out.
+    unknown instead, and left out. `names`: the findings (lower case) that the corpus knows.
     """
 
-    def __init__(self, mentioned: bool = False) -> None:
-        self._mentioned = mentioned
+    def __init__(self, names: Collection[str], *, mentioned: bool = False) -> None:
+        self._names, self._mentioned = frozenset(names), mentioned
 
     def __call__(self, sentences: Sequence[str]) -> list[frozenset[str] | None]:
         """For each sentence the findings that are present, in lower case; None where it is left out."""
@@ -42,6 +42,4 @@ class RuleLabeller:
         found = judged(sentence)
         if self._mentioned and not found:
             return None
-        return frozenset(finding.lower() for finding, value in aggregate(found).items() if value == 1)
-
-
+        return self._names & {finding.lower() for finding, value in aggregate(found).items() if value == 1}

@@ -14,7 +14,11 @@ from cxrbench.pretrain.labeller.mentions import Mention
 from cxrbench.pretrain.labeller.verdict import Judged, Verdict
 
 Span = tuple[int, int]
-_VERDICTS: tuple[tuple[Kind, Verdict], ...] = (("unsure first", "uncertain"), ("negated", "absent"), ("unsure", "uncertain"))
+_VERDICTS: tuple[tuple[Kind, Verdict], ...] = (
+    ("unsure first", "uncertain"),
+    ("negated", "absent"),
+    ("unsure", "uncertain"),
+)
 _LIST = re.compile(r",[^,]*\b(?:and|or)\b")  # a comma after which a list goes on
 _HANGING = re.compile(r"(?:\b(?:and|or|with|without|of|in|a|an|the|now)|,)\s*$")  # what follows belongs to other words
 _ADVERBS = r"(?:\s+(?!and\b|or\b)[\w-]+){0,3}\s*$"
@@ -125,4 +129,6 @@ def _predicate() -> re.Pattern[str]:
 
 def _whole(words: Iterable[str]) -> re.Pattern[str]:
     """Any of the words, with no letter or digit on either side of those that begin or end in one."""
-    return re.compile("|".join(f"(?<!\\w)(?:{word})(?!\\w)" if word[0] not in ",;" else f"(?:{word})" for word in words))
+    return re.compile(
+        "|".join(f"(?<!\\w)(?:{word})(?!\\w)" if word[0] not in ",;" else f"(?:{word})" for word in words)
+    )
