@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cxrbench.pretrain.corpus.overlap import EvaluationSet
     from cxrbench.pretrain.corpus.variants import SourceName
 
-app = typer.Typer(help="Train CLIP, UniCL, unimodal and DLILP encoders.", no_args_is_help=True)
+app = typer.Typer(help="Train CLIP, UniCL, unimodal, DLILP and SAT encoders.", no_args_is_help=True)
 
 
 @app.command()
@@ -26,7 +26,7 @@ def run(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of this run; its name becomes the model's.")],
     objective: Annotated[
-        Literal["clip", "unicl", "unimodal", "dlilp"] | None,
+        Literal["clip", "unicl", "unimodal", "dlilp", "sat"] | None,
         typer.Option("--objective", "-o", help="Default: what the configuration says, dlilp as shipped."),
     ] = None,
     data_root: DataRoot = None,

@@ -34,7 +34,13 @@ WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
     "pretraining_vocabulary.toml",
     "text",
 )
-TITLES: Mapping[Objective, str] = {"clip": "CLIP", "unicl": "UniCL", "unimodal": "Unimodal", "dlilp": "DLILP"}
+TITLES: Mapping[Objective, str] = {
+    "clip": "CLIP",
+    "unicl": "UniCL",
+    "unimodal": "Unimodal",
+    "dlilp": "DLILP",
+    "sat": "SAT",
+}
 LETTERS: Mapping[str, str] = {"CHEXPERT": "C", "MIMIC": "M", "PADCHEST": "P"}
 _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by itself
 
@@ -122,7 +128,7 @@ def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
     if objective in WITH_LABELS:
         views["label"] = View(tap="label" if objective == "dlilp" else "joint", classes="prototypes")
     taps = {"pooled": trained.width, "joint": config.head.dimension}
-    options: dict[str, str] = {"strategy": objective}
+    options: dict[str, str] = {"strategy": "clip" if objective == "sat" else objective}  # SAT changes no layout
     if objective in WITH_LABELS:
         options["vocabulary"] = VOCABULARY
     if config.image.trunk not in _RESNETS:
@@ -166,7 +172,19 @@ def _notes(trained: Trained) -> tuple[str, ...]:
         f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
         f"loss {position.best:.6g}.",
         *(f"Labels of {source} by {who}." for source, who in trained.labelled_by.items()),
+        *_triage_note(config),
         *map(_computed, trained.head.history),
+    )
+
+
+def _triage_note(config: Config) -> tuple[str, ...]:
+    if config.objective != "sat":
+        return ()
+    how = config.triage
+    return (
+        f"SAT's loss as in its authors' code on this recipe's networks, not the published model: positive above "
+        f"{how.positive:g}, negative up to {how.negative:g}, temperature {how.temperature:g}, image weight "
+        f"{how.image_weight:g}, factor {how.factor}; reads a {config.text.reads} at a time.",
     )
 
 
