@@ -91,6 +91,7 @@ SENTENCES: list[tuple[str, dict[str, int | None]]] = [
     ("Cardiac and mediastinal silhouettes are stable.", {ORDER[1]: U}),
     ("Stable mild cardiomegaly.", {"Cardiomegaly": P}),
     ("Findings suggestive of CHF.", {"Edema": P, "Cardiomegaly": U}),
+    ("No opacity consistent with pneumonia.", {"Lung Opacity": A, "Pneumonia": A}),
     ("No CHF.", {"Edema": A, "Cardiomegaly": None}),
     ("Right or left effusion.", {"Pleural Effusion": P}),
     ("Mild pulmonary vascular congestion.", {"Edema": U}),
