@@ -134,11 +134,12 @@ def labels(
     from cxrbench.reports.agreements import agreement_text
     from cxrbench.specs.paths import default_cache
     from cxrbench.store.atomic import write_atomically
-    from cxrbench.system.progress import progress_for
+    from cxrbench.system.progress import announced
 
     headings = variant_named("as-published").mimic.headings
     raw = None if reports is None else RawText(reports, sections, headings, cache or default_cache())
-    found = compare(table, raw, progress_for(sys.stderr))
+    with announced("labelling reports", sys.stderr):
+        found = compare(table, raw)
     echo(agreement_text(found))
     if out is not None:
         write_atomically(out, (json.dumps(found.to_json(), indent=1) + "\n").encode())

@@ -14,7 +14,6 @@ from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.label_tables import RawText, compare
 from cxrbench.pretrain.corpus.variants import corpus_variant
 from cxrbench.pretrain.labeller.agreement import Agreement, agreements
-from cxrbench.system.progress import Quiet
 
 HEADINGS = corpus_variant("as-published").mimic.headings
 CASES = json.loads((Path(__file__).parents[1] / "fixtures/labeller/cases.json").read_text())
@@ -49,7 +48,7 @@ def published(path: Path, column: str) -> Path:
     [("Reports", "the CheXpert labeller"), ("Report Impression", "CheXbert"), ("sentences", "")],
 )
 def test_tables_of_the_original_and_of_chexbert_are_read_by_name(tmp_path: Path, column: str, whose: str) -> None:
-    found = compare(published(tmp_path / "labeled_reports.csv", column), None, Quiet())
+    found = compare(published(tmp_path / "labeled_reports.csv", column), None)
     assert (found.reports, found.left_out) == (4, 0)
     assert (f"in the form of {whose}" in found.table) == bool(whose)
     assert sum(int(one.counts.trace()) for one in found.findings) == 56
@@ -100,7 +99,7 @@ def test_sections_of_raw_reports_by_rule(
     mimic: Path, rule: str, reports: int, no_pneumothorax: int, edema: int, pneumonia: int
 ) -> None:
     raw = RawText(mimic / "mimic-cxr-reports", rule, HEADINGS)  # type: ignore[arg-type]
-    found = compare(mimic / "mimic-cxr-2.0.0-chexpert.csv", raw, Quiet())
+    found = compare(mimic / "mimic-cxr-2.0.0-chexpert.csv", raw)
     assert (found.read, found.reports, found.left_out) == (rule, reports, 4 - reports)
     assert of(found.findings, "Pneumothorax")[1] == [0, no_pneumothorax, 0, reports - no_pneumothorax]
     assert of(found.findings, "Edema")[0][0] == edema
@@ -128,10 +127,10 @@ def test_the_command_prints_and_writes_all_figures(mimic: Path) -> None:
 def test_what_cannot_be_compared_is_refused(mimic: Path) -> None:
     table = mimic / "mimic-cxr-2.0.0-chexpert.csv"
     with pytest.raises(DataError, match="the reports named by --reports"):
-        compare(table, None, Quiet())
+        compare(table, None)
     with pytest.raises(DataError, match="needs columns of findings"):
-        compare(write_table(mimic / "t.csv", ["text"], [{"text": "Edema."}]), None, Quiet())
+        compare(write_table(mimic / "t.csv", ["text"], [{"text": "Edema."}]), None)
     with pytest.raises(DataError, match="none of its 1 reports has a text"):
-        compare(write_table(mimic / "u.csv", ["text", "Edema"], [{"text": "", "Edema": 1}]), None, Quiet())
+        compare(write_table(mimic / "u.csv", ["text", "Edema"], [{"text": "", "Edema": 1}]), None)
     with pytest.raises(DataError, match="Edema is '3'"):
-        compare(write_table(mimic / "v.csv", ["text", "Edema"], [{"text": "Edema.", "Edema": 3}]), None, Quiet())
+        compare(write_table(mimic / "v.csv", ["text", "Edema"], [{"text": "Edema.", "Edema": 3}]), None)

@@ -1,6 +1,6 @@
 """Reports with the labels that a table of the user's gives them, to hold the rule labeller against."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,8 +14,6 @@ from cxrbench.pretrain.corpus.sentences import Headings, report_files, report_te
 from cxrbench.pretrain.labeller.agreement import Agreement, agreements
 from cxrbench.pretrain.labeller.facts import NAME, facts_digest, phrases
 from cxrbench.pretrain.labeller.rules import label
-from cxrbench.pretrain.labeller.verdict import Labels
-from cxrbench.system.progress import Progress
 
 SectionRule = Literal["impression-or-findings", "impression", "findings", "findings-and-impression", "whole"]
 OWN_TEXT = "the text that stands in the table"
@@ -48,7 +46,7 @@ class RawText:
     cache: Path | None = None
 
 
-def compare(path: Path, raw: RawText | None, progress: Progress) -> Compared:
+def compare(path: Path, raw: RawText | None) -> Compared:
     """Label every report of a table by the rules, and count how often both say the same.
 
     The table has a column of text (see `TEXT_COLUMNS`), or study_id and subject_id of reports in `raw`; and a column
@@ -65,24 +63,12 @@ def compare(path: Path, raw: RawText | None, progress: Progress) -> Compared:
         )
     texts = _texts(path, text, raw)
     theirs = [values for values, told in zip(_values(path, columns), texts, strict=True) if told is not None]
-    ours = _labelled([told for told in texts if told is not None], progress)
+    ours = [label(told) for told in texts if told is not None]
     if not ours:
         raise DataError(f"{path}: none of its {len(texts)} reports has a text to label.")
     read = OWN_TEXT if text is not None or raw is None else raw.rule
     rules = f"{NAME} (facts {facts_digest()[:12]})"
     return Compared(described_table(path), rules, read, len(ours), len(texts) - len(ours), agreements(theirs, ours))
-
-
-def _labelled(texts: Sequence[str], progress: Progress) -> list[Labels]:
-    found = []
-    progress.start(len(texts), "labelling reports")
-    try:
-        for told in texts:
-            found.append(label(told))
-            progress.advance()
-    finally:
-        progress.stop()
-    return found
 
 
 def _values(path: Path, columns: Mapping[str, str]) -> list[dict[str, int | None]]:
