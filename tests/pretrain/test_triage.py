@@ -1,6 +1,7 @@
 """SAT's objective against its authors' own loss: triage, losses and gradients, case by case."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -217,19 +218,19 @@ def test_a_run_that_goes_on_compares_by_the_encoder_that_it_started_with(tmp_pat
     assert any(not torch.equal(tensor, started[name]) for name, tensor in trained.items())
 
 
-@pytest.mark.parametrize("left", [False, True])
-def test_a_reports_vector_depends_on_no_padding(tmp_path: Path, left: bool) -> None:
-    run = made_loop(tmp_path / "run", build_config(None, small_choices(tmp_path / "text", objective="sat")), 30)
+def test_a_reports_vector_depends_on_no_padding_and_is_that_of_the_first_real_token(tmp_path: Path) -> None:
+    run = made_loop(tmp_path / "run", build_config(None, triage_choices(tmp_path / "text")), 30)
     reports = run.engine._reports
     assert reports is not None
     ids = torch.tensor([[2, 9, 11, 3], [2, 7, 8, 3]])
-    short = Tokens(ids, torch.ones_like(ids), 0, left)
-    if left:  # absolute positions move with padding on the left, so only the place of the first token is looked at
-        wide = short.widened(9)
-        assert wide.mask.argmax(dim=1).tolist() == [5, 5]
-        return
+    short = Tokens(ids, torch.ones_like(ids))
     torch.testing.assert_close(reports.vectors(short.widened(9)), reports.vectors(short), rtol=1e-5, atol=1e-6)
-    assert reports.vectors(short).norm(dim=1).tolist() == pytest.approx([1, 1])
+    with torch.no_grad():
+        states = reports._encoder(input_ids=ids, attention_mask=short.mask).last_hidden_state
+        wide = replace(short, left=True).widened(6)
+        padded = reports._encoder(input_ids=wide.ids, attention_mask=wide.mask).last_hidden_state
+    torch.testing.assert_close(reports.vectors(short), normalize(states[:, 0], dim=1))
+    torch.testing.assert_close(reports.vectors(wide), normalize(padded[:, 2], dim=1))
 
 
 def test_a_run_in_which_no_report_differs_from_another_is_ended(tmp_path: Path) -> None:
