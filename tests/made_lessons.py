@@ -49,8 +49,11 @@ def made_pixels(corpus: Corpus, size: int = 32, seed: int = 0) -> UInt8Array:
     return pixels
 
 
-def made_text_encoder(folder: Path, dropout: float = 0.1) -> Path:
-    """A folder with the configuration and vocabulary of a tiny BERT, without weights."""
+def made_text_encoder(folder: Path, dropout: float = 0.1, spread: float = 0.02) -> Path:
+    """A folder with the configuration and vocabulary of a tiny BERT, without weights.
+
+    `spread`: of the weights that it starts from; with the usual 0.02 all texts have nearly the same vector.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     said = "a radiology image of other finding there is in the lung . comparison with prior study left right"
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -61,6 +64,7 @@ def made_text_encoder(folder: Path, dropout: float = 0.1) -> Path:
     sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
     drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     told = {"model_type": "bert", "vocab_size": len(words), "max_position_embeddings": 77, **sizes, **drops}
+    told["initializer_range"] = spread
     (folder / "config.json").write_text(json.dumps(told))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
@@ -84,3 +88,12 @@ def small_choices(folder: Path, **more: str) -> dict[str, str]:
         "saving.log_every": "2",
     }
     return told | {name.replace("__", "."): value for name, value in more.items()}
+
+
+def triage_choices(folder: Path, **more: str) -> dict[str, str]:
+    """As `small_choices`, of objective `sat`, with an untrained BERT that tells reports apart."""
+    if not (folder / "vocab.txt").is_file():
+        made_text_encoder(folder, spread=1.0)
+    return small_choices(folder, objective="sat", triage__positive="0.9", triage__negative="0.8") | {
+        name.replace("__", "."): value for name, value in more.items()
+    }

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from made_lessons import made_corpus, made_pixels, small_choices
+from made_lessons import made_corpus, made_pixels, small_choices, triage_choices
 
 from cxrbench.errors import RunError
 from cxrbench.pretrain.batches import Feed, split
@@ -23,8 +23,9 @@ ROWS = 118  # 107 to train on: six global batches of 16 and one of 11, which two
 def main(out: Path, text: Path, batch: int) -> None:
     """Save loss and gradients of the first and the last batch of an epoch, for every objective."""
     found, processes = {}, None
-    for objective in ("clip", "unicl", "unimodal", "dlilp"):
-        told = small_choices(
+    for objective in ("clip", "unicl", "unimodal", "dlilp", "sat"):
+        made = triage_choices if objective == "sat" else small_choices
+        told = made(
             text,
             objective=objective,
             data__batch_size=str(batch),

@@ -1,5 +1,6 @@
-"""`cxrbench pretrain run|plot|phantom`: encoders trained here, which `cxrbench run --model` then measures."""
+"""`cxrbench pretrain run|plot|labels|phantom`: encoders trained here, which `cxrbench run --model` then measures."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from cxrbench.pretrain.corpus.overlap import EvaluationSet
     from cxrbench.pretrain.corpus.variants import SourceName
 
-app = typer.Typer(help="Train CLIP, UniCL, unimodal and DLILP encoders.", no_args_is_help=True)
+app = typer.Typer(help="Train CLIP, UniCL, unimodal, DLILP and SAT encoders.", no_args_is_help=True)
 
 
 @app.command()
@@ -25,7 +26,7 @@ def run(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of this run; its name becomes the model's.")],
     objective: Annotated[
-        Literal["clip", "unicl", "unimodal", "dlilp"] | None,
+        Literal["clip", "unicl", "unimodal", "dlilp", "sat"] | None,
         typer.Option("--objective", "-o", help="Default: what the configuration says, dlilp as shipped."),
     ] = None,
     data_root: DataRoot = None,
@@ -51,7 +52,7 @@ def run(
     ] = None,
     reports: Annotated[Path | None, typer.Option("--reports", help="Folder of raw MIMIC-CXR reports.")] = None,
     labeller: Annotated[
-        str, typer.Option("--labeller", help="For raw reports: a table of labelled sentences, or module:function.")
+        str, typer.Option("--labeller", help="For raw reports: rules, rules-mentioned, a table, or module:function.")
     ] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many images a source.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -105,6 +106,43 @@ def plot(
     from cxrbench.pretrain.plot import plot as draw
 
     echo(draw(folder, out))
+
+
+@app.command()
+def labels(
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="Labels of reports: CheXbert's, the CheXpert labeller's, MIMIC's.")
+    ],
+    reports: Annotated[
+        Path | None, typer.Option("--reports", help="Folder of raw MIMIC-CXR reports, for a table without text.")
+    ] = None,
+    sections: Annotated[
+        Literal["impression-or-findings", "impression", "findings", "findings-and-impression", "whole"],
+        typer.Option("--sections", help="Which sections of a raw report are read."),
+    ] = "impression-or-findings",
+    out: Annotated[Path | None, typer.Option("--out", help="Write all figures to this JSON file, too.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Hold the rule labeller against a table of labels.
+
+    For each finding kappa over present, absent, uncertain and not mentioned; F1 of mention, negation, uncertainty and
+    positive; and the confusion table. The table has its text in a column (sentences, text, Reports, Report Impression),
+    or study_id and subject_id with --reports.
+    """
+    from cxrbench.pretrain.corpus.label_tables import RawText, compare
+    from cxrbench.pretrain.corpus.variants import corpus_variant as variant_named
+    from cxrbench.reports.agreements import agreement_text
+    from cxrbench.specs.paths import default_cache
+    from cxrbench.store.atomic import write_atomically
+    from cxrbench.system.progress import announced
+
+    headings = variant_named("as-published").mimic.headings
+    raw = None if reports is None else RawText(reports, sections, headings, cache or default_cache())
+    with announced("labelling reports", sys.stderr):
+        found = compare(table, raw)
+    echo(agreement_text(found))
+    if out is not None:
+        write_atomically(out, (json.dumps(found.to_json(), indent=1) + "\n").encode())
 
 
 @app.command()

@@ -93,17 +93,18 @@ def text_rng(seed: int, epoch: int, row: int) -> Random:
 def described(sentences: Sequence[Sentence], categories: Sequence[int], how: "Wording", rng: Random) -> Described:
     """One of the study's labelled sentences, or the template with one of its categories, uniformly.
 
-    In lower case, as released, unless `how` keeps capitals.
-
+    In lower case, as released, unless `how` keeps capitals. Where `Text.reads` says report, all of its sentences.
     Without sentence and category, the template with the word for none, which counts for no category.
     """
     if sentences:
-        sentence = rng.choice(sentences)
-        return Described(sentence.text if how.capitals else sentence.text.lower(), sentence.categories, True)
+        chosen = [rng.choice(sentences)] if how.text.reads == "sentence" else sentences
+        text = " ".join(sentence.text for sentence in chosen)
+        named = tuple(dict.fromkeys(category for sentence in chosen for category in sentence.categories))
+        return Described(text if how.capitals else text.lower(), named, True)
     if not categories:
         return Described(how.text.template.format(how.text.unlabelled), (), False)
-    chosen = rng.choice(categories)
-    return Described(how.text.template.format(how.classes[chosen].lower()), (chosen,), False)
+    category = rng.choice(categories)
+    return Described(how.text.template.format(how.classes[category].lower()), (category,), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +363,7 @@ def reading(objective: Objective, from_report: Sequence[bool], counts: Sequence[
 
     A process without a report reads one text that does not count, so that all of them take part in the exchange.
     """
-    wanted = [objective in ("clip", "unicl") or told for told in from_report]
+    wanted = [objective in ("clip", "unicl", "sat") or told for told in from_report]
     if objective not in WITH_TEXT or (objective == "dlilp" and sum(wanted) < 2):
         return Readers(tuple(() for _ in counts), (), ())
     starts = [sum(counts[:rank]) for rank in range(len(counts))]

@@ -13,7 +13,8 @@ from cxrbench.store import digest
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import check_text, read_regular, seal_text
 
-Objective = Literal["clip", "unicl", "unimodal", "dlilp"]
+Objective = Literal["clip", "unicl", "unimodal", "dlilp", "sat"]
+Factor = Literal["code", "plain"]
 Precision = Literal["auto", "32-true", "64-true", "16-mixed", "bf16-mixed"]
 Share = Field(ge=0, le=1)
 
@@ -41,7 +42,8 @@ class Image(Spec):
 class Text(Spec):
     """The text side; `template` has one `{}`, where a category's name or `unlabelled` goes.
 
-    `files` are what configuration and tokenizer of the encoder consist of.
+    `files` are what configuration and tokenizer of the encoder consist of. `reads`: one of a report's sentences, drawn
+    each time, or all of them.
     """
 
     hub: str
@@ -53,6 +55,7 @@ class Text(Spec):
     padding: Literal["released", "masked"]
     template: str
     unlabelled: str
+    reads: Literal["sentence", "report"]
 
     @model_validator(mode="after")
     def _fits(self) -> "Text":
@@ -70,6 +73,26 @@ class Head(Spec):
     temperature: float = Field(gt=0)
     highest_log_scale: float = Field(gt=0)
     contrastive_weight: float = Field(ge=0)
+
+
+class TriageSettings(Spec):
+    """SAT: reports fit by a cosine above `positive`, and do not up to `negative`; a temperature that is not learned.
+
+    `image_weight` is α, of image to text. `factor`: `code` divides an anchor's loss by 1 + its number of negatives, as
+    released; `plain` does not.
+    """
+
+    positive: float = Field(ge=-1, le=1)
+    negative: float = Field(ge=-1, le=1)
+    image_weight: float = Share
+    temperature: float = Field(gt=0)
+    factor: Factor
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "TriageSettings":
+        if self.negative > self.positive:
+            raise ValueError("negative must not be above positive, or a pair would be both")
+        return self
 
 
 class Optimiser(Spec):
@@ -161,6 +184,7 @@ class Config(Spec):
     image: Image
     text: Text
     head: Head
+    triage: TriageSettings
     optimiser: Optimiser
     schedule: Epochs
     data: Data

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from cxrbench.pretrain.network import (
     unicl_targets,
     unimodal_loss,
 )
+from cxrbench.pretrain.triage import FrozenReports, Triaged, held_out_loss, sat_loss, triage
 
 Starter = Literal["torchrun", "srun", "run"]
 _MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -81,13 +82,14 @@ def speaks(environment: Mapping[str, str]) -> bool:
 class Whole:
     """Vectors of the whole batch: (n, d) images, (n, d) their second head, (k, d) texts that count.
 
-    `said` (n, C): categories of the texts, where the objective asks for them.
+    `said` (n, C): categories of the texts; `triaged`: pairs of texts; each where the objective asks for it.
     """
 
     joint: Tensor
     label: Tensor | None
     text: Tensor | None
     said: Tensor | None = None
+    triaged: Triaged | None = None
 
 
 def pixels(batch: Batch, config: Config) -> Tensor:
@@ -124,6 +126,14 @@ def loss(network: Network, found: Whole, batch: Batch, config: Config) -> Tensor
             labelled = _labelled(network, found.label, "label", batch)
             reports = None if found.text is None else _pairs(network, found, batch)
             return dlilp_loss(labelled, reports, config.head.contrastive_weight)
+        case "sat":
+            assert found.text is not None
+            fixed = found.joint.new_tensor(1 / config.triage.temperature)
+            pairs = Pairs(found.joint[batch.pairs], found.text, fixed)
+            if not network.training:
+                return held_out_loss(pairs)
+            assert found.triaged is not None
+            return sat_loss(pairs, found.triaged, config.triage)
 
 
 def _pairs(network: Network, found: Whole, batch: Batch) -> Pairs:
@@ -140,12 +150,16 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What a step did: the loss before it, the norm of the gradient before clipping, scales, and whether it counted."""
+    """What a step did: the loss before it, the norm of the gradient before clipping, scales, and whether it counted.
+
+    `shares`: of pairs by SAT's triage; empty for other objectives.
+    """
 
     loss: Tensor
     norm: Tensor
     scales: dict[str, Tensor]
     skipped: bool
+    shares: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Processes:
@@ -247,6 +261,13 @@ def _cuda(config: Config) -> bool:
     return config.engine.accelerator in ("auto", "cuda") and torch.cuda.is_available()
 
 
+class _Computed(NamedTuple):
+    """A batch's loss, and the vectors that it is of."""
+
+    loss: Tensor
+    vectors: Whole
+
+
 class TrainingEngine:
     """Network and optimiser on their device."""
 
@@ -255,6 +276,7 @@ class TrainingEngine:
         self.device: torch.device = processes.fabric.device
         torch.manual_seed(config.seed)
         network = Network(config, categories, files)
+        self._reports = FrozenReports(network.text_model, self.device) if config.objective == "sat" else None
         if processes.place.ranks > 1:
             synchronise_norms(network, self.device)
         if config.engine.channels_last:
@@ -280,7 +302,7 @@ class TrainingEngine:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        value = self._loss(batch)
+        value, found = self._loss(batch)
         scales = {name: p.detach().exp() for name, p in self.network.named_parameters() if name.startswith("logit_")}
         fabric.backward(value)
         average_gradients(self.network.parameters(), self.processes.place.ranks)
@@ -288,7 +310,8 @@ class TrainingEngine:
             self.network, self._stepper, max_norm=self.config.optimiser.clip_norm, error_if_nonfinite=False
         )
         assert isinstance(norm, Tensor)
-        return Stepped(value.detach(), norm.detach(), scales, self._skipped())
+        shares = {} if found.triaged is None else found.triaged.shares
+        return Stepped(value.detach(), norm.detach(), scales, self._skipped(), shares)
 
     def _skipped(self) -> bool:
         """Do the update; whether the scaler left it out, which it does where a gradient overflowed."""
@@ -297,20 +320,28 @@ class TrainingEngine:
         self._stepper.step()
         return scaler is not None and scaler.get_scale() < before
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch) -> "_Computed":
         if any(batch.text_counts):
             batch = batch.widened(self.processes.most(batch.longest))
         here = batch.to(self.device)
         images = pixels(here, self.config)  # in full precision: a grid of 16-bit floats is off by a tenth of a pixel
         with self.processes.fabric.autocast():
             vectors = forward(self.network, images, here, self.processes.place.rank, self.config.objective)
-        return loss(self.network, vectors, here, self.config)
+        vectors = replace(vectors, triaged=self._triaged(here))
+        return _Computed(loss(self.network, vectors, here, self.config), vectors)
+
+    def _triaged(self, here: Batch) -> Triaged | None:
+        if self._reports is None or here.tokens is None or not self.network.training:
+            return None
+        own = self._reports.vectors(here.tokens)
+        told = gather_rows(own, here.text_counts, self.processes.place.rank)[here.texts]
+        return triage(told @ told.T, self.config.triage)
 
     @torch.no_grad()
     def losses(self, batches: Iterator[Batch]) -> list[float]:
         """The loss of each batch, in evaluation mode."""
         with self._evaluating():
-            found = [self._loss(batch) for batch in batches]
+            found = [self._loss(batch).loss for batch in batches]
         return [float(value) for value in found]
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomli_w
@@ -15,6 +15,7 @@ from cxrbench.models.text import TextFiles
 from cxrbench.models.text_loading import deciding
 from cxrbench.pretrain.config import Config, Objective
 from cxrbench.pretrain.corpus.types import Corpus
+from cxrbench.pretrain.corpus.variants import SourceName
 from cxrbench.pretrain.identity import Surroundings
 from cxrbench.pretrain.log import writing
 from cxrbench.pretrain.network import WITH_LABELS, WITH_TEXT, encoder_facts
@@ -33,7 +34,13 @@ WEIGHTS, OFFICIAL, CARD, VOCABULARY, TEXT = (
     "pretraining_vocabulary.toml",
     "text",
 )
-TITLES: Mapping[Objective, str] = {"clip": "CLIP", "unicl": "UniCL", "unimodal": "Unimodal", "dlilp": "DLILP"}
+TITLES: Mapping[Objective, str] = {
+    "clip": "CLIP",
+    "unicl": "UniCL",
+    "unimodal": "Unimodal",
+    "dlilp": "DLILP",
+    "sat": "SAT",
+}
 LETTERS: Mapping[str, str] = {"CHEXPERT": "C", "MIMIC": "M", "PADCHEST": "P"}
 _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by itself
 
@@ -42,7 +49,7 @@ _RESNETS = ("resnet18", "resnet34", "resnet50")  # which a checkpoint tells by i
 class Trained:
     """A finished run; `synthetic`: drawn images were in its corpus; `width` of the trunk's pooled vectors.
 
-    `head`: what its checkpoint says.
+    `head`: what its checkpoint says; `labelled_by`: whose the labels of each source are.
     """
 
     config: Config
@@ -51,6 +58,7 @@ class Trained:
     files: TextFiles | None
     width: int
     synthetic: bool
+    labelled_by: Mapping[SourceName, str] = field(default_factory=dict)
 
 
 def export(trained: Trained, folder: Path) -> ModelCard:
@@ -120,7 +128,7 @@ def _card(trained: Trained, name: str, sha256: str) -> ModelCard:
     if objective in WITH_LABELS:
         views["label"] = View(tap="label" if objective == "dlilp" else "joint", classes="prototypes")
     taps = {"pooled": trained.width, "joint": config.head.dimension}
-    options: dict[str, str] = {"strategy": objective}
+    options: dict[str, str] = {"strategy": "clip" if objective == "sat" else objective}  # SAT changes no layout
     if objective in WITH_LABELS:
         options["vocabulary"] = VOCABULARY
     if config.image.trunk not in _RESNETS:
@@ -163,7 +171,20 @@ def _notes(trained: Trained) -> tuple[str, ...]:
         f"{config.digest}, seed {config.seed}, precision {identity.precision}.",
         f"From {start} of {config.image.trunk}{text}; weights of epoch {kept} of {position.epoch}, lowest validation "
         f"loss {position.best:.6g}.",
+        *(f"Labels of {source} by {who}." for source, who in trained.labelled_by.items()),
+        *_triage_note(config),
         *map(_computed, trained.head.history),
+    )
+
+
+def _triage_note(config: Config) -> tuple[str, ...]:
+    if config.objective != "sat":
+        return ()
+    how = config.triage
+    return (
+        f"SAT's loss as in its authors' code on this recipe's networks, not the published model: positive above "
+        f"{how.positive:g}, negative up to {how.negative:g}, temperature {how.temperature:g}, image weight "
+        f"{how.image_weight:g}, factor {how.factor}; reads a {config.text.reads} at a time.",
     )
 
 

@@ -77,7 +77,7 @@ def pretrain(job: Job, progress: Progress, say: Callable[[str], None]) -> ModelC
         if processes.first:
             loop.log.close()
     width = loop.engine.network.vision_model.width
-    trained = Trained(job.config, loop.head, corpus, files, width, built.synthetic)
+    trained = Trained(job.config, loop.head, corpus, files, width, built.synthetic, built.labelled_by)
     card = None
     if processes.first:
         export(trained, job.out)
@@ -121,6 +121,8 @@ def _counts(built: Built) -> str:
 
 
 def _tell(job: Job, built: Built, images: StoredImages, say: Callable[[str], None]) -> None:
+    for source, who in built.labelled_by.items():
+        say(f"{source}: labels by {who}")
     for note in built.notes:
         say(f"note: {note}")
     if images.unreadable:

@@ -42,8 +42,8 @@ JSONL, CSV = "metrics.jsonl", "metrics.csv"
 class LogRow(Spec):
     """One row. `step` counts updates done; a `validation` row has its mean `loss` and nothing of the update.
 
-    `scale`, `scale_label`: exp of the log scales; `norm`: of the gradient before clipping; `loss` and `norm` are None
-    where the gradient scaler skipped a step that overflowed.
+    `scale`, `scale_label`: exp of the log scales; `positive`, `neutral`, `negative`: shares of SAT's pairs; `norm`: of
+    the gradient before clipping; `loss` and `norm` are None where the gradient scaler skipped a step that overflowed.
     """
 
     kind: Literal["step", "validation"]
@@ -53,6 +53,9 @@ class LogRow(Spec):
     rate: float | None = None
     scale: float | None = None
     scale_label: float | None = None
+    positive: float | None = None
+    neutral: float | None = None
+    negative: float | None = None
     norm: float | None = None
     skipped: bool = False
     images_per_second: float | None = None

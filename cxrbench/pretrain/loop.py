@@ -85,6 +85,7 @@ class Pending:
             scale_label=scales.get("logit_scale_head2"),
             norm=number(float(done.norm)),
             skipped=done.skipped,
+            **{name: float(share) for name, share in done.shares.items()},
         )
 
 
@@ -192,6 +193,7 @@ class Loop:
     log: Log
     _pending: list[Pending] = field(default_factory=list)
     _skipped: int = 0
+    _most_negative: float | None = None  # of SAT's shares since the epoch began here
 
     def __post_init__(self) -> None:
         corpus, config = self.material.corpus, self.config
@@ -299,6 +301,7 @@ class Loop:
         position = self.position
         if position.batch == 0 and self.config.engine.scaler_per_epoch:
             self.processes.new_scaler()
+        self._most_negative = None
         began = time.monotonic()
         batches = self._feed.training(self.parts.train, position.epoch, position.batch)
         for batch in self._stop_request.until(ahead(batches, self.engine.device)):
@@ -322,7 +325,10 @@ class Loop:
         for one in self._pending:
             self._skipped = self._skipped + 1 if one.done.skipped else 0
             self._check(one)
-            rows.append(one.row())
+            row = one.row()
+            rows.append(row)
+            if row.negative is not None:
+                self._most_negative = max(row.negative, self._most_negative or 0)
         now = time.monotonic()
         if rows and self.processes.first:
             speed = round(images / max(now - began, 1e-9), 3)
@@ -350,6 +356,12 @@ class Loop:
     def _conclude(self, losses: Sequence[float]) -> None:
         """End an epoch: its validation loss, what is kept of it, and whether there is another."""
         position, config = self.position, self.config
+        if self._most_negative == 0:
+            raise RunError(
+                f"no two reports of a batch were told apart in epoch {position.epoch + 1}, so nothing was learned: no "
+                f"cosine is {config.triage.negative:g} or less. Thresholds belong to one text encoder: name the "
+                "released one by text.hub, or set triage.positive and triage.negative for yours, and begin again"
+            )
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
             raise RunError(

@@ -64,7 +64,7 @@ def clip_loss(pairs: Pairs) -> Tensor:
 
     L = -1/(2n) Σ_i [ log softmax_j(s u_i·v_j)_i + log softmax_j(s v_i·u_j)_i ]
     """
-    logits = _logits(pairs.scale, pairs.image, pairs.text)
+    logits = pair_logits(pairs)
     own = torch.arange(len(logits), device=logits.device)
     return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
 
@@ -84,7 +84,7 @@ def unicl_loss(pairs: Pairs, targets: Targets) -> Tensor:
 
     L = -1/(2n) Σ_i Σ_j [ q_ij log softmax_j(s u_i·v_j) + q'_ij log softmax_j(s v_i·u_j) ]
     """
-    logits = _logits(pairs.scale, pairs.image, pairs.text)
+    logits = pair_logits(pairs)
     forward, back = (target.to(logits.dtype) for target in (targets.image_to_text, targets.text_to_image))
     return (cross_entropy(logits, forward) + cross_entropy(logits.T, back)) / 2
 
@@ -110,6 +110,11 @@ def dlilp_loss(batch: Labelled, reports: Pairs | None, weight: float) -> Tensor:
     if reports is None or len(reports.image) < _FEWEST_REPORTS or weight == 0:
         return loss
     return loss + weight * clip_loss(reports)
+
+
+def pair_logits(pairs: Pairs) -> Tensor:
+    """Scaled cosines (n, n) of each image (row) with each text."""
+    return _logits(pairs.scale, pairs.image, pairs.text)
 
 
 def _logits(factor: Tensor, image: Tensor, other: Tensor) -> Tensor:
@@ -154,7 +159,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: st
 
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-WITH_TEXT: tuple[Objective, ...] = ("clip", "unicl", "dlilp")
+WITH_TEXT: tuple[Objective, ...] = ("clip", "unicl", "dlilp", "sat")
 WITH_LABELS: tuple[Objective, ...] = ("unimodal", "dlilp")
 
 
@@ -243,13 +248,15 @@ class TextModel(nn.Module):
 class Network(nn.Module):
     """Both towers, prototypes and log scales, as one objective needs them.
 
-    Prototypes (C, d) start as independent normal numbers of variance 1 / d, log scales at log(1 / temperature).
+    Prototypes (C, d) start as independent normal numbers of variance 1 / d, log scales at log(1 / temperature), where
+    that of SAT stays.
     """
 
     def __init__(self, config: Config, categories: int, files: TextFiles | None) -> None:
         super().__init__()
         self.highest = config.head.highest_log_scale
-        dimension, start = config.head.dimension, math.log(1 / config.head.temperature)
+        warmth = config.triage.temperature if config.objective == "sat" else config.head.temperature
+        dimension, start = config.head.dimension, math.log(1 / warmth)
         if config.objective in WITH_LABELS:
             rows = torch.randn(categories, dimension) / math.sqrt(dimension)
             self.register_parameter(PROTOTYPES, nn.Parameter(rows))

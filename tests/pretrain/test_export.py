@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_lessons import NAMES, made_corpus, made_pixels, made_text_encoder, small_choices
+from made_lessons import NAMES, made_corpus, made_pixels, made_text_encoder, small_choices, triage_choices
 from made_training import made_loop
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +22,8 @@ ROWS = 30
 
 
 def finished(folder: Path, synthetic: bool = True, **more: str) -> tuple[Loop, Path]:
-    config = build_config(None, small_choices(folder.parent / "text", schedule__epochs="1", **more))
+    choices = triage_choices if more.get("objective") == "sat" else small_choices
+    config = build_config(None, choices(folder.parent / "text", schedule__epochs="1", **more))
     run = made_loop(folder, config, ROWS)
     run.run()
     width = run.engine.network.vision_model.width
@@ -37,7 +38,7 @@ def adapter(card: Path) -> DLILP:
     return found
 
 
-@pytest.mark.parametrize("objective", ["clip", "unicl", "unimodal", "dlilp"])
+@pytest.mark.parametrize("objective", ["clip", "unicl", "unimodal", "dlilp", "sat"])
 def test_a_trained_encoder_comes_back_as_it_was(objective: str, tmp_path: Path) -> None:
     assert_same(
         objective, *finished(tmp_path / "Run 1", objective=objective, image__trunk="timm:mobilenetv3_small_050")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from forks import Fork, fork
-from made_lessons import made_corpus, small_choices
+from made_lessons import made_corpus, small_choices, triage_choices
 from made_training import made_loop
 from made_training import main as train
 
@@ -44,9 +44,11 @@ def same_weights(one: Path, other: Path) -> bool:
     return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("objective", ["clip", "unicl", "unimodal", "dlilp"])
+@pytest.mark.parametrize("objective", ["clip", "unicl", "unimodal", "dlilp", "sat"])
 def test_every_objective_learns(objective: str, tmp_path: Path) -> None:
-    run = loop(tmp_path / "run", objective=objective, saving__every_steps="50")
+    choices = triage_choices if objective == "sat" else small_choices
+    told = choices(tmp_path / "text", objective=objective, saving__every_steps="50")
+    run = made_loop(tmp_path / "run", build_config(None, told), ROWS)
     position = run.run()
     rows = curve(tmp_path / "run")
     assert position.finished

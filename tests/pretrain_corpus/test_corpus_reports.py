@@ -13,8 +13,9 @@ from made_corpus import CHEXPERT, built, labels, mimic_image, mimic_tables, subj
 
 from cxrbench.errors import DataError, SpecError
 from cxrbench.phantom.reports import phrases, report
+from cxrbench.pretrain.corpus.labellers import labeller, plain, table_labeller
 from cxrbench.pretrain.corpus.mimic import Reports
-from cxrbench.pretrain.corpus.sentences import labeller, plain, report_sentences, sections, sentences, table_labeller
+from cxrbench.pretrain.corpus.sentences import report_sentences, sections, sentences
 from cxrbench.pretrain.corpus.variants import corpus_variant
 
 HEADINGS = corpus_variant("as-published").mimic.headings

@@ -41,13 +41,14 @@ class CorpusRequest:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A corpus, and how it came about: images left after each step for each source, the audit, remarks.
+    """A corpus, and how it came about: images left after each step and whose labels, by source; the audit, remarks.
 
     `synthetic`: drawn images are in it, so its encoders enter no table of measured results.
     """
 
     corpus: Corpus
     counts: Mapping[SourceName, Mapping[str, int]]
+    labelled_by: Mapping[SourceName, str]
     overlap: PatientOverlap
     notes: tuple[str, ...]
     synthetic: bool
@@ -59,6 +60,7 @@ class Built:
             "images": len(self.corpus),
             "synthetic": self.synthetic,
             "counts": {name: dict(counts) for name, counts in self.counts.items()},
+            "labelled_by": dict(self.labelled_by),
             **self.overlap.to_json(),
             "notes": list(self.notes),
         }
@@ -96,6 +98,7 @@ def build(request: CorpusRequest) -> Built:
     return Built(
         _corpus(parts, classes, {name: spaces[name] for name in names}),
         {name: part.counts for name, part in parts.items()},
+        {name: part.rows.labelled_by for name, part in parts.items()},
         overlap,
         tuple(f"{name}: {text}" for name, part in parts.items() for text in part.notes),
         any(part.synthetic for part in parts.values()),

@@ -9,6 +9,7 @@ from cxrbench.data import tables
 from cxrbench.data.search import has_table, located
 from cxrbench.data.sources.chexpert5x200 import LAYOUT, image_id, patient_of
 from cxrbench.errors import DataError
+from cxrbench.pretrain.corpus.labellers import described_table
 from cxrbench.pretrain.corpus.types import CorpusRows, Space
 from cxrbench.pretrain.corpus.variants import CheXpertRule
 
@@ -47,6 +48,7 @@ def rows(root: Path, rule: CheXpertRule, space: Space) -> CorpusRows:
         ((),) * len(ids),
         folder,
         LAYOUT,
+        described_table(path),
         {"table": len(table), "frontal": len(ids)},
         (f"labels from {path.name}",),
     )

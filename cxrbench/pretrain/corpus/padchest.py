@@ -9,6 +9,7 @@ import numpy as np
 
 from cxrbench.data import tables
 from cxrbench.data.sources.padchest import LAYOUT, TABLE, entries, locate
+from cxrbench.pretrain.corpus.labellers import described_table
 from cxrbench.pretrain.corpus.types import CorpusRows, Space, one_hot
 from cxrbench.pretrain.corpus.variants import LabelRule, PadChestRule
 
@@ -36,6 +37,7 @@ def rows(root: Path, rule: PadChestRule, space: Space) -> CorpusRows:
         ((),) * len(labelled),
         folder,
         LAYOUT,
+        described_table(path),
         {"table": len(table), "frontal": len(frontal), "with patient": len(known), "labelled": len(labelled)},
         tuple(_missing(len(frontal) - len(known), "patient") + _missing(len(known) - len(labelled), "label list")),
     )

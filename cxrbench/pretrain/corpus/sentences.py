@@ -1,91 +1,20 @@
 """Labelled report sentences of MIMIC-CXR studies: from the user's table, or made from the reports by a labeller."""
 
-import importlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from cxrbench.data import tables
 from cxrbench.data.listing import is_folder
 from cxrbench.data.sources.base import Disk, Layout, Tree, met
-from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.errors import DataError
+from cxrbench.pretrain.corpus.labellers import SUPPLY, VALUES, NamedLabeller, answers, described_table
 from cxrbench.pretrain.corpus.types import Sentence, Space
 from cxrbench.store.sealed import DamagedError, read_regular
-from cxrbench.system.contained import PASSING
-
-_VALUES = (0.0, 1.0, -1.0)
-_TEXT_COLUMNS = ("sentences", "sentence", "text")
-SUPPLY = (
-    "Supply labels_individual_sentences.csv (columns patient or study_id, sentences, and the 14 observations) beside "
-    "the MIMIC-CXR-JPG tables; or the reports with a labeller: a table of sentences (columns sentences and the 14 "
-    "observations, as CheXbert or CheXpert's labeller write them), or package.module:function of your own."
-)
-
-
-class Labeller(Protocol):
-    """Sentences in, findings out."""
-
-    def __call__(self, sentences: Sequence[str]) -> Sequence[Collection[str] | None]:
-        """For each sentence the findings that it states to be present (any letter case), or None if it is unknown."""
-
-
-class TableLabeller:
-    """Looks sentences up in a table, letter case and white space aside."""
-
-    def __init__(self, findings: Mapping[str, frozenset[str]]) -> None:
-        self._findings = findings
-
-    def __call__(self, sentences: Sequence[str]) -> Sequence[frozenset[str] | None]:
-        """See `Labeller`; None for sentences that the table does not hold."""
-        return [self._findings.get(plain(sentence)) for sentence in sentences]
-
-
-def plain(sentence: str) -> str:
-    """The form in which sentences are compared: single blanks, lower case."""
-    return " ".join(sentence.split()).lower()
-
-
-def table_labeller(path: Path, names: Sequence[str]) -> TableLabeller:
-    """A labeller from a user's table with columns for (some of) the named findings; 1 is present, 0, -1 and blank not.
-
-    Raises DataError if there is no column of sentences or of findings, or if one sentence is labelled in two ways.
-    """
-    header = tables.header(path)
-    text = next((name for name in header if name.lower() in _TEXT_COLUMNS), None)
-    columns = [name for name in header if name.lower() in set(names)]
-    if text is None or not columns:
-        raise DataError(f"{path}: needs a column {' or '.join(_TEXT_COLUMNS)} and columns such as {names[0]}.")
-    table = tables.read_table(path, (text, *columns))
-    sentences = [plain(sentence) for sentence in table[text]]
-    present = np.stack([tables.numbers(path, table, column, _VALUES) == 1 for column in columns], axis=1)
-    lowered = np.array([column.lower() for column in columns])
-    found = [frozenset(lowered[row].tolist()) for row in present]
-    tables.agreeing(path, sentences, found, "findings")
-    return TableLabeller(dict(zip(sentences, found, strict=True)))
-
-
-def labeller(name: str, names: Sequence[str]) -> Labeller:
-    """A labeller by the path of a table (.csv, .csv.gz) or by `package.module:function`.
-
-    Raises SpecError for what is neither, or cannot be imported, and says what could be supplied.
-    """
-    if name.endswith((".csv", ".csv.gz")):
-        return table_labeller(Path(name), names)
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute) if module and attribute else None
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"labeller {name!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise SpecError(f"labeller {name!r} is neither a table (.csv) nor package.module:function. {SUPPLY}")
-    made: Labeller = found
-    return made
-
 
 Headings = Mapping[str, tuple[str, ...]]  # kind of section to the headings that open one
 _HEADING = re.compile(r"^[ \t]*(?P<name>[A-Z][A-Z0-9 ,/&()'-]*[A-Z)])[ \t]*:", re.MULTILINE)
@@ -166,9 +95,10 @@ _STUDY_COLUMNS = ("study_id", "study", "patient")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Study number to its sentences, in order; a study without a sentence is absent."""
+    """Study number to its sentences, in order; a study without a sentence is absent. `by`: who labelled them."""
 
     sentences: Mapping[str, tuple[Sentence, ...]]
+    by: str
     notes: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -186,7 +116,7 @@ def from_table(path: Path, space: Space) -> Told:
     if study is None or not columns:
         raise DataError(f"{path}: needs a column {' or '.join(_STUDY_COLUMNS)} and columns of findings. {SUPPLY}")
     table = tables.read_table(path, (study, "sentences", *columns))
-    present = np.stack([tables.numbers(path, table, column, _VALUES) == 1 for column in columns], axis=1)
+    present = np.stack([tables.numbers(path, table, column, VALUES) == 1 for column in columns], axis=1)
     order = np.array([index[column.lower()] for column in columns])
     found: dict[str, list[Sentence]] = {}
     blank = 0
@@ -199,7 +129,8 @@ def from_table(path: Path, space: Space) -> Told:
             continue
         found.setdefault(who[1], []).append(Sentence(text, tuple(sorted(order[present[number]].tolist()))))
     notes = (f"{path.name}: {blank} rows without a sentence are left out",) if blank else ()
-    return Told({who: tuple(told) for who, told in found.items()}, notes, {"sentences": len(table) - blank})
+    counts = {"sentences": len(table) - blank}
+    return Told({who: tuple(told) for who, told in found.items()}, described_table(path), notes, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +141,7 @@ class RawReports:
     """
 
     root: Path
-    labeller: Labeller
+    labeller: NamedLabeller
     headings: Headings
     cache: Path | None = None
 
@@ -221,19 +152,15 @@ def from_reports(raw: RawReports, subjects: Mapping[str, str], space: Space) -> 
     Studies without a report, reports without such a section and sentences that the labeller does not know are left out
     and counted. Raises DataError where no report is found, where one is no text, and where no sentence is labelled.
     """
-    if not is_folder(raw.root):
-        raise DataError(f"{raw.root}: there is no such folder. Point --reports at the unpacked mimic-cxr-reports.zip.")
-    found = met(list(subjects), Disk(raw.root, raw.root, _layout(subjects), raw.cache))
-    if not found.paths:
-        raise DataError(f"{raw.root}: holds no report of the {len(subjects)} studies. Unpack mimic-cxr-reports.zip.")
-    split = {study: report_sentences(_text(found.home / path), raw.headings) for study, path in found.paths.items()}
+    files = report_files(raw.root, subjects, raw.cache)
+    split = {study: report_sentences(report_text(path), raw.headings) for study, path in files.items()}
     told = {study: split[study] for study in subjects if split.get(study)}
     meaning = _labelled(list(dict.fromkeys(s for sentences in told.values() for s in sentences)), raw, space)
     kept = {study: tuple(meaning[s] for s in sentences if s in meaning) for study, sentences in told.items()}
     total = sum(map(len, told.values()))
     counts = {
         "studies": len(subjects),
-        "with report": len(found.paths),
+        "with report": len(files),
         "with findings or impression": len(told),
         "sentences": total,
         "labelled sentences": sum(map(len, kept.values())),
@@ -243,22 +170,32 @@ def from_reports(raw: RawReports, subjects: Mapping[str, str], space: Space) -> 
     notes = tuple(
         f"{lost} {what} are left out"
         for lost, what in (
-            (len(subjects) - len(found.paths), "studies without a report"),
-            (len(found.paths) - len(told), "reports without findings or impression"),
+            (len(subjects) - len(files), "studies without a report"),
+            (len(files) - len(told), "reports without findings or impression"),
             (total - counts["labelled sentences"], "sentences that the labeller does not know"),
         )
         if lost
     )
-    return Told({study: sentences for study, sentences in kept.items() if sentences}, notes, counts)
+    return Told({study: told for study, told in kept.items() if told}, raw.labeller.by, notes, counts)
+
+
+def report_files(root: Path, subjects: Mapping[str, str], cache: Path | None) -> dict[str, Path]:
+    """The report of each study in `subjects` (study to subject) that has one below `root`; `cache` may keep a listing.
+
+    Raises DataError where there is no folder, and no report of any of them in it.
+    """
+    if not is_folder(root):
+        raise DataError(f"{root}: there is no such folder. Point --reports at the unpacked mimic-cxr-reports.zip.")
+    found = met(list(subjects), Disk(root, root, _layout(subjects), cache))
+    if not found.paths:
+        raise DataError(f"{root}: holds no report of the {len(subjects)} studies. Unpack mimic-cxr-reports.zip.")
+    return {study: found.home / path for study, path in found.paths.items()}
 
 
 def _labelled(texts: Sequence[str], raw: RawReports, space: Space) -> dict[str, Sentence]:
     index = dict(zip(space.names, space.inside, strict=True))
-    answers = _answers(raw.labeller, texts)
-    if len(answers) != len(texts):
-        raise DataError(f"the labeller gave {len(answers)} answers for {len(texts)} sentences")
     found = {}
-    for text, answer in zip(texts, answers, strict=True):
+    for text, answer in zip(texts, answers(raw.labeller, texts), strict=True):
         if answer is None:
             continue
         if strange := answer - index.keys():
@@ -279,21 +216,7 @@ def _layout(subjects: Mapping[str, str]) -> Layout:
     return Layout(key=key, names=lambda study: (study,), tree=Tree(re.compile(r"p\d\d"), below))
 
 
-def _answers(who: Labeller, texts: Sequence[str]) -> Sequence[frozenset[str] | None]:
-    """What the labeller says, in lower case; raises DataError that names it for whatever its own code raises."""
-    try:
-        return [None if told is None else frozenset(str(name).lower() for name in told) for told in who(texts)]
-    except (CxrBenchError, *PASSING):
-        raise
-    except BaseException as error:
-        name = getattr(who, "__qualname__", type(who).__qualname__)
-        raise DataError(
-            f"the labeller {name} failed over {len(texts)} sentences: {type(error).__name__}: {str(error)[:200]}. Mend "
-            "it, or give a table of sentences."
-        ) from error
-
-
-def _text(path: Path) -> str:
+def report_text(path: Path) -> str:
     """A report, UTF-8 or Latin-1; raises DataError, with its name, for what is no text."""
     try:
         data = read_regular(path, _LONGEST_REPORT)

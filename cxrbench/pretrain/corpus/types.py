@@ -57,7 +57,8 @@ class CorpusRows:
     """The usable rows of one source, in its table's order.
 
     `labels` (n, C) int8 over the classes of the corpus; `folder` holds the tables, `layout` says how ids and files
-    meet below it. `counts`: what each filter left, in the order of filtering. `notes`: what a reader should know.
+    meet below it. `labelled_by`: whose the labels are. `counts`: what each filter left, in the order of filtering.
+    `notes`: what a reader should know.
     """
 
     ids: tuple[str, ...]
@@ -66,6 +67,7 @@ class CorpusRows:
     sentences: tuple[tuple[Sentence, ...], ...]
     folder: Path
     layout: Layout
+    labelled_by: str
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
