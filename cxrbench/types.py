@@ -110,7 +110,7 @@ class Fold:
     """One fold as row numbers. `train[K]` indexes the train table, `test` the test table (one table for 5x200 sets)."""
 
     fold: int
-    train: Mapping[int, IntArray]  # shots to (n,) rows, grouped by class in label order; may repeat a row
+    train: Mapping[Shots, IntArray]  # to (n,) rows; of K those of one class together, in label order; may repeat a row
     test: IntArray  # (m,)
     random_state: object | None = None  # random.Random state left by the draw; released prompts go on from it
 

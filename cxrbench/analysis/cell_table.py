@@ -25,6 +25,7 @@ from cxrbench.records.selection import CellFilter, Selected, Setting, selected_s
 from cxrbench.records.validity import flaws, pretrained_on, why_not
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, rounded_half_up
+from cxrbench.types import shots_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class CellColumn:
             "task": task_title(self.task),
             "group": "" if how.group == "all" else how.group,
             "protocol": how.protocol,
-            "shots": f"K = {how.shots}" if how.shots else "",
+            "shots": "" if how.shots is None else shots_in_words(how.shots),
             "prompts": how.prompts or "",
             "metric": self.metric.title,
         }

@@ -42,7 +42,8 @@ class CellFacts:
     variant: str
     variant_digest: str
     protocol: str
-    shots: int | None
+    shots: str | None
+    trained_images: str | None
     few_images: str | None
     prompts: str | None
     prompts_digest: str | None
@@ -144,7 +145,8 @@ def cell_facts(record: Record) -> CellFacts:
         variant=record.variant,
         variant_digest=record.variant_digest,
         protocol=how.protocol,
-        shots=how.shots,
+        shots=None if how.shots is None else str(how.shots),
+        trained_images=", ".join(f"{label} {few}-{most}" for label, (few, most) in how.trained.items()) or None,
         few_images=", ".join(f"{label} {images}" for label, images in how.short.items()) or None,
         prompts=prompt_set(record),
         prompts_digest=None if told is None else told.digest,

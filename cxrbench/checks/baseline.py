@@ -19,6 +19,7 @@ from cxrbench.records.validity import flaws
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
+from cxrbench.types import Shots, shots_in_words, shots_order
 
 
 class CellKey(Spec):
@@ -28,19 +29,20 @@ class CellKey(Spec):
     task: str
     group: str
     protocol: str
-    shots: int | None = None
+    shots: Shots | None = None
     prompts: str | None = None
     variant: str
 
     @property
     def order(self) -> tuple[Any, ...]:
         """What cells are sorted by."""
-        return (self.variant, self.task, self.group, self.model, self.protocol, self.shots or 0, self.prompts or "")
+        how = (self.protocol, shots_order(self.shots), self.prompts or "")
+        return (self.variant, self.task, self.group, self.model, *how)
 
     @property
     def text(self) -> str:
         """The cell in words."""
-        how = f"K={self.shots}" if self.shots else (self.prompts or "")
+        how = (self.prompts or "") if self.shots is None else shots_in_words(self.shots)
         return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
 
 

@@ -334,7 +334,7 @@ def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:
         return "small"
     if words == "true":
         return "true"
-    height_width = numbers(words.split("x"), "--size", distinct=False)
+    height_width = numbers(words.split("x"), "--size")
     if len(height_width) != 2:
         raise SpecError(f"--size: {words!r} is not small, true or HEIGHTxWIDTH")
     return height_width[0], height_width[1]

@@ -17,6 +17,8 @@ PRECISION = 1e-12
 ROUNDING = 1e-10  # a gradient that falls no further: of one row against hundreds, weights are far apart
 MAX_STEPS = 200
 MAX_INNER = 1000
+MANY_ROWS = 4096  # from which on a Hessian of one logit costs more than conjugate gradients, which form none
+BLOCK = 8192  # rows that are squared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,12 @@ def _system(centred: Float64Array, weights: Float64Array, curvature: float) -> _
     else:
         weighted = root * centred
         variances, axes = np.linalg.eigh(weighted.T @ weighted)
+        del weighted  # as large as the features
         rows = centred @ axes
     penalty = 1 / (1 + curvature * np.maximum(variances, 0))
+    rows *= np.sqrt(penalty)
     constant = np.full((len(rows), 1), 1 / np.sqrt(curvature * weights.sum()))
-    return _System(np.hstack([rows * np.sqrt(penalty), constant]), np.append(penalty, 0.0)[:, None])
+    return _System(np.hstack([rows, constant]), np.append(penalty, 0.0)[:, None])
 
 
 class _Loss(ABC):
@@ -110,7 +114,10 @@ class _OneLogit(_Loss):
         return p
 
     def step(self, p: Float64Array, system: "_System", gradient: Float64Array, rtol: float) -> Float64Array:
-        hessian = (system.design * (self._weights * p * (1 - p))).T @ system.design
+        bend = self._weights * p * (1 - p)
+        if len(bend) > MANY_ROWS:
+            return _inexact(lambda rows: rows * bend, _diagonal(system, bend), system, gradient, rtol)
+        hessian = (system.design * bend).T @ system.design
         hessian.flat[:: len(hessian) + 1] += system.penalty[:, 0]
         return np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
 
@@ -131,16 +138,37 @@ class _Softmax(_Loss):
     def step(self, p: Float64Array, system: "_System", gradient: Float64Array, rtol: float) -> Float64Array:
         weighted = self._weights * p
 
-        def hessian_times(v: Float64Array) -> Float64Array:
-            rows = system.design @ v
+        def bent(rows: Float64Array) -> Float64Array:
             rows -= np.einsum("ij,ij->i", p, rows)[:, None]
             rows *= weighted
-            product: Float64Array = system.design.T @ rows
-            product += system.penalty * v
-            return product
+            return rows
 
-        diagonal = np.square(system.design).T @ (weighted * (1 - p)) + system.penalty
-        return _conjugate_gradients(hessian_times, diagonal, -gradient, rtol)
+        return _inexact(bent, _diagonal(system, weighted * (1 - p)), system, gradient, rtol)
+
+
+def _inexact(
+    bent: Callable[[Float64Array], Float64Array],
+    diagonal: Float64Array,
+    system: _System,
+    gradient: Float64Array,
+    rtol: float,
+) -> Float64Array:
+    """The Newton step by conjugate gradients, which form no Hessian; `bent` is the loss's own curvature of logits."""
+
+    def hessian_times(v: Float64Array) -> Float64Array:
+        product: Float64Array = system.design.T @ bent(system.design @ v)
+        product += system.penalty * v
+        return product
+
+    return _conjugate_gradients(hessian_times, diagonal, -gradient, rtol)
+
+
+def _diagonal(system: _System, bend: Float64Array) -> Float64Array:
+    """That of the Hessian (r + 1, k), from curvatures (n, k); by parts of the rows, whose squares take room."""
+    found = np.zeros((system.design.shape[1], bend.shape[1]))
+    for at in range(0, len(bend), BLOCK):
+        found += np.square(system.design[at : at + BLOCK]).T @ bend[at : at + BLOCK]
+    return found + system.penalty
 
 
 @dataclass(frozen=True, slots=True)

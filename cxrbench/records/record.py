@@ -25,7 +25,7 @@ from cxrbench.store.sealed import (
     with_checksum,
     without_checksum,
 )
-from cxrbench.types import TaskKind
+from cxrbench.types import Shots, TaskKind
 
 ScoreKind = Literal["probabilities", "logits", "other"]
 STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
@@ -116,7 +116,7 @@ class ProtocolIdentity(Spec):
     tap: str  # which embedding was used
     part: str  # which part of the split was scored
     scores: ScoreKind  # what they are; others than the first two have no calibration
-    shots: int | None = None
+    shots: Shots | None = None
     C: float | None = None
     class_weight: str | None = None
     solver: str | None = None
@@ -128,6 +128,8 @@ class ProtocolIdentity(Spec):
     standardised: bool = False  # each class's scores over the test images
     labels: Literal["true", "shuffled"] = "true"  # that a probe was fitted to
     short: Mapping[str, int] = Field(default_factory=dict)  # label to its images, where a fold has fewer than `shots`
+    # label to the fewest and the most images of a fold, where `shots` does not say so: shares, draws of unequal classes
+    trained: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
 
 
 class FoldResult(Spec):
@@ -246,7 +248,7 @@ class Record(Spec):
 
 
 def prints(
-    row: Row, column: Column, cell: tuple[str, str, str], protocol: str, shots: int | None, prompts: str | None
+    row: Row, column: Column, cell: tuple[str, str, str], protocol: str, shots: Shots | None, prompts: str | None
 ) -> bool:
     """Whether a place of a published table prints a `cell` (model, task, group), measured in that way."""
     wanted = column.prompts or row.prompts

@@ -9,9 +9,9 @@ from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
-from cxrbench.types import TaskKind
+from cxrbench.types import Shots, TaskKind, shots_in_words, shots_order
 
-CellKey = tuple[str, str, str, str, int, str, str]
+CellKey = tuple[str, str, str, str, tuple[int, float], str, str]
 PROTOTYPES = "prototypes"
 
 
@@ -23,15 +23,15 @@ def prompt_set(record: Record) -> str | None:
 def cell_key(record: Record) -> CellKey:
     """What makes two records measurements of one cell, within a variant."""
     how = record.protocol
-    words = prompt_set(record) or ""
-    return record.data.task, record.model.name, record.data.group, how.protocol, how.shots or 0, words, how.view or ""
+    words, shots = prompt_set(record) or "", shots_order(how.shots)
+    return record.data.task, record.model.name, record.data.group, how.protocol, shots, words, how.view or ""
 
 
 def cell_name(record: Record) -> str:
     """The cell in words, such as `clip_cm, rsna (base), linear-probe, K = 16`."""
     how, data = record.protocol, record.data
     task = data.task if data.group == "all" else f"{data.task} ({data.group})"
-    shots = f"K = {how.shots}" if how.shots else ""
+    shots = "" if how.shots is None else shots_in_words(how.shots)
     return ", ".join(filter(None, [record.model.name, task, how.protocol, shots, prompt_set(record)]))
 
 
@@ -43,7 +43,7 @@ def newest_record(records: Iterable[Record], flaws_of: Callable[[Record], Sequen
     return max(records, key=lambda record: (not flaws_of(record), record.runtime.started, record.id), default=None)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
     """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words.
 
@@ -51,13 +51,18 @@ class Setting:
     """
 
     protocol: str
-    shots: int | None
+    shots: Shots | None
     group: str
     prompts: str | None
     kind: TaskKind = "single-label"
 
+    @property
+    def order(self) -> tuple[str, str, tuple[int, float], str]:
+        """What settings of one kind of task are sorted by."""
+        return self.protocol, self.group, shots_order(self.shots), self.prompts or ""
+
     def __str__(self) -> str:
-        told = [self.protocol, f"K = {self.shots}" if self.shots else "", f"group {self.group}"]
+        told = [self.protocol, "" if self.shots is None else shots_in_words(self.shots), f"group {self.group}"]
         told += [f"prompts {self.prompts}" if self.prompts else ""]
         return ", ".join(filter(None, [*told, "" if self.kind == "single-label" else f"{self.kind} tasks"]))
 
@@ -69,7 +74,7 @@ def setting_of(record: Record) -> Setting:
 
 
 Choice = str | Sequence[str] | None  # one word, several, or whatever was measured
-Shots = int | Sequence[int] | None
+ShotsChoice = Shots | Sequence[Shots] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class CellFilter:
     tasks: Sequence[str] = ("all",)
     group: Choice = "all"
     protocol: Choice = None
-    shots: Shots = None
+    shots: ShotsChoice = None
     prompts: Choice = None
     synthetic: bool = False
 
@@ -144,9 +149,7 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     """
     models = sorted({r.model.name for r in records})
     tasks = in_order({r.data.task for r in records})
-    settings = sorted(
-        _settings(records), key=lambda s: (s.kind == "multi-label", s.protocol, s.group, s.shots or 0, s.prompts or "")
-    )
+    settings = sorted(_settings(records), key=lambda s: (s.kind == "multi-label", s.order))
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
@@ -157,7 +160,7 @@ def selected_settings(records: Iterable[Record], asked: CellFilter) -> list[Sele
     was not measured, DataError where no cell is left.
     """
     fitting, models, tasks = _fitting(records, asked)
-    settings = sorted(_settings(fitting), key=lambda s: (s.protocol, s.group, s.shots or 0, s.prompts or ""))
+    settings = sorted(_settings(fitting), key=lambda s: s.order)
     return [_selected(setting, models, tasks, fitting) for setting in settings]
 
 
@@ -241,13 +244,13 @@ def _needs_no_words(asked: CellFilter) -> bool:
     return asked.prompts is None or asked.shots is not None
 
 
-def _holds(asked: Choice | Shots, value: str | int | None) -> bool:
+def _holds(asked: Choice | ShotsChoice, value: str | int | None) -> bool:
     if asked is None or isinstance(asked, str | int):
         return asked in (None, value)
     return value in asked
 
 
-def in_words(asked: Choice | Shots) -> str:
+def in_words(asked: Choice | ShotsChoice) -> str:
     """What was asked for, as a reader writes it."""
     return str(asked) if asked is None or isinstance(asked, str | int) else ",".join(map(str, asked))
 

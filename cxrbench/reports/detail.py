@@ -22,7 +22,7 @@ from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 from cxrbench.records.validity import why_not
 from cxrbench.reports.comparisons import interval_text
-from cxrbench.types import TaskKind
+from cxrbench.types import TaskKind, shots_in_words
 
 Rendered: TypeAlias = "float | list[Rendered] | None"
 
@@ -119,11 +119,14 @@ def _intervals(cell: ScoredCell) -> Iterator[str]:
     yield from (f"  {reason}" for reason in dict.fromkeys(found.reason for _, found in known if found.reason))
 
 
+def _span(fewest: int, most: int) -> str:
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
 def _identity(record: Record) -> Iterator[str]:
     model, data, how = record.model, record.data, record.protocol
-    yield f"{model.name} on {data.task}, group {data.group}: {how.protocol}" + (
-        f", K = {how.shots}" if how.shots else ""
-    )
+    shots = "" if how.shots is None else f", {shots_in_words(how.shots)}"
+    yield f"{model.name} on {data.task}, group {data.group}: {how.protocol}{shots}"
     if record.synthetic:
         yield "SYNTHETIC images or weights: no result"
     yield f"weights      {model.weights_file} sha256 {model.weights_sha256} tensors {model.weights_tensors}"
@@ -139,6 +142,8 @@ def _identity(record: Record) -> Iterator[str]:
     if how.short:
         few = ", ".join(f"{label} {images}" for label, images in how.short.items())
         yield f"few images   {few}, for K = {how.shots}"
+    if how.trained:
+        yield f"trained on   {', '.join(f'{label} {_span(*own)}' for label, own in how.trained.items())} images a fold"
     yield f"variant      {record.variant} version {record.variant_version} digest {record.variant_digest}"
     yield f"code         {record.code.version} sources {record.code.sources} commit {record.code.commit or 'unknown'}"
     yield from (f"  vectors made {by}" for by in record.other_engines)

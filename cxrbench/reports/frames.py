@@ -19,9 +19,10 @@ from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import interval_text, percent
 from cxrbench.reports.tables import flat
+from cxrbench.runner.options import read_shots
 from cxrbench.specs.paper import MISSING
 from cxrbench.store.atomic import written_whole
-from cxrbench.types import UNKNOWN
+from cxrbench.types import UNKNOWN, shots_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 _INTERVAL: Mapping[str, type] = {"": float, "_low": float, "_high": float}
 PAIR_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("protocol", "group", "prompts", "variant", "metric", "a", "b", "task"), str),
-    "shots": int,
+    "shots": str,
     "synthetic": bool,
     **{f"{side}{end}": kind for side in ("value_a", "value_b", "difference") for end, kind in _INTERVAL.items()},
     "covers": str,
@@ -104,7 +105,8 @@ def pair_frame(found: Iterable[Comparison]) -> "pd.DataFrame":
 
 def _pair_lines(found: Comparison) -> Iterator[dict[str, Any]]:
     how = found.setting
-    facts = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts, "shots": how.shots}
+    facts: dict[str, Any] = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts}
+    facts |= {"shots": None if how.shots is None else str(how.shots)}
     facts |= {"variant": found.variant, "metric": found.metric.name, "synthetic": found.synthetic}
     facts |= {"a": found.a, "b": found.b}
     for task in found.tasks:
@@ -158,7 +160,11 @@ def cell_lines(rows: Iterable[CellRow]) -> list[list[str]]:
 
 def _line(row: CellRow) -> list[str]:
     facts = row.facts
-    how = [facts.protocol, f"K = {facts.shots}" if facts.shots else "", facts.prompts or ""]
+    how = [
+        facts.protocol,
+        "" if facts.shots is None else shots_in_words(read_shots(facts.shots, "shots")),
+        facts.prompts or "",
+    ]
     marks = ["synthetic" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
     return [
         facts.model,

@@ -1,4 +1,4 @@
-"""Protocols that learn from K training images per class and see nothing but vectors and labels."""
+"""Protocols that learn from training images, such as K per class, and see nothing but vectors and labels."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import FewRowsError
 from cxrbench.records.record import ProtocolIdentity, ScoreKind
-from cxrbench.runner.checks import short_classes, where
+from cxrbench.runner.checks import training_images, where
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.measure import FoldExtra, fold_scores, measured
 from cxrbench.runner.model import BenchModel
@@ -18,7 +18,7 @@ from cxrbench.runner.protocol import Basis, Cell, FloatArray, Measured, Protocol
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
-from cxrbench.types import IntArray
+from cxrbench.types import IntArray, Shots, shots_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class FewShot(Protocol):
         return {"options": dict(self.options(settings)), "solver_version": version or None}
 
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """One cell for each number of shots."""
         return [(k, None) for k in shots]
 
@@ -100,7 +100,7 @@ class FewShot(Protocol):
             try:
                 scored = self.score_fold(arrays, settings)
             except FewRowsError as error:
-                raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
+                raise error.named(f"{where(cell)}, fold {fold.fold}, {shots_in_words(cell.shots)}", labels) from error
             predictions.append(fold_scores(cell, fold, scored.scores, len(labels)))
             extras.append(FoldExtra(train, scored.iterations))
             version = scored.version
@@ -111,7 +111,7 @@ class FewShot(Protocol):
             labels=fitted_to,
             shots=cell.shots,
             scores=self.scores,
-            short=short_classes((fold.train[cell.shots] for fold in basis.folds), cell.shots, labels),
+            **training_images([fold.train[cell.shots] for fold in basis.folds], cell.shots, labels, settings),
             **self.recorded(settings, version),
         )
         return measured(cell, settings, protocol, predictions, extras, None)

@@ -14,6 +14,7 @@ from cxrbench.specs.card_facts import card_digest
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.store import digest
 from cxrbench.system.sources import code_digest
+from cxrbench.types import Shots
 
 
 def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:
@@ -78,7 +79,7 @@ def cell_card_digest(cell: Cell, made: Plan) -> str:
     )
 
 
-def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:
+def _folds_digest(folds: Sequence[IdFold], shots: Shots | None) -> str:
     """Over what every fold scores and, for a probe with so many shots, trains on: facts that change a draw change it.
 
     Other numbers of shots that were asked for together change nothing.

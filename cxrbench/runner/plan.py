@@ -11,7 +11,7 @@ from cxrbench.errors import CxrBenchError, FewRowsError
 from cxrbench.models.base import adapter_class
 from cxrbench.runner.checks import where
 from cxrbench.runner.decoding import Encoder
-from cxrbench.runner.folds import IdFold, group_labels, id_folds
+from cxrbench.runner.folds import PROMPT_SHOTS, IdFold, group_labels, id_folds
 from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
@@ -21,8 +21,8 @@ from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard_files import IntArray
 from cxrbench.system.contained import PASSING, contained, containing
+from cxrbench.types import Shots
 
-_PROMPT_SHOTS = (16,)  # the draw that prompts go on from
 Reading = tuple[Key, TextSet | None, frozenset[str]]  # what is stored, the texts that decide it, of which images
 
 
@@ -36,8 +36,8 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     problems: list[CxrBenchError] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    _folds: dict[tuple[str, str, tuple[int, ...], str], list[IdFold]] = field(default_factory=dict)
-    _words: dict[tuple[str, ...], list[ClassPrompts]] = field(default_factory=dict)
+    _folds: dict[tuple[str, str, tuple[Shots, ...], str], list[IdFold]] = field(default_factory=dict)
+    _words: dict[tuple[object, ...], list[ClassPrompts]] = field(default_factory=dict)
     _images: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
 
@@ -55,28 +55,33 @@ class Plan:
             self.add(contained(error, name))
 
     def folds(self, cell: Cell) -> list[IdFold]:
-        """The folds of the cell's task and group, drawn once for all models and shots.
+        """The folds of the cell's task and group, drawn once for all models, and for all K together.
 
         Raises DataError for a class that has too few rows, with its name.
         """
         return self._folds_of(cell, self._drawn_shots(cell))
 
-    def _drawn_shots(self, cell: Cell) -> tuple[int, ...]:
-        """The shots for which training images are drawn: none where a multi-label task is fitted to none."""
-        if cell.data.task.kind == "multi-label" and not cell.protocol.fitted:
-            return ()  # and no prompt goes on from a draw
-        return tuple(cell.protocol.drawn_shots(self.request.shots))
+    def _drawn_shots(self, cell: Cell) -> tuple[Shots, ...]:
+        """The shots for which training images are drawn together: every K, or a share alone."""
+        if cell.shots is None:
+            return self._prompt_shots(cell)
+        return self.request.numbers if isinstance(cell.shots, int) else (cell.shots,)
 
-    def _folds_of(self, cell: Cell, shots: tuple[int, ...]) -> list[IdFold]:
+    def _prompt_shots(self, cell: Cell) -> tuple[int, ...]:
+        """The released draw, which prompts go on from; other draws, and those of multi-label tasks, leave nothing."""
+        single = cell.data.task.kind == "single-label"
+        return (PROMPT_SHOTS,) if single and self.variant.settings.draw == "released" else ()
+
+    def _folds_of(self, cell: Cell, shots: tuple[Shots, ...]) -> list[IdFold]:
         key = self._folds_key(cell, shots)
         if key not in self._folds:
             self._folds[key] = self._drawn(cell, shots, self.test_part(cell))
         return self._folds[key]
 
-    def _folds_key(self, cell: Cell, shots: Sequence[int]) -> tuple[str, str, tuple[int, ...], str]:
+    def _folds_key(self, cell: Cell, shots: Sequence[Shots]) -> tuple[str, str, tuple[Shots, ...], str]:
         return (cell.data.task.name, cell.group, tuple(shots), self.test_part(cell))
 
-    def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
+    def _drawn(self, cell: Cell, shots: Sequence[Shots], part: str) -> list[IdFold]:
         task, settings = cell.data.task, self.variant.settings
         with containing(where(cell)):
             try:
@@ -100,14 +105,15 @@ class Plan:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)
         require_task(prompts, cell.data.task.name, cell.data.task.kind)
-        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
+        numbers = tuple(fold.fold for fold in folds)
+        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest, numbers)
         if key not in self._words:
             if prompts.queries:
                 self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
             else:
-                single = cell.data.task.kind == "single-label"  # its prompts go on from a draw, whatever is asked for
-                drawn = self._folds_of(cell, _PROMPT_SHOTS) if single else folds
-                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
+                left = {fold.fold: fold.random_state for fold in self._folds_of(cell, self._prompt_shots(cell))}
+                settings = self.variant.settings
+                self._words[key] = [wording(prompts, labels, settings, left.get(number)) for number in numbers]
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:
@@ -134,8 +140,8 @@ class Plan:
         """Ids of the images that the cell needs; one object for all cells with the same folds and shots."""
         return self._images_of(cell, None, cell.shots)
 
-    def _images_of(self, cell: Cell, numbers: tuple[int, ...] | None, shots: int | None) -> frozenset[str]:
-        """The images that are scored in folds by their numbers (None: in all), and those that K shots train on."""
+    def _images_of(self, cell: Cell, numbers: tuple[int, ...] | None, shots: Shots | None) -> frozenset[str]:
+        """The images that are scored in folds by their numbers (None: in all), and those that a probe trains on."""
         folds = self.folds(cell)
         numbers = tuple(range(len(folds))) if numbers is None else numbers
         key = (*self._folds_key(cell, self._drawn_shots(cell)), numbers, shots)

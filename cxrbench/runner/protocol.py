@@ -23,7 +23,7 @@ from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system.contained import containing
-from cxrbench.types import Partition
+from cxrbench.types import Partition, Shots, shots_in_words
 
 FloatArray = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Cell:
     data: TaskData
     group: str
     protocol: "Protocol"
-    shots: int | None  # training images per class; None for a protocol that is fitted to none
+    shots: Shots | None  # training images; None for a protocol that is fitted to none
     prompts: PromptSet | None  # None for probes and for views that score by prototypes
     recipe_name: str
     recipe: Recipe
@@ -53,7 +53,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell in words, for progress and errors."""
-        how = f"K={self.shots}" if self.shots else (self.prompts.name if self.prompts else "prototypes")
+        how = shots_in_words(self.shots) if self.shots else (self.prompts.name if self.prompts else "prototypes")
         return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name} / {how}"
 
 
@@ -99,8 +99,8 @@ class Measured:
 class Protocol(ABC):
     """One way of scoring images; its class is named by an entry point of the group `cxrbench.protocols`.
 
-    `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from K training
-    images per class and has one cell for each K; one that is `worded` scores images against texts.
+    `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from training
+    images and has one cell for each number of shots; one that is `worded` scores images against texts.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 
@@ -110,17 +110,13 @@ class Protocol(ABC):
 
     @abstractmethod
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """Shots and prompt set of each cell of a model on a group; none where the model cannot be scored so."""
 
     def why_none(self, card: ModelCard) -> str:
         """Why a model has no cell of this protocol."""
         return f"it cannot be scored by {self.name}"
-
-    def drawn_shots(self, shots: Sequence[int]) -> Sequence[int]:
-        """The numbers of training images per class for which folds are drawn; those asked for."""
-        return shots
 
     def part(self, cell: Cell, settings: Settings) -> str:
         """The part of the split that is scored."""

@@ -28,7 +28,8 @@ class Settings(Spec):
     canvas_floor: Literal["released", "exact"] = Field(alias="canvas.floor")
     preprocessing: Literal["released", "authors"] = Field(alias="sota.preprocessing")
     resplit: Literal["released", "patient-partition-v1"] = Field(alias="5x200.folds")
-    draw: Literal["released", "hash-rank-v1"] = Field(alias="fewshot.draw")
+    draw: str = Field(alias="fewshot.draw")  # by name, as `catalog.draw_points` knows them
+    share: Literal["hash-rank-v1", "mgca", "cxr-clip", "benchx", "mavl"] = Field(alias="fewshot.share")
     short_classes: Literal["allowed", "refused"] = Field(alias="fewshot.short")
     nih_classes: Literal["19", "20"] = Field(alias="nih.classes")
     features: Literal["released", "raw", "projected"] = Field(alias="lp.features")
@@ -44,8 +45,8 @@ class Settings(Spec):
 
 
 def choices() -> dict[str, tuple[str, ...]]:
-    """Every setting's name with the choices it has."""
-    return {str(f.alias): get_args(f.annotation) for f in Settings.model_fields.values()}
+    """Every setting's name with the choices it has; `fewshot.draw` has those of `catalog.draw_points`."""
+    return {str(f.alias): names for f in Settings.model_fields.values() if (names := get_args(f.annotation))}
 
 
 class Variant(Spec):

@@ -14,6 +14,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.selection import PROTOTYPES, Selected, Setting, every_setting
 from cxrbench.records.validity import contaminated
 from cxrbench.specs.task import TaskSpec
+from cxrbench.types import shots_order
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -67,7 +68,7 @@ class Chapter:
         """
         own = [s for s in self.settings if (s.setting.group, s.setting.kind) == (setting.group, setting.kind)]
         if setting.shots is not None:
-            return setting.shots == max(s.setting.shots or 0 for s in own)
+            return setting.shots == max((s.setting.shots for s in own), key=shots_order)
         asked = sorted((-sum(map(len, s.records.values())), s.setting.prompts) for s in own if s.setting.prompts)
         return setting.prompts in (asked[0][1], PROTOTYPES)
 

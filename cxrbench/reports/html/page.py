@@ -21,6 +21,7 @@ from cxrbench.reports.html.show import spoken
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, PublishedTable, published_table
 from cxrbench.specs.task import TaskSpec
+from cxrbench.types import shots_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,10 +374,10 @@ def _pages(work: ReportWork, chapter: Chapter, found: Sequence[Computed]) -> Cha
     )
 
 
-def _weight(found: Board) -> tuple[bool, bool, int, int]:
+def _weight(found: Board) -> tuple[bool, bool, int, tuple[int, float]]:
     """What is shown first: all classes, a ranking, the most cells, the most shots."""
     cells = sum(len(line.pages) for line in found.lines)
-    return found.setting.group == "all", found.ranking is not None, cells, found.setting.shots or 0
+    return found.setting.group == "all", found.ranking is not None, cells, shots_order(found.setting.shots)
 
 
 def _audit(records: Sequence[Record], tasks: Mapping[str, TaskSpec | None], audited: Sequence[Finding] | None) -> Audit:
