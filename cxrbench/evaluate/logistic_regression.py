@@ -17,8 +17,7 @@ PRECISION = 1e-12
 ROUNDING = 1e-10  # a gradient that falls no further: of one row against hundreds, weights are far apart
 MAX_STEPS = 200
 MAX_INNER = 1000
-MANY_ROWS = 4096  # from which on a Hessian of one logit costs more than conjugate gradients, which form none
-BLOCK = 8192  # rows that are squared at once
+BLOCK = 8192  # rows that are weighted at once, so that no second array of all rows is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,22 @@ class _System:
     penalty: Float64Array  # (r + 1, 1), zero for the intercept
 
 
+def _blocks(n: int) -> list[slice]:
+    """All rows, by parts of at most BLOCK."""
+    return [slice(at, at + BLOCK) for at in range(0, n, BLOCK)]
+
+
 def _system(centred: Float64Array, weights: Float64Array, curvature: float) -> _System:
     root = np.sqrt(weights)[:, None]
     if len(centred) <= centred.shape[1]:
         variances, axes = np.linalg.eigh(root * (centred @ centred.T) * root.T)
         rows = axes * np.sqrt(np.maximum(variances, 0)) / root
     else:
-        weighted = root * centred
-        variances, axes = np.linalg.eigh(weighted.T @ weighted)
-        del weighted  # as large as the features
+        gram = np.zeros((centred.shape[1], centred.shape[1]))
+        for part in _blocks(len(centred)):
+            weighted = root[part] * centred[part]
+            gram += weighted.T @ weighted
+        variances, axes = np.linalg.eigh(gram)
         rows = centred @ axes
     penalty = 1 / (1 + curvature * np.maximum(variances, 0))
     rows *= np.sqrt(penalty)
@@ -114,10 +120,10 @@ class _OneLogit(_Loss):
         return p
 
     def step(self, p: Float64Array, system: "_System", gradient: Float64Array, rtol: float) -> Float64Array:
-        bend = self._weights * p * (1 - p)
-        if len(bend) > MANY_ROWS:
-            return _inexact(lambda rows: rows * bend, _diagonal(system, bend), system, gradient, rtol)
-        hessian = (system.design * bend).T @ system.design
+        bend, wide = self._weights * p * (1 - p), system.design.shape[1]
+        hessian = np.zeros((wide, wide))
+        for rows in _blocks(len(bend)):
+            hessian += (system.design[rows] * bend[rows]).T @ system.design[rows]
         hessian.flat[:: len(hessian) + 1] += system.penalty[:, 0]
         return np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
 
@@ -138,37 +144,22 @@ class _Softmax(_Loss):
     def step(self, p: Float64Array, system: "_System", gradient: Float64Array, rtol: float) -> Float64Array:
         weighted = self._weights * p
 
-        def bent(rows: Float64Array) -> Float64Array:
+        def hessian_times(v: Float64Array) -> Float64Array:
+            rows = system.design @ v
             rows -= np.einsum("ij,ij->i", p, rows)[:, None]
             rows *= weighted
-            return rows
+            product: Float64Array = system.design.T @ rows
+            product += system.penalty * v
+            return product
 
-        return _inexact(bent, _diagonal(system, weighted * (1 - p)), system, gradient, rtol)
+        return _conjugate_gradients(hessian_times, self._diagonal(p, system), -gradient, rtol)
 
-
-def _inexact(
-    bent: Callable[[Float64Array], Float64Array],
-    diagonal: Float64Array,
-    system: _System,
-    gradient: Float64Array,
-    rtol: float,
-) -> Float64Array:
-    """The Newton step by conjugate gradients, which form no Hessian; `bent` is the loss's own curvature of logits."""
-
-    def hessian_times(v: Float64Array) -> Float64Array:
-        product: Float64Array = system.design.T @ bent(system.design @ v)
-        product += system.penalty * v
-        return product
-
-    return _conjugate_gradients(hessian_times, diagonal, -gradient, rtol)
-
-
-def _diagonal(system: _System, bend: Float64Array) -> Float64Array:
-    """That of the Hessian (r + 1, k), from curvatures (n, k); by parts of the rows, whose squares take room."""
-    found = np.zeros((system.design.shape[1], bend.shape[1]))
-    for at in range(0, len(bend), BLOCK):
-        found += np.square(system.design[at : at + BLOCK]).T @ bend[at : at + BLOCK]
-    return found + system.penalty
+    def _diagonal(self, p: Float64Array, system: "_System") -> Float64Array:
+        bend = self._weights * p * (1 - p)
+        found = np.zeros((system.design.shape[1], self.width))
+        for rows in _blocks(len(bend)):
+            found += np.square(system.design[rows]).T @ bend[rows]
+        return found + system.penalty
 
 
 @dataclass(frozen=True, slots=True)

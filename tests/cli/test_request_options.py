@@ -22,11 +22,11 @@ from cxrbench.runner.options import (
     OPTIONS,
     REQUIRED,
     NamesOption,
-    NumbersOption,
     Option,
     PairsOption,
     PathOption,
     PathsOption,
+    ShotsOption,
     SwitchOption,
 )
 from cxrbench.runner.request import Request, build_request
@@ -153,7 +153,11 @@ _NAMES = st.text("abcdefghij0123456789_-", min_size=1, max_size=8).filter(lambda
 _PATHS = st.builds(lambda parts: Path("/", *parts), st.lists(_NAMES, min_size=1, max_size=3))
 _VALUES: dict[type[Option], st.SearchStrategy[Any]] = {
     NamesOption: st.lists(_NAMES, min_size=1).map(tuple),
-    NumbersOption: st.lists(st.integers(1, 64), min_size=1, unique=True).map(tuple),
+    ShotsOption: st.lists(
+        st.one_of(st.integers(1, 64), st.just("all"), st.integers(1, 999).map(lambda share: f"{share / 10:g}%")),
+        min_size=1,
+        unique=True,
+    ).map(tuple),
     PairsOption: st.dictionaries(_NAMES, _NAMES, min_size=1),
     PathsOption: st.dictionaries(st.one_of(st.just(""), _NAMES), _PATHS, min_size=1),
     PathOption: _PATHS,
