@@ -276,3 +276,6 @@ def _setting_lines(name: str, doc: "SettingDoc") -> Iterable[str]:
     for choice, meaning in doc.choices.items():
         chosen = [bundle.name for bundle in bundles if bundle.settings.model_dump(mode="json")[name] == choice]
         yield f"  {choice}: {meaning}" + (f" [{', '.join(chosen)}]" if chosen else "")
+    if name == "fewshot.draw":
+        others = (point for points in catalog.draw_points().values() for point in points)
+        yield from (f"  {one.name}: of a package, {one.value}" for one in others if one.name not in doc.choices)

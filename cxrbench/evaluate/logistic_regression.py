@@ -17,6 +17,7 @@ PRECISION = 1e-12
 ROUNDING = 1e-10  # a gradient that falls no further: of one row against hundreds, weights are far apart
 MAX_STEPS = 200
 MAX_INNER = 1000
+_NO_ROW = "has no training row, so no probe can score it. Check that all images are there, or ask for more by --shots."
 BLOCK = 8192  # rows that are weighted at once, so that no second array of all rows is made
 
 
@@ -289,7 +290,7 @@ def scores_of_findings(features: FloatArray, labels: IntArray, test: FloatArray,
     if labels.ndim != 2 or len(labels) != len(features):
         raise DataError(f"features {features.shape} and labels {labels.shape} do not fit: (n, d) and (n, C) are needed")
     if missing := np.flatnonzero(~(labels == 1).any(axis=0)).tolist():
-        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
+        raise FewRowsError(missing, _NO_ROW)
     if always := np.flatnonzero(~(labels == 0).any(axis=0)).tolist():
         raise DataError(f"no training row is known not to show finding {always[0]}, so no probe can learn it")
     found, steps = [], 0
@@ -323,7 +324,7 @@ def _check(features: FloatArray, labels: IntArray, n_classes: int) -> None:
         raise DataError(f"labels up to {len(counts) - 1} do not fit {n_classes} classes; two or more are needed")
     if not counts.all():
         missing = np.flatnonzero(counts == 0).tolist()
-        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
+        raise FewRowsError(missing, _NO_ROW)
     if not np.isfinite(features).all():
         raise DataError(
             f"{int((~np.isfinite(features)).any(axis=1).sum())} training rows hold features that are not finite"

@@ -1,6 +1,7 @@
 """One list of options for a request: the command line and Python offer the same, with the same defaults."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,3 +175,40 @@ def test_words_that_are_written_are_read_back(data: st.DataObject) -> None:
     value = ("linear-probe",) if name == "protocols" else data.draw(_VALUES[type(option)])
     request = by_command_line(shlex.split(shlex.join(option.write(value))))
     assert request == build_request(["medclip"], ["rsna"], {name: value})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("0", "must be at least 1"),
+        ("-2", "must be at least 1"),
+        ("0%", "more than 0%"),
+        ("100%", "called all, not 100%"),
+        ("250%", "less than 100%"),
+        ("1.5", "1% (of the training part)"),
+        ("half", "is no number of training images"),
+        ("1%%", "is no number of training images"),
+        ("%", "is no number of training images"),
+        ("nan%", "is no number of training images"),
+    ],
+)
+def test_what_is_no_number_of_training_images_says_what_is(word: str, told: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(told)):
+        OPTIONS["shots"].value([word])
+    with pytest.raises(SpecError, match=re.escape(told)):
+        by_python(shots=[word])
+
+
+@pytest.mark.parametrize("value", [0.01, True, None, 1.0])
+def test_python_takes_no_other_kind_for_shots(value: Any) -> None:
+    with pytest.raises(SpecError, match="is no number of training images"):
+        by_python(shots=[value])
+
+
+@given(st.integers(1, 99_999), st.booleans())
+def test_a_share_is_spelt_in_one_way(thousandths: int, padded: bool) -> None:
+    word = f"{thousandths // 1000}.{thousandths % 1000:03d}"
+    (found,) = OPTIONS["shots"].value([f"0{word} %" if padded else f"{word}%"])
+    assert OPTIONS["shots"].value([found, f"{word}%"]) == (found,)
+    assert float(found.removesuffix("%")) == thousandths / 1000 and "e" not in found.lower()
+    assert found == found.removesuffix("%").rstrip("0").rstrip(".") + "%" or "." not in found

@@ -18,7 +18,7 @@ from made_identity import CARD, CLASSES, Bench, bench, changed, what_changed
 from cxrbench.runner.request import Engine
 from cxrbench.specs import settings as settings_module
 from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
-from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.catalog import draw_points, load_variant
 from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
 from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
@@ -469,7 +469,8 @@ def of_settings() -> Iterator[tuple[str, Trial]]:
     """Every choice but the base's own. A variant is part of its records' names, so all of them move with any."""
     base = load_variant("paper-code").settings.model_dump(mode="json")
     unsampled = prompts("sample", None)
-    for name, choices in settings_module.choices().items():
+    offered = {**settings_module.choices(), "fewshot.draw": tuple(draw_points())}
+    for name, choices in offered.items():
         for choice in choices:
             if choice != base[name]:
                 moved = (IMAGE if name in PIXELS else RECORDS) | MORE.get(f"{name}={choice}", NOTHING)
