@@ -38,7 +38,7 @@ class FewShotFold:
     """One fold: vectors (n, D) float32 of the training images, their labels (n,) 0 to C - 1, vectors (m, D) to score.
 
     Labels of a multi-label task are (n, C) of 1, 0 and UNKNOWN. A training image may occur twice where a class has
-    fewer than K. `texts` are there for protocols that are `worded`.
+    fewer than K. `texts` are there for protocols that are `worded`. `number`: the fold's, which seeds what is drawn.
     """
 
     train: FloatArray
@@ -46,6 +46,7 @@ class FewShotFold:
     test: FloatArray
     classes: tuple[str, ...]
     texts: ClassTexts | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,28 @@ _PAPERS = (
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
+_FEW_SHOT = tuple(
+    metadata.EntryPoint(name, f"cxrbench.runner.protocols.{place}", _PROTOCOLS)
+    for name, place in {
+        "knn-10": "knn:Knn10",
+        "knn-20": "knn:Knn20",
+        "knn-100": "knn:Knn100",
+        "knn-200": "knn:Knn200",
+        "simpleshot-un": "simpleshot:SimpleShotUN",
+        "simpleshot-l2n": "simpleshot:SimpleShotL2N",
+        "simpleshot-cl2n": "simpleshot:SimpleShotCL2N",
+        "zs-lp": "zs_lp:ZsLp",
+        "zs-lp-cw": "zs_lp:ZsLpClassWeighted",
+        "clap": "clap:Clap",
+        "clap-shared": "clap:ClapShared",
+        "ss-text": "ss_text:SsText",
+        "ss-text-plus": "ss_text:SsTextPlus",
+        "lp-plus-plus": "lp_plus_plus:LpPlusPlus",
+        "lp-plus-plus-drawn": "lp_plus_plus:LpPlusPlusDrawn",
+        "tip-adapter": "tip_adapter:TipAdapter",
+        "tip-adapter-own-scale": "tip_adapter:TipAdapterOwnScale",
+    }.items()
+)
 
 
 def _plugin_folders(group: str) -> list[Path]:
@@ -126,12 +148,12 @@ def task_files() -> dict[str, Path]:
 
 
 def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    """Protocols by name, each by its entry point: the paper's two, then those of installed packages.
+    """Protocols by name, each by its entry point: the paper's two, other built-in ones, those of installed packages.
 
     Nothing is imported. A name that two packages use has both.
     """
     found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys((*_PAPERS, *plugin_points(_PROTOCOLS))):
+    for point in dict.fromkeys((*_PAPERS, *_FEW_SHOT, *plugin_points(_PROTOCOLS))):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
 
