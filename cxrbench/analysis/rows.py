@@ -10,6 +10,7 @@ from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.integrity import place_of
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import PromptIdentity, Record
+from cxrbench.records.row_order import reordered_decisions, reordered_mean
 from cxrbench.records.selection import prompt_set
 from cxrbench.records.validity import flaws, pretrained_on, why_not
 
@@ -44,6 +45,8 @@ class CellFacts:
     protocol: str
     shots: int | None
     few_images: str | None
+    reordered_changes: int | None
+    reordered_value: float | None
     prompts: str | None
     prompts_digest: str | None
     class_prompts: str | None
@@ -146,6 +149,8 @@ def cell_facts(record: Record) -> CellFacts:
         protocol=how.protocol,
         shots=how.shots,
         few_images=", ".join(f"{label} {images}" for label, images in how.short.items()) or None,
+        reordered_changes=reordered_decisions(record),
+        reordered_value=reordered_mean(record),
         prompts=prompt_set(record),
         prompts_digest=None if told is None else told.digest,
         class_prompts=None if told is None else _class_prompts(told),

@@ -22,7 +22,7 @@ from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without
 
 
 class CellKey(Spec):
-    """A cell by name. `prompts` is None for linear probes, `shots` for zero-shot."""
+    """A cell by name. `prompts` is None for what sees no texts, such as linear probes, `shots` for zero-shot."""
 
     model: str
     task: str
@@ -40,7 +40,7 @@ class CellKey(Spec):
     @property
     def text(self) -> str:
         """The cell in words."""
-        how = f"K={self.shots}" if self.shots else (self.prompts or "")
+        how = " ".join(filter(None, [f"K={self.shots}" if self.shots else "", self.prompts]))
         return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
 
 

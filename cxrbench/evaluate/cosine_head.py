@@ -6,6 +6,7 @@ gradient leaves their span. Source: few-shot facts, sections 1 and 3 (SS-Text an
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,35 +49,78 @@ class Task:
     weights: Float64Array | None = None
     pull: Float64Array | None = None
 
+    @property
+    def kind(self) -> Hashable:
+        """What tasks share whose steps can be taken together."""
+        return (*self.features.shape, *self.start.shape, self.scale, self.rates.tobytes(), self.pull is None)
+
 
 def trained(task: Task, orders: IntArray) -> Float64Array:
-    """Final weights (B, C, d), trained once for each order (B, n) of the rows: B fits that exact arithmetic makes equal.
+    """Final weights (B, C, d), one fit for each order (B, n) of the rows, which exact arithmetic would make equal.
 
     SGD with momentum 0.9, as torch has it, on the whole batch. Raises DataError where a weight stops being finite.
     """
-    rows, start = unit(task.features)[orders], task.start.astype(np.float64)
-    classes, n = len(start), orders.shape[1]
-    space = _Span(rows, start) if n + classes < rows.shape[2] else _Whole(rows, start)
-    weighted = np.full(n, 1 / n) if task.weights is None else task.weights
-    weighted = weighted[orders][:, None, :]
-    truth = weighted * (task.labels[orders][:, None, :] == np.arange(classes)[:, None])
-    pull = None if task.pull is None else (2 / classes) * task.pull[:, None]
-    values = np.repeat(space.start[None], len(orders), axis=0)
-    velocity = np.zeros_like(values)
-    for rate in task.rates:
+    return trained_together([task], [orders])[0]
+
+
+def trained_together(tasks: Sequence[Task], orders: Sequence[IntArray]) -> list[Float64Array]:
+    """What `trained` gives of each task with its orders; tasks of one shape take their steps together."""
+    found = dict[int, Float64Array]()
+    entries = [_entries(task, len(own)) for task, own in zip(tasks, orders, strict=True)]
+    for places in together([task.kind for task in tasks], entries):
+        values = _steps([tasks[place] for place in places], [orders[place] for place in places])
+        ends = np.cumsum([len(orders[place]) for place in places])
+        found |= zip(places, np.split(values, ends[:-1]), strict=True)
+    return [found[place] for place in range(len(tasks))]
+
+
+MOST_ENTRIES = 1 << 18  # of all Gram matrices of fits that go together: 2 MiB, about what a core's cache holds
+
+
+def together(kinds: Sequence[Hashable], entries: Sequence[int]) -> list[list[int]]:
+    """Which of some fits go together: those of one kind, as many as have so many entries in all, in their order."""
+    found, open_of = list[list[int]](), dict[Hashable, tuple[list[int], int]]()
+    for place, (kind, own) in enumerate(zip(kinds, entries, strict=True)):
+        group, taken = open_of.get(kind, ([], MOST_ENTRIES))
+        if taken + own > MOST_ENTRIES:
+            group, taken = [], 0
+            found.append(group)
+        group.append(place)
+        open_of[kind] = (group, taken + own)
+    return found
+
+
+def _entries(task: Task, fits: int) -> int:
+    basis = len(task.labels) + len(task.start)
+    return fits * basis * min(basis, task.features.shape[1])
+
+
+def _steps(tasks: Sequence[Task], orders: Sequence[IntArray]) -> Float64Array:
+    """Final weights (B, C, d) of all fits to tasks of one kind."""
+    first, fits, classes = tasks[0], [len(own) for own in orders], np.arange(len(tasks[0].start))
+    rows = np.concatenate([unit(task.features)[own] for task, own in zip(tasks, orders, strict=True)])
+    start = np.repeat(np.stack([task.start.astype(np.float64) for task in tasks]), fits, axis=0)
+    labels = np.concatenate([task.labels[own] for task, own in zip(tasks, orders, strict=True)])
+    each = [np.full(len(task.labels), 1 / len(task.labels)) if task.weights is None else task.weights for task in tasks]
+    weights = np.concatenate([one[own] for one, own in zip(each, orders, strict=True)])[:, None, :]
+    truth = weights * (labels[:, None, :] == classes[:, None])
+    pull = None
+    if first.pull is not None:
+        pull = (2 / len(classes)) * np.repeat(np.stack([task.pull for task in tasks]), fits, axis=0)[:, :, None]  # type: ignore
+    space = _Span(rows, start) if rows.shape[1] + len(classes) < rows.shape[2] else _Whole(rows, start)
+    values, velocity = space.start.copy(), np.zeros_like(space.start)
+    for rate in first.rates:
         space.move_to(values)
-        size = space.sizes[:, :, None]
-        cosine = space.dots / size
-        slopes = task.scale * cosine
-        slopes -= slopes.max(axis=1, keepdims=True)
-        np.exp(slopes, out=slopes)
-        slopes *= weighted / slopes.sum(axis=1, keepdims=True)
+        factor = first.scale / space.sizes[:, :, None]
+        logits = space.dots * factor
+        slopes = exponentials(logits, abs(first.scale))
+        slopes *= weights / slopes.sum(axis=1, keepdims=True)
         slopes -= truth
-        along = np.einsum("bcn,bcn->bc", slopes, cosine)[:, :, None]
+        along = np.einsum("bcn,bcn->bc", slopes, logits)[:, :, None]
+        slopes *= factor
         velocity *= MOMENTUM
-        factor = task.scale / size
-        space.add(velocity, factor * slopes)
-        velocity -= (factor * along / size) * values
+        space.add(velocity, slopes)
+        velocity -= (along / space.sizes[:, :, None] ** 2) * values
         if pull is not None:
             velocity += pull * (values - space.start)
         values -= rate * velocity
@@ -86,10 +130,18 @@ def trained(task: Task, orders: IntArray) -> Float64Array:
     return found
 
 
-class _Space(ABC):
-    """Where weights (B, C, q) are kept; `dots` (B, C, n) with the rows and `sizes` (B, C) are those of the last move."""
+SAFE = 300.0  # exp of it, and of its negative, are far from the ends of float64
 
-    start: Float64Array  # (C, q)
+
+def exponentials(logits: Float64Array, largest: float) -> Float64Array:
+    """exp(logits (B, C, n)) up to a factor for each row; `largest` bounds their size, and small ones need no shift."""
+    return np.exp(logits) if largest <= SAFE else np.exp(logits - logits.max(axis=1, keepdims=True))
+
+
+class _Space(ABC):
+    """Where weights (B, C, q) are kept; `dots` (B, C, n) with rows and `sizes` (B, C) are those of the last move."""
+
+    start: Float64Array  # (B, C, q)
     dots: Float64Array
     sizes: Float64Array
 
@@ -111,10 +163,10 @@ class _Span(_Space):
 
     def __init__(self, rows: Float64Array, start: Float64Array) -> None:
         fits, self._n, _ = rows.shape
-        self._basis = np.concatenate([rows, np.repeat(start[None], fits, axis=0)], axis=1)
+        self._basis = np.concatenate([rows, start], axis=1)
         self._gram = self._basis @ self._basis.transpose(0, 2, 1)
-        self.start = np.eye(len(start), self._basis.shape[1], k=self._n)
-        self._images = np.empty((fits, *self.start.shape))
+        self.start = np.repeat(np.eye(start.shape[1], self._basis.shape[1], k=self._n)[None], fits, axis=0)
+        self._images = np.empty_like(self.start)
 
     def move_to(self, values: Float64Array) -> None:
         np.matmul(values, self._gram, out=self._images)
@@ -152,7 +204,7 @@ def two_orders(n: int, seed: int) -> IntArray:
 
 def cosine_logits(images: FloatArray, weights: FloatArray, scale: float) -> Float64Array:
     """Logits (m, C) of images (m, d) for the weights (C, d) of a head."""
-    return scale * cosines(images, weights.astype(np.float64))
+    return scale * cosines(images, weights)
 
 
 def logits_of_fits(images: FloatArray, weights: Float64Array, scale: float) -> tuple[Float64Array, Float64Array]:

@@ -1,5 +1,6 @@
 """Arithmetic of vectors that protocols share, in float64; images come as float32 and are read a block at a time."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating[Any]]
 Float64Array = NDArray[np.float64]
-BLOCK = 1 << 17  # entries of a block of images: 1 MiB in float64
+ROWS = 256  # images of a block, which a processor's cache holds in float64
 
 
 def lengths(vectors: FloatArray) -> Float64Array:
@@ -23,22 +24,43 @@ def unit(vectors: FloatArray) -> Float64Array:
     return exact / np.where(size > 0, size, 1.0)[:, None]
 
 
+def product_blocks(images: FloatArray, vectors: Float64Array) -> Iterator[tuple[slice, Float64Array, Float64Array]]:
+    """Some images (m, d) at a time: their rows, dot products (r, k) with vectors (k, d), and their lengths (r,).
+
+    What is yielded is overwritten by the next block.
+    """
+    across = np.ascontiguousarray(vectors.T)
+    space, found = np.empty((ROWS, images.shape[1])), np.empty((ROWS, len(vectors)))
+    for first in range(0, len(images), ROWS):
+        some = images[first : first + ROWS]
+        block, dots = space[: len(some)], found[: len(some)]
+        np.copyto(block, some)
+        np.matmul(block, across, out=dots)
+        yield slice(first, first + len(some)), dots, np.sqrt(np.einsum("ij,ij->i", block, block))
+
+
 def products(images: FloatArray, vectors: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Dot products (m, k) of images (m, d) with vectors (k, d), and the lengths (m,) of the images."""
     found, size = np.empty((len(images), len(vectors))), np.empty(len(images))
-    across = np.ascontiguousarray(vectors.T)
-    rows = max(32, len(vectors), BLOCK // max(1, images.shape[1]))
-    for first in range(0, len(images), rows):
-        block = images[first : first + rows].astype(np.float64)
-        np.matmul(block, across, out=found[first : first + rows])
-        size[first : first + rows] = np.einsum("ij,ij->i", block, block)
-    return found, np.sqrt(size)
+    for rows, dots, own in product_blocks(images, vectors):
+        found[rows], size[rows] = dots, own
+    return found, size
 
 
-def cosines(images: FloatArray, vectors: Float64Array) -> Float64Array:
+def cosine_blocks(images: FloatArray, vectors: FloatArray) -> Iterator[tuple[slice, Float64Array]]:
+    """Some images (m, d) at a time: their rows and cosines (r, k) with vectors (k, d), 0 where either is zero.
+
+    What is yielded is overwritten by the next block.
+    """
+    for rows, dots, size in product_blocks(images, unit(vectors)):
+        yield rows, np.divide(dots, np.where(size > 0, size, 1.0)[:, None], out=dots)
+
+
+def cosines(images: FloatArray, vectors: FloatArray) -> Float64Array:
     """Cosines (m, k) of images (m, d) with vectors (k, d); 0 where either is zero."""
-    found, size = products(images, unit(vectors))
-    found /= np.where(size > 0, size, 1.0)[:, None]
+    found = np.empty((len(images), len(vectors)))
+    for rows, near in cosine_blocks(images, vectors):
+        found[rows] = near
     return found
 
 

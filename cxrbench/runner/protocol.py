@@ -101,8 +101,8 @@ class Protocol(ABC):
     """One way of scoring images; its class is named by an entry point of the group `cxrbench.protocols`.
 
     `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from K training
-    images per class and has one cell for each K; one that is `worded` scores images against texts, or learns from these,
-    too. `kinds` are the kinds of tasks that it can score.
+    images per class and has one cell for each K; one that is `worded` scores images against texts, or learns from
+    them, too. `kinds` are the kinds of tasks that it can score.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 

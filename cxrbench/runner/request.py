@@ -91,8 +91,7 @@ class Request:
             raise SpecError(f"--shots must be at least 1, not {bad[0]}")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
-        if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:
-            raise catalog.unknown("protocol", strange[0], catalog.protocol_points())
+        catalog.select_protocols(self.protocols)
 
 
 def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestOptions) -> Request:

@@ -29,14 +29,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
     return SpecError(f"there is no {what} {name!r}; {hint}")
 
 
-def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
-    """Names chosen by words, comma lists, `all`, `paper` (seven tasks) and globs, in the order asked for, each once.
+def select(patterns: Sequence[str], known: Iterable[str], what: str, papers: Sequence[str] = PAPERS_TASKS) -> list[str]:
+    """Names chosen by words, comma lists, `all`, `paper` (its `papers`) and globs, in the order asked for, each once.
 
     Raises SpecError for a word that fits nothing.
     """
     names, chosen = list(known), list[str]()
     for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
-        sets = {"all": names, "paper": [name for name in names if name in PAPERS_TASKS]}
+        sets = {"all": names, "paper": [name for name in names if name in papers]}
         fitting = sets[pattern] if pattern in sets else fnmatch.filter(names, pattern)
         if not fitting:
             raise unknown(what, pattern, names)
@@ -156,6 +156,11 @@ def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
     for point in dict.fromkeys((*_PAPERS, *_FEW_SHOT, *plugin_points(_PROTOCOLS))):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
+
+
+def select_protocols(words: Sequence[str]) -> list[str]:
+    """Protocols by names, globs such as `knn-*`, `paper` (its two) and `all`; raises SpecError with the nearest."""
+    return select(words, protocol_points(), "protocol", PAPERS_PROTOCOLS)
 
 
 def source_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:

@@ -1,7 +1,7 @@
 """Few-shot protocols give what the authors' own code gives on made features (FEWSHOT facts, sections 8 and 9).
 
-The fixture holds the methods that are protocols here, in the twelve draws that differ: of 18, `relaxed` is `standard` at
-K = 1 and `realistic` is `relaxed` at K = 4 and 16. All are float32 on the authors' side.
+The fixture holds the methods that are protocols here, in the twelve draws that differ: of 18, `relaxed` is `standard`
+at K = 1, and `realistic` is `relaxed` at K = 4 and 16. All are float32 on the authors' side.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ from cxrbench.runner.few_shot import ClassTexts, FewShotFold, Scored
 from cxrbench.runner.protocol import load_protocol
 from cxrbench.runner.protocols.clap import multipliers
 from cxrbench.runner.protocols.knn import knn_votes
-from cxrbench.runner.protocols.lp_plus_plus import blended_logits, lp_plus_plus, lp_plus_plus_rates
+from cxrbench.runner.protocols.lp_plus_plus import Blend, Start, blended_logits, lp_plus_plus, lp_plus_plus_rates
 from cxrbench.runner.protocols.simpleshot import Normalisation, mean_distances
 from cxrbench.runner.protocols.ss_text import ss_text_plus_weights, ss_text_weights
 from cxrbench.runner.protocols.tip_adapter import FACTOR, tip_adapter_logits
@@ -165,8 +165,10 @@ def test_lp_plus_plus(method: str, cases: int) -> None:
         order = np.arange(len(fold.labels))[None]
         rates = lp_plus_plus_rates(fold.train, fold.labels, texts)
 
-        def fit(steps: int, fold: FewShotFold = fold, figures: Any = figures, order: Any = order) -> Any:
-            return lp_plus_plus(fold.train, fold.labels, fold.texts.vectors, figures["bias_init"], order, steps)  # type: ignore[union-attr]
+        start = Start(fold.train, fold.labels, texts, figures["bias_init"].astype(np.float64), order)
+
+        def fit(steps: int, start: Start = start) -> Blend:
+            return lp_plus_plus([start], steps)[0]
 
         last = fit(300)
         (logits,) = blended_logits(fold.test, texts, last)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cxrbench.evaluate.vectors import Float64Array, FloatArray, cosines, unit
+from cxrbench.evaluate.vectors import Float64Array, FloatArray, cosine_blocks
 from cxrbench.runner.few_shot import FewShot, FewShotFold, Scored
 from cxrbench.specs.settings import Settings
 from cxrbench.types import IntArray
@@ -17,15 +17,17 @@ def knn_votes(train: FloatArray, labels: IntArray, test: FloatArray, n_classes: 
 
     Of rows that are equally near the first counts. Source: few-shot facts, section 7 (DINO).
     """
-    near = cosines(test, unit(train))
-    member = (labels[:, None] == np.arange(n_classes)).astype(np.float64)
-    if k < len(labels):
-        near[~_nearest(near, k)] = -np.inf
-    return np.exp(near / TEMPERATURE) @ member
+    member, found = (labels[:, None] == np.arange(n_classes)).astype(np.float64), np.empty((len(test), n_classes))
+    for rows, near in cosine_blocks(test, train):
+        votes = np.exp(near / TEMPERATURE)
+        if k < len(labels):
+            votes *= _nearest(near, k)
+        found[rows] = votes @ member
+    return found
 
 
 def _nearest(near: Float64Array, k: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Which k rows (m, n) are nearest to each image."""
+    """Which k rows are nearest to each image, by cosines (m, n)."""
     last = near.shape[1] - k
     limit = np.partition(near, last, axis=1)[:, last, None]
     found = near >= limit

@@ -1,13 +1,13 @@
 """LP++ as a protocol: a linear probe that blends in the text's logits, by step sizes that follow from the data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cxrbench.evaluate.cosine_head import MOMENTUM, two_orders
-from cxrbench.evaluate.vectors import Float64Array, FloatArray, products, sums_by_class, unit
-from cxrbench.runner.few_shot import FewShotFold, Scored
+from cxrbench.evaluate.cosine_head import MOMENTUM, together, two_orders
+from cxrbench.evaluate.vectors import Float64Array, FloatArray, products, unit
+from cxrbench.runner.few_shot import FewShotFold, Scored, Tests
 from cxrbench.runner.protocols.with_texts import WithTexts
 from cxrbench.specs.settings import Settings
 from cxrbench.types import IntArray
@@ -48,41 +48,68 @@ def lp_plus_plus_rates(features: FloatArray, labels: IntArray, texts: FloatArray
     return Rates(4 * n / largest, n / (4 * float((raw**2).sum(axis=0).max())), ALPHA_FACTOR * float(own.mean()))
 
 
-def lp_plus_plus(
-    features: FloatArray, labels: IntArray, texts: FloatArray, bias: Float64Array, orders: IntArray, steps: int = STEPS
-) -> Blend:
-    """Logits F w + b + a (F T') of unit features and texts, fitted once for each order (B, n) of the rows.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is fitted: features (n, d), labels (n,), class vectors (C, d), first bias (C,), orders (B, n) of rows."""
 
-    w starts at the sum of the class's features, b at `bias` (C,). SGD with momentum 0.9 on the whole batch; after every
-    tenth step the multipliers move by the gradient summed over all steps so far, which the released code never resets.
-    Source: few-shot facts, section 5.
+    features: FloatArray
+    labels: IntArray
+    texts: FloatArray
+    bias: Float64Array
+    orders: IntArray
+
+
+def lp_plus_plus(starts: Sequence[Start], steps: int = STEPS) -> list[Blend]:
+    """Logits F w + b + a (F T') of unit features and texts, fitted once for each order of each start's rows.
+
+    w starts at the sum of the class's features. SGD with momentum 0.9 on the whole batch; after every tenth step the
+    multipliers move by the gradient summed over all steps so far, which the released code never resets. Starts of one
+    shape take their steps together. Source: few-shot facts, section 5.
     """
-    rates, classes, n = lp_plus_plus_rates(features, labels, texts), len(texts), len(labels)
-    rows = unit(features)[orders]
-    by_text = unit(texts) @ rows.transpose(0, 2, 1)
-    truth = (labels[orders][:, None, :] == np.arange(classes)[:, None]).astype(np.float64)
+    kinds = [(one.features.shape, one.texts.shape) for one in starts]
+    entries = [len(one.orders) * len(one.labels) * min(one.features.shape) for one in starts]
+    found = dict[int, Blend]()
+    for places in together(kinds, entries):
+        whole = _steps([starts[place] for place in places], steps)
+        ends = np.cumsum([len(starts[place].orders) for place in places])[:-1]
+        parts = (np.split(array, ends) for array in (whole.weights, whole.bias, whole.alpha))
+        found |= {place: Blend(*own) for place, own in zip(places, zip(*parts, strict=True), strict=True)}
+    return [found[place] for place in range(len(starts))]
+
+
+def _steps(starts: Sequence[Start], steps: int) -> Blend:
+    """All fits to starts of one shape."""
+    fits, (classes, _), n = [len(one.orders) for one in starts], starts[0].texts.shape, len(starts[0].labels)
+    known = [lp_plus_plus_rates(one.features, one.labels, one.texts) for one in starts]
+    weight_rate, alpha_rate, begin = (
+        np.repeat([getattr(rates, name) for rates in known], fits)[:, None] for name in ("weights", "alpha", "start")
+    )
+    rows = np.concatenate([unit(one.features)[one.orders] for one in starts])
+    labels = np.concatenate([one.labels[one.orders] for one in starts])
+    by_text = np.repeat(np.stack([unit(one.texts) for one in starts]), fits, axis=0) @ rows.transpose(0, 2, 1)
+    truth = (labels[:, None, :] == np.arange(classes)[:, None]).astype(np.float64)
     spanned = n < rows.shape[2]  # then weights are kept as coefficients over the rows, which is exact
     across = rows @ rows.transpose(0, 2, 1) if spanned else rows.transpose(0, 2, 1)
     weights = truth.copy() if spanned else truth @ rows
-    velocity, shift = np.zeros_like(weights), np.repeat(bias[None].astype(np.float64), len(orders), axis=0)
-    alpha, moved, summed = np.full_like(shift, rates.start), np.zeros_like(shift), np.zeros_like(shift)
+    velocity, shift = np.zeros_like(weights), np.repeat(np.stack([one.bias for one in starts]), fits, axis=0)
+    alpha, moved, summed = np.repeat(begin, classes, axis=1), np.zeros_like(shift), np.zeros_like(shift)
+    share = truth / n
     for step in range(1, steps + 1):
         slopes = weights @ across
         slopes += shift[:, :, None]
         slopes += alpha[:, :, None] * by_text
         slopes -= slopes.max(axis=1, keepdims=True)
         np.exp(slopes, out=slopes)
-        slopes /= slopes.sum(axis=1, keepdims=True)
-        slopes -= truth
-        slopes /= n
+        slopes *= 1 / (n * slopes.sum(axis=1, keepdims=True))
+        slopes -= share
         summed += np.einsum("bcn,bcn->bc", slopes, by_text)
         velocity *= MOMENTUM
         velocity += slopes if spanned else slopes @ rows
         moved = MOMENTUM * moved + slopes.sum(axis=2)
-        weights -= rates.weights * velocity
-        shift -= rates.weights * moved
+        weights -= weight_rate[:, :, None] * velocity
+        shift -= weight_rate * moved
         if step % ALPHA_EVERY == 0:
-            alpha -= rates.alpha * summed
+            alpha -= alpha_rate * summed
     return Blend(weights @ rows if spanned else weights, shift, alpha)
 
 
@@ -126,12 +153,26 @@ class LpPlusPlus(WithTexts):
         """Where the bias (C,) starts."""
         return np.zeros(len(fold.classes))
 
+    def start(self, fold: FewShotFold) -> Start:
+        """What is fitted."""
+        orders = two_orders(len(fold.labels), fold.number)
+        return Start(fold.train, fold.labels, self.texts(fold).vectors, self.bias(fold), orders)
+
     def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """Logits (m, C)."""
-        texts, orders = self.texts(fold), two_orders(len(fold.labels), fold.number)
-        fit = lp_plus_plus(fold.train, fold.labels, texts.vectors, self.bias(fold), orders)
-        first, second = blended_logits(fold.test, texts.vectors, fit)
-        return Scored(first, STEPS, reordered=second)
+        start = self.start(fold)
+        return _scored(start, lp_plus_plus([start])[0], fold.test)
+
+    def score_folds(self, folds: Sequence[FewShotFold], tests: Tests, settings: Settings) -> Iterator[Scored]:
+        """All folds are fitted together."""
+        starts = [self.start(fold) for fold in folds]
+        for place, (start, fit) in enumerate(zip(starts, lp_plus_plus(starts), strict=True)):
+            yield _scored(start, fit, tests(place))
+
+
+def _scored(start: Start, fit: Blend, test: FloatArray) -> Scored:
+    first, second = blended_logits(test, start.texts, fit)
+    return Scored(first, STEPS, reordered=second)
 
 
 class LpPlusPlusDrawn(LpPlusPlus):

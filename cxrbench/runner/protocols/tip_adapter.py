@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cxrbench.evaluate.vectors import Float64Array, FloatArray, cosines
+from cxrbench.evaluate.vectors import Float64Array, FloatArray, cosine_blocks
 from cxrbench.runner.few_shot import FewShotFold, Scored
 from cxrbench.runner.protocols.with_texts import WithTexts
 from cxrbench.specs.settings import Settings
@@ -17,13 +17,17 @@ FACTOR = 100.0  # of the cosine with the text in the released code, whatever the
 def tip_adapter_logits(
     train: FloatArray, labels: IntArray, test: FloatArray, texts: FloatArray, factor: float
 ) -> Float64Array:
-    """Logits (m, C): factor u(x) . u(t_c) + alpha times the sum of exp(-beta (1 - u(x) . u(x_i))) over the class's images.
+    """Logits (m, C): factor u(x) . u(t_c), and alpha times the sum of exp(-beta (1 - u(x) . u(x_i))) over class c.
 
-    alpha = beta = 1; a class without an image has the first part alone. Source: few-shot facts, section 4.
+    u(v) = v / |v|, alpha = beta = 1; a class without an image has the first part alone.
+    Source: few-shot facts, section 4.
     """
-    near = cosines(test, np.vstack([texts, train]).astype(np.float64))
-    member = (labels[:, None] == np.arange(len(texts))).astype(np.float64)
-    return factor * near[:, : len(texts)] + ALPHA * np.exp(BETA * (near[:, len(texts) :] - 1)) @ member
+    classes, found = len(texts), np.empty((len(test), len(texts)))
+    member = (labels[:, None] == np.arange(classes)).astype(np.float64)
+    for rows, near in cosine_blocks(test, np.vstack([texts, train])):
+        cached = np.exp(BETA * (near[:, classes:] - 1)) @ member
+        found[rows] = factor * near[:, :classes] + ALPHA * cached
+    return found
 
 
 class TipAdapter(WithTexts):

@@ -1,9 +1,12 @@
 """What protocols that start at a model's class vectors have in common."""
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 
-from cxrbench.evaluate.cosine_head import Task, logits_of_fits, trained, two_orders
-from cxrbench.runner.few_shot import ClassTexts, FewShot, FewShotFold, Scored
+from cxrbench.errors import FewRowsError
+from cxrbench.evaluate.cosine_head import Task, logits_of_fits, trained, trained_together, two_orders
+from cxrbench.evaluate.vectors import Float64Array, FloatArray
+from cxrbench.runner.few_shot import ClassTexts, FewShot, FewShotFold, Scored, Tests
 from cxrbench.specs.settings import Settings
 
 
@@ -31,6 +34,20 @@ class HeadFit(WithTexts):
     def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """Logits (m, C) of the last step."""
         task = self.task(fold)
-        weights = trained(task, two_orders(len(fold.labels), fold.number))
-        first, second = logits_of_fits(fold.test, weights, task.scale)
-        return Scored(first, len(task.rates), reordered=second)
+        return _scored(task, trained(task, two_orders(len(fold.labels), fold.number)), fold.test)
+
+    def score_folds(self, folds: Sequence[FewShotFold], tests: Tests, settings: Settings) -> Iterator[Scored]:
+        """All folds are trained together."""
+        try:
+            tasks = [self.task(fold) for fold in folds]
+        except FewRowsError:
+            yield from super().score_folds(folds, tests, settings)  # which raises it in that fold's turn
+            return
+        weights = trained_together(tasks, [two_orders(len(fold.labels), fold.number) for fold in folds])
+        for place, (task, own) in enumerate(zip(tasks, weights, strict=True)):
+            yield _scored(task, own, tests(place))
+
+
+def _scored(task: Task, weights: Float64Array, test: FloatArray) -> Scored:
+    first, second = logits_of_fits(test, weights, task.scale)
+    return Scored(first, len(task.rates), reordered=second)
