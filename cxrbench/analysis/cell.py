@@ -55,15 +55,27 @@ def covered(record: Record, *, these_draws: bool = False) -> Covers:
     """What an interval of a record's numbers speaks of beside other test images.
 
     Training draws differ where the folds of a probe were fitted to different images; prompt draws where folds were
-    scored by different words. `these_draws` asks for the narrow interval: other test images alone.
+    scored by different words. Of a protocol that learns from images and words, both may. `these_draws` asks for the
+    narrow interval: other test images alone.
     """
+    told = None if record.prompts is None or record.prompts.source == "prototypes" else record.prompts
     if record.protocol.shots is not None:
         drawn = len({fold.train for fold in record.folds}) > 1
+        if told is not None:
+            return _of_both(drawn=drawn, redrawn=told.redrawn, these_draws=these_draws)
         return ("these draws" if these_draws else "draws") if drawn else "one draw"
-    told = record.prompts
-    if told is None or told.source == "prototypes":
+    if told is None:
         return "images"
     return ("these prompts" if these_draws else "prompt draws") if told.redrawn else "one wording"
+
+
+def _of_both(*, drawn: bool, redrawn: bool, these_draws: bool) -> Covers:
+    """Of images and words that folds learn from; `drawn` and `redrawn`: these, and those, differ between folds."""
+    if these_draws and (drawn or redrawn):
+        return "these draws and prompts"
+    if drawn:
+        return "draws and prompt draws" if redrawn else "draws, one wording"
+    return "one draw, prompt draws" if redrawn else "one draw, one wording"
 
 
 @dataclass(frozen=True, slots=True)

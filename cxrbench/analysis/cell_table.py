@@ -21,6 +21,7 @@ from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, Metric, main_metric
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import CellFilter, Selected, Setting, selected_settings
 from cxrbench.records.validity import flaws, pretrained_on, why_not
 from cxrbench.specs import catalog
@@ -206,7 +207,11 @@ def _cell(column: CellColumn, model: str, material: _Material) -> TableCell:
     value = value_shown(record, column.metric)
     if value is None and own is not None:
         value = _written(own.estimate.value, column.metric)
-    cell = TableCell(_printed(record, column.metric), value, record.id, flaws(record), seen)
+    if note := row_order_note(record):
+        told = f"{model}, {column.task}, {column.setting}: {note}"
+        if told not in material.notes:
+            material.notes.append(told)
+    cell = TableCell(_printed(record, column.metric), value, record.id, flaws(record), seen, unsettled=bool(note))
     return cell if own is None else replace(cell, interval=own.number.interval, spread=own.number.spread)
 
 

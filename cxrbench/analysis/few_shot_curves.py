@@ -12,7 +12,7 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, KINDS, Metric, mai
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
-from cxrbench.records.selection import CellFilter, MeasuredCells, measured
+from cxrbench.records.selection import PROTOTYPES, CellFilter, MeasuredCells, measured, prompt_set
 from cxrbench.records.validity import flaws, pretrained_on
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.types import Shots, shots_in_words, shots_order
@@ -90,15 +90,12 @@ def few_shot(
     A curve joins the numbers K that were measured; shares of the training part and all of it are points beside it, on
     no common scale with K. Where a model lacks shots that another one has, a note says so; an
     average has the shots that all tasks have. Raises IntegrityError for predictions that changed, and what `measured`
-    raises; DataError for cells without shots, or of several protocols or groups; NotApplicableError for a metric
-    that does not fit.
+    raises; DataError for cells without shots, or of several protocols, groups or prompt sets; NotApplicableError for a
+    metric that does not fit.
     """
     found, left_out = _of_one_kind(measured(records, asked), metric)
     metric = metric or main_metric(found.records[0].data.kind)
-    hows = {(record.protocol.protocol, record.data.group) for record in found.records}
-    if len(hows) > 1 or any(record.protocol.shots is None for record in found.records):
-        told = ", ".join(f"{protocol} on group {group}" for protocol, group in sorted(hows))
-        raise DataError(f"curves over K are of one protocol that has shots, and of one label group, not of {told}")
+    _require_one(found.records)
     names = sorted({record.model.name for record in found.records})
     controls = tuple(name for name in names if any(r.control for r in found.records if r.model.name == name))
     models = tuple(name for name in names if name not in controls)
@@ -115,6 +112,19 @@ def few_shot(
     shots = tuple(sorted({shots for _, _, shots in cells}, key=shots_order))
     how = (first.protocol.protocol, first.data.group, metric)
     return FewShotCurves(first.variant, first.synthetic, *how, models, controls, tasks, shots, kept, notes)
+
+
+def _require_one(records: Sequence[Record]) -> None:
+    """Raise DataError for records of several protocols, groups or prompt sets, or without shots."""
+    hows = {(record.protocol.protocol, record.data.group) for record in records}
+    if len(hows) > 1 or any(record.protocol.shots is None for record in records):
+        told = ", ".join(f"{protocol} on group {group}" for protocol, group in sorted(hows))
+        raise DataError(f"curves over K are of one protocol that has shots, and of one label group, not of {told}")
+    sets = {words for record in records if (words := prompt_set(record)) not in (None, PROTOTYPES)}
+    if len(sets) > 1:
+        raise DataError(
+            f"curves over K are of one prompt set, not of {', '.join(sorted(map(str, sets)))}; see --prompts"
+        )
 
 
 def _of_one_kind(found: MeasuredCells, metric: Metric | None) -> tuple[MeasuredCells, tuple[str, ...]]:

@@ -55,11 +55,15 @@ class PromptSpread:
 
 
 def prompt_spreads(out: Path, records: Sequence[Record], *, these_draws: bool = False) -> list[PromptSpread]:
-    """By model, task and group in the order of the records; probes and class vectors of a model's own take no part.
+    """By model, task and group in the order of the records; class vectors of a model's own take no part.
+
+    Nor does what learns from images, with or without words.
 
     Raises DataError where no record was scored by prompts, IntegrityError for predictions that changed.
     """
-    worded = [r for r in records if r.prompts is not None and r.prompts.source == "prompts"]
+    worded = [
+        r for r in records if r.prompts is not None and r.prompts.source == "prompts" and r.protocol.shots is None
+    ]
     if not worded:
         raise DataError(
             "none of these records was scored by prompts; `cxrbench run` with --prompts all measures every prompt set"

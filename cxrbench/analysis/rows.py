@@ -10,6 +10,7 @@ from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.records.integrity import place_of
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import PromptIdentity, Record
+from cxrbench.records.row_order import reordered_decisions, reordered_mean
 from cxrbench.records.selection import prompt_set
 from cxrbench.records.validity import flaws, pretrained_on, why_not
 
@@ -45,6 +46,8 @@ class CellFacts:
     shots: str | None
     trained_images: str | None
     few_images: str | None
+    reordered_changes: int | None
+    reordered_value: float | None
     prompts: str | None
     prompts_digest: str | None
     class_prompts: str | None
@@ -148,6 +151,8 @@ def cell_facts(record: Record) -> CellFacts:
         shots=None if how.shots is None else str(how.shots),
         trained_images=", ".join(f"{label} {few}-{most}" for label, (few, most) in how.trained.items()) or None,
         few_images=", ".join(f"{label} {images}" for label, images in how.short.items()) or None,
+        reordered_changes=reordered_decisions(record),
+        reordered_value=reordered_mean(record),
         prompts=prompt_set(record),
         prompts_digest=None if told is None else told.digest,
         class_prompts=None if told is None else _class_prompts(told),

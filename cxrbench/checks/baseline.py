@@ -23,7 +23,7 @@ from cxrbench.types import Shots, shots_in_words, shots_order
 
 
 class CellKey(Spec):
-    """A cell by name. `prompts` is None for linear probes, `shots` for zero-shot."""
+    """A cell by name. `prompts` is None for what sees no texts, such as linear probes, `shots` for zero-shot."""
 
     model: str
     task: str
@@ -42,7 +42,7 @@ class CellKey(Spec):
     @property
     def text(self) -> str:
         """The cell in words."""
-        how = (self.prompts or "") if self.shots is None else shots_in_words(self.shots)
+        how = " ".join(filter(None, ["" if self.shots is None else shots_in_words(self.shots), self.prompts]))
         return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
 
 

@@ -112,7 +112,7 @@ class ProtocolIdentity(Spec):
     """What was done with the embeddings."""
 
     protocol: str
-    view: str | None = None  # zero-shot: which head scored
+    view: str | None = None  # which head scored, or gave the class vectors
     tap: str  # which embedding was used
     part: str  # which part of the split was scored
     scores: ScoreKind  # what they are; others than the first two have no calibration
@@ -121,7 +121,9 @@ class ProtocolIdentity(Spec):
     class_weight: str | None = None
     solver: str | None = None
     solver_version: str | None = None
-    options: Mapping[str, str | int | float] = Field(default_factory=dict)  # of a protocol from another package
+    options: Mapping[str, str | int | float] = Field(
+        default_factory=dict
+    )  # constants of a protocol, but for the two of the paper
     logit_scale: float | None = None
     scoring: Literal["cosine", "interaction"] | None = None
     pooling: str | None = None  # of a class's prompts
@@ -132,9 +134,22 @@ class ProtocolIdentity(Spec):
     trained: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
 
 
+class Reordered(Spec):
+    """A second fit to the same training images in another order, which exact arithmetic would make equal to the first.
+
+    `changed`: test images that it gives another class (of findings: another place among the images); `value`: its main
+    metric, of that name, None where it has none.
+    """
+
+    changed: int
+    metric: str
+    value: float | None
+
+
 class FoldResult(Spec):
     """One fold, unrounded. `train` lists the drawn image ids in fitting order, repeats included.
 
+    `reordered` is there for protocols whose outcome may hang on rounding.
     `thresholds`: of a multi-label task with a validation part, what each finding's was chosen to be best by, in the
     order of the labels.
     """
@@ -145,6 +160,7 @@ class FoldResult(Spec):
     test_digest: str  # over the ids of the scored rows in their order
     iterations: int | None = None
     thresholds: Mapping[Chosen, PerFinding] = Field(default_factory=dict)
+    reordered: Reordered | None = None
     metrics: Mapping[str, Any]
 
 

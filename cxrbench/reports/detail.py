@@ -20,6 +20,7 @@ from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import reordered_decisions, row_order_note
 from cxrbench.records.validity import why_not
 from cxrbench.reports.comparisons import interval_text
 from cxrbench.types import TaskKind, shots_in_words
@@ -139,6 +140,12 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"prompts      {record.prompts.set} digest {record.prompts.digest}"
     if how.solver is not None:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
+    if how.view is not None and how.shots:
+        yield f"class side   view {how.view}, {how.pooling or 'prototypes'}, logit scale {how.logit_scale}"
+    if how.options:
+        yield "constants    " + ", ".join(f"{name} {value}" for name, value in how.options.items())
+    if reordered_decisions(record) is not None:
+        yield f"row order    {row_order_note(record) or 'another order of the training images changes no decision'}"
     if how.short:
         few = ", ".join(f"{label} {images}" for label, images in how.short.items())
         yield f"few images   {few}, for K = {how.shots}"

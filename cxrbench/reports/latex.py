@@ -12,6 +12,7 @@ from cxrbench.reports.comparisons import number_text
 from cxrbench.specs.paper import MISSING
 
 _SEEN = r"$^{\dagger}$"
+_UNSETTLED = r"$^{\approx}$"
 _FLAWED = r"\textsuperscript{*}"
 _COPIED = r"$^{\ddagger}$"
 _KEPT = r"$^{\sim}$"
@@ -24,6 +25,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "†": _SEEN,
+    "≈": r"$\approx$",
     "‡": _COPIED,
     "–": "--",
     "—": "---",
@@ -191,7 +193,7 @@ def _measured(cell: TableCell) -> str:
         return escaped(MISSING)
     value = str(cell.measured)
     bold = rf"\textbf{{{value}}}" if cell.standing == "best" else value + _KEPT * (cell.standing == "not worse")
-    return bold + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen
+    return bold + _UNSETTLED * cell.unsettled + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen
 
 
 def _ends(interval: Interval | None, how: NumberFormat) -> str:
@@ -221,6 +223,8 @@ def _notes(view: TableView) -> list[str]:
         told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}{means}.")
     if any(cell.seen for cell in cells):
         told.append(f"† {PRETRAINED.capitalize()}.")
+    if any(cell.unsettled for cell in cells):
+        told.append("≈ The training images in another order decide some test images otherwise.")
     if any(cell.flaws for cell in cells):
         told.append("* Not comparable with the other numbers.")
     return [escaped(note) for note in (*told, *view.notes)]

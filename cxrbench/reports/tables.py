@@ -21,7 +21,8 @@ from cxrbench.specs.paper import MISSING, Table1Row, table1
 from cxrbench.specs.settings import Variant
 from cxrbench.types import Partition
 
-SEEN, COPIED = "†", "‡"
+SEEN, COPIED, UNSETTLED = "†", "‡", "≈"
+REORDERED = "the training images in another order decide some test images otherwise, see below"
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 
 
@@ -103,7 +104,7 @@ def _published(cell: TableCell) -> str:
 
 
 def _marks(cell: TableCell) -> str:
-    return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
+    return UNSETTLED * cell.unsettled + "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
 
 
 def ends(interval: Interval | None, how: NumberFormat = PERCENT) -> str:
@@ -132,6 +133,8 @@ def notes(view: TableView) -> list[str]:
     told = [f"variant: {view.variant}"]
     if any(cell.flaws for cell in cells):
         told.append("* not comparable, see below")
+    if any(cell.unsettled for cell in cells):
+        told.append(f"{UNSETTLED} {REORDERED}")
     if any(cell.seen for cell in cells):
         told.append(f"{SEEN} {PRETRAINED}")
     means = "; averages speak of these tasks" if view.number is not None else ""
@@ -170,6 +173,7 @@ def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
         "record": cell.record,
         "flaws": "; ".join(cell.flaws) or None,
         "seen": "yes" if cell.seen else None,
+        "unsettled": "yes" if cell.unsettled else None,
         **_certainty(cell),
     }
 

@@ -20,7 +20,7 @@ from cxrbench.types import Shots
 def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:
     """Every printed number of this cell."""
     name = (cell.model.card.name, cell.data.task.name, cell.group)
-    prompts = cell.prompts.name if cell.prompts else (None if cell.protocol.fitted else "prototypes")
+    prompts = cell.prompts.name if cell.prompts else ("prototypes" if cell.protocol.worded else None)
     return tuple(
         PublishedCell(
             table=number,

@@ -7,7 +7,7 @@ from typing import TypeVar
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.models.weights.verify import missing_text
-from cxrbench.runner.checks import require_enough
+from cxrbench.runner.checks import require_enough, require_kind
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
@@ -124,6 +124,7 @@ def lay_out(request: Request) -> Plan:
                     require_cells(made, protocol, data, model, wordings.why_none(data.task) if protocol.worded else "")
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
+    keep(made, require_kind)
     keep(made, made.wanted)
     keep(made, lambda cell: require_enough(cell, made.folds(cell), variant.settings))
     require_files(made)
@@ -135,9 +136,9 @@ def lay_out(request: Request) -> Plan:
 
 def _protocols(words: Sequence[str], problems: list[CxrBenchError]) -> tuple[Protocol, ...]:
     """Each once, in the catalog's order; one that cannot be loaded is a problem."""
-    found = []
+    found, asked = [], catalog.select_protocols(words)
     for name in catalog.protocol_points():
-        if name in words or "all" in words:
+        if name in asked:
             try:
                 found.append(load_protocol(name))
             except BaseException as error:

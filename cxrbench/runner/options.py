@@ -284,7 +284,8 @@ TASKS = NamesOption("--task", (), "Tasks: names, globs, all, paper (its seven), 
 PROTOCOLS = NamesOption(
     "--protocol",
     None,
-    "zero-shot, linear-probe (default: these two), those of installed packages, or all; repeatable.",
+    "zero-shot, linear-probe (default: these two), those of docs/few-shot.md and of installed packages, globs such as "
+    "knn-*, or all; repeatable.",
     "-p",
 )
 SHOTS = ShotsOption(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrbench.errors import CxrBenchError, FewRowsError
+from cxrbench.errors import CxrBenchError, FewRowsError, NotApplicableError
 from cxrbench.models.base import adapter_class
 from cxrbench.runner.checks import where
 from cxrbench.runner.decoding import Encoder
@@ -105,6 +105,11 @@ class Plan:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)
         require_task(prompts, cell.data.task.name, cell.data.task.kind)
+        if cell.protocol.fitted and prompts.paired:
+            raise NotApplicableError(
+                f"prompt set {prompts.name!r} asks each class against its absence, which gives {cell.protocol.name} "
+                "no one vector of a class to start at; take another set"
+            )
         numbers = tuple(fold.fold for fold in folds)
         key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest, numbers)
         if key not in self._words:

@@ -23,7 +23,7 @@ from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system.contained import containing
-from cxrbench.types import Partition, Shots, shots_in_words
+from cxrbench.types import Partition, Shots, TaskKind, shots_in_words
 
 FloatArray = NDArray[np.float32]
 
@@ -53,7 +53,9 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell in words, for progress and errors."""
-        how = shots_in_words(self.shots) if self.shots else (self.prompts.name if self.prompts else "prototypes")
+        words = self.prompts.name if self.prompts else ("prototypes" if self.protocol.worded else "")
+        shots = "" if self.shots is None else shots_in_words(self.shots)
+        how = " / ".join(filter(None, [shots, words]))
         return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name} / {how}"
 
 
@@ -100,13 +102,15 @@ class Protocol(ABC):
     """One way of scoring images; its class is named by an entry point of the group `cxrbench.protocols`.
 
     `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from training
-    images and has one cell for each number of shots; one that is `worded` scores images against texts.
+    images and has one cell for each number of shots; one that is `worded` scores images against texts, or learns from
+    them, too. `kinds` are the kinds of tasks that it can score.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 
     name: ClassVar[str]
     fitted: ClassVar[bool] = False
     worded: ClassVar[bool] = False
+    kinds: ClassVar[tuple[TaskKind, ...]] = ("single-label", "multi-label")
 
     @abstractmethod
     def combinations(

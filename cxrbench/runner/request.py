@@ -95,8 +95,7 @@ class Request:
             raise SpecError(f"{SHOTS.flag}: {odd[0]!r} is spelt {read_shots(odd[0], SHOTS.flag)!r}")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
-        if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:
-            raise catalog.unknown("protocol", strange[0], catalog.protocol_points())
+        catalog.select_protocols(self.protocols)
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError
 from cxrbench.evaluate.metric_table import main_metric
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import row_order_note
 from cxrbench.runner.checks import where
 from cxrbench.runner.identity import NO_FILE
 from cxrbench.runner.measure import measure
@@ -128,5 +129,6 @@ def _told(record: Record) -> str:
     few = ", ".join(f"{label} {images}" for label, images in how.short.items())
     told = f"{metric.title} undefined" if mean is None else f"{metric.title} {100 * mean:.2f} %"
     told = f"{told} (fewer than {how.shots} training images of {few})" if few else told
+    told = f"{told} ({unsettled})" if (unsettled := row_order_note(record)) else told
     shared = record.data.shared_patients
     return f"{told} ({shared} test patients were trained on, too: `cxrbench audit`)" if shared else told

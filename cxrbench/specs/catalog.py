@@ -29,14 +29,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
     return SpecError(f"there is no {what} {name!r}; {hint}")
 
 
-def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
-    """Names chosen by words, comma lists, `all`, `paper` (seven tasks) and globs, in the order asked for, each once.
+def select(patterns: Sequence[str], known: Iterable[str], what: str, papers: Sequence[str] = PAPERS_TASKS) -> list[str]:
+    """Names chosen by words, comma lists, `all`, `paper` (its `papers`) and globs, in the order asked for, each once.
 
     Raises SpecError for a word that fits nothing.
     """
     names, chosen = list(known), list[str]()
     for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
-        sets = {"all": names, "paper": [name for name in names if name in PAPERS_TASKS]}
+        sets = {"all": names, "paper": [name for name in names if name in papers]}
         fitting = sets[pattern] if pattern in sets else fnmatch.filter(names, pattern)
         if not fitting:
             raise unknown(what, pattern, names)
@@ -65,6 +65,28 @@ _PAPERS = (
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
+_FEW_SHOT = tuple(
+    metadata.EntryPoint(name, f"cxrbench.runner.protocols.{place}", _PROTOCOLS)
+    for name, place in {
+        "knn-10": "knn:Knn10",
+        "knn-20": "knn:Knn20",
+        "knn-100": "knn:Knn100",
+        "knn-200": "knn:Knn200",
+        "simpleshot-un": "simpleshot:SimpleShotUN",
+        "simpleshot-l2n": "simpleshot:SimpleShotL2N",
+        "simpleshot-cl2n": "simpleshot:SimpleShotCL2N",
+        "zs-lp": "zs_lp:ZsLp",
+        "zs-lp-cw": "zs_lp:ZsLpClassWeighted",
+        "clap": "clap:Clap",
+        "clap-shared": "clap:ClapShared",
+        "ss-text": "ss_text:SsText",
+        "ss-text-plus": "ss_text:SsTextPlus",
+        "lp-plus-plus": "lp_plus_plus:LpPlusPlus",
+        "lp-plus-plus-drawn": "lp_plus_plus:LpPlusPlusDrawn",
+        "tip-adapter": "tip_adapter:TipAdapter",
+        "tip-adapter-own-scale": "tip_adapter:TipAdapterOwnScale",
+    }.items()
+)
 _DRAWS = "cxrbench.draws"
 _OWN_DRAWS = (
     metadata.EntryPoint("released", "cxrbench.evaluate.draws:Released", _DRAWS),
@@ -134,16 +156,21 @@ def task_files() -> dict[str, Path]:
 
 
 def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    """Protocols by name, each by its entry point: the paper's two, then those of installed packages.
+    """Protocols by name, each by its entry point: the paper's two, other built-in ones, those of installed packages.
 
     Nothing is imported. A name that two packages use has both.
     """
-    return _by_name((*_PAPERS, *plugin_points(_PROTOCOLS)))
+    return _by_name((*_PAPERS, *_FEW_SHOT, *plugin_points(_PROTOCOLS)))
 
 
 def draw_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
     """Draws of training images by name, built-in ones, then those of installed packages; see `protocol_points`."""
     return _by_name((*_OWN_DRAWS, *plugin_points(_DRAWS)))
+
+
+def select_protocols(words: Sequence[str]) -> list[str]:
+    """Protocols by names, globs such as `knn-*`, `paper` (its two) and `all`; raises SpecError with the nearest."""
+    return select(words, protocol_points(), "protocol", PAPERS_PROTOCOLS)
 
 
 def source_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:

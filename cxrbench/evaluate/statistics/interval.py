@@ -11,14 +11,32 @@ from cxrbench.evaluate.statistics.finding_shares import AnyRows
 from cxrbench.evaluate.statistics.shares import FEW, Shares, UnitKind
 from cxrbench.types import IntArray
 
-Covers = Literal["draws", "prompt draws", "one wording", "these draws", "these prompts", "one draw", "images"]
+Covers = Literal[
+    "draws",
+    "prompt draws",
+    "draws and prompt draws",
+    "draws, one wording",
+    "one draw, prompt draws",
+    "one wording",
+    "these draws",
+    "these prompts",
+    "these draws and prompts",
+    "one draw",
+    "one draw, one wording",
+    "images",
+]
 _WORDS: dict[Covers, str] = {
     "draws": " and training images",
     "prompt draws": " and prompts",
+    "draws and prompt draws": ", training images and prompts",
+    "draws, one wording": " and training images, these prompts only",
+    "one draw, prompt draws": " and prompts, these training images only",
     "one wording": ", these prompts only",
     "these draws": ", these training images only",
     "these prompts": ", these prompts only",
+    "these draws and prompts": ", these training images and prompts only",
     "one draw": ", these training images only",
+    "one draw, one wording": ", these training images and prompts only",
     "images": "",
 }
 
@@ -86,7 +104,9 @@ class FoldSpread:
     relation: FoldRelation
 
 
-DRAWN: frozenset[Covers] = frozenset({"draws", "prompt draws"})  # whose folds say what drawing anew changes
+DRAWN: frozenset[Covers] = frozenset(
+    {"draws", "prompt draws", "draws and prompt draws", "draws, one wording", "one draw, prompt draws"}
+)  # whose folds say what drawing anew changes
 
 
 def wider(one: Covers, two: Covers) -> Covers:

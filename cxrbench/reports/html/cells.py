@@ -25,6 +25,7 @@ from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import Setting, setting_of
 from cxrbench.records.validity import flaws, has_known_card
 from cxrbench.specs import catalog
@@ -144,7 +145,7 @@ class CellPage:
     `harmonic` of the harmonic mean of base and new classes where a record has both. `calibration` is one a fold; there
     is none where `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for
     the attributes that are known of an image. `cautions` say what keeps the number from being the one asked for.
-    `further` metrics were asked for by name.
+    `row_order` says what another order of the training images changes. `further` metrics were asked for by name.
     """
 
     record: Record
@@ -163,6 +164,7 @@ class CellPage:
     command: str
     own_files: tuple[str, ...]
     cautions: tuple[str, ...]
+    row_order: str
     further: tuple[Further, ...]
 
     @property
@@ -237,6 +239,7 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         command=command(record),
         own_files=own_files(record),
         cautions=flaws(record),
+        row_order=row_order_note(record),
         further=tuple(_further(cell, metric, these_draws=narrow) for metric in asked.metrics),
     )
 

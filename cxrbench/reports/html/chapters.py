@@ -67,8 +67,11 @@ class Chapter:
         That is the one of most records, of equals the first by name; class vectors of a model's own go with it.
         """
         own = [s for s in self.settings if (s.setting.group, s.setting.kind) == (setting.group, setting.kind)]
-        if setting.shots is not None:
-            return setting.shots == max((s.setting.shots for s in own), key=shots_order)
+        most = max((s.setting.shots for s in own), key=shots_order, default=None)
+        if setting.shots is not None and setting.shots != most:
+            return False
+        if setting.shots is not None and setting.prompts is None:
+            return True
         asked = sorted((-sum(map(len, s.records.values())), s.setting.prompts) for s in own if s.setting.prompts)
         return setting.prompts in (asked[0][1], PROTOTYPES)
 

@@ -140,11 +140,11 @@ class WordingLine:
 
 
 def wordings(pages: Iterable[CellPage]) -> list[WordingLine]:
-    """One line for every model, task and group that was asked in words, in the order of the pages."""
+    """One line for every model, task and group that was asked in words alone, in the order of the pages."""
     found: dict[tuple[str, str, str], list[CellPage]] = {}
     for page in pages:
         told, data = page.record.prompts, page.record.data
-        if told is not None and told.source == "prompts":
+        if told is not None and told.source == "prompts" and page.record.protocol.shots is None:
             found.setdefault((data.task, data.group, page.record.model.name), []).append(page)
     return [_line(task, group, own) for (task, group, _), own in found.items()]
 
