@@ -7,6 +7,7 @@ from pathlib import Path
 from cxrbench.errors import SpecError
 from cxrbench.runner.options import (
     DATA_ROOT,
+    GROUPS,
     MODELS,
     TASKS,
     WEIGHTS,
@@ -74,6 +75,8 @@ class Request:
     protocols: tuple[str, ...] = PAPERS_PROTOCOLS
     shots: tuple[int, ...] = (16,)
     groups: tuple[str, ...] = ("all",)
+    trained_on: tuple[str, ...] = ()  # tasks to whose training parts is fitted; none: each task to its own
+    mapping: str | None = None
     variant: str = "paper-code"
     choices: Mapping[str, str] = field(default_factory=dict)
     prompts: tuple[str, ...] = ("ensemble",)
@@ -89,6 +92,8 @@ class Request:
             raise SpecError("name at least one model, one task and one protocol")
         if bad := [k for k in self.shots if k < 1]:
             raise SpecError(f"--shots must be at least 1, not {bad[0]}")
+        if self.mapping is not None and not self.trained_on:
+            raise SpecError("--mapping says which labels two tasks share, and belongs to --trained-on")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
         if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:
@@ -104,12 +109,16 @@ def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestO
     TASKS.refuse("tasks", tasks)
     asked = with_defaults(options)
     protocols, prompts = asked["protocols"], asked["prompts"]
+    if asked["trained_on"] and tuple(asked["groups"]) != GROUPS.default:
+        raise SpecError("--group does not go with --trained-on: its cells are over the labels that both tasks have")
     return Request(
         models=tuple(models),
         tasks=tuple(tasks),
         protocols=PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
         shots=tuple(asked["shots"]),
         groups=tuple(asked["groups"]),
+        trained_on=tuple(asked["trained_on"]),
+        mapping=asked["mapping"],
         variant=asked["variant"],
         choices=dict(asked["settings"] or {}),
         prompts=tuple(catalog.prompt_files() if prompts is None else prompts),
