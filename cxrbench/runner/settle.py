@@ -136,5 +136,8 @@ def _told(record: Record) -> str:
     told = f"{told} ({shared} test patients were trained on, too: `cxrbench audit`)" if shared else told
     if other is None:
         return told
-    words = [f"{len(record.data.labels)} shared labels", *(f"{n} rows {why}" for why, n in other.left_out.items())]
+    words = [
+        f"{len(record.data.labels)} shared labels",
+        *(f"left out: {n} rows {why}" for why, n in other.left_out.items()),
+    ]
     return f"{told} ({'; '.join([*words, other.doubt] if other.doubt else words)})"

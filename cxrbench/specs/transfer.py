@@ -107,7 +107,7 @@ def label_mapping(word: str | None, tasks: Iterable[TaskSpec] = ()) -> LabelMapp
 
 
 def read_mapping() -> MappingFacts:
-    """`tasks/transfer.toml`; raises SpecError for tasks and labels that there are not, or a label under two concepts."""
+    """`tasks/transfer.toml`; raises SpecError for tasks and labels that there are not, and for a label under two."""
     return _read(paths.folder("tasks") / "transfer.toml")
 
 
