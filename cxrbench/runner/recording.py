@@ -143,8 +143,8 @@ class StoredReadings:
         by = np.array([cell.recipe_of(image).digest for image in images])
         found = np.empty((len(images), cell.model.card.taps[tap]), np.float32)
         for recipe in cell.recipes:
-            rows = np.flatnonzero(by == recipe.digest)
-            if len(rows):
+            rows = np.flatnonzero(by == recipe.digest).tolist()
+            if rows:
                 found[rows] = self._rows(cell.model.key(recipe), tap, [images[row] for row in rows])
         return found
 
