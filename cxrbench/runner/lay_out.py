@@ -115,6 +115,8 @@ def lay_out(request: Request) -> Plan:
     if not request.shots and (fitted := [one.name for one in protocols if one.fitted]):
         raise SpecError(f"{fitted[0]} needs --shots")
     made = Plan(request, variant, protocols, problems=problems)
+    if request.mapping is not None and not request.trained_on:
+        raise SpecError("--mapping says which labels two tasks share, and belongs to --trained-on")
     mapping = label_mapping(request.mapping, every) if request.trained_on else None
     if mapping is None:
         _check_groups(request, tasks)

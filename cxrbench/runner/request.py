@@ -92,8 +92,6 @@ class Request:
             raise SpecError("name at least one model, one task and one protocol")
         if bad := [k for k in self.shots if k < 1]:
             raise SpecError(f"--shots must be at least 1, not {bad[0]}")
-        if self.mapping is not None and not self.trained_on:
-            raise SpecError("--mapping says which labels two tasks share, and belongs to --trained-on")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
         if strange := [name for name in self.protocols if name != "all" and name not in catalog.protocol_points()]:

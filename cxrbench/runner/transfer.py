@@ -1,7 +1,8 @@
 """Trained on one task, scored on another: the rows that may be drawn, what keeps the two sides apart, the folds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,27 @@ from cxrbench.types import Partition, Table
 
 OF_PATIENTS = "of patients of the scored part"
 OF_FILES = "of files of the scored part"
+
+
+@dataclass(frozen=True, slots=True)
+class PairPaths(Mapping[str, Path]):
+    """Where the images of two tasks lie, by their ids in a cell: those of `other` begin with `prefix`."""
+
+    own: Mapping[str, Path]
+    other: Mapping[str, Path]
+    prefix: str
+
+    def __getitem__(self, image: str) -> Path:
+        if image.startswith(self.prefix):
+            return self.other[image.removeprefix(self.prefix)]
+        return self.own[image]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        yield from (f"{self.prefix}{name}" for name in self.other)
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self.other)
 
 
 def pair(source: TaskData, target: TaskData, mapping: LabelMapping, settings: Settings) -> TaskData:
@@ -48,12 +70,10 @@ def pair(source: TaskData, target: TaskData, mapping: LabelMapping, settings: Se
         raise DataError(
             f"{scored.name}: image {stranger} cannot be told from one of {source.task.name}; rename the task"
         )
-    own = {name: source.partition.paths.get(name) for t in ("train", "valid") for name in _ids(part.parts.get(t), part)}
-    paths = {f"{part.prefix}{name}": path for name, path in own.items() if path is not None}
     groups = {**scored.groups, group: tuple(one.scored for one in shared)}
     return TaskData(
         scored.model_copy(update={"groups": groups}),
-        replace(target.partition, paths={**target.partition.paths, **paths}),
+        replace(target.partition, paths=PairPaths(target.partition.paths, source.partition.paths, part.prefix)),
         target.root,
         part,
     )
@@ -61,11 +81,6 @@ def pair(source: TaskData, target: TaskData, mapping: LabelMapping, settings: Se
 
 def _like(image: str, part: TrainingPart) -> bool:
     return image.startswith(part.prefix)
-
-
-def _ids(table: Table | None, part: TrainingPart) -> tuple[str, ...]:
-    """The task's own ids of a table, whose rows may have those of the cell."""
-    return () if table is None else tuple(name.removeprefix(part.prefix) for name in table.ids)
 
 
 def _training_part(
