@@ -197,6 +197,19 @@ def asked_cells(
     )
 
 
+def trained_tasks(asked: Sequence[str] | None, records: "Sequence[Record]") -> tuple[str, ...]:
+    """The tasks that records were trained on, by names, globs and files; none where none is named.
+
+    Raises SpecError for one that no record was trained on.
+    """
+    from cxrbench.records.selection import in_order
+    from cxrbench.specs import catalog
+
+    known = in_order({r.data.trained_on.task for r in records if r.data.trained_on is not None})
+    named = list(map(_task_name, words(asked)))
+    return tuple(catalog.select(named, known, "task that was trained on")) if named else ()
+
+
 def _task_name(word: str) -> str:
     """The name of a task, which may be given by the path of its file."""
     from cxrbench.specs import catalog

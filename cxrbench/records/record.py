@@ -55,11 +55,40 @@ class ModelIdentity(Spec):
     control: bool = False  # by its card a negative control, which must do badly
 
 
+class TrainedOn(Spec):
+    """The task whose training images a cell of another task was fitted to, and what keeps the two apart.
+
+    `labels` are the shared ones as that task spells them, in the order of the record's, `concepts` what they stand for
+    by the `mapping` (None: the strict one). `part`: which of its parts the images are drawn from. `rows_per_label`:
+    rows of that part that may be drawn. `apart`: `patients` of the scored part gave no training image; the two are of
+    different `collections`; or it is `unknown` whether images or patients are in both, for the reason in `doubt`.
+    `left_out`: rows of the part by the reason why they may not be drawn. `recipe`: digest of the recipe that read these
+    images.
+    """
+
+    task: str
+    split: str
+    part: str
+    partition_digest: str
+    reference: Literal["match", "differs", "unknown"]
+    labels: tuple[str, ...]
+    concepts: tuple[str, ...]
+    mapping: str | None = None
+    rows_per_label: Mapping[str, int]
+    apart: Literal["patients", "collections", "unknown"]
+    doubt: str = ""
+    left_out: Mapping[str, int] = Field(default_factory=dict)
+    rows_left_out: Mapping[str, int] = Field(default_factory=dict)
+    recipe: str
+    synthetic: bool
+
+
 class DataIdentity(Spec):
     """Which images with which labels.
 
     `contents_digest` is over the bytes of the images that were used; `reference` compares the partition with the
-    digests that the task file gives. `rows_per_label` counts rows that show the label.
+    digests that the task file gives. `rows_per_label` counts rows that show the label. `trained_on` is
+    there where another task's training images were fitted to; ids of these begin with that task's name and a colon.
     """
 
     task: str
@@ -77,6 +106,7 @@ class DataIdentity(Spec):
     rows_left_out: Mapping[str, int] = Field(default_factory=dict)  # rows of label tables in no part, by the reason
     notes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # image to what its reader remarked
     synthetic: bool
+    trained_on: TrainedOn | None = None
 
 
 class Preprocessing(Spec):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.records.validity import flaws
+from cxrbench.records.validity import flaws, overlap_doubt
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
 from cxrbench.types import Shots, TaskKind, shots_in_words, shots_order
@@ -275,7 +275,7 @@ def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], rec
             if best is None:
                 continue
             chosen.setdefault(task, {})[model] = best
-            notes += [f"{model}, {task}: {flaw}" for flaw in flaws(best)]
+            notes += [f"{model}, {task}: {one}" for one in (*flaws(best), overlap_doubt(best)) if one]
             if len(of_cell) > 1:
                 notes.append(f"{model}, {task}: {len(of_cell) - 1} older records of the same cell are not used")
     return Selected(setting, tuple(models), chosen, tuple(notes))
@@ -300,6 +300,7 @@ def _other_protocol(a: Record, b: Record) -> Iterator[str]:
         ("groups", a.data.group, b.data.group),
         ("labels", a.data.labels, b.data.labels),
         ("scored parts", a.protocol.part, b.protocol.part),
+        ("training parts", _trained(a), _trained(b)),
         ("protocols", a.protocol.protocol, b.protocol.protocol),
         ("shots", a.protocol.shots, b.protocol.shots),
         ("made and measured numbers", a.synthetic, b.synthetic),
@@ -308,6 +309,12 @@ def _other_protocol(a: Record, b: Record) -> Iterator[str]:
     words = [r.prompts for r in (a, b) if r.prompts is not None and r.prompts.source == "prompts"]
     if len({(told.set, told.digest) for told in words}) > 1:
         yield f"other prompts: {' and '.join(f'{told.set} {told.digest[:8]}' for told in words)}"
+
+
+def _trained(record: Record) -> tuple[str, ...]:
+    """The rows of another task that the cell is fitted to; empty where it is fitted to its own, or to none."""
+    other = record.data.trained_on
+    return () if other is None else (other.task, other.split, other.partition_digest[:8], *other.labels)
 
 
 def _short(value: object) -> str:
@@ -365,6 +372,8 @@ def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
     chosen = counting(fitting)
     ordered = sorted(chosen, key=lambda r: (tasks.index(r.data.task), models.index(r.model.name), cell_key(r)))
     older = len(fitting) - len(chosen)
-    notes = [f"{cell_name(record)}: {flaw}" for record in ordered for flaw in flaws(record)]
+    notes = [
+        f"{cell_name(record)}: {one}" for record in ordered for one in (*flaws(record), overlap_doubt(record)) if one
+    ]
     notes += [f"{older} older records of the same cells are not used"] if older else []
     return MeasuredCells(tuple(ordered), tuple(notes))

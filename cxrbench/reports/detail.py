@@ -19,7 +19,7 @@ from cxrbench.evaluate.metric_table import (
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.records.record import Record
+from cxrbench.records.record import Record, TrainedOn
 from cxrbench.records.row_order import reordered_decisions, row_order_note
 from cxrbench.records.validity import why_not
 from cxrbench.reports.comparisons import interval_text
@@ -135,6 +135,8 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"             converted from a file with sha256 {model.weights_claimed}, as its header alone says"
     yield f"adapter      {model.adapter} code {model.code}, tap {how.tap}"
     yield f"split        {data.split} digest {data.partition_digest} ({data.reference} to the reference)"
+    if data.trained_on is not None:
+        yield from _trained_on(data.trained_on, data.labels)
     yield f"recipe       {record.preprocessing.name} digest {record.preprocessing.digest}"
     if record.prompts is not None:
         yield f"prompts      {record.prompts.set} digest {record.prompts.digest}"
@@ -159,6 +161,19 @@ def _identity(record: Record) -> Iterator[str]:
     yield f"left out     {len(data.left_out)} unreadable, {data.missing} missing images"
     yield from (f"  {image}: {reason}" for image, reason in data.left_out.items())
     yield from (f"  {rows} rows of the label tables: {reason}" for reason, rows in data.rows_left_out.items())
+
+
+def _trained_on(other: TrainedOn, labels: Sequence[str]) -> Iterator[str]:
+    """The task whose training images were fitted to, the labels as either spells them, and what keeps them apart."""
+    how = "the strict mapping" if other.mapping is None else f"the mapping {other.mapping}"
+    yield f"trained on   {other.task}, split {other.split}, part {other.part}, digest {other.partition_digest}"
+    yield f"             ({other.reference} to the reference), recipe digest {other.recipe}"
+    told = (one if one == own else f"{one} as {own}" for one, own in zip(other.labels, labels, strict=True))
+    yield f"             {len(labels)} shared labels by {how}: {', '.join(told)}"
+    yield f"             rows that may be drawn: {', '.join(f'{n} {c}' for n, c in other.rows_per_label.items())}"
+    yield from (f"             left out: {rows} rows {why}" for why, rows in other.left_out.items())
+    apart = {"patients": "no patient is on both sides", "collections": "of another collection"}
+    yield f"             {apart.get(other.apart, f'not known to be apart: {other.doubt}')}"
 
 
 def _folds(record: Record) -> Iterator[str]:

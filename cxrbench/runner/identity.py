@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from cxrbench.data.sources.base import reference_verdict
-from cxrbench.records.record import PublishedCell, prints
+from cxrbench.records.record import PublishedCell, TrainedOn, prints
 from cxrbench.records.scores import ABOUT
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.plan import Plan
@@ -48,6 +48,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
 
     Raises DataError where prompts need a text encoder that is not at hand.
     """
+    trained_on = training_facts(cell)
     return {
         "keys": [asdict(key) for key, _, _ in made.readings(cell)],
         "card": cell_card_digest(cell, made),
@@ -68,8 +69,17 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
         "protocol": [dict(say(made.variant.settings)) for say in (cell.protocol.options, cell.protocol.identity)],
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
+        **({} if trained_on is None else {"trained_on": trained_on.model_dump(mode="json")}),
         "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), stop_at=ENTERING_BY_CONTENT),
     }
+
+
+def training_facts(cell: Cell) -> TrainedOn | None:
+    """What the record says of another task that the cell is trained on; None where it is trained on its own, or not."""
+    other, recipe = cell.data.trained_on, cell.training_recipe
+    if other is None or recipe is None:
+        return None
+    return TrainedOn(**other.facts, recipe=recipe.digest)
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:

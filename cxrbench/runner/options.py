@@ -295,6 +295,16 @@ SHOTS = ShotsOption(
     "-k",
 )
 GROUPS = NamesOption("--group", ("*",), "Label groups: all, base, new, ..., or globs; repeatable.", "-g")
+TRAINED_ON = NamesOption(
+    "--trained-on",
+    (),
+    "Fit to the training parts of these tasks, and score --task over the labels both have; repeatable.",
+)
+MAPPING = Option(
+    "--mapping",
+    None,
+    "With --trained-on: a named choice of labels beside the strict mapping (as-named, rsna-classes), or a TOML file.",
+)
 VARIANT = Option("--variant", "paper-code", "Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.")
 SETTINGS = PairsOption("--set", None, "Replace one choice of the bundle; repeatable.", metavar="SETTING=CHOICE")
 PROMPTS = NamesOption(
@@ -359,6 +369,8 @@ class RequestOptions(TypedDict, total=False):
     protocols: Annotated[Sequence[str] | None, PROTOCOLS]
     shots: Annotated[Sequence[int | str], SHOTS]
     groups: Annotated[Sequence[str], GROUPS]
+    trained_on: Annotated[Sequence[str], TRAINED_ON]
+    mapping: Annotated[str | None, MAPPING]
     variant: Annotated[str, VARIANT]
     settings: Annotated[Mapping[str, str] | None, SETTINGS]
     prompts: Annotated[Sequence[str] | None, PROMPTS]

@@ -15,7 +15,9 @@ from cxrbench.runner.folds import PROMPT_SHOTS, IdFold, group_labels, id_folds
 from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
+from cxrbench.runner.transfer import transfer_folds
 from cxrbench.runner.wording import ClassPrompts, own_queries, require_task, wording
+from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes
@@ -40,6 +42,7 @@ class Plan:
     _words: dict[tuple[object, ...], list[ClassPrompts]] = field(default_factory=dict)
     _images: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
+    _split: dict[tuple[object, ...], dict[str, frozenset[str]]] = field(default_factory=dict)
 
     def add(self, problem: CxrBenchError) -> None:
         """Take a problem up, each once: many cells may meet the same."""
@@ -85,6 +88,8 @@ class Plan:
         task, settings = cell.data.task, self.variant.settings
         with containing(where(cell)):
             try:
+                if cell.data.trained_on is not None:
+                    return transfer_folds(cell.data.trained_on, shots, settings, part)
                 return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
             except FewRowsError as error:
                 raise error.named(where(cell), group_labels(task, cell.group, settings)) from error
@@ -130,16 +135,34 @@ class Plan:
     def _read_from(self, cell: Cell) -> list[Reading]:
         settings, model = self.variant.settings, cell.model
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
-        vectors: Reading = (model.key(cell.recipe), None, self.wanted(cell))
+        vectors = [(model.key(recipe), None, images) for recipe, images in self._by_recipe(cell)]
         if not joint:
-            return [vectors]
+            return list(vectors)
+        if len(cell.recipes) > 1:
+            raise NotApplicableError(
+                f"{model.card.name} scores images and texts together, and by this variant the images of "
+                f"{' and '.join(side.task.name for side in cell.data.sides)} are read in two ways (released_polarity)"
+            )
         asked: dict[Key, tuple[TextSet, list[int]]] = {}
         for number, words in enumerate(self.words(cell)):
             assert words is not None
             for key, one in model.score_sets(cell.recipe, words, settings):
                 asked.setdefault(key, (one, []))[1].append(number)
         scores: list[Reading] = [(key, one, self._images_of(cell, tuple(n), None)) for key, (one, n) in asked.items()]
-        return scores if cell.shots is None else [vectors, *scores]
+        return scores if cell.shots is None else [*vectors, *scores]
+
+    def _by_recipe(self, cell: Cell) -> list[tuple[Recipe, frozenset[str]]]:
+        """The images that the cell needs by the recipe that reads them."""
+        wanted = self.wanted(cell)
+        if len(cell.recipes) == 1:
+            return [(cell.recipe, wanted)]
+        key = (id(wanted), cell.training_recipe and cell.training_recipe.digest)
+        if key not in self._split:
+            apart: dict[str, set[str]] = {recipe.digest: set() for recipe in cell.recipes}
+            for image in wanted:
+                apart[cell.recipe_of(image).digest].add(image)
+            self._split[key] = {name: frozenset(images) for name, images in apart.items()}
+        return [(recipe, self._split[key][recipe.digest]) for recipe in cell.recipes]
 
     def wanted(self, cell: Cell) -> frozenset[str]:
         """Ids of the images that the cell needs; one object for all cells with the same folds and shots."""
@@ -175,20 +198,22 @@ class Demand:
         self.refused: dict[Cell, CxrBenchError] = {}
         self.broken: dict[Key, CxrBenchError] = {}
         self._asked: dict[Key, dict[Key, TextSet]] = {}  # sets of texts by the key of the vectors
-        self._sources: dict[Key, Cell] = {}
+        self._sources: dict[Key, tuple[Cell, Recipe]] = {}
         self._places: dict[tuple[str, int], IntArray] = {}  # of sets of images, which the plan keeps
         for cell in made.cells:
             try:
-                with containing(f"{cell.data.task.name}: remembered hashes of {cell.data.root}"):
-                    self._open(cell.data.root)
+                for side in cell.data.sides:
+                    with containing(f"{side.task.name}: remembered hashes of {side.root}"):
+                        self._open(side.root)
                 self._need(cell)
             except BaseException as error:
                 self.refused[cell] = contained(error, cell.name)
         self.known = self._known()
 
     def _need(self, cell: Cell) -> None:
+        for recipe in cell.recipes:
+            self._sources.setdefault(cell.model.key(recipe), (cell, recipe))
         vectors = cell.model.key(cell.recipe)
-        self._sources.setdefault(vectors, cell)
         for key, asked, images in self.plan.readings(cell):
             name = _name(cell)
             self.names.setdefault(key, name if asked is None else f"{name}, scores of {len(asked.texts)} texts")
@@ -200,10 +225,11 @@ class Demand:
         """The places of the images' files among `files`, ascending; worked out once for each set of images."""
         key = (cell.data.task.name, id(images))
         if key not in self._places:
-            paths = [path for image in sorted(images) if (path := cell.data.partition.paths.get(image)) is not None]
-            for path in paths:
-                self._roots.setdefault(path, cell.data.root)
-            places = [self.files.setdefault(path, len(self.files)) for path in paths]
+            known = cell.data.partition.paths
+            paths = {image: path for image in sorted(images) if (path := known.get(image)) is not None}
+            for image, path in paths.items():
+                self._roots.setdefault(path, cell.data.owner(image).root)
+            places = [self.files.setdefault(path, len(self.files)) for path in paths.values()]
             self._places[key] = np.unique(np.array(places, np.int64))
         return self._places[key]
 
@@ -237,9 +263,9 @@ class Demand:
     def encoders(self) -> list[Encoder]:
         """One for each model and recipe, with all that is wanted of it; one that cannot be made breaks its keys."""
         found = []
-        for vectors, cell in self._sources.items():
+        for vectors, (cell, recipe) in self._sources.items():
             try:
-                found.append(cell.model.encoder(cell.recipe, self._asked.get(vectors), _name(cell)))
+                found.append(cell.model.encoder(recipe, self._asked.get(vectors), _name(cell)))
             except BaseException as error:
                 failed = contained(error, _name(cell))
                 self.broken |= dict.fromkeys([vectors, *self._asked.get(vectors, {})], failed)

@@ -22,19 +22,55 @@ from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
+from cxrbench.specs.transfer import SharedLabel
 from cxrbench.system.contained import containing
-from cxrbench.types import Partition, Shots, TaskKind, shots_in_words
+from cxrbench.types import Partition, Shots, Table, TaskKind, shots_in_words
 
 FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """One task with its images found on this disk."""
+    """One task with its images found on this disk.
+
+    `trained_on`: another task, whose training images are fitted to; then the partition also says where those lie.
+    """
 
     task: TaskSpec
     partition: Partition
     root: Path
+    trained_on: "TrainingPart | None" = None
+
+    @property
+    def sides(self) -> "tuple[TaskData, ...]":
+        """The data sets whose images a cell rests on: this one, and the one that is trained on where it is another."""
+        return (self,) if self.trained_on is None else (self, self.trained_on.data)
+
+    def owner(self, image: str) -> "TaskData":
+        """Which of them an image is of."""
+        other = self.trained_on
+        return self if other is None or not image.startswith(other.prefix) else other.data
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPart:
+    """What a cell is fitted to whose images are of another task.
+
+    `data`: that task; `shared`: the labels that are fitted; `parts`: rows `train`, and `valid` where there is one, by
+    that task's own ids, with the shared labels as the scored task spells them, and `test`, those of the scored task.
+    `facts`: what the record says of it, but for the recipe.
+    """
+
+    data: TaskData
+    shared: tuple[SharedLabel, ...]
+    group: str
+    parts: Mapping[str, Table]
+    facts: Mapping[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of its images begin with in the cell, so that no id of the scored task is like one of them."""
+        return f"{self.data.task.name}:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +85,18 @@ class Cell:
     prompts: PromptSet | None  # None for probes and for views that score by prototypes
     recipe_name: str
     recipe: Recipe
+    training_recipe: Recipe | None = None  # of the images of another task that is trained on
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Those by which its images are read, each once."""
+        other = self.training_recipe
+        return (self.recipe,) if other is None or other.digest == self.recipe.digest else (self.recipe, other)
+
+    def recipe_of(self, image: str) -> Recipe:
+        """The one by which an image is read."""
+        other = self.training_recipe
+        return self.recipe if other is None or self.data.owner(image) is self.data else other
 
     @property
     def name(self) -> str:

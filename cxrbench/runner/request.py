@@ -7,6 +7,7 @@ from pathlib import Path
 from cxrbench.errors import SpecError
 from cxrbench.runner.options import (
     DATA_ROOT,
+    GROUPS,
     MODELS,
     SHOTS,
     TASKS,
@@ -78,6 +79,8 @@ class Request:
     protocols: tuple[str, ...] = PAPERS_PROTOCOLS
     shots: tuple[Shots, ...] = (16,)
     groups: tuple[str, ...] = ("all",)
+    trained_on: tuple[str, ...] = ()  # tasks to whose training parts is fitted; none: each task to its own
+    mapping: str | None = None
     variant: str = "paper-code"
     choices: Mapping[str, str] = field(default_factory=dict)
     prompts: tuple[str, ...] = ("ensemble",)
@@ -112,12 +115,16 @@ def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestO
     TASKS.refuse("tasks", tasks)
     asked = with_defaults(options)
     protocols, prompts = asked["protocols"], asked["prompts"]
+    if asked["trained_on"] and tuple(asked["groups"]) != GROUPS.default:
+        raise SpecError("--group does not go with --trained-on: its cells are over the labels that both tasks have")
     return Request(
         models=tuple(models),
         tasks=tuple(tasks),
         protocols=PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
         shots=several_shots(asked["shots"], SHOTS.flag),
         groups=tuple(asked["groups"]),
+        trained_on=tuple(asked["trained_on"]),
+        mapping=asked["mapping"],
         variant=asked["variant"],
         choices=dict(asked["settings"] or {}),
         prompts=tuple(catalog.prompt_files() if prompts is None else prompts),

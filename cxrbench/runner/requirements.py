@@ -55,8 +55,11 @@ def require_files(made: Plan) -> None:
     for cell in made.cells:
         lost = sorted(made.wanted(cell) - set(cell.data.partition.paths))
         if lost:
-            known = short.get(cell.data.task.name, (0, "", cell.data.root))
-            short[cell.data.task.name] = max(known, (len(lost), lost[0], cell.data.root))
+            for side in cell.data.sides:
+                own = [image for image in lost if cell.data.owner(image) is side]
+                known = short.get(side.task.name, (0, "", side.root))
+                if own:
+                    short[side.task.name] = max(known, (len(own), own[0], side.root))
         else:
             kept.append(cell)
     made.cells = kept

@@ -146,9 +146,12 @@ def refuse_unavailable(names: Iterable[str]) -> None:
             raise SpecError(f"{name} ({absent[name].title}) cannot be run: {absent[name].unavailable}")
 
 
+_NO_TASKS = ("settings", "transfer")  # of the files beside the tasks
+
+
 def task_files() -> dict[str, Path]:
     """Tasks by name: the paper's in its order, other built-in ones, then those of entry points `cxrbench.tasks`."""
-    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem not in _NO_TASKS}
     order = [name for name in PAPERS_TASKS if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))

@@ -39,6 +39,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {  # of each option: words of the comm
     "protocols": (["--protocol", "zero-shot"], ["zero-shot"]),
     "shots": (["-k", "1,2", "-k", "4"], [1, 2, 4]),
     "groups": (["--group", "all,base"], ["all", "base"]),
+    "trained_on": (["--trained-on", "nih_lt,siim", "--trained-on", "own.toml"], ["nih_lt", "siim", "own.toml"]),
+    "mapping": (["--mapping", "as-named"], "as-named"),
     "variant": (["--variant", "phantom"], "phantom"),
     "settings": (["--set", "vindr.polarity=released"], {"vindr.polarity": "released"}),
     "prompts": (["--prompts", "names"], ["names"]),
@@ -131,7 +133,9 @@ def test_each_option_makes_the_same_request(name: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["encode", "status"])
-@pytest.mark.parametrize("name", ["shots", "prompts", "settings", "data_root", "variant", "allow_missing"])
+@pytest.mark.parametrize(
+    "name", ["shots", "trained_on", "mapping", "prompts", "settings", "data_root", "variant", "allow_missing"]
+)
 def test_images_of_no_task_take_no_choice_of_tasks(verb: str, name: str, tmp_path: Path) -> None:
     words, _ = GIVEN[name]
     with pytest.raises(SpecError, match=rf"{OPTIONS[name].flag}: choices of tasks, which --images has none of"):

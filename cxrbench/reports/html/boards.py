@@ -80,12 +80,23 @@ def shares(
     for task in dict.fromkeys(r.data.task for r in chapter.records.values()):
         kin.setdefault(namespace(task, "patient"), set()).add(task)
     found = []
-    for tasks in kin.values():
-        own = [replace(s, records={t: row for t, row in s.records.items() if t in tasks}) for s in chapter.settings]
+    shared_draws = [setting for setting in chapter.settings if _trained_elsewhere(setting)]
+    apart = [setting for setting in chapter.settings if setting not in shared_draws]
+    for tasks in (None, *kin.values()):
+        own = shared_draws if tasks is None else [_on(setting, tasks) for setting in apart]
         for some in _bounded(work.out, [setting for setting in own if setting.records]):
             models = tuple(ranked.get(setting.setting, ()) for setting in some)
             found.append(ShownShare(tuple(some), models, marked, detail))
     return found
+
+
+def _trained_elsewhere(setting: Selected) -> bool:
+    """Whether another task trains its cells, so that all its tasks share their draws."""
+    return any(r.data.trained_on is not None for row in setting.records.values() for r in row.values())
+
+
+def _on(setting: Selected, tasks: set[str]) -> Selected:
+    return replace(setting, records={task: row for task, row in setting.records.items() if task in tasks})
 
 
 def _bounded(out: Path, settings: Sequence[Selected]) -> Iterator[list[Selected]]:
@@ -178,6 +189,11 @@ class Line:
     def flawed(self) -> bool:
         """Whether a number is not the one asked for (*)."""
         return any(page.cautions for page in self.pages.values())
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether training images may show what one of its cells scores (§)."""
+        return any(page.doubt for page in self.pages.values())
 
     @property
     def marked(self) -> bool:
