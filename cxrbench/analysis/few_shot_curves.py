@@ -92,7 +92,7 @@ def few_shot(
     that does not fit.
     """
     found, left_out = _of_one_kind(measured(records, asked), metric)
-    metric = metric or main_metric(found.records[0].data.kind)
+    metric = metric or main_metric(found.records[0].data.kind, found.records[0].data.group)
     hows = {(record.protocol.protocol, record.data.group) for record in found.records}
     if len(hows) > 1 or any(record.protocol.shots is None for record in found.records):
         told = ", ".join(f"{protocol} on group {group}" for protocol, group in sorted(hows))

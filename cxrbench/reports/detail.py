@@ -15,6 +15,7 @@ from cxrbench.evaluate.metric_table import (
     MACRO_F1,
     MACRO_MCC,
     Metric,
+    table_of,
 )
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
@@ -95,6 +96,7 @@ def _across(statistic: Callable[..., np.floating], values: Sequence[Rendered]) -
 _TOLD: Mapping[TaskKind, tuple[Metric, ...]] = {
     "single-label": (BALANCED_ACCURACY, MACRO_AUROC),
     "multi-label": (MACRO_AUROC, MACRO_AVERAGE_PRECISION, MACRO_F1, MACRO_MCC),
+    "retrieval": tuple(table_of("retrieval").values()),
 }
 _JOINT = ("base", "new", "harmonic_mean")
 
@@ -109,7 +111,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
-        **{metric.title: cell_interval(cell, metric) for metric in _TOLD[cell.kind]},
+        **{metric.title: cell_interval(cell, metric) for metric in _fitting(cell)},
         **({f"AUROC of {name}": one for name, one in finding_intervals(cell).items()} if cell.findings_of else {}),
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
@@ -117,6 +119,11 @@ def _intervals(cell: ScoredCell) -> Iterator[str]:
     yield f"95 % intervals in percent: {covering([(cell.record.data.task, found) for _, found in known])}"
     yield from (f"  {name} {interval_text(found)}" for name, found in known)
     yield from (f"  {reason}" for reason in dict.fromkeys(found.reason for _, found in known if found.reason))
+
+
+def _fitting(cell: ScoredCell) -> Iterator[Metric]:
+    """The metrics that are told of such a cell."""
+    yield from (metric for metric in _TOLD[cell.kind] if not metric.unfit(cell.kind, cell.record.data.labels))
 
 
 def _identity(record: Record) -> Iterator[str]:
@@ -134,6 +141,7 @@ def _identity(record: Record) -> Iterator[str]:
     yield f"recipe       {record.preprocessing.name} digest {record.preprocessing.digest}"
     if record.prompts is not None:
         yield f"prompts      {record.prompts.set} digest {record.prompts.digest}"
+    yield from (f"{name.replace('_', ' ') + ' ':<13}{value}" for name, value in how.options.items())
     if how.solver is not None:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
     if how.short:

@@ -74,6 +74,8 @@ def id_folds(
     `random_state` of each fold is what the draw of the largest of `shots` leaves.
     """
     labels = group_labels(task, group, settings)
+    if task.kind == "retrieval":
+        return [_of_retrieval(partition, group, labels)]
     if task.kind == "multi-label":
         return _of_findings(task, partition, labels, shots, test_part)
     if task.folds == "resplit":
@@ -83,6 +85,19 @@ def id_folds(
     everything = np.arange(len(test.ids), dtype=np.int64)
     folds = (_draw(task, train, len(labels), fold, shots, settings) for fold in range(N_FOLDS))
     return [_by_id(Fold(f.fold, f.train, everything, f.random_state), train, test) for f in folds]
+
+
+def _of_retrieval(partition: Partition, group: str, labels: Sequence[str]) -> IdFold:
+    """The one fold of a retrieval task: every image that asks or is asked for, each once."""
+    names = {"a-image-to-image": ("test", "candidates"), "a-text-to-image": ("candidates",)}.get(group, ("test",))
+    if lost := [name for name in names if name not in partition.parts]:
+        raise DataError(f"{partition.task}: split {partition.split} has no part {', '.join(lost)} for group {group}")
+    parts = [_findings(partition.parts[name], labels) for name in names]
+    ids = tuple(image for part in parts for image in part[0])
+    if len(set(ids)) != len(ids):
+        twice = next(image for image in ids if ids.count(image) > 1)
+        raise DataError(f"{partition.task}: {twice} asks and is asked for, or stands there twice: each image once")
+    return IdFold(0, {}, (ids, np.concatenate([part[1] for part in parts])), None)
 
 
 def _of_findings(

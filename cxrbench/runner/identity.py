@@ -56,7 +56,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
         "folds": _folds_digest(made.folds(cell), cell.shots),
         "cell": [cell.data.task.name, cell.group, cell.protocol.name, cell.shots, made.test_part(cell)],
-        "prompts": None if cell.prompts is None else [cell.prompts.name, cell.prompts.digest, cell.model.text_digest],
+        "prompts": _texts_of(cell),
         "words": [
             None if words is None else [words.prompts, words.against, words.texts, words.edition]
             for words in made.words(cell)
@@ -69,6 +69,12 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
         "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), stop_at=ENTERING_BY_CONTENT),
     }
+
+
+def _texts_of(cell: Cell) -> list[str | None] | None:
+    """What decides the texts of a cell, and what becomes of them; those of a retrieval task are in its partition."""
+    told = [] if cell.prompts is None else [cell.prompts.name, cell.prompts.digest]
+    return [*told, cell.model.text_digest] if cell.reads_texts else None
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:

@@ -18,6 +18,7 @@ from cxrbench.runner.requirements import (
     require_cells,
     require_files,
     require_group,
+    require_protocol,
     require_text,
 )
 from cxrbench.specs import catalog
@@ -65,7 +66,7 @@ class Wordings:
 
     def why_none(self, task: TaskSpec) -> str:
         """Why no set that was asked for serves a task; empty where one does, or none was asked for by name."""
-        if not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
+        if task.kind == "retrieval" or not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
             return ""
         told = ", ".join(f"{one.name} is for {one.kind} tasks" for one in self.shared)
         return f"{task.name} is a {task.kind} task, and {told}"
@@ -116,9 +117,10 @@ def lay_out(request: Request) -> Plan:
     _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
     models = list(_models(request, cards, made))
     for data in _data(request, tasks, made):
+        fitting = require_protocol(made, data.task)
         for model in models:
             found = len(made.cells)
-            for protocol in protocols:
+            for protocol in fitting:
                 with made.part(f"{model.card.name} / {data.task.name} / {protocol.name}"):
                     made.cells += list(cells(request, protocol, variant, data, model, wordings))
                     require_cells(made, protocol, data, model, wordings.why_none(data.task) if protocol.worded else "")

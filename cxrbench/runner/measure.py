@@ -80,7 +80,8 @@ def measured(
         require_sound(fold.scores, cell, len(fold.ids), classes)
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
     summary = {
-        name: mean_and_spread([fold.metrics[name] for fold in results]) for name in summarised(cell.data.task.kind)
+        name: mean_and_spread([fold.metrics[name] for fold in results])
+        for name in summarised(cell.data.task.kind, cell.group)
     }
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)

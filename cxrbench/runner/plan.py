@@ -62,8 +62,8 @@ class Plan:
         return self._folds_of(cell, self._drawn_shots(cell))
 
     def _drawn_shots(self, cell: Cell) -> tuple[int, ...]:
-        """The shots for which training images are drawn: none where a multi-label task is fitted to none."""
-        if cell.data.task.kind == "multi-label" and not cell.protocol.fitted:
+        """The shots for which training images are drawn: none where no single-label task is fitted to any."""
+        if cell.data.task.kind != "single-label" and not cell.protocol.fitted:
             return ()  # and no prompt goes on from a draw
         return tuple(cell.protocol.drawn_shots(self.request.shots))
 
@@ -96,6 +96,8 @@ class Plan:
         """
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
+        if cell.data.task.kind == "retrieval":
+            return [None] * len(folds)
         if prompts is None:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)

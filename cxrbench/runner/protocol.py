@@ -23,7 +23,7 @@ from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system.contained import containing
-from cxrbench.types import Partition
+from cxrbench.types import Partition, TaskKind
 
 FloatArray = NDArray[np.float32]
 
@@ -54,7 +54,13 @@ class Cell:
     def name(self) -> str:
         """The cell in words, for progress and errors."""
         how = f"K={self.shots}" if self.shots else (self.prompts.name if self.prompts else "prototypes")
-        return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name} / {how}"
+        told = f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name}"
+        return told if self.data.task.kind == "retrieval" else f"{told} / {how}"
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model encodes texts for it: prompts, or those of a retrieval task."""
+        return self.prompts is not None or self.data.task.kind == "retrieval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +106,15 @@ class Protocol(ABC):
     """One way of scoring images; its class is named by an entry point of the group `cxrbench.protocols`.
 
     `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from K training
-    images per class and has one cell for each K; one that is `worded` scores images against texts.
+    images per class and has one cell for each K; one that is `worded` scores images against texts. `kinds` are those of
+    the tasks that it is for.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 
     name: ClassVar[str]
     fitted: ClassVar[bool] = False
     worded: ClassVar[bool] = False
+    kinds: ClassVar[tuple[TaskKind, ...]] = ("single-label", "multi-label")
 
     @abstractmethod
     def combinations(

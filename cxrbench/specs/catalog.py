@@ -64,6 +64,7 @@ _PAPERS = (
     metadata.EntryPoint("zero-shot", "cxrbench.runner.protocols.zero_shot:ZeroShot", _PROTOCOLS),
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
+_OTHERS = (metadata.EntryPoint("retrieval", "cxrbench.runner.protocols.retrieval:Retrieval", _PROTOCOLS),)
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
 
 
@@ -126,12 +127,12 @@ def task_files() -> dict[str, Path]:
 
 
 def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    """Protocols by name, each by its entry point: the paper's two, then those of installed packages.
+    """Protocols by name, each by its entry point: the paper's two, other built-in ones, those of installed packages.
 
     Nothing is imported. A name that two packages use has both.
     """
     found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys((*_PAPERS, *plugin_points(_PROTOCOLS))):
+    for point in dict.fromkeys((*_PAPERS, *_OTHERS, *plugin_points(_PROTOCOLS))):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
 
