@@ -129,7 +129,7 @@ def _columns(found: Sequence[Selected], metrics: Sequence[Metric]) -> list[CellC
         for selected in found:
             own = selected.records.get(task)
             if own:
-                chosen = metrics or (main_metric(selected.setting.kind),)
+                chosen = metrics or (main_metric(selected.setting.kind, selected.setting.group),)
                 columns += [CellColumn(task, selected.setting, metric, own) for metric in chosen]
     return columns
 

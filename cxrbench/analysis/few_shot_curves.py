@@ -94,7 +94,7 @@ def few_shot(
     metric that does not fit.
     """
     found, left_out = _of_one_kind(measured(records, asked), metric)
-    metric = metric or main_metric(found.records[0].data.kind)
+    metric = metric or main_metric(found.records[0].data.kind, found.records[0].data.group)
     _require_one(found.records)
     names = sorted({record.model.name for record in found.records})
     controls = tuple(name for name in names if any(r.control for r in found.records if r.model.name == name))

@@ -107,7 +107,7 @@ class _Material:
 def _view(
     out: Path, found: MeasuredCells, every: MeasuredCells, crossed: Sequence[Record], kind: TaskKind, how: TransferAsked
 ) -> TableView:
-    metric = how.metric or main_metric(kind)
+    metric = how.metric or main_metric(kind, crossed[0].data.group)
     tasks = {name for record in crossed for name in (_place(record)[0], record.data.task)}
     keys = {_section(record) for record in crossed}
     probes = [r for r in every.records if _is_probe(r) and r.data.task in tasks and _section(r) in keys]

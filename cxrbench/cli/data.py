@@ -227,7 +227,11 @@ def _tell(spec: "TaskSpec", partition: "Partition") -> None:
     echo(f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}")
     for name, part in partition.parts.items():
         counts = ", ".join(f"{label} {count}" for label, count in part.counts.items() if count)
-        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
+        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images" + (f": {counts}" if counts else ""))
+    if partition.asked is not None:
+        echo(f"  texts that ask: {len(partition.asked)}")
+    for what, told in partition.about_texts.items():
+        echo(f"  {what.replace('_', ' ')}: {told}")
     findings = partition.findings
     for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
         if names:

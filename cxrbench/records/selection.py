@@ -9,7 +9,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.validity import flaws, overlap_doubt
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
-from cxrbench.types import Shots, TaskKind, shots_in_words, shots_order
+from cxrbench.types import KINDS, Shots, TaskKind, shots_in_words, shots_order
 
 CellKey = tuple[str, str, str, str, tuple[int, float], str, str]
 PROTOTYPES = "prototypes"
@@ -149,7 +149,7 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     """
     models = sorted({r.model.name for r in records})
     tasks = in_order({r.data.task for r in records})
-    settings = sorted(_settings(records), key=lambda s: (s.kind == "multi-label", s.order))
+    settings = sorted(_settings(records), key=lambda s: (KINDS.index(s.kind), s.order))
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
@@ -228,11 +228,12 @@ def in_order(tasks: set[str]) -> list[str]:
 def is_asked(record: Record, asked: CellFilter) -> bool:
     """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at.
 
+    Group `all` of a retrieval task are all its groups, each a setting of its own.
     Shots leave out what has none, and prompts what has none, unless both are asked for.
     """
     how, words = record.protocol, prompt_set(record)
     return (
-        _holds(asked.group, record.data.group)
+        (_holds(asked.group, record.data.group) or (record.data.kind == "retrieval" and _holds(asked.group, "all")))
         and _holds(asked.protocol, how.protocol)
         and (_holds(asked.shots, how.shots) if how.shots else asked.shots is None or asked.prompts is not None)
         and (words == PROTOTYPES or _holds(asked.prompts, words) if words else _needs_no_words(asked))

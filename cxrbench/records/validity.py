@@ -70,7 +70,8 @@ def has_known_card(record: Record) -> bool:
     card, cell, name = _card(record.model.name), record.protocol, record.preprocessing.name
     if card is None or name not in card.recipes:
         return False
-    told, worded = (record.settings, record.data.group, cell.shots), record.prompts is not None
+    told = (record.settings, record.data.group, cell.shots)
+    worded = record.prompts is not None or record.data.kind == "retrieval"
     recipes = (applied(card.recipe(name), record.settings, polarity) for polarity in ("stored", "negated"))
     try:
         return record.model.card_digest in [card_digest(card, *told, recipe, worded=worded) for recipe in recipes]

@@ -15,6 +15,7 @@ from cxrbench.evaluate.metric_table import (
     MACRO_F1,
     MACRO_MCC,
     Metric,
+    table_of,
 )
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
@@ -96,6 +97,7 @@ def _across(statistic: Callable[..., np.floating], values: Sequence[Rendered]) -
 _TOLD: Mapping[TaskKind, tuple[Metric, ...]] = {
     "single-label": (BALANCED_ACCURACY, MACRO_AUROC),
     "multi-label": (MACRO_AUROC, MACRO_AVERAGE_PRECISION, MACRO_F1, MACRO_MCC),
+    "retrieval": tuple(table_of("retrieval").values()),
 }
 _JOINT = ("base", "new", "harmonic_mean")
 
@@ -110,7 +112,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
-        **{metric.title: cell_interval(cell, metric) for metric in _TOLD[cell.kind]},
+        **{metric.title: cell_interval(cell, metric) for metric in _fitting(cell)},
         **({f"AUROC of {name}": one for name, one in finding_intervals(cell).items()} if cell.findings_of else {}),
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
@@ -122,6 +124,11 @@ def _intervals(cell: ScoredCell) -> Iterator[str]:
 
 def _span(fewest: int, most: int) -> str:
     return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
+def _fitting(cell: ScoredCell) -> Iterator[Metric]:
+    """The metrics that are told of such a cell."""
+    yield from (metric for metric in _TOLD[cell.kind] if not metric.unfit(cell.kind, cell.record.data.labels))
 
 
 def _identity(record: Record) -> Iterator[str]:
@@ -144,8 +151,7 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
     if how.view is not None and how.shots:
         yield f"class side   view {how.view}, {how.pooling or 'prototypes'}, logit scale {how.logit_scale}"
-    if how.options:
-        yield "constants    " + ", ".join(f"{name} {value}" for name, value in how.options.items())
+    yield from (f"{name.replace('_', ' ') + ' ':<13}{value}" for name, value in how.options.items())
     if reordered_decisions(record) is not None:
         yield f"row order    {row_order_note(record) or 'another order of the training images changes no decision'}"
     if how.short:

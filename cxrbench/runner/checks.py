@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import DataError, IntegrityError, NotApplicableError, RunError
+from cxrbench.errors import DataError, IntegrityError, RunError
 from cxrbench.runner.folds import IdFold, Rows, equal_shots, group_labels
 from cxrbench.runner.protocol import Cell
 from cxrbench.specs.settings import Settings
@@ -75,15 +75,6 @@ def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
         raise DataError(
             f"{where}, K = {shots}: the training part has fewer images of {told}. Ask for fewer shots, or take what "
             "there is by --set fewshot.short=allowed, which the record says."
-        )
-
-
-def require_kind(cell: Cell) -> None:
-    """Raise NotApplicableError for a task of a kind that the protocol does not score."""
-    kind, protocol = cell.data.task.kind, cell.protocol
-    if kind not in protocol.kinds:
-        raise NotApplicableError(
-            f"{protocol.name} is for {' and '.join(protocol.kinds)} tasks, and {cell.data.task.name} is a {kind} one"
         )
 
 

@@ -91,6 +91,8 @@ def id_folds(
     no training part, or whose images the draw cannot choose.
     """
     labels = group_labels(task, group, settings)
+    if task.kind == "retrieval":
+        return [_of_retrieval(partition, group, labels)]
     if task.kind == "multi-label":
         return _of_findings(task, partition, labels, shots, settings, test_part)
     if task.folds == "resplit":
@@ -101,6 +103,19 @@ def id_folds(
     pool = Pool(train.ids, train.labels, len(labels), task.name)
     folds = (_trained(pool, fold, shots, settings) for fold in range(_count(shots, settings)))
     return [_by_id(replace(fold, test=everything), train, test) for fold in folds]
+
+
+def _of_retrieval(partition: Partition, group: str, labels: Sequence[str]) -> IdFold:
+    """The one fold of a retrieval task: every image that asks or is asked for, each once."""
+    names = {"a-image-to-image": ("test", "candidates"), "a-text-to-image": ("candidates",)}.get(group, ("test",))
+    if lost := [name for name in names if name not in partition.parts]:
+        raise DataError(f"{partition.task}: split {partition.split} has no part {', '.join(lost)} for group {group}")
+    parts = [_findings(partition.parts[name], labels) for name in names]
+    ids = tuple(image for part in parts for image in part[0])
+    if len(set(ids)) != len(ids):
+        twice = next(image for image in ids if ids.count(image) > 1)
+        raise DataError(f"{partition.task}: {twice} asks and is asked for, or stands there twice: each image once")
+    return IdFold(0, {}, (ids, np.concatenate([part[1] for part in parts])), None)
 
 
 def _of_findings(

@@ -58,7 +58,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
         "folds": _folds_digest(made.folds(cell), cell.shots),
         "cell": [cell.data.task.name, cell.group, cell.protocol.name, cell.shots, made.test_part(cell)],
-        "prompts": None if cell.prompts is None else [cell.prompts.name, cell.prompts.digest, cell.model.text_digest],
+        "prompts": _texts_of(cell),
         "words": [
             None if words is None else [words.prompts, words.against, words.texts, words.edition]
             for words in made.words(cell)
@@ -80,6 +80,12 @@ def training_facts(cell: Cell) -> TrainedOn | None:
     if other is None or recipe is None:
         return None
     return TrainedOn(**other.facts, recipe=recipe.digest)
+
+
+def _texts_of(cell: Cell) -> list[str | None] | None:
+    """What decides the texts of a cell, and what becomes of them; those of a retrieval task are in its partition."""
+    told = [] if cell.prompts is None else [cell.prompts.name, cell.prompts.digest]
+    return [*told, cell.model.text_digest] if cell.reads_texts else None
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:

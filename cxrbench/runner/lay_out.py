@@ -7,7 +7,7 @@ from typing import TypeVar
 from cxrbench.data.sources.base import load_partition
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
 from cxrbench.models.weights.verify import missing_text
-from cxrbench.runner.checks import require_enough, require_kind
+from cxrbench.runner.checks import require_enough
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
@@ -18,6 +18,7 @@ from cxrbench.runner.requirements import (
     require_cells,
     require_files,
     require_group,
+    require_protocol,
     require_text,
 )
 from cxrbench.runner.transfer import pair, refuse_ambiguous
@@ -67,7 +68,7 @@ class Wordings:
 
     def why_none(self, task: TaskSpec) -> str:
         """Why no set that was asked for serves a task; empty where one does, or none was asked for by name."""
-        if not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
+        if task.kind == "retrieval" or not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
             return ""
         told = ", ".join(f"{one.name} is for {one.kind} tasks" for one in self.shared)
         return f"{task.name} is a {task.kind} task, and {told}"
@@ -127,15 +128,15 @@ def lay_out(request: Request) -> Plan:
     if mapping is not None:
         _lay_out_pairs(made, models, wordings, mapping, tasks, sources)
     for data in _data(request, tasks, made) if mapping is None else ():
+        fitting = require_protocol(made, data.task, protocols)
         for model in models:
             found = len(made.cells)
-            for protocol in protocols:
+            for protocol in fitting:
                 with made.part(f"{model.card.name} / {data.task.name} / {protocol.name}"):
                     made.cells += list(cells(request, protocol, variant, data, model, wordings))
                     require_cells(made, protocol, data, model, wordings.why_none(data.task) if protocol.worded else "")
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
-    keep(made, require_kind)
     keep(made, made.wanted)
     keep(made, lambda cell: require_enough(cell, made.folds(cell), variant.settings))
     require_files(made)
@@ -183,8 +184,9 @@ def _lay_out_pairs(
                 except NotApplicableError as error:
                     made.skipped[f"{target.name}, trained on {source.name}"] = str(error)
                     continue
+                fitting = require_protocol(made, target, fitted)
                 for model in models:
-                    made.cells += [cell for one in fitted for cell in pair_cells(made, one, data, model, wordings)]
+                    made.cells += [cell for one in fitting for cell in pair_cells(made, one, data, model, wordings)]
     if not made.cells and len(names | {source.name for source in sources}) == 1:
         made.add(SpecError("--trained-on names the scored task alone; a task is fitted to its own images without it"))
 

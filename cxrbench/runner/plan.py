@@ -106,6 +106,8 @@ class Plan:
         """
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
+        if cell.data.task.kind == "retrieval":
+            return [None] * len(folds)
         if prompts is None:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)

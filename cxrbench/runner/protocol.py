@@ -101,10 +101,16 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell in words, for progress and errors."""
+        told = f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name}"
         words = self.prompts.name if self.prompts else ("prototypes" if self.protocol.worded else "")
         shots = "" if self.shots is None else shots_in_words(self.shots)
-        how = " / ".join(filter(None, [shots, words]))
-        return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name} / {how}"
+        how = ("", "") if self.data.task.kind == "retrieval" else (shots, words)
+        return " / ".join(filter(None, [told, *how]))
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model encodes texts for it: prompts, or those of a retrieval task."""
+        return self.prompts is not None or self.data.task.kind == "retrieval"
 
 
 @dataclass(frozen=True, slots=True)

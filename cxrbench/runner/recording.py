@@ -179,9 +179,7 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, inputs: Inputs, id
         variant_digest=made.variant.digest,
         splits=made.variant.splits,
         settings=made.variant.settings,
-        model=cell.model.identity(
-            cell_card_digest(cell, made), cell.model.text_digest if cell.prompts is not None else None
-        ),
+        model=cell.model.identity(cell_card_digest(cell, made), cell.model.text_digest if cell.reads_texts else None),
         data=_data_identity(cell, labels, inputs, outcome),
         preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
         prompts=measured.prompts,

@@ -128,7 +128,7 @@ def _require_few(place: str, part: str, images: Sequence[str], left_out: Mapping
 
 
 def _told(record: Record) -> str:
-    metric, how = main_metric(record.data.kind), record.protocol
+    metric, how = main_metric(record.data.kind, record.data.group), record.protocol
     mean = record.summary[metric.name]["mean"]
     few = ", ".join(f"{label} {images}" for label, images in how.short.items())
     told = f"{metric.title} undefined" if mean is None else f"{metric.title} {100 * mean:.2f} %"

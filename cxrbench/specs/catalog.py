@@ -64,6 +64,7 @@ _PAPERS = (
     metadata.EntryPoint("zero-shot", "cxrbench.runner.protocols.zero_shot:ZeroShot", _PROTOCOLS),
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
+_OTHERS = (metadata.EntryPoint("retrieval", "cxrbench.runner.protocols.retrieval:Retrieval", _PROTOCOLS),)
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
 _FEW_SHOT = tuple(
     metadata.EntryPoint(name, f"cxrbench.runner.protocols.{place}", _PROTOCOLS)
@@ -163,7 +164,7 @@ def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
 
     Nothing is imported. A name that two packages use has both.
     """
-    return _by_name((*_PAPERS, *_FEW_SHOT, *plugin_points(_PROTOCOLS)))
+    return _by_name((*_PAPERS, *_FEW_SHOT, *_OTHERS, *plugin_points(_PROTOCOLS)))
 
 
 def draw_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:

@@ -159,7 +159,7 @@ def test_tasks_and_prompts_that_do_not_fit_are_skipped_with_the_reason(lab: Lab,
     several = measured(lab, place, [findings], shots=(1,), protocols=["clap", "knn-10"], prompts=["names"])
     assert not several.records and not several.problems
     assert all(
-        "is for single-label tasks, and" in reason for reason in several.skipped.values() if "label side" not in reason
+        "which clap, knn-10 cannot score" in reason for reason in several.skipped.values() if "label side" not in reason
     )
     pairs = measured(lab, place, ["covid"], protocols=["ss-text"], prompts=["chexzero_pairs"], groups=["2-class"])
     assert [r for r in pairs.records if r.model.name == "small_clip"] == []

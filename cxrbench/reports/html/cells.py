@@ -19,7 +19,7 @@ from cxrbench.analysis.cell import (
 )
 from cxrbench.analysis.subgroups import By, Subgroups, subgroups
 from cxrbench.errors import CxrBenchError, NotApplicableError
-from cxrbench.evaluate.metric_table import MACRO_AUROC, Metric
+from cxrbench.evaluate.metric_table import MACRO_AUROC, TABLE, Metric
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
@@ -155,7 +155,8 @@ class CellPage:
     """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
 
     Findings exclude nothing, so multi-label tasks have none of it. `interval` is of the main metric, and `estimate` the
-    same number with its error, which other draws are part of whatever the interval speaks of; `area` is of macro AUROC,
+    same number with its error, which other draws are part of whatever the interval speaks of; `area` is of macro AUROC
+    (of a retrieval task that of its main metric),
     `harmonic` of the harmonic mean of base and new classes where a record has both. `calibration` is one a fold; there
     is none where `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for
     the attributes that are known of an image. `cautions` say what keeps the number from being the one asked for,
@@ -208,6 +209,12 @@ class CellPage:
         """Brier score, mean over folds."""
         return fmean(c.brier for c in self.calibration) if self.calibration else None
 
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """The shares that a record of a retrieval task holds beside the main one, with their titles."""
+        told = [(name, metric.title) for name, metric in TABLE.items() if name in self.record.summary]
+        return [(title, self.record.summary[name]["mean"]) for name, title in told[1:]]
+
     def metric(self, name: str) -> float | None:
         """Mean of a metric over folds, unrounded."""
         value = self.record.summary.get(name, {}).get("mean")
@@ -241,12 +248,10 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         marked=asked.marked,
         interval=measured.interval,
         estimate=replace(measured, covers=covered(record)).estimate,
-        area=measured.interval
-        if measured.metric == MACRO_AUROC
-        else cell_interval(cell, MACRO_AUROC, these_draws=narrow),
+        area=cell_interval(cell, MACRO_AUROC, these_draws=narrow) if cell.kind == "single-label" else measured.interval,
         harmonic=harmonic_interval(cell, these_draws=narrow),
         spread=measured.spread,
-        classes=_findings(cell, asked) if cell.findings_of else _classes(record),
+        classes=_of_classes(cell, asked),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
@@ -259,6 +264,13 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         doubt=overlap_doubt(record),
         further=tuple(_further(cell, metric, these_draws=narrow) for metric in asked.metrics),
     )
+
+
+def _of_classes(cell: ScoredCell, asked: CellAsked) -> tuple[ClassLine, ...]:
+    """The classes or findings; none of a retrieval task, whose queries have no class of their own."""
+    if cell.queries_of:
+        return ()
+    return _findings(cell, asked) if cell.findings_of else _classes(cell.record)
 
 
 def _further(cell: ScoredCell, metric: Metric, *, these_draws: bool) -> Further:

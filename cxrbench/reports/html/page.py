@@ -282,6 +282,11 @@ class Report:
         """Whether any of its tasks is a multi-label one."""
         return any("multi-label" in part.kinds for part in self.chapters)
 
+    @property
+    def retrieval(self) -> bool:
+        """Whether any of its tasks is a retrieval one."""
+        return any("retrieval" in part.kinds for part in self.chapters)
+
     def title(self, task: str | None) -> str:
         """The task's title, or its name where this installation does not have it; without a task, that of the mean."""
         if task is None:
