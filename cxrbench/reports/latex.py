@@ -25,7 +25,7 @@ _SPECIAL = {
     '"': r"\textquotedbl{}",
     "†": _SEEN,
     "‡": _COPIED,
-    "§": r"\textsuperscript{\S}",
+    "§": r"\textsection{}",
     "°": r"\textdegree{}",
     "–": "--",
     "—": "---",
