@@ -62,8 +62,8 @@ def transfer_views(out: Path, records: Iterable[Record], asked: CellFilter, how:
     if not crossed:
         told = f" trained on {', '.join(how.trained_on)}" if how.trained_on else ""
         raise DataError(
-            f"no record of these cells is{told or ' trained on another task'}; `cxrbench run --trained-on TASK --task "
-            "OTHER --protocol linear-probe` measures one"
+            f"no record of these cells is{told or ' trained on another task'}; `cxrbench run -m all --trained-on TASK "
+            "--task OTHER --protocol linear-probe` measures one"
         )
     every = measured(records, replace(asked, group=None, tasks=("all",)))  # a row's own probe, whatever is scored
     return [

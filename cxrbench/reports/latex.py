@@ -26,7 +26,7 @@ _SPECIAL = {
     "†": _SEEN,
     "≈": r"$\approx$",
     "‡": _COPIED,
-    "§": r"\textsuperscript{\S}",
+    "§": r"\textsection{}",
     "°": r"\textdegree{}",
     "–": "--",
     "—": "---",
