@@ -105,7 +105,7 @@ RETURN = "return Scored("
 
 def test_a_second_fit_of_its_own_is_recorded_and_told(lab: Lab, tmp_path: Path) -> None:
     """Here with the signs turned, so that no test image keeps its class."""
-    turned = CODE.replace(RETURN, "return Scored(reordered=-(test @ means.T), scores=")
+    turned = CODE.replace(RETURN, "found = (").rstrip() + "\n        return Scored(found, reordered=-found)\n"
     done = measured(installed(tmp_path / "site", turned), lab, tmp_path, "nearest-mean")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("training images in another order decide up to 10 of 10 test images otherwise") == 2
