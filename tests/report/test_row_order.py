@@ -8,6 +8,8 @@ from made_results import scores, write_result
 
 from cxrbench.analysis.cell_table import cell_table
 from cxrbench.analysis.rows import cell_facts
+from cxrbench.evaluate.findings import summarised
+from cxrbench.evaluate.metric_table import main_metric
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record, Reordered
@@ -70,3 +72,8 @@ def test_exports_have_the_outcome_of_the_second_fit(tmp_path: Path) -> None:
     assert (facts.reordered_changes, facts.reordered_value) == (41, pytest.approx(0.61))
     once = cell_facts(write_result(tmp_path, protocol__shots=1))
     assert (once.reordered_changes, once.reordered_value) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label"])
+def test_the_metric_of_a_second_fit_is_the_main_one(kind: Any) -> None:
+    assert summarised(kind)[0] == main_metric(kind).name
