@@ -11,7 +11,6 @@ from pydantic import Field, PrivateAttr, model_validator
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store.schema import LocalPath, Spec, read_toml
-from cxrbench.types import Shots
 
 RecipeName = Literal["reality-check", "authors"]
 ClassSource = Literal["prompts", "prototypes"]
@@ -238,7 +237,7 @@ class ModelCard(Spec):
         """What `view_name` names."""
         return self.views[self.view_name(group, head)]
 
-    def probe_tap(self, features: Literal["released", "raw", "projected"], shots: Shots, group: str) -> str:
+    def probe_tap(self, features: Literal["released", "raw", "projected"], shots: int | str, group: str) -> str:
         """The tap that a linear probe sees; `features` is the setting `lp.features`."""
         projected = features == "projected" or (features == "released" and shots in self.probe.projected_shots)
         return self.view(group).tap if projected else "pooled"
