@@ -427,6 +427,8 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "findings": (partition(findings=Findings(notes=("a note",))), NOTHING),
         "synthetic": (partition(synthetic=True), RECORDS),
         "attributes": [(about(name), RECORDS - {"labels"}) for name in ("sex", "age", "view")],  # of i9, a Normal
+        "asked": (partition(asked=Table(("q",), np.eye(1, 3, dtype=np.int8), CLASSES, texts=("mass",))), RECORDS),
+        "about_texts": (partition(about_texts={"section": "impression"}), NOTHING),  # the texts themselves enter
     },
     Table: {
         "ids": (part("test", ids=tuple(f"j{n}" for n in range(9))), RECORDS),
@@ -437,6 +439,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
             (part("test", patients=tuple(f"q{n}" for n in range(9))), RECORDS),
             (part("train", patients=None), NOTHING),  # intervals are over scored images
         ],
+        "texts": (part("test", texts=tuple(f"text {n}" for n in range(9))), RECORDS),
     },
     Engine: {
         "device": (lambda b: replace(b, engine=Engine("auto")), NOTHING),

@@ -130,7 +130,7 @@ def test_a_forecast_and_the_store_count_images_of_both_tasks(roots: dict[str, Pa
     places = {"out": tmp_path / "results", "cache": tmp_path / "cache", "device": "cpu"}
     asked = build_request(["image_statistics"], ["nih_lt"], {**words, **places, "protocols": ["linear-probe"]})
     told = forecast(asked)
-    assert told.cells == ("image_statistics / nih_lt / from-mimic5x200 / linear-probe / K=1",)
+    assert told.cells == ("image_statistics / nih_lt / from-mimic5x200 / linear-probe / K = 1",)
     ((stored, waiting),) = told.images.values()
     report = run(tmp_path, roots, ["mimic5x200"], ["nih_lt"], models=["image_statistics"], shots=(1,))
     assert (stored, waiting) == (0, report.encoded)
@@ -188,6 +188,7 @@ def test_pairs_and_protocols_that_give_no_cell_are_told_with_the_reason(roots: d
         "vindr, trained on chexpert5x200",
         "chexpert_test500, trained on chexpert5x200",
         "zero-shot, trained on chexpert5x200",
+        "retrieval, trained on chexpert5x200",
     }
     assert "fitted to nothing" in report.skipped["zero-shot, trained on chexpert5x200"]
 
