@@ -112,7 +112,8 @@ def _require_readable(cell: Cell, outcome: Outcome, left_out: Mapping[str, str])
     scored = dict.fromkeys(image for fold in folds for image in fold.test[0])
     trained = dict.fromkeys(image for fold in folds for image in fold.train[shots][0]) if shots is not None else {}
     chosen_on = dict.fromkeys(image for fold in folds if fold.valid is not None for image in fold.valid[0])
-    parts = ((outcome.plan.test_part(cell), scored), ("training", trained), ("validation", chosen_on))
+    told = f"{shots}-shot training" if isinstance(shots, int) else "training"
+    parts = ((outcome.plan.test_part(cell), scored), (told, trained), ("validation", chosen_on))
     for part, images in parts:
         _require_few(where(cell), part, list(images), left_out, outcome.plan.request.max_unreadable)
 
