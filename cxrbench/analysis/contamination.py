@@ -59,7 +59,7 @@ def by_source_alone(task: TaskSpec, labels: Sequence[str]) -> float | None:
     for origin in task.origins:
         for name in origin.classes:
             counts[name][origin.pool] += origin.images
-    if any(name not in counts for name in labels):
+    if not labels or any(name not in counts for name in labels):
         return None
     totals = {name: sum(counts[name].values()) for name in labels}
     pools = {pool for name in labels for pool in counts[name]}
@@ -86,13 +86,14 @@ def _origins(task: TaskSpec, label: str) -> str:
 
 
 def unequal_prompts(records: Iterable[Record]) -> Iterator[Finding]:
-    """Columns (variant, task, group) in which models were asked in different words."""
-    columns: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    """Columns (variant, task, group, protocol) in which models were asked in different words."""
+    columns: dict[tuple[str, str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         if record.prompts is not None:
-            columns[record.variant, record.data.task, record.data.group].append(record)
-    for (variant, task, group), cells in sorted(columns.items()):
-        yield from _column(f"{task}, group {group}, variant {variant}", cells)
+            how = "" if record.protocol.shots is None else f", {record.protocol.protocol}"
+            columns[record.variant, record.data.task, record.data.group, how].append(record)
+    for (variant, task, group, how), cells in sorted(columns.items()):
+        yield from _column(f"{task}, group {group}, variant {variant}{how}", cells)
 
 
 def _column(scope: str, cells: Iterable[Record]) -> Iterator[Finding]:

@@ -38,6 +38,8 @@ class TableCell:
     its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
     `with_intervals` has found the predictions. `source`: where the published number is printed, and how it is known,
     where the table has many; `copied`: nobody has read it where it was first printed (‡).
+    `marks` are further ones, which the view's notes explain; `beside` stands on a line below the number, and `about`
+    holds further facts by name, alike in all cells of a view.
     """
 
     published: str
@@ -50,6 +52,9 @@ class TableCell:
     standing: Standing | None = None
     copied: bool = False
     source: str | None = None
+    marks: str = ""
+    beside: str = ""
+    about: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def difference(self) -> Decimal | None:

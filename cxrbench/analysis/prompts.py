@@ -55,11 +55,15 @@ class PromptSpread:
 
 
 def prompt_spreads(out: Path, records: Sequence[Record], *, these_draws: bool = False) -> list[PromptSpread]:
-    """By model, task and group in the order of the records; probes and class vectors of a model's own take no part.
+    """By model, task and group in the order of the records; class vectors of a model's own take no part.
+
+    Nor does what learns from images, with or without words.
 
     Raises DataError where no record was scored by prompts, IntegrityError for predictions that changed.
     """
-    worded = [r for r in records if r.prompts is not None and r.prompts.source == "prompts"]
+    worded = [
+        r for r in records if r.prompts is not None and r.prompts.source == "prompts" and r.protocol.shots is None
+    ]
     if not worded:
         raise DataError(
             "none of these records was scored by prompts; `cxrbench run` with --prompts all measures every prompt set"
@@ -90,7 +94,7 @@ def _best_first(found: SetNumber) -> tuple[bool, float, str]:
 
 def _number(out: Path, record: Record, *, these_draws: bool) -> SetNumber:
     assert record.prompts is not None
-    metric = main_metric(record.data.kind)
+    metric = main_metric(record.data.kind, record.data.group)
     values = [fold.metrics[metric.name] for fold in record.folds]
     try:
         interval = cell_interval(read_cell(out, record), metric, these_draws=these_draws)

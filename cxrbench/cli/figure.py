@@ -10,6 +10,7 @@ from cxrbench.cli.options import (
     Choices,
     Models,
     Out,
+    PromptSets,
     ShotNumbers,
     Synthetic,
     Tasks,
@@ -33,6 +34,7 @@ def figure(
     ] = "linear-probe",
     shots: ShotNumbers = None,
     group: Annotated[str, typer.Option("--group", "-g", help="Label group.")] = "all",
+    prompts: PromptSets = None,
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="NAME", help="As of `compare --metric`.", autocompletion=metrics)
     ] = None,
@@ -61,7 +63,7 @@ def figure(
     judged = None if metric is None else load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
-    asked = asked_cells(made, model, task, [group], [protocol], shots, None, synthetic=synthetic)
+    asked = asked_cells(made, model, task, [group], [protocol], shots, prompts, synthetic=synthetic)
     found = few_shot(out, records, asked, judged, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:

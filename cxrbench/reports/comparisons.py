@@ -95,6 +95,10 @@ def _better(found: Comparison) -> str:
         "one draw": "better, these training images only",
         "these prompts": "better, these prompts only",
         "one wording": "better, these prompts only",
+        "these draws and prompts": "better, these training images and prompts only",
+        "one draw, one wording": "better, these training images and prompts only",
+        "draws, one wording": "better, these prompts only",
+        "one draw, prompt draws": "better, these training images only",
     }
     told = dict.fromkeys(narrow[one] for one in narrow if one in covers)
     return ", ".join(told) if told and covers <= narrow.keys() else "better"

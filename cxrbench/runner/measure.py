@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import DataError
 from cxrbench.evaluate.findings import chosen_thresholds, metrics_of, summarised
 from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
-from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity
+from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity, Reordered
 from cxrbench.records.scores import FoldScores
 from cxrbench.runner.checks import require_sound, where
 from cxrbench.runner.folds import IdFold, Rows, group_labels
@@ -50,6 +50,7 @@ class FoldExtra:
 
     train: tuple[str, ...] = ()
     iterations: int | None = None
+    reordered: Reordered | None = None
 
 
 def fold_scores(cell: Cell, fold: IdFold, scores: NDArray[np.floating[Any]], classes: int) -> FoldScores:
@@ -61,6 +62,22 @@ def fold_scores(cell: Cell, fold: IdFold, scores: NDArray[np.floating[Any]], cla
     first = len(fold.test[0])
     thresholds = {} if fold.valid is None else chosen_thresholds(scores[first:], fold.valid[1])
     return FoldScores(fold.fold, *fold.test, scores[:first], thresholds)
+
+
+def reordered(cell: Cell, first: FoldScores, second: FoldScores) -> Reordered:
+    """What a second fit to the same rows in another order decides otherwise on a fold's test images.
+
+    Its metric is the first that records sum up, which is the main one.
+    """
+    metric, multi_label = summarised(cell.data.task.kind, cell.group)[0], first.labels.ndim == 2
+    decided = [_ranks(one.scores) if multi_label else one.scores.argmax(axis=1)[:, None] for one in (first, second)]
+    found = asdict(metrics_of(second.scores, second.labels, second.thresholds))
+    return Reordered(changed=int((decided[0] != decided[1]).any(axis=1).sum()), metric=metric, value=found[metric])
+
+
+def _ranks(scores: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """The place (n, C) of each image among all, finding by finding, which is all that areas go by."""
+    return np.argsort(np.argsort(scores, axis=0, kind="stable"), axis=0)
 
 
 def measured(
@@ -80,7 +97,8 @@ def measured(
         require_sound(fold.scores, cell, len(fold.ids), classes)
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
     summary = {
-        name: mean_and_spread([fold.metrics[name] for fold in results]) for name in summarised(cell.data.task.kind)
+        name: mean_and_spread([fold.metrics[name] for fold in results])
+        for name in summarised(cell.data.task.kind, cell.group)
     }
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)
@@ -93,6 +111,7 @@ def _fold_result(fold: FoldScores, extra: FoldExtra) -> FoldResult:
         test_rows=len(fold.ids),
         test_digest=digest.of_lines(fold.ids),
         iterations=extra.iterations,
+        reordered=extra.reordered,
         thresholds=fold.thresholds,
         metrics=asdict(metrics_of(fold.scores, fold.labels, fold.thresholds)),
     )

@@ -29,14 +29,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
     return SpecError(f"there is no {what} {name!r}; {hint}")
 
 
-def select(patterns: Sequence[str], known: Iterable[str], what: str) -> list[str]:
-    """Names chosen by words, comma lists, `all`, `paper` (seven tasks) and globs, in the order asked for, each once.
+def select(patterns: Sequence[str], known: Iterable[str], what: str, papers: Sequence[str] = PAPERS_TASKS) -> list[str]:
+    """Names chosen by words, comma lists, `all`, `paper` (its `papers`) and globs, in the order asked for, each once.
 
     Raises SpecError for a word that fits nothing.
     """
     names, chosen = list(known), list[str]()
     for pattern in (part.strip() for text in patterns for part in text.split(",") if part.strip()):
-        sets = {"all": names, "paper": [name for name in names if name in PAPERS_TASKS]}
+        sets = {"all": names, "paper": [name for name in names if name in papers]}
         fitting = sets[pattern] if pattern in sets else fnmatch.filter(names, pattern)
         if not fitting:
             raise unknown(what, pattern, names)
@@ -64,7 +64,38 @@ _PAPERS = (
     metadata.EntryPoint("zero-shot", "cxrbench.runner.protocols.zero_shot:ZeroShot", _PROTOCOLS),
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
+_OTHERS = (metadata.EntryPoint("retrieval", "cxrbench.runner.protocols.retrieval:Retrieval", _PROTOCOLS),)
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
+_FEW_SHOT = tuple(
+    metadata.EntryPoint(name, f"cxrbench.runner.protocols.{place}", _PROTOCOLS)
+    for name, place in {
+        "knn-10": "knn:Knn10",
+        "knn-20": "knn:Knn20",
+        "knn-100": "knn:Knn100",
+        "knn-200": "knn:Knn200",
+        "simpleshot-un": "simpleshot:SimpleShotUN",
+        "simpleshot-l2n": "simpleshot:SimpleShotL2N",
+        "simpleshot-cl2n": "simpleshot:SimpleShotCL2N",
+        "zs-lp": "zs_lp:ZsLp",
+        "zs-lp-cw": "zs_lp:ZsLpClassWeighted",
+        "clap": "clap:Clap",
+        "clap-shared": "clap:ClapShared",
+        "ss-text": "ss_text:SsText",
+        "ss-text-plus": "ss_text:SsTextPlus",
+        "lp-plus-plus": "lp_plus_plus:LpPlusPlus",
+        "lp-plus-plus-drawn": "lp_plus_plus:LpPlusPlusDrawn",
+        "tip-adapter": "tip_adapter:TipAdapter",
+        "tip-adapter-own-scale": "tip_adapter:TipAdapterOwnScale",
+    }.items()
+)
+_DRAWS = "cxrbench.draws"
+_OWN_DRAWS = (
+    metadata.EntryPoint("released", "cxrbench.evaluate.draws:Released", _DRAWS),
+    metadata.EntryPoint("hash-rank-v1", "cxrbench.evaluate.draws:HashRank", _DRAWS),
+    metadata.EntryPoint("standard", "cxrbench.evaluate.ss_text_draws:Standard", _DRAWS),
+    metadata.EntryPoint("relaxed", "cxrbench.evaluate.ss_text_draws:Relaxed", _DRAWS),
+    metadata.EntryPoint("realistic", "cxrbench.evaluate.ss_text_draws:Realistic", _DRAWS),
+)
 
 
 def _plugin_folders(group: str) -> list[Path]:
@@ -116,9 +147,12 @@ def refuse_unavailable(names: Iterable[str]) -> None:
             raise SpecError(f"{name} ({absent[name].title}) cannot be run: {absent[name].unavailable}")
 
 
+_NO_TASKS = ("settings", "transfer")  # of the files beside the tasks
+
+
 def task_files() -> dict[str, Path]:
     """Tasks by name: the paper's in its order, other built-in ones, then those of entry points `cxrbench.tasks`."""
-    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem not in _NO_TASKS}
     order = [name for name in PAPERS_TASKS if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
@@ -126,20 +160,31 @@ def task_files() -> dict[str, Path]:
 
 
 def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    """Protocols by name, each by its entry point: the paper's two, then those of installed packages.
+    """Protocols by name, each by its entry point: the paper's two, other built-in ones, those of installed packages.
 
     Nothing is imported. A name that two packages use has both.
     """
-    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys((*_PAPERS, *plugin_points(_PROTOCOLS))):
-        found[point.name] = (*found.get(point.name, ()), point)
-    return found
+    return _by_name((*_PAPERS, *_FEW_SHOT, *_OTHERS, *plugin_points(_PROTOCOLS)))
+
+
+def draw_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    """Draws of training images by name, built-in ones, then those of installed packages; see `protocol_points`."""
+    return _by_name((*_OWN_DRAWS, *plugin_points(_DRAWS)))
+
+
+def select_protocols(words: Sequence[str]) -> list[str]:
+    """Protocols by names, globs such as `knn-*`, `paper` (its two) and `all`; raises SpecError with the nearest."""
+    return select(words, protocol_points(), "protocol", PAPERS_PROTOCOLS)
 
 
 def source_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
     """Sources of installed packages by name, each by its entry point; see `protocol_points`."""
+    return _by_name(plugin_points(_SOURCES))
+
+
+def _by_name(points: Iterable[metadata.EntryPoint]) -> dict[str, tuple[metadata.EntryPoint, ...]]:
     found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys(plugin_points(_SOURCES)):
+    for point in dict.fromkeys(points):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
 
@@ -180,12 +225,20 @@ def variant_files() -> dict[str, Path]:
 
 def load_variant(name: str) -> Variant:
     """A bundle by name, or by the path of a TOML file; raises SpecError with the nearest names."""
-    if name.endswith(".toml"):
-        return read_toml(Path(name), Variant)
     files = variant_files()
-    if name not in files:
+    if name not in files and not name.endswith(".toml"):
         raise unknown("variant", name, files)
-    return read_toml(files[name], Variant)
+    return _of_known_draw(read_toml(files.get(name, Path(name)), Variant))
+
+
+def _of_known_draw(variant: Variant) -> Variant:
+    """The variant; raises SpecError with the nearest names for a draw that nothing here brings.
+
+    Records are read wherever they are, also without the package that drew their images: this is asked of a choice.
+    """
+    if variant.settings.draw not in draw_points():
+        raise unknown("draw (setting fewshot.draw)", variant.settings.draw, draw_points())
+    return variant
 
 
 def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] = ()) -> Variant:
@@ -193,7 +246,7 @@ def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] =
 
     Raises SpecError for a bundle, setting or choice that does not exist.
     """
-    return load_variant(name).with_choices(dict(choices), (*task_files(), *tasks))
+    return _of_known_draw(load_variant(name).with_choices(dict(choices), (*task_files(), *tasks)))
 
 
 def prompt_files() -> dict[str, Path]:

@@ -6,19 +6,38 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.estimate import Estimate, over_draws
 from cxrbench.evaluate.statistics.finding_shares import AnyRows
 from cxrbench.evaluate.statistics.shares import FEW, Shares, UnitKind
 from cxrbench.types import IntArray
 
-Covers = Literal["draws", "prompt draws", "one wording", "these draws", "these prompts", "one draw", "images"]
+Covers = Literal[
+    "draws",
+    "prompt draws",
+    "draws and prompt draws",
+    "draws, one wording",
+    "one draw, prompt draws",
+    "one wording",
+    "these draws",
+    "these prompts",
+    "these draws and prompts",
+    "one draw",
+    "one draw, one wording",
+    "images",
+]
 _WORDS: dict[Covers, str] = {
     "draws": " and training images",
     "prompt draws": " and prompts",
+    "draws and prompt draws": ", training images and prompts",
+    "draws, one wording": " and training images, these prompts only",
+    "one draw, prompt draws": " and prompts, these training images only",
     "one wording": ", these prompts only",
     "these draws": ", these training images only",
     "these prompts": ", these prompts only",
+    "these draws and prompts": ", these training images and prompts only",
     "one draw": ", these training images only",
+    "one draw, one wording": ", these training images and prompts only",
     "images": "",
 }
 
@@ -86,7 +105,9 @@ class FoldSpread:
     relation: FoldRelation
 
 
-DRAWN: frozenset[Covers] = frozenset({"draws", "prompt draws"})  # whose folds say what drawing anew changes
+DRAWN: frozenset[Covers] = frozenset(
+    {"draws", "prompt draws", "draws and prompt draws", "draws, one wording", "one draw, prompt draws"}
+)  # whose folds say what drawing anew changes
 
 
 def wider(one: Covers, two: Covers) -> Covers:
@@ -120,7 +141,8 @@ def _told(*reasons: str) -> str:
 
 def still(folds: Sequence[AnyRows]) -> str:
     """Why no choice of images moves a number: all images of a fold have the same scores; empty where they differ."""
-    same = all((fold.scores == fold.scores[0]).all() for fold in folds)
+    scored = [fold.scores for fold in folds if not isinstance(fold, QueryRows)]  # other queries may come to else
+    same = bool(scored) and all((scores == scores[0]).all() for scores in scored)
     return "all images have the same scores, and others would change nothing" if same else ""
 
 

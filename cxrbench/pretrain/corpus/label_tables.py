@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from cxrbench.data import tables
+from cxrbench.data.reports import Headings, report_text, sections
 from cxrbench.errors import DataError
 from cxrbench.pretrain.corpus.labellers import TEXT_COLUMNS, VALUES, described_table, text_column
-from cxrbench.pretrain.corpus.sentences import Headings, report_files, report_text, sections
+from cxrbench.pretrain.corpus.sentences import report_files
 from cxrbench.pretrain.labeller.agreement import Agreement, agreements
 from cxrbench.pretrain.labeller.facts import NAME, facts_digest, phrases
 from cxrbench.pretrain.labeller.rules import label

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cxrbench.errors import RunError
 from cxrbench.evaluate.findings import finding_metrics
 from cxrbench.evaluate.metrics import balanced_accuracy
-from cxrbench.evaluate.zero_shot import ClassVectors, class_scores, class_vectors, scores, standardised
-from cxrbench.records.record import PromptIdentity, ProtocolIdentity
+from cxrbench.evaluate.zero_shot import class_scores, scores, standardised
+from cxrbench.records.record import ProtocolIdentity
 from cxrbench.runner.checks import finite_scale
+from cxrbench.runner.class_vectors import prompt_identity, prompt_rows, text_vectors, vector_pooling
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.measure import FoldExtra, fold_scores, measured
 from cxrbench.runner.model import BenchModel
@@ -22,7 +23,7 @@ from cxrbench.runner.wording import ClassPrompts, Phrases
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
-from cxrbench.store import digest
+from cxrbench.types import Shots
 
 Scores = NDArray[np.floating[Any]]
 
@@ -71,13 +72,10 @@ def _interaction(model: BenchModel, images: Sequence[str], words: ClassPrompts, 
 def _cosine(model: BenchModel, images: FloatArray, phrases: Phrases, scale: float, settings: Settings) -> Scores:
     assert model.card.zero_shot is not None
     pooling = model.card.zero_shot.pooling
-    projected = pooling == "projected-embedding"
-    rows = [model.prompt_vectors(prompts, settings, projected=projected) for prompts in phrases.values()]
-    vectors, owner = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     if pooling == "mean" or pooling == "max":  # noqa: PLR1714 - a tuple would not narrow the type
+        vectors, owner = prompt_rows(model, phrases, settings, projected=False)
         return class_scores(scores(images, vectors, scale), owner, pooling)
-    how: ClassVectors = "mean" if pooling == "embedding" and settings.ensemble == "released" else "renormalised"
-    return scores(images, class_vectors(vectors, owner, len(rows), how), scale)
+    return scores(images, text_vectors(model, phrases, settings, vector_pooling(model, settings)), scale)
 
 
 def single_prompts(
@@ -148,8 +146,8 @@ class ZeroShot(Protocol):
     worded = True
 
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """One cell for each prompt set, or one where the view of the group scores by prototypes."""
         if model.card.zero_shot is None:
             return []
@@ -160,10 +158,6 @@ class ZeroShot(Protocol):
         """Without a text or label side there is none; nor without a prompt set that was asked for."""
         none = card.zero_shot is None
         return "neither a text nor a label side" if none else "its card names no prompt set of its authors"
-
-    def drawn_shots(self, shots: Sequence[int]) -> Sequence[int]:
-        """The one draw that prompts go on from."""
-        return (16,)
 
     def part(self, cell: Cell, settings: Settings) -> str:
         """`test`, or `train` where the released commands score a model on it."""
@@ -203,7 +197,7 @@ class ZeroShot(Protocol):
             standardised=standardise and worded,
             scores="other" if (standardise and worded) or view.scoring == "interaction" or not probable else "logits",
         )
-        prompts = _prompt_identity(cell, settings, view.scoring, [words for _, words in distinct])
+        prompts = prompt_identity(cell, settings, view.scoring, [words for _, words in distinct])
         worded_folds = [(fold, words) for fold, words in distinct if words is not None]
         found = measured(cell, settings, protocol, predictions, [FoldExtra() for _ in predictions], prompts)
         return replace(found, single_prompts=single_prompts(model, name, worded_folds, readings, settings))
@@ -221,22 +215,3 @@ def _distinct(
     if all((fold.test[0], words) == first for fold, words in zip(folds, drawn, strict=True)):
         return [(folds[0], drawn[0])]
     return list(zip(folds, drawn, strict=True))
-
-
-def _prompt_identity(
-    cell: Cell, settings: Settings, scoring: str, drawn: Sequence[ClassPrompts | None]
-) -> PromptIdentity:
-    if cell.prompts is None:
-        classes = group_labels(cell.data.task, cell.group, settings)
-        return PromptIdentity(set="prototypes", digest=digest.of_json(classes), source="prototypes")
-    told = [words for words in drawn if words is not None]
-    told = told[:1] if all(words == told[0] for words in told) else told
-    return PromptIdentity(
-        set=cell.prompts.name,
-        digest=cell.prompts.digest,
-        source="prompts",
-        drawn=tuple(dict(words.prompts) for words in told),
-        against=tuple(dict(words.against) for words in told if words.against),
-        asked=tuple(words.texts for words in told) if scoring == "interaction" else (),
-        edition=told[0].edition,
-    )

@@ -1,0 +1,77 @@
+"""Arithmetic of vectors that protocols share, in float64; images come as float32 and are read a block at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+Float64Array = NDArray[np.float64]
+ROWS = 256  # images of a block, which a processor's cache holds in float64
+
+
+def lengths(vectors: FloatArray) -> Float64Array:
+    """Euclidean lengths (n,) of vectors (n, d)."""
+    found: Float64Array = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    return found
+
+
+def unit(vectors: FloatArray) -> Float64Array:
+    """The vectors (n, d) at unit length; zero ones stay zero."""
+    exact = vectors.astype(np.float64)
+    size = lengths(exact)
+    return exact / np.where(size > 0, size, 1.0)[:, None]
+
+
+def product_blocks(images: FloatArray, vectors: Float64Array) -> Iterator[tuple[slice, Float64Array, Float64Array]]:
+    """Some images (m, d) at a time: their rows, dot products (r, k) with vectors (k, d), and their lengths (r,).
+
+    What is yielded is overwritten by the next block.
+    """
+    across = np.ascontiguousarray(vectors.T)
+    space, found = np.empty((ROWS, images.shape[1])), np.empty((ROWS, len(vectors)))
+    for first in range(0, len(images), ROWS):
+        some = images[first : first + ROWS]
+        block, dots = space[: len(some)], found[: len(some)]
+        np.copyto(block, some)
+        np.matmul(block, across, out=dots)
+        yield slice(first, first + len(some)), dots, np.sqrt(np.einsum("ij,ij->i", block, block))
+
+
+def products(images: FloatArray, vectors: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Dot products (m, k) of images (m, d) with vectors (k, d), and the lengths (m,) of the images."""
+    found, size = np.empty((len(images), len(vectors))), np.empty(len(images))
+    for rows, dots, own in product_blocks(images, vectors):
+        found[rows], size[rows] = dots, own
+    return found, size
+
+
+def cosine_blocks(images: FloatArray, vectors: FloatArray) -> Iterator[tuple[slice, Float64Array]]:
+    """Some images (m, d) at a time: their rows and cosines (r, k) with vectors (k, d), 0 where either is zero.
+
+    What is yielded is overwritten by the next block.
+    """
+    for rows, dots, size in product_blocks(images, unit(vectors)):
+        yield rows, np.divide(dots, np.where(size > 0, size, 1.0)[:, None], out=dots)
+
+
+def cosines(images: FloatArray, vectors: FloatArray) -> Float64Array:
+    """Cosines (m, k) of images (m, d) with vectors (k, d); 0 where either is zero."""
+    found = np.empty((len(images), len(vectors)))
+    for rows, near in cosine_blocks(images, vectors):
+        found[rows] = near
+    return found
+
+
+def sums_by_class(features: FloatArray, labels: NDArray[np.int64], n_classes: int) -> Float64Array:
+    """The sum (C, d) of the features (n, d) of each class; zero for one without."""
+    member = (labels == np.arange(n_classes)[:, None]).astype(np.float64)
+    return member @ features.astype(np.float64)
+
+
+def softmax(logits: Float64Array, axis: int = -1) -> Float64Array:
+    """Probabilities along an axis."""
+    found: Float64Array = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    found /= found.sum(axis=axis, keepdims=True)
+    return found
