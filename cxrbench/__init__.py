@@ -88,7 +88,7 @@ def compare(
     tasks: Sequence[str] = ("all",),
     group: str = "all",
     protocol: str | None = None,
-    shots: int | None = None,
+    shots: int | str | None = None,
     prompts: str | None = None,
     metric: str | None = None,
     variant: str = "paper-code",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,21 @@ from cxrbench.errors import DataError
 from cxrbench.store import digest
 
 IntArray = NDArray[np.int64]
-TaskKind = Literal["single-label", "multi-label"]  # an image has one class, or each label holds or not by itself
+# An image has one class; or each label holds or not by itself; or images and texts are found by each other.
+TaskKind = Literal["single-label", "multi-label", "retrieval"]
+KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
 Shots = int | str  # K training images of each class, a share of the training part such as "1%", or "all" of it
 UNKNOWN = -1  # of a label that is neither known to hold nor known not to
+# The groups of a retrieval task: what is asked for (a, b, c: docs/retrieval.md), with what, among what.
+RetrievalForm = Literal[
+    "a-image-to-image", "a-text-to-image", "b-image-to-report", "c-image-to-report", "c-report-to-image"
+]
+RETRIEVAL_FORMS: tuple[RetrievalForm, ...] = get_args(RetrievalForm)
+
+
+def own_report(form: str) -> bool:
+    """Whether the group of a retrieval task asks for a query's own counterpart, and not for any of its class."""
+    return form.startswith("c-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +35,23 @@ class Table:
 
     `ids` (n,) name images as the data set's own tables do; `labels` (n, C) int8, 1 where the class holds, 0 where it
     does not, and, in multi-label tasks alone, UNKNOWN (-1) where nobody can tell;
-    `classes` (C,) spelt as in the task file; `patients` (n,) or None where patients are not known.
+    `classes` (C,) spelt as in the task file; `patients` (n,) or None where patients are not known; `texts` (n,) are
+    those of the rows in retrieval tasks, with white space made single blanks.
     """
 
     ids: tuple[str, ...]
     labels: NDArray[np.int8]
     classes: tuple[str, ...]
     patients: tuple[str, ...] | None = None
+    texts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.ids), len(self.classes)):
             raise DataError(f"labels have shape {self.labels.shape}, not {(len(self.ids), len(self.classes))}")
         if self.patients is not None and len(self.patients) != len(self.ids):
             raise DataError(f"{len(self.patients)} patients for {len(self.ids)} rows")
+        if self.texts is not None and len(self.texts) != len(self.ids):
+            raise DataError(f"{len(self.texts)} texts for {len(self.ids)} rows")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,8 +59,10 @@ class Table:
     def at(self, rows: IntArray | NDArray[np.bool_]) -> "Table":
         """Some of the rows, by their numbers or by a mask."""
         chosen = np.arange(len(self))[rows]
-        patients = None if self.patients is None else tuple(self.patients[row] for row in chosen)
-        return Table(tuple(self.ids[row] for row in chosen), self.labels[chosen], self.classes, patients)
+        patients, texts = (
+            None if column is None else tuple(column[row] for row in chosen) for column in (self.patients, self.texts)
+        )
+        return Table(tuple(self.ids[row] for row in chosen), self.labels[chosen], self.classes, patients, texts)
 
     @property
     def digest(self) -> str:
@@ -78,7 +96,11 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One split of one data set: its parts (`all`, or `train` and `test`) and where each image lies on this disk."""
+    """One split of one data set: its parts (`all`, or `train` and `test`) and where each image lies on this disk.
+
+    Of a retrieval task `asked` are texts that ask for images and belong to none; `about_texts` says what the texts are
+    and how many reports have none of them.
+    """
 
     task: str
     split: str
@@ -87,6 +109,8 @@ class Partition:
     findings: Findings = field(default_factory=Findings)
     synthetic: bool = False  # drawn by `data phantom`: its numbers enter no table of results
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # sex, age, view by image, where known
+    asked: Table | None = None
+    about_texts: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
     def patients(self) -> dict[str, str]:
@@ -96,11 +120,17 @@ class Partition:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over part names, ordered ids and labels: what a record means by "this split"."""
+        """SHA-256 over part names, ordered ids, labels and texts: what a record means by "this split"."""
+        tables = {**self.parts, **({} if self.asked is None else {"asked": self.asked})}
         return digest.of_json(
             {
-                n: [t.digest, digest.of_bytes(np.ascontiguousarray(t.labels).tobytes()), t.classes]
-                for n, t in self.parts.items()
+                n: [
+                    t.digest,
+                    digest.of_bytes(np.ascontiguousarray(t.labels).tobytes()),
+                    t.classes,
+                    *([] if t.texts is None else [digest.of_json(t.texts)]),
+                ]
+                for n, t in tables.items()
             }
         )
 
@@ -110,7 +140,7 @@ class Fold:
     """One fold as row numbers. `train[K]` indexes the train table, `test` the test table (one table for 5x200 sets)."""
 
     fold: int
-    train: Mapping[int, IntArray]  # shots to (n,) rows, grouped by class in label order; may repeat a row
+    train: Mapping[Shots, IntArray]  # to (n,) rows; of K those of one class together, in label order; may repeat a row
     test: IntArray  # (m,)
     random_state: object | None = None  # random.Random state left by the draw; released prompts go on from it
 

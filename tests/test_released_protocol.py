@@ -64,6 +64,7 @@ def test_paper_code_chooses_what_the_released_code_does() -> None:
     told = PAPER_CODE.settings.model_dump(by_alias=True)
     other = {
         "resize.antialias": "off",
+        "fewshot.share": "hash-rank-v1",
         "fewshot.short": "allowed",
         "nih.classes": "19",
         "covid.dlilp_split": "train",

@@ -26,7 +26,8 @@ def test_every_known_difference_is_settled_by_a_setting_or_a_split() -> None:
 
 def test_documented_choices_are_the_choices() -> None:
     docs = catalog.setting_docs().settings
-    assert {name: set(doc.choices) for name, doc in docs.items()} == {n: set(c) for n, c in choices().items()}
+    known = {**choices(), "fewshot.draw": tuple(catalog.draw_points())}
+    assert {name: set(doc.choices) for name, doc in docs.items()} == {n: set(c) for n, c in known.items()}
 
 
 def test_no_setting_has_only_one_choice() -> None:
@@ -56,3 +57,12 @@ def test_changed_choice_changes_digest_and_name() -> None:
 def test_unknown_setting_or_choice_names_what_there_is(changes: dict[str, str], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         catalog.load_variant("paper-code").with_choices(changes)
+
+
+def test_only_another_choice_than_the_default_changes_the_digest_and_bundles_may_leave_it_out() -> None:
+    variant = catalog.load_variant("paper-code")
+    assert variant.settings.share == "hash-rank-v1"
+    assert variant.with_choices({"fewshot.share": "hash-rank-v1"}) is variant
+    assert variant.with_choices({"fewshot.share": "mgca"}).digest != variant.digest
+    told = variant.settings.model_dump(mode="json", exclude_defaults=True)
+    assert variant.settings.model_dump(mode="json").keys() - told.keys() == {"fewshot.share"}

@@ -11,6 +11,7 @@ from pydantic import Field
 from cxrbench.analysis.cell import covered, measurement
 from cxrbench.evaluate.findings import FindingRows
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, main_metric
+from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate
 from cxrbench.evaluate.statistics.interval import covers_words
 from cxrbench.evaluate.statistics.paired import holm
@@ -65,7 +66,7 @@ def percent(value: float | None) -> float | None:
 
 def value_of(record: Record) -> float | None:
     """The main metric (0 to 1), mean over folds, unrounded; None where a fold has none."""
-    value = record.summary[main_metric(record.data.kind).name]["mean"]
+    value = record.summary[main_metric(record.data.kind, record.data.group).name]["mean"]
     return None if value is None else float(value)
 
 
@@ -92,6 +93,8 @@ def numerical(cell: ScoredCell, closeness: float = CLOSENESS) -> Tolerance:
         found = [_pairs_near(fold, closeness) for fold in cell.findings_of]
         told = f"numerical: {sum(n for n, _ in found)} pairs of rows lie closer than {closeness:g} of the largest score"
         return Tolerance(width=sum(moved for _, moved in found) / len(found) + ROUNDING, source=told)
+    if cell.kind == "retrieval":
+        return _queries_near(cell.queries_of, closeness)
     for fold in cell.classes_of:
         rows = np.arange(len(fold.labels))
         truth = fold.scores[rows, fold.labels]
@@ -106,6 +109,15 @@ def numerical(cell: ScoredCell, closeness: float = CLOSENESS) -> Tolerance:
         down += float(weight[near & right].sum())
     told = f"numerical: {close} rows are decided by less than {closeness:g} of the largest score"
     return Tolerance(width=max(up, down) + ROUNDING, source=told)
+
+
+def _queries_near(folds: Sequence[QueryRows], closeness: float) -> Tolerance:
+    """What the share of queries whose first candidate is right may differ by: cosines are at most 1."""
+    near = [np.abs(fold["margin"]) <= 2 * closeness for fold in folds]
+    told = (
+        f"numerical: {sum(int(own.sum()) for own in near)} queries are decided by less than {closeness:g} of a cosine"
+    )
+    return Tolerance(width=float(np.mean([own.mean() for own in near])) + ROUNDING, source=told)
 
 
 def _pairs_near(fold: FindingRows, closeness: float) -> tuple[int, float]:

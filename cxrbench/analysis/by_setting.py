@@ -34,7 +34,7 @@ def by_setting(
     for selected in select(records, asked):
         try:
             how = compare if len(selected.models) == 2 else leaderboard
-            judged = metric or main_metric(selected.setting.kind)
+            judged = metric or main_metric(selected.setting.kind, selected.setting.group)
             found.append(how(out, selected, judged, these_draws=these_draws))
         except NotApplicableError as error:
             refused.append(error)

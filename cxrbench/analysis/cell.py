@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.findings import BY, summarised
 from cxrbench.evaluate.metric_table import Metric
+from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.calibration import (
     Calibration,
     ScoreKind,
@@ -144,7 +145,7 @@ class Measurement:
     @property
     def spread(self) -> FoldSpread:
         """The spread over the folds of the record, of the values that it holds where it holds the metric."""
-        if self.metric.name in summarised(self.cell.kind):
+        if self.metric.name in summarised(self.cell.kind, self.cell.record.data.group):
             values = [fold.metrics[self.metric.name] for fold in self.cell.record.folds]
         else:
             values = [None if np.isnan(value) else value for value in self.shares.values.tolist()]
@@ -172,12 +173,19 @@ def measurement(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) 
 def cautions(cell: ScoredCell) -> str:
     """What to beware of in any number of the cell; empty where there is nothing."""
     labels = cell.record.data.labels
+    if cell.kind == "retrieval":
+        return _few_queries(cell)
     if cell.kind == "single-label":
         return sparse(dict(zip(labels, class_units(cell.classes_of).tolist(), strict=True)), cell.over)
     units = dict(zip(labels, finding_units(cell.findings_of).min(axis=1).tolist(), strict=True))
     undefined = [label for label, n in units.items() if not n]
     told = f"not in a mean over findings: {', '.join(undefined)}, which all or no test images show" if undefined else ""
     return "; ".join(filter(None, (told, sparse({label: n for label, n in units.items() if n}, cell.over))))
+
+
+def _few_queries(cell: ScoredCell) -> str:
+    units = min(len(np.unique(fold.unit)) for fold in cell.queries_of)
+    return f"{units} test {cell.over}s alone: what they show is hardly known" if units < FEW else ""
 
 
 def cell_interval(cell: ScoredCell, metric: Metric, *, these_draws: bool = False) -> Interval:
@@ -228,7 +236,7 @@ def cell_calibration(cell: ScoredCell) -> tuple[Calibration, ...]:
     that are neither: standardised ones, those of models that fuse tokens, and of a finding without its absence.
     """
     kind = _kind(cell)
-    return tuple(_judged(fold.scores, fold.labels, kind) for fold in cell.folds)
+    return tuple(_judged(fold.scores, fold.labels, kind) for fold in cell.folds if not isinstance(fold, QueryRows))
 
 
 def pooled_calibration(cell: ScoredCell) -> Calibration:
@@ -248,8 +256,8 @@ def _kind(cell: ScoredCell) -> ScoreKind:
     if how.scores == "other":
         raise NotApplicableError(
             f"{cell.record.model.name}, {how.protocol} on {cell.record.data.task}: its scores are neither "
-            "probabilities nor logits (standardised, made from tokens, or of findings without their absence), so there "
-            "is no probability to judge"
+            "probabilities nor logits (standardised, made from tokens, of findings without their absence, or of "
+            "queries), so there is no probability to judge"
         )
     return how.scores
 

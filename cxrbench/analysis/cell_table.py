@@ -23,9 +23,14 @@ from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import CellFilter, Selected, Setting, selected_settings
-from cxrbench.records.validity import flaws, pretrained_on, why_not
+from cxrbench.records.validity import flaws, overlap_doubt, pretrained_on, why_not
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, rounded_half_up
+from cxrbench.types import shots_in_words
+
+UNSETTLED, OVERLAP = "≈", "§"
+REORDERED = f"{UNSETTLED} the training images in another order decide some test images otherwise"
+OVERLAPS = f"{OVERLAP} images or patients of the task may be among the training images, which are another task's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class CellColumn:
             "task": task_title(self.task),
             "group": "" if how.group == "all" else how.group,
             "protocol": how.protocol,
-            "shots": f"K = {how.shots}" if how.shots else "",
+            "shots": "" if how.shots is None else shots_in_words(how.shots),
             "prompts": how.prompts or "",
             "metric": self.metric.title,
         }
@@ -91,7 +96,9 @@ def cell_table(
     found = selected_settings(records, asked)
     columns = _columns(found, metrics)
     used = {r.id: r for column in columns for r in column.records.values()}
-    notes = list(dict.fromkeys(note for selected in found for note in selected.notes))
+    notes = [REORDERED] * any(map(row_order_note, used.values()))
+    notes += [OVERLAPS] * any(map(overlap_doubt, used.values()))
+    notes += dict.fromkeys(note for selected in found for note in selected.notes)
     material = _Material(out, these_draws, intervals, {}, {}, notes)
     rows = _rows(found, columns, list(used.values()), material)
     if intervals:
@@ -122,7 +129,7 @@ def _columns(found: Sequence[Selected], metrics: Sequence[Metric]) -> list[CellC
         for selected in found:
             own = selected.records.get(task)
             if own:
-                chosen = metrics or (main_metric(selected.setting.kind),)
+                chosen = metrics or (main_metric(selected.setting.kind, selected.setting.group),)
                 columns += [CellColumn(task, selected.setting, metric, own) for metric in chosen]
     return columns
 
@@ -205,12 +212,13 @@ def _cell(column: CellColumn, model: str, material: _Material) -> TableCell:
     own = material.of(record, column.metric) if _needs(record, column.metric, material) else None
     value = value_shown(record, column.metric)
     if value is None and own is not None:
-        value = _written(own.estimate.value, column.metric)
-    if note := row_order_note(record):
-        told = f"{model}, {column.task}, {column.setting}: {note}"
-        if told not in material.notes:
-            material.notes.append(told)
-    cell = TableCell(_printed(record, column.metric), value, record.id, flaws(record), seen, unsettled=bool(note))
+        value = written_value(own.estimate.value, column.metric)
+    note = row_order_note(record)
+    told = f"{model}, {column.task}, {column.setting}: {note}"
+    if note and told not in material.notes:
+        material.notes.append(told)
+    marks = UNSETTLED * bool(note) + OVERLAP * bool(overlap_doubt(record))
+    cell = TableCell(_printed(record, column.metric), value, record.id, flaws(record), seen, marks=marks)
     return cell if own is None else replace(cell, interval=own.number.interval, spread=own.number.spread)
 
 
@@ -229,10 +237,11 @@ def value_shown(record: Record, metric: Metric) -> Decimal | None:
     if metric.shown == BALANCED_ACCURACY.shown and all(metric.name in fold.metrics for fold in record.folds):
         return shown_value(record, metric.name)
     mean = record.summary[metric.name]["mean"]
-    return None if mean is None else _written(float(mean), metric)
+    return None if mean is None else written_value(float(mean), metric)
 
 
-def _written(value: float, metric: Metric) -> Decimal | None:
+def written_value(value: float, metric: Metric) -> Decimal | None:
+    """A number as its metric is written; None where it is not defined."""
     if math.isnan(value):
         return None
     return rounded_half_up(Decimal(value) * (100 if metric.shown.percent else 1), metric.shown.decimals)

@@ -132,7 +132,7 @@ def task_difference(pair: Pair, tests: int = 1) -> TaskDifference:
         1.0 if alike else found.p(),
         None,
         None if alike else found.resolvable(tests),
-        None if covers in DRAWN or a.cell.kind == "multi-label" else mcnemar(a.cell.classes_of, b.cell.classes_of),
+        None if covers in DRAWN or a.cell.kind != "single-label" else mcnemar(a.cell.classes_of, b.cell.classes_of),
     )
 
 

@@ -59,7 +59,7 @@ def by_source_alone(task: TaskSpec, labels: Sequence[str]) -> float | None:
     for origin in task.origins:
         for name in origin.classes:
             counts[name][origin.pool] += origin.images
-    if any(name not in counts for name in labels):
+    if not labels or any(name not in counts for name in labels):
         return None
     totals = {name: sum(counts[name].values()) for name in labels}
     pools = {pool for name in labels for pool in counts[name]}

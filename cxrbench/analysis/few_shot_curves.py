@@ -15,6 +15,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.selection import PROTOTYPES, CellFilter, MeasuredCells, measured, prompt_set
 from cxrbench.records.validity import flaws, pretrained_on
 from cxrbench.specs.paper import MISSING, published_table
+from cxrbench.types import Shots, shots_in_words, shots_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class PrintedCurve:
 class Point:
     """One measured number of shots: the interval, the spread over folds and the record (None for an average)."""
 
-    shots: int
+    shots: Shots
     interval: Interval
     spread: FoldSpread | None = None
     record: str | None = None
@@ -65,12 +66,12 @@ class FewShotCurves:
     models: tuple[str, ...]
     controls: tuple[str, ...]
     tasks: tuple[str, ...]
-    shots: tuple[int, ...]
+    shots: tuple[Shots, ...]
     curves: tuple[Curve, ...]
     notes: tuple[str, ...]
 
 
-Cells = Mapping[tuple[str, str, int], Measurement]  # by model, task and shots
+Cells = Mapping[tuple[str, str, Shots], Measurement]  # by model, task and shots
 
 
 def few_shot(
@@ -86,13 +87,14 @@ def few_shot(
     Without a `metric` it is the main one of the tasks: of single-label ones where there are any, since no average is
     over both kinds.
 
-    A curve joins the shots that were measured. Where a model lacks shots that another one has, a note says so; an
+    A curve joins the numbers K that were measured; shares of the training part and all of it are points beside it, on
+    no common scale with K. Where a model lacks shots that another one has, a note says so; an
     average has the shots that all tasks have. Raises IntegrityError for predictions that changed, and what `measured`
     raises; DataError for cells without shots, or of several protocols, groups or prompt sets; NotApplicableError for a
     metric that does not fit.
     """
     found, left_out = _of_one_kind(measured(records, asked), metric)
-    metric = metric or main_metric(found.records[0].data.kind)
+    metric = metric or main_metric(found.records[0].data.kind, found.records[0].data.group)
     _require_one(found.records)
     names = sorted({record.model.name for record in found.records})
     controls = tuple(name for name in names if any(r.control for r in found.records if r.model.name == name))
@@ -107,7 +109,7 @@ def few_shot(
     averaged = any(curve.task is None for curve in kept)
     kin = taken_as_independent(kinds([Weighted(cell, 1.0) for cell in cells.values()])) if averaged else ()
     notes = (*found.notes, *left_out, *_absent(models, tasks, cells), *kin)
-    shots = tuple(sorted({shots for _, _, shots in cells}))
+    shots = tuple(sorted({shots for _, _, shots in cells}, key=shots_order))
     how = (first.protocol.protocol, first.data.group, metric)
     return FewShotCurves(first.variant, first.synthetic, *how, models, controls, tasks, shots, kept, notes)
 
@@ -137,8 +139,9 @@ def _of_one_kind(found: MeasuredCells, metric: Metric | None) -> tuple[MeasuredC
     return MeasuredCells(own, found.notes), (told,)
 
 
-def _place(record: Record) -> tuple[str, str, int]:
-    return record.model.name, record.data.task, record.protocol.shots or 0
+def _place(record: Record) -> tuple[str, str, Shots]:
+    assert record.protocol.shots is not None  # the caller looked
+    return record.model.name, record.data.task, record.protocol.shots
 
 
 def _absent(models: Sequence[str], tasks: Sequence[str], cells: Cells) -> list[str]:
@@ -146,23 +149,28 @@ def _absent(models: Sequence[str], tasks: Sequence[str], cells: Cells) -> list[s
 
     Negative controls are not missed.
     """
-    lacked: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    lacked: dict[tuple[str, tuple[Shots, ...]], list[str]] = {}
     for model in models:
         for task in tasks:
-            there = sorted({shots for name, of, shots in cells if of == task and name in models})
+            there = sorted({shots for name, of, shots in cells if of == task and name in models}, key=shots_order)
             if gone := tuple(shots for shots in there if (model, task, shots) not in cells):
                 lacked.setdefault((model, gone), []).append(task)
-    return [
-        f"no record: {model}, {', '.join(of)}, K = {', '.join(map(str, gone))}" for (model, gone), of in lacked.items()
-    ]
+    return [f"no record: {model}, {', '.join(of)}, {_told(gone)}" for (model, gone), of in lacked.items()]
+
+
+def _told(shots: Sequence[Shots]) -> str:
+    """Numbers K together, then the others in words."""
+    numbers = ", ".join(str(k) for k in shots if isinstance(k, int))
+    others = [shots_in_words(k) for k in shots if isinstance(k, str)]
+    return ", ".join([f"K = {numbers}"] * bool(numbers) + others)
 
 
 def _curve(model: str, task: str, cells: Cells, records: Sequence[Record]) -> Curve:
-    own = [cell for (name, of, _), cell in sorted(cells.items()) if (name, of) == (model, task)]
+    found = {shots: cell for (name, of, shots), cell in cells.items() if (name, of) == (model, task)}
+    own = [found[shots] for shots in sorted(found, key=shots_order)]
     points = []
-    for cell in own:
-        number, record = cell.number, cell.cell.record
-        shots = record.protocol.shots or 0
+    for shots, cell in zip(sorted(found, key=shots_order), own, strict=True):
+        number = cell.number
         paper = printed(model, (task,), shots) if _is_printed(cell) else ()
         points.append(Point(shots, number.interval, number.spread, number.record, paper))
     first = own[0].cell.record if own else next((r for r in records if r.model.name == model), None)
@@ -174,7 +182,7 @@ def _average(model: str, tasks: Sequence[str], cells: Cells) -> Curve:
     """The curve of the mean over tasks: a point where every task has a sound number."""
     own = {place: cell for place, cell in cells.items() if place[0] == model}
     points = []
-    for shots in sorted({shots for _, _, shots in own}):
+    for shots in sorted({shots for _, _, shots in own}, key=shots_order):
         found = [own.get((model, task, shots)) for task in tasks]
         sound = [cell for cell in found if cell is not None and not flaws(cell.cell.record)]
         if len(sound) == len(tasks):
@@ -191,7 +199,7 @@ def _is_printed(cell: Measurement) -> bool:
     return own == ("linear-probe", "all", BALANCED_ACCURACY.name) and not record.synthetic
 
 
-def printed(model: str, tasks: Sequence[str], shots: int) -> tuple[PrintedCurve, ...]:
+def printed(model: str, tasks: Sequence[str], shots: Shots) -> tuple[PrintedCurve, ...]:
     """What Tables 2 and 4 print for a probe on all classes of one task, or for the average of exactly these tasks."""
     found = []
     for number in (2, 4):

@@ -15,7 +15,7 @@ from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.paired import ModelPlaces, RankTest, holm_of_given, not_worse, places, rank_test
-from cxrbench.records.predictions import namespace, read_cell, taken_as_independent
+from cxrbench.records.predictions import ScoredCell, namespace, read_cell, taken_as_independent
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 
 Pairs = Mapping[tuple[str, str], Estimate]  # differences, the first minus the second
@@ -97,14 +97,20 @@ def leaderboard(out: Path, selected: Selected, metric: Metric, *, these_draws: b
 
 
 def by_shared_patients(selected: Selected, found: Mapping[str, Row]) -> tuple[list[dict[str, Row]], dict[str, Refused]]:
-    """Tasks that can be part of a board, those that name their patients alike together, and why others cannot."""
+    """Tasks that can be part of a board, those that share patients or draws together, and why others cannot."""
     models, groups, refused = checked_models(selected), dict[str, dict[str, Row]](), dict[str, Refused]()
     for task, row in found.items():
         if reasons := why_not_row(selected, row):
             refused[task] = reasons
         else:
-            groups.setdefault(namespace(task, row[models[0]].cell.over), {})[task] = row
+            groups.setdefault(_kin(task, row[models[0]].cell), {})[task] = row
     return list(groups.values()), refused
+
+
+def _kin(task: str, cell: ScoredCell) -> str:
+    """What tasks have in common that are no independent parts of a mean: patients, or the draws of another task."""
+    other = cell.record.data.trained_on
+    return namespace(task, cell.over) if other is None else f"trained on {other.task}"
 
 
 def checked_models(selected: Selected) -> tuple[str, ...]:

@@ -96,13 +96,31 @@ def _summed(parts: Sequence[tuple[Weighted, Shares]], bounds: tuple[float, float
     for part, own in parts:
         groups.setdefault(namespace(part.task, over[part.task]), []).append((part, own))
     units = tuple(component for own in groups.values() for component in _units(own))
-    drawn = [(part.weight**2, own) for part, own in parts if part.measured.covers in DRAWN]
-    draws = tuple(component.times(times) for times, own in drawn for component in over_draws(own.values.tolist()))
-    twice = sum(times * own.twice for times, own in drawn)
+    drawn = [(part, own) for part, own in parts if part.measured.covers in DRAWN]
+    draws = tuple(component for family in _drawn_together(drawn) for component in _draws(family))
+    twice = sum(part.weight**2 * own.twice for part, own in drawn)
     whole = sum(part.weight for part, _ in parts)
     value = sum(part.weight * own.value for part, own in parts)
     shift = sum(part.weight * own.shift for part, own in parts)
     return Estimate(value, value + shift, units, draws, (whole * bounds[0], whole * bounds[1]), twice)
+
+
+def _drawn_together(parts: Sequence[tuple[Weighted, Shares]]) -> list[list[tuple[Weighted, Shares]]]:
+    """Cells whose training images are of one draw: those that one other task trains; all others are drawn apart."""
+    families: dict[object, list[tuple[Weighted, Shares]]] = {}
+    for place, (part, own) in enumerate(parts):
+        other = part.measured.cell.record.data.trained_on
+        families.setdefault(place if other is None else (other.task, len(own.values)), []).append((part, own))
+    return list(families.values())
+
+
+def _draws(family: Sequence[tuple[Weighted, Shares]]) -> list[Component]:
+    """What drawing anew adds to the variance, fold by fold for cells whose folds have the same draws."""
+    if len(family) == 1:
+        ((part, own),) = family
+        return [component.times(part.weight**2) for component in over_draws(own.values.tolist())]
+    summed = np.sum([part.weight * own.values for part, own in family], axis=0)
+    return list(over_draws(summed.tolist()))
 
 
 def _units(parts: Sequence[tuple[Weighted, Shares]]) -> list[Component]:

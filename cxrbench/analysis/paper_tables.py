@@ -37,8 +37,9 @@ class TableCell:
     the model was pre-trained on the collection that the task's images are from (†), in an average on that of one of
     its tasks. `interval`, `spread` (both 0 to 1) and `standing` in the column are there when
     `with_intervals` has found the predictions. `source`: where the published number is printed, and how it is known,
-    where the table has many; `copied`: nobody has read it where it was first printed (‡). `unsettled`: another order of
-    the training images gives another number (≈).
+    where the table has many; `copied`: nobody has read it where it was first printed (‡).
+    `marks` are further ones, which the view's notes explain; `beside` stands on a line below the number, and `about`
+    holds further facts by name, alike in all cells of a view.
     """
 
     published: str
@@ -51,7 +52,9 @@ class TableCell:
     standing: Standing | None = None
     copied: bool = False
     source: str | None = None
-    unsettled: bool = False
+    marks: str = ""
+    beside: str = ""
+    about: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def difference(self) -> Decimal | None:

@@ -94,7 +94,7 @@ def _best_first(found: SetNumber) -> tuple[bool, float, str]:
 
 def _number(out: Path, record: Record, *, these_draws: bool) -> SetNumber:
     assert record.prompts is not None
-    metric = main_metric(record.data.kind)
+    metric = main_metric(record.data.kind, record.data.group)
     values = [fold.metrics[metric.name] for fold in record.folds]
     try:
         interval = cell_interval(read_cell(out, record), metric, these_draws=these_draws)

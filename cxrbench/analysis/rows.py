@@ -25,6 +25,8 @@ class CellFacts:
     `path` lies below the results folder. `published_percent` is the number that the paper prints, in percent, and
     `comparable` whether the measured one may be set beside it (None where nothing is printed). `valid` is false where
     `doubts` says what keeps the number from being the one of its variant, split, model and prompts. `seen`: †.
+    `trained_on`: the task whose training images were fitted to where that is another, over the labels of `mapping`
+    (None: the strict one); `apart`: what keeps the two apart, `unknown` is §.
     """
 
     record: str
@@ -43,7 +45,8 @@ class CellFacts:
     variant: str
     variant_digest: str
     protocol: str
-    shots: int | None
+    shots: str | None
+    trained_images: str | None
     few_images: str | None
     reordered_changes: int | None
     reordered_value: float | None
@@ -58,6 +61,9 @@ class CellFacts:
     valid: bool
     doubts: str | None
     seen: bool
+    trained_on: str | None
+    mapping: str | None
+    apart: str | None
     synthetic: bool
     control: bool
     version: str
@@ -147,7 +153,8 @@ def cell_facts(record: Record) -> CellFacts:
         variant=record.variant,
         variant_digest=record.variant_digest,
         protocol=how.protocol,
-        shots=how.shots,
+        shots=None if how.shots is None else str(how.shots),
+        trained_images=", ".join(f"{label} {few}-{most}" for label, (few, most) in how.trained.items()) or None,
         few_images=", ".join(f"{label} {images}" for label, images in how.short.items()) or None,
         reordered_changes=reordered_decisions(record),
         reordered_value=reordered_mean(record),
@@ -162,6 +169,9 @@ def cell_facts(record: Record) -> CellFacts:
         valid=not doubts,
         doubts="; ".join(doubts) or None,
         seen=pretrained_on(model.name, record, data.task),
+        trained_on=None if data.trained_on is None else data.trained_on.task,
+        mapping=None if data.trained_on is None else data.trained_on.mapping,
+        apart=None if data.trained_on is None else data.trained_on.apart,
         synthetic=record.synthetic,
         control=record.control,
         version=record.code.version,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.analysis.cell import covered
-from cxrbench.errors import DataError
+from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.findings import FindingRows
 from cxrbench.evaluate.statistics.finding_shares import AnyRows, areas_of_findings, finding_units, of_kind
 from cxrbench.evaluate.statistics.interval import Covers, Interval, estimate, interval, sparse
@@ -92,6 +92,8 @@ class _Group:
 
 def subgroups(cell: ScoredCell, by: By, *, these_draws: bool = False) -> Subgroups:
     """The groups of a cell by one attribute, with their counts. Raises DataError where no image has the attribute."""
+    if cell.kind == "retrieval":
+        raise NotApplicableError(f"{cell.record.data.task} is a retrieval task: its queries are looked at all together")
     values, covers = cell.about.get(by, ()), covered(cell.record, these_draws=these_draws)
     if not any(value is not None for value in values):
         record = cell.record
@@ -168,7 +170,7 @@ def _too_small(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) 
 def _only(group: _Group, kept: Sequence[int]) -> list[AnyRows]:
     """The folds with the rows of the kept classes alone; all rows of a multi-label task."""
     folds = [fold for fold in group.folds if fold is not None]
-    return [fold if isinstance(fold, FindingRows) else fold.at(np.isin(fold.labels, kept)) for fold in folds]
+    return [fold.at(np.isin(fold.labels, kept)) if isinstance(fold, ScoredRows) else fold for fold in folds]
 
 
 def _few(cell: ScoredCell, groups: Sequence[_Group], kept: Sequence[int]) -> str:

@@ -16,9 +16,11 @@ from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
 from cxrbench.records.selection import newest_record
 from cxrbench.records.validity import flaws
+from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import CHECKSUM, read_regular, with_checksum, without_checksum
+from cxrbench.types import Shots, shots_in_words, shots_order
 
 
 class CellKey(Spec):
@@ -28,24 +30,26 @@ class CellKey(Spec):
     task: str
     group: str
     protocol: str
-    shots: int | None = None
+    shots: Shots | None = None
     prompts: str | None = None
     variant: str
 
     @property
     def order(self) -> tuple[Any, ...]:
         """What cells are sorted by."""
-        return (self.variant, self.task, self.group, self.model, self.protocol, self.shots or 0, self.prompts or "")
+        how = (self.protocol, shots_order(self.shots), self.prompts or "")
+        return (self.variant, self.task, self.group, self.model, *how)
 
     @property
     def text(self) -> str:
         """The cell in words."""
-        how = " ".join(filter(None, [f"K={self.shots}" if self.shots else "", self.prompts]))
+        how = " ".join(filter(None, ["" if self.shots is None else shots_in_words(self.shots), self.prompts]))
         return f"{self.model} / {self.task} / {self.group} / {self.protocol} {how} / {self.variant}"
 
 
 class Digests(Spec):
-    """What two equal measurements of a cell share; `prompts` is None where no prompts are used.
+    """What two equal measurements of a cell share; `prompts` is None where no prompts are used, `trained_on` where no
+    other task's rows are fitted to.
 
     Class prototypes are part of the weights.
     """
@@ -55,6 +59,7 @@ class Digests(Spec):
     preprocessing: str
     prompts: str | None = None
     variant: str
+    trained_on: str | None = None
 
     def unlike(self, other: "Digests") -> tuple[str, ...]:
         """One reason for each digest in which `other` differs."""
@@ -76,12 +81,14 @@ def key_of(record: Record) -> CellKey:
 
 def digests_of(record: Record) -> Digests:
     """What decided a record's number."""
+    other = record.data.trained_on
     return Digests(
         weights=record.model.weights_tensors,
         split=record.data.partition_digest,
         preprocessing=record.preprocessing.digest,
         prompts=record.prompts.digest if record.prompts and record.prompts.source == "prompts" else None,
         variant=record.variant_digest,
+        trained_on=None if other is None else digest.of_json([other.partition_digest, other.labels, other.left_out]),
     )
 
 

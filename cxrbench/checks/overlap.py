@@ -18,7 +18,7 @@ from cxrbench.errors import DataError, ImageError, IntegrityError
 from cxrbench.images.radiograph import read_bytes, read_radiograph
 from cxrbench.pretrain.corpus.overlap import Verdict
 from cxrbench.records.record import Record
-from cxrbench.runner.folds import N_FOLDS, id_folds
+from cxrbench.runner.folds import id_folds
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
@@ -136,11 +136,12 @@ def _surely(first: OverlapRows, second: OverlapRows, doubtful: Set[str]) -> str:
 def _folds(task: TaskSpec, partition: Partition, settings: Settings, scope: str) -> Iterator[Finding]:
     """Every fold of the group `all`, as a run draws it; the part is one table."""
     table = partition.parts["all"]
-    for fold in id_folds(task, partition, "all", [SHOTS], settings, "test"):
+    folds = id_folds(task, partition, "all", [SHOTS], settings, "test")
+    for fold in folds:
         patient = dict(zip(table.ids, table.patients, strict=True)) if table.patients is not None else None
         sides = [fold.train[SHOTS][0], fold.test[0]]
         rows = [OverlapRows(ids, None if patient is None else [patient[image] for image in ids]) for ids in sides]
-        place = f"{scope}, fold {fold.fold} of {N_FOLDS}, K = {SHOTS}"
+        place = f"{scope}, fold {fold.fold} of {len(folds)}, K = {SHOTS}"
         yield from _told(place, "train and test", rows[0], rows[1])
     if table.patients is not None:
         several = len(set(table.ids)) - len(set(table.patients))

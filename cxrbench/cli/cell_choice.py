@@ -27,6 +27,7 @@ from cxrbench.cli.options import (
     results,
     words,
 )
+from cxrbench.runner.options import read_shots
 
 if TYPE_CHECKING:
     from cxrbench.records.selection import MeasuredCells
@@ -76,7 +77,8 @@ class CellChoice:
         made = recorded_variant(asked["variant"], asked["choice"], records)
         models, tasks = words(asked["model"]) or ("all",), words(asked["task"]) or ("all",)
         protocol = asked.get("protocol") or self.protocol
-        how = (protocol, asked.get("shots"), asked.get("prompts"), self.synthetic)
+        shots = asked.get("shots") and read_shots(asked["shots"], "--shots")
+        how = (protocol, shots, asked.get("prompts"), self.synthetic)
         return measured(records, CellFilter(models, made, tasks, asked["group"], *how))
 
     def show(self, data: object, sheets: "Callable[[], list[Sheet]]", notes: Iterable[str] = ()) -> None:

@@ -227,7 +227,11 @@ def _tell(spec: "TaskSpec", partition: "Partition") -> None:
     echo(f"{spec.name}: split {partition.split} ({verdict} to the reference{made}), digest {partition.digest[:16]}")
     for name, part in partition.parts.items():
         counts = ", ".join(f"{label} {count}" for label, count in part.counts.items() if count)
-        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images: {counts}")
+        echo(f"  {name}: {len(part)} rows, {len(set(part.ids))} images" + (f": {counts}" if counts else ""))
+    if partition.asked is not None:
+        echo(f"  texts that ask: {len(partition.asked)}")
+    for what, told in partition.about_texts.items():
+        echo(f"  {what.replace('_', ' ')}: {told}")
     findings = partition.findings
     for what, names in (("missing", findings.missing), ("extra", findings.extra), ("duplicate", findings.duplicate)):
         if names:
@@ -334,7 +338,7 @@ def _shape(words: str) -> Literal["small", "true"] | tuple[int, int]:
         return "small"
     if words == "true":
         return "true"
-    height_width = numbers(words.split("x"), "--size", distinct=False)
+    height_width = numbers(words.split("x"), "--size")
     if len(height_width) != 2:
         raise SpecError(f"--size: {words!r} is not small, true or HEIGHTxWIDTH")
     return height_width[0], height_width[1]

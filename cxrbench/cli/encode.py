@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from cxrbench.runner.filling import FilePart, Filled, Filling
 
 _MEASURING = ("out", "max_unreadable", "resume", "rehash")
-_OF_TASKS = ("protocols", "shots", "groups", "variant", "settings", "prompts", "data_root", "allow_missing")
+_OF_TASKS = (
+    "protocols",
+    "shots",
+    "groups",
+    "trained_on",
+    "mapping",
+    "variant",
+    "settings",
+    "prompts",
+    "data_root",
+    "allow_missing",
+)
 Images = Annotated[
     Path | None,
     typer.Option(

@@ -50,20 +50,24 @@ def _task(task: TaskSpec) -> Iterator[str]:
     yield f"{task.name}: {task.title}, from {task.data_set}"
     if task.kind == "multi-label":
         yield "  kind: multi-label, each label holds or not by itself (docs/multi-label.md)"
+    if task.kind == "retrieval":
+        yield "  kind: retrieval, images and texts are found by each other (docs/retrieval.md)"
     yield f"  terms: {task.licence}"
     yield f"  get: {task.get}"
     yield f"  put: {_put(task)}"
     yield f"  images: {task.pool}"
     yield f"  patients: {task.patients.rule}"
     resplit = f"five draws of {task.test_percent} % of one table"
-    yield f"  test images: {resplit if task.folds == 'resplit' else 'a fixed part; five folds draw training images'}"
+    fixed = "a fixed part; five folds draw training images" if task.kind != "retrieval" else "a fixed part"
+    yield f"  test images: {resplit if task.folds == 'resplit' else fixed}"
     if (printed := task.printed) is not None:
         yield f"  paper, Table 1: {printed.train:,} train, {printed.test:,} test, {printed.labels} classes"
     if task.expected:
         totals = (f"{name} {count:,}" for name, count in task.expected.items())
         yield f"  a complete download has: {', '.join(totals)}"
     yield "\ngroups"
-    yield from (f"  {name}, {len(labels)} classes: {', '.join(labels)}" for name, labels in task.groups.items())
+    for name, labels in task.groups.items():
+        yield f"  {name}, {len(labels)} classes: {', '.join(labels)}" if labels else f"  {name}: its own counterpart"
     yield f"\nsplits (--set {task.name}.split=NAME)"
     chosen = _choosers(task.name)
     for name, split in task.splits.items():
@@ -276,3 +280,6 @@ def _setting_lines(name: str, doc: "SettingDoc") -> Iterable[str]:
     for choice, meaning in doc.choices.items():
         chosen = [bundle.name for bundle in bundles if bundle.settings.model_dump(mode="json")[name] == choice]
         yield f"  {choice}: {meaning}" + (f" [{', '.join(chosen)}]" if chosen else "")
+    if name == "fewshot.draw":
+        others = (point for points in catalog.draw_points().values() for point in points)
+        yield from (f"  {one.name}: of a package, {one.value}" for one in others if one.name not in doc.choices)

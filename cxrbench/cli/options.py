@@ -10,7 +10,7 @@ import typer
 
 from cxrbench.cli.echo import echo
 from cxrbench.runner import options as request
-from cxrbench.runner.options import numbers, pairs, places, words
+from cxrbench.runner.options import pairs, places, several_shots, words
 
 if TYPE_CHECKING:
     from cxrbench.records.integrity import Results
@@ -100,7 +100,7 @@ Protocols = Annotated[
     typer.Option("--protocol", "-p", help="Protocols. [default: each that was measured]", autocompletion=protocols),
 ]
 ShotNumbers = Annotated[
-    Several, typer.Option("--shots", "-k", help="Training images per class, such as 1,4,16. [default: each measured]")
+    Several, typer.Option("--shots", "-k", help="Training images, such as 1,16,10%,all. [default: each measured]")
 ]
 Groups = Annotated[Several, typer.Option("--group", "-g", help="Label groups, or `each`. [default: all]")]
 PromptSets = Annotated[Several, typer.Option("--prompts", help="Prompt sets. [default: each that was measured]")]
@@ -109,7 +109,7 @@ ProtocolName = Annotated[
     typer.Option("--protocol", help="Only this one. [default: each that was measured]", autocompletion=protocols),
 ]
 Shots = Annotated[
-    int | None, typer.Option("--shots", "-k", help="Training images per class. [default: each that was measured]")
+    str | None, typer.Option("--shots", "-k", help="Training images: 16, 1% or all. [default: each that was measured]")
 ]
 PromptSetName = Annotated[str | None, typer.Option("--prompts", help="Prompt set. [default: each that was measured]")]
 Synthetic = Annotated[
@@ -180,7 +180,7 @@ def asked_cells(
 ) -> "CellFilter":
     """The choice of cells that repeated options and comma lists make; what is not named is each that was measured.
 
-    `each` stands for every group. Raises SpecError for shots that are no numbers.
+    `each` stands for every group. Raises SpecError for shots that are none.
     """
     from cxrbench.records.selection import CellFilter
 
@@ -191,10 +191,23 @@ def asked_cells(
         tuple(map(_task_name, words(task))) or ("all",),
         None if not groups or "each" in groups else groups,
         words(protocol) or None,
-        numbers(shots, "--shots") if shots else None,
+        several_shots(shots, "--shots") if shots else None,
         words(prompts) or None,
         synthetic,
     )
+
+
+def trained_tasks(asked: Sequence[str] | None, records: "Sequence[Record]") -> tuple[str, ...]:
+    """The tasks that records were trained on, by names, globs and files; none where none is named.
+
+    Raises SpecError for one that no record was trained on.
+    """
+    from cxrbench.records.selection import in_order
+    from cxrbench.specs import catalog
+
+    known = in_order({r.data.trained_on.task for r in records if r.data.trained_on is not None})
+    named = list(map(_task_name, words(asked)))
+    return tuple(catalog.select(named, known, "task that was trained on")) if named else ()
 
 
 def _task_name(word: str) -> str:

@@ -1,4 +1,4 @@
-"""`cxrbench table`: cells as asked for; `table 1|2|3|4`: beside published; `table frequency`: beside pre-training."""
+"""`cxrbench table`: cells as asked for; `1|2|3|4`: beside published; `frequency`: beside pre-training; `transfer`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +30,7 @@ from cxrbench.cli.options import (
     pairs,
     recorded_variant,
     results,
+    trained_tasks,
     words,
 )
 from cxrbench.errors import SpecError
@@ -182,6 +183,43 @@ def multi_label(
     _tell_others(found, made, out, synthetic=synthetic)
     told = multilabel(out, found, made, synthetic=synthetic, intervals=intervals, these_draws=these_draws)
     echo(render(told, form, everything=everything), nl=False)
+
+
+@app.command("transfer")
+def transfer(
+    task: Tasks = None,
+    trained_on: Annotated[
+        Several, typer.Option("--trained-on", help="Rows: tasks that were trained on. [default: each measured]")
+    ] = None,
+    model: Models = None,
+    protocol: Protocols = None,
+    shots: ShotNumbers = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Metric. [default: each task's main one]", autocompletion=metrics)
+    ] = None,
+    variant: VariantName = "paper-code",
+    choice: Choices = None,
+    form: Form = "terminal",
+    synthetic: Synthetic = False,
+    intervals: IntervalsOption = True,
+    these_draws: TheseDraws = False,
+    out: Out = Path("results"),
+) -> None:
+    """Print what was trained on one task and scored on another.
+
+    A row is the task trained on, a column the one scored, over the labels that both have (docs/transfer.md), with
+    chance beside it; the diagonal is each task's own probe. § marks pairs that may hold the same images or patients.
+    """
+    from cxrbench.analysis.transfer import TransferAsked, transfer_views
+    from cxrbench.evaluate.metric_table import load_metric
+    from cxrbench.reports.tables import render_all
+
+    found = results(out)
+    made = recorded_variant(variant, choice, found)
+    asked = asked_cells(made, model, task, ["each"], protocol, shots, None, synthetic=synthetic)
+    judged = None if metric is None else load_metric(metric)
+    how = TransferAsked(trained_tasks(trained_on, found), judged, intervals, these_draws)
+    echo(render_all(transfer_views(out, found, asked, how), form), nl=False)
 
 
 def _tell_others(found: "list[Record]", variant: "Variant", out: Path, *, synthetic: bool) -> None:

@@ -1,15 +1,120 @@
-"""Which rows train and which are judged: the released draw, and draws that depend on image ids alone."""
+"""Which rows train and which are judged: the released draw, draws that depend on image ids alone, and their base."""
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, FewRowsError, SpecError
-from cxrbench.types import Fold, IntArray
+from cxrbench.specs import catalog
+from cxrbench.system.contained import containing
+from cxrbench.types import Fold, IntArray, Shots
+
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The rows that training images are drawn from, in table order: those of the training part that bear a class.
+
+    `ids` (n,), which may repeat; `labels` (n,) from 0 to `n_classes` - 1; `task` its name.
+    """
+
+    ids: Sequence[str]
+    labels: IntArray
+    n_classes: int
+    task: str
+
+
+class Draw(ABC):
+    """One rule for K training images per class; its class is named by an entry point of the group `cxrbench.draws`.
+
+    `name` is the word for it in `--set fewshot.draw=NAME` and in records. There are `folds` draws, numbered from 0.
+    One that is `equal` gives K images of each class, or all that a class has; of others the record says how many
+    images of each class were drawn. `of_findings`: in multi-label tasks, `finding_draws` stands for it.
+    """
+
+    name: ClassVar[str]
+    folds: ClassVar[int] = N_FOLDS
+    equal: ClassVar[bool] = True
+    of_findings: ClassVar[bool] = False
+
+    @abstractmethod
+    def rows(self, pool: Pool, fold: int, shots: Sequence[int]) -> Mapping[int, IntArray]:
+        """For each K of `shots` the numbers of the pool's rows that fold `fold` trains on, in fitting order.
+
+        The same arguments give the same rows, and those of a K do not depend on what else is in `shots`. Raises
+        FewRowsError for classes that have too few rows.
+        """
+
+
+def load_draw(name: str) -> Draw:
+    """A draw by name; raises SpecError with the nearest names for one that does not exist or is none.
+
+    What goes wrong in importing it, of whatever kind, is an error that names it.
+    """
+    known = catalog.draw_points()
+    if name not in known:
+        raise catalog.unknown("draw", name, known)
+    if len(known[name]) > 1:
+        values = " and ".join(point.value for point in known[name])
+        raise SpecError(f"two draws are called {name}: {values}; remove one of the packages")
+    (point,) = known[name]
+    with containing(f"draw {name}: loading {point.value}"):
+        kind = point.load()
+        if not isinstance(kind, type) or not issubclass(kind, Draw) or kind.name != name or kind.folds < 1:
+            raise SpecError(f"draw {name}: {point.value} is no cxrbench.evaluate.draws.Draw of that name with folds")
+        return kind()
+
+
+def drawn_rows(draw: Draw, pool: Pool, fold: int, shots: Sequence[int]) -> dict[Shots, IntArray]:
+    """What the draw gives for each K, checked: whole numbers of rows that the pool has, at least one.
+
+    Raises DataError that names the draw for anything else.
+    """
+    found = draw.rows(pool, fold, shots)
+    return {k: _checked(draw, pool, fold, k, found) for k in shots}
+
+
+def _checked(draw: Draw, pool: Pool, fold: int, k: int, found: Mapping[int, IntArray]) -> IntArray:
+    rows = np.asarray(found.get(k, ()))
+    if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
+        raise DataError(f"draw {draw.name}, fold {fold}, K = {k}: gave no list of row numbers, but {rows!r:.60}")
+    if rows.min() < 0 or rows.max() >= len(pool.ids):
+        raise DataError(
+            f"draw {draw.name}, fold {fold}, K = {k}: gave rows {rows.min()} to {rows.max()} of a pool of "
+            f"{len(pool.ids)}, whose rows are numbered from 0"
+        )
+    return rows.astype(np.int64)
+
+
+class Released(Draw):
+    """Python's generator, seeded with the fold number, shuffles the table: see `released_fold`."""
+
+    name = "released"
+    of_findings = True
+
+    def rows(self, pool: Pool, fold: int, shots: Sequence[int]) -> Mapping[int, IntArray]:
+        """The first K of each class; a class with fewer than the largest repeats its own."""
+        train = released_fold(pool.labels, pool.n_classes, fold, shots, 0).train
+        return {k: train[k] for k in shots}
+
+
+class HashRank(Draw):
+    """The K lowest ranks of each class: see `hash_rank_fold`."""
+
+    name = "hash-rank-v1"
+    of_findings = True
+
+    def rows(self, pool: Pool, fold: int, shots: Sequence[int]) -> Mapping[int, IntArray]:
+        """An image once; a class with fewer than K images gives all it has."""
+        train = hash_rank_fold(pool.ids, pool.labels, task=pool.task, fold=fold, shots=shots).train
+        return {k: train[k] for k in shots}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +153,7 @@ def released_fold(labels: IntArray, n_classes: int, fold: int, shots: Iterable[i
     shuffled = _shuffled(len(labels), rng)
     test, rest = _cut(_by_class(labels, shuffled, n_classes), test_percent)
     after_shuffle = state = rng.getstate()
-    train = {}
+    train: dict[Shots, IntArray] = {}
     for k in _ascending(shots):
         rng.setstate(after_shuffle)
         train[k] = _concatenated(_balanced([rows[:k] for rows in rest], rng))
@@ -75,13 +180,13 @@ def hash_rank_fold(
     ranked = sorted(first_rows, key=lambda key: (key[0], _hash(f"cxrbench:fewshot:v1:{task}:{fold}:{key[1]}")))
     rows = np.array([first_rows[key] for key in ranked], dtype=np.int64)
     per_class = [rows[labels[rows] == c] for c in np.unique(labels[rows])]
-    train = {k: _concatenated([r[:k] for r in per_class]) for k in _ascending(shots)}
+    train: dict[Shots, IntArray] = {k: _concatenated([r[:k] for r in per_class]) for k in _ascending(shots)}
     return Fold(fold=fold, train=train, test=held_out)
 
 
 def finding_draws(
     ids: Sequence[str], labels: IntArray, *, task: str, fold: int, shots: Iterable[int]
-) -> dict[int, IntArray]:
+) -> dict[Shots, IntArray]:
     """Training rows of a multi-label task for each number of shots, from labels (n, C) of 1, 0 and UNKNOWN.
 
     Of every finding the K images that show it with the lowest SHA-256 rank, and K images that are known to show none;
@@ -98,7 +203,7 @@ def finding_draws(
 
 
 def partition_folds(
-    ids: Sequence[str], labels: IntArray, patients: Sequence[str] | None, task: str, n_folds: int = 5
+    ids: Sequence[str], labels: IntArray, patients: Sequence[str] | None, task: str, n_folds: int = N_FOLDS
 ) -> tuple[IntArray, ...]:
     """Test parts (sorted rows) that cover all rows once and split no patient (`5x200.folds = patient-partition-v1`).
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.metrics import SUMMARISED, FoldMetrics, area, fold_metrics
+from cxrbench.evaluate.retrieval import summarised_queries
 from cxrbench.types import UNKNOWN, IntArray, TaskKind
 
 FloatArray = NDArray[np.floating[Any]]
@@ -135,8 +136,10 @@ def metrics_of(
     return fold_metrics(scores, labels) if labels.ndim == 1 else finding_metrics(scores, labels, thresholds)
 
 
-def summarised(kind: TaskKind) -> tuple[str, ...]:
-    """The metrics of which records of such tasks hold mean and spread."""
+def summarised(kind: TaskKind, group: str) -> tuple[str, ...]:
+    """The metrics of which records of such tasks and groups hold mean and spread."""
+    if kind == "retrieval":
+        return summarised_queries(group)
     return SUMMARISED if kind == "single-label" else SUMMARISED_FINDINGS
 
 

@@ -17,6 +17,8 @@ PRECISION = 1e-12
 ROUNDING = 1e-10  # a gradient that falls no further: of one row against hundreds, weights are far apart
 MAX_STEPS = 200
 MAX_INNER = 1000
+_NO_ROW = "has no training row, so no probe can score it. Check that all images are there, or ask for more by --shots."
+BLOCK = 8192  # rows that are weighted at once, so that no second array of all rows is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +60,27 @@ class _System:
     penalty: Float64Array  # (r + 1, 1), zero for the intercept
 
 
+def _blocks(n: int) -> list[slice]:
+    """All rows, by parts of at most BLOCK."""
+    return [slice(at, at + BLOCK) for at in range(0, n, BLOCK)]
+
+
 def _system(centred: Float64Array, weights: Float64Array, curvature: float) -> _System:
     root = np.sqrt(weights)[:, None]
     if len(centred) <= centred.shape[1]:
         variances, axes = np.linalg.eigh(root * (centred @ centred.T) * root.T)
         rows = axes * np.sqrt(np.maximum(variances, 0)) / root
     else:
-        weighted = root * centred
-        variances, axes = np.linalg.eigh(weighted.T @ weighted)
+        gram = np.zeros((centred.shape[1], centred.shape[1]))
+        for part in _blocks(len(centred)):
+            weighted = root[part] * centred[part]
+            gram += weighted.T @ weighted
+        variances, axes = np.linalg.eigh(gram)
         rows = centred @ axes
     penalty = 1 / (1 + curvature * np.maximum(variances, 0))
+    rows *= np.sqrt(penalty)
     constant = np.full((len(rows), 1), 1 / np.sqrt(curvature * weights.sum()))
-    return _System(np.hstack([rows * np.sqrt(penalty), constant]), np.append(penalty, 0.0)[:, None])
+    return _System(np.hstack([rows, constant]), np.append(penalty, 0.0)[:, None])
 
 
 class _Loss(ABC):
@@ -110,7 +121,10 @@ class _OneLogit(_Loss):
         return p
 
     def step(self, p: Float64Array, system: "_System", gradient: Float64Array, rtol: float) -> Float64Array:
-        hessian = (system.design * (self._weights * p * (1 - p))).T @ system.design
+        bend, wide = self._weights * p * (1 - p), system.design.shape[1]
+        hessian = np.zeros((wide, wide))
+        for rows in _blocks(len(bend)):
+            hessian += (system.design[rows] * bend[rows]).T @ system.design[rows]
         hessian.flat[:: len(hessian) + 1] += system.penalty[:, 0]
         return np.asarray(np.linalg.solve(hessian, -gradient), dtype=np.float64)
 
@@ -139,8 +153,14 @@ class _Softmax(_Loss):
             product += system.penalty * v
             return product
 
-        diagonal = np.square(system.design).T @ (weighted * (1 - p)) + system.penalty
-        return _conjugate_gradients(hessian_times, diagonal, -gradient, rtol)
+        return _conjugate_gradients(hessian_times, self._diagonal(p, system), -gradient, rtol)
+
+    def _diagonal(self, p: Float64Array, system: "_System") -> Float64Array:
+        bend = self._weights * p * (1 - p)
+        found = np.zeros((system.design.shape[1], self.width))
+        for rows in _blocks(len(bend)):
+            found += np.square(system.design[rows]).T @ bend[rows]
+        return found + system.penalty
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +290,7 @@ def scores_of_findings(features: FloatArray, labels: IntArray, test: FloatArray,
     if labels.ndim != 2 or len(labels) != len(features):
         raise DataError(f"features {features.shape} and labels {labels.shape} do not fit: (n, d) and (n, C) are needed")
     if missing := np.flatnonzero(~(labels == 1).any(axis=0)).tolist():
-        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
+        raise FewRowsError(missing, _NO_ROW)
     if always := np.flatnonzero(~(labels == 0).any(axis=0)).tolist():
         raise DataError(f"no training row is known not to show finding {always[0]}, so no probe can learn it")
     found, steps = [], 0
@@ -304,7 +324,7 @@ def _check(features: FloatArray, labels: IntArray, n_classes: int) -> None:
         raise DataError(f"labels up to {len(counts) - 1} do not fit {n_classes} classes; two or more are needed")
     if not counts.all():
         missing = np.flatnonzero(counts == 0).tolist()
-        raise FewRowsError(missing, "has no training row, so no probe can score it. Check that all images are there.")
+        raise FewRowsError(missing, _NO_ROW)
     if not np.isfinite(features).all():
         raise DataError(
             f"{int((~np.isfinite(features)).any(axis=1).sum())} training rows hold features that are not finite"

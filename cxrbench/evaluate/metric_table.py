@@ -8,9 +8,13 @@ from functools import partial
 from importlib.metadata import EntryPoint
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cxrbench.errors import DataError, SpecError
 from cxrbench.evaluate.findings import NO_VALIDATION, FindingRows, finding_metrics
 from cxrbench.evaluate.metrics import FloatArray, FoldMetrics, fold_metrics
+from cxrbench.evaluate.retrieval import QueryRows, hit, precise, recalled
 from cxrbench.evaluate.statistics.finding_shares import AnyRows, areas_of_findings, calls, of_kind, precisions
 from cxrbench.evaluate.statistics.jackknife import left_out
 from cxrbench.evaluate.statistics.shares import (
@@ -23,12 +27,14 @@ from cxrbench.evaluate.statistics.shares import (
     gradient_of_f1,
     gradient_of_kappa,
     hits,
+    means,
 )
 from cxrbench.specs import catalog
 from cxrbench.system.contained import PASSING, containing
-from cxrbench.types import IntArray, TaskKind
+from cxrbench.types import KINDS, IntArray, TaskKind, own_report
 
 GROUP = "cxrbench.metrics"  # of the entry points of packages that bring metrics
+Worth = Callable[[QueryRows, int], NDArray[np.float64]]  # of each query (n,), among the first so many candidates
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -58,6 +64,17 @@ class OfFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class OfQueries:
+    """A metric of retrieval tasks: the mean of what each query (n,), 0 to 1, comes to.
+
+    `own`: of queries that ask for their own counterpart, and not of those that ask for a class.
+    """
+
+    worth: Callable[[QueryRows], NDArray[np.float64]]
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One metric; higher is better, so turn an error round.
 
@@ -71,8 +88,8 @@ class Metric:
       turn (`statistics.jackknife`), for which `value` is asked once for every unit, or, where it reads predictions, for
       every pair of true and predicted class.
     - `shown`: in percent or not, with how many decimals.
-    - `of_findings`: the metric for multi-label tasks; without it, it is one of single-label tasks alone, and without
-      `value` one of multi-label tasks alone.
+    - `of_findings`, `of_queries`: the metric for multi-label and for retrieval tasks; it is one of the kinds of tasks
+      that it has a value for.
 
     Raises SpecError for a name of other than lower-case letters, digits and underscores, for no title,
     and for bounds that are not two finite numbers in order.
@@ -88,6 +105,7 @@ class Metric:
     own_shares: Callable[[Sequence[ScoredRows]], Shares] | None = None
     shown: NumberFormat = NumberFormat()
     of_findings: OfFindings | None = None
+    of_queries: OfQueries | None = None
 
     def __post_init__(self) -> None:
         low, high = self.bounds
@@ -95,19 +113,25 @@ class Metric:
             raise SpecError(f"metric {self.name!r}: a name has lower-case letters, digits and underscores")
         if not self.title or not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SpecError(f"metric {self.name!r}: a title and finite bounds are needed, the lower first")
-        if self.value is None and self.of_findings is None:
-            raise SpecError(f"metric {self.name!r}: it needs a value, of classes or of findings")
+        if not self.kinds:
+            raise SpecError(f"metric {self.name!r}: it needs a value, of classes, of findings or of queries")
 
     @property
     def kinds(self) -> tuple[TaskKind, ...]:
         """The kinds of tasks that it is a metric of."""
-        own = (self.value is not None, self.of_findings is not None)
+        own = (self.value is not None, self.of_findings is not None, self.of_queries is not None)
         return tuple(kind for kind, there in zip(KINDS, own, strict=True) if there)
 
     def unfit(self, kind: TaskKind, labels: Sequence[str]) -> str:
-        """Why it fits no cell of a task of this kind with these classes (C,); empty where it does."""
+        """Why it fits no cell of a task of this kind with these classes (C,); empty where it does.
+
+        A group of a retrieval task has classes where queries ask for one, and none where they ask for their own.
+        """
         if kind not in self.kinds:
             return f"it is no metric of {kind} tasks, which have {', '.join(table_of(kind))}"
+        if kind == "retrieval" and self.of_queries is not None:
+            wanted = "their own report or image" if self.of_queries.own else "a class"
+            return f"it is of queries that ask for {wanted}" if self.of_queries.own == bool(labels) else ""
         return self.why_not(labels) if kind == "single-label" else ""
 
     def undefined_in(self, kind: TaskKind) -> str:
@@ -137,6 +161,8 @@ class Metric:
     def _value(self, fold: AnyRows) -> float | None:
         if isinstance(fold, FindingRows):
             return None if self.of_findings is None else self.of_findings.value(fold)
+        if isinstance(fold, QueryRows):
+            return None if self.of_queries is None else float(self.of_queries.worth(fold).mean())
         return None if self.value is None else self.value(fold.scores, fold.labels)
 
     def shares(self, folds: Sequence[AnyRows]) -> Shares:
@@ -144,6 +170,9 @@ class Metric:
 
         Raises DataError for folds that do not fit together, and what `of` raises.
         """
+        if queries := of_kind(folds, QueryRows):
+            assert self.of_queries is not None
+            return means([(fold.unit, self.of_queries.worth(fold)) for fold in queries])
         findings, classes = of_kind(folds, FindingRows), of_kind(folds, ScoredRows)
         if findings:
             assert self.of_findings is not None
@@ -236,6 +265,18 @@ KAPPA = Metric(
     own_shares=partial(agreement, of=gradient_of_kappa),
     shown=NumberFormat(percent=False, decimals=3),
 )
+
+
+def _at(what: str, at: int, worth: Worth, *, own: bool = False) -> Metric:
+    return Metric(name=f"{what}_at_{at}", title=f"{what}@{at}", of_queries=OfQueries(partial(_worth, worth, at), own))
+
+
+def _worth(of: Worth, at: int, rows: QueryRows) -> NDArray[np.float64]:
+    return of(rows, at)
+
+
+RECALL_AT_1 = _at("recall", 1, recalled, own=True)
+PRECISION_AT_1 = _at("precision", 1, precise)
 TABLE: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -247,13 +288,20 @@ TABLE: Mapping[str, Metric] = {
         MACRO_AVERAGE_PRECISION,
         MACRO_MCC,
         F1_BEST_ON_TEST,
+        RECALL_AT_1,
+        _at("recall", 5, recalled, own=True),
+        _at("recall", 10, recalled, own=True),
+        PRECISION_AT_1,
+        *(_at("precision", at, precise) for at in (5, 10, 50)),
+        *(_at("hit", at, hit) for at in (1, 5, 10)),
     )
 }
-KINDS: tuple[TaskKind, ...] = ("single-label", "multi-label")
 
 
-def main_metric(kind: TaskKind) -> Metric:
-    """What tables, boards and comparisons show where nothing else is asked for."""
+def main_metric(kind: TaskKind, group: str) -> Metric:
+    """What tables, boards and comparisons show of a task's group where nothing else is asked for."""
+    if kind == "retrieval":
+        return RECALL_AT_1 if own_report(group) else PRECISION_AT_1
     return MACRO_AUROC if kind == "multi-label" else BALANCED_ACCURACY
 
 

@@ -13,6 +13,7 @@ from cxrbench.notebook.records import recorded_variant, sound_records, warn
 from cxrbench.records.selection import CellFilter
 from cxrbench.reports.comparisons import render, several, shown
 from cxrbench.reports.frames import html_table, pair_frame
+from cxrbench.runner.options import read_shots
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ class Question:
     tasks: tuple[str, ...]
     group: str
     protocol: str | None
-    shots: int | None
+    shots: int | str | None
     prompts: str | None
     metric: str | None
     variant: str
@@ -71,7 +72,8 @@ def compare(folder: Path, asked: Question) -> Compared:
     """
     records = sound_records(folder).records
     variant = recorded_variant(asked.variant, asked.choices, records)
-    how = (asked.group, asked.protocol, asked.shots, asked.prompts, asked.synthetic)
+    shots = None if asked.shots is None else read_shots(asked.shots, "shots")
+    how = (asked.group, asked.protocol, shots, asked.prompts, asked.synthetic)
     told = by_setting(
         folder,
         records,

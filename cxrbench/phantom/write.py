@@ -23,6 +23,7 @@ from cxrbench.phantom.layouts import (
     chestx_det,
     chexpert,
     chexpert14,
+    convirt8x200,
     covid,
     mimic,
     mimic14,
@@ -40,7 +41,7 @@ from cxrbench.phantom.layouts.order import LayoutFacts, Order, Size, drawn_tasks
 from cxrbench.phantom.plate import Developed, Plate
 from cxrbench.store.schema import Spec, read_toml
 
-REVISION = "cxrbench phantom 2"  # counts up when the same request comes to give other bytes
+REVISION = "cxrbench phantom 3"  # counts up when the same request comes to give other bytes
 _UNFINISHED = ".unfinished"
 _ABANDONED_S = 24 * 3600  # a folder in which nothing was written for so long has nobody who draws in it
 
@@ -71,6 +72,7 @@ LAYOUTS: Mapping[str, PhantomLayout] = MappingProxyType(
         "chexpert_test500": PhantomLayout(chexpert14.plates, chexpert14.tables),
         "chexpert_valid202": PhantomLayout(chexpert14.plates, chexpert14.tables),
         "mimic_test": PhantomLayout(mimic14.plates, mimic14.tables),
+        "retrieval_8x200": PhantomLayout(convirt8x200.plates, convirt8x200.tables),
         "vindr_cxr": PhantomLayout(vindr_cxr.plates, vindr_cxr.tables),
     }
 )

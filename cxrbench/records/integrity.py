@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError, UnreadableError
-from cxrbench.evaluate.findings import metrics_of, summarised
-from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
+from cxrbench.evaluate.findings import Chosen, FindingMetrics, PerFinding, metrics_of, summarised
+from cxrbench.evaluate.metrics import FoldMetrics, generalised, harmonic_mean, mean_and_spread
+from cxrbench.evaluate.retrieval import QueryMetrics, QueryRows, query_metrics
+from cxrbench.evaluate.statistics.finding_shares import AnyRows
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import (
     WAY_OUT,
@@ -157,15 +159,23 @@ def _differences(cell: ScoredCell) -> Iterator[str]:
         ids = [cell.images[place] for place in image]
         if (len(ids), digest.of_lines(ids)) != (result.test_rows, result.test_digest):
             yield f"fold {result.fold}: the predictions are of other images"
-        again.append(asdict(metrics_of(rows.scores, rows.labels, result.thresholds)))
+        again.append(asdict(_metrics(rows, result.thresholds)))
         if wrong := _unlike(result.metrics, again[-1]):
             yield f"fold {result.fold}: the predictions give another {', '.join(wrong)}"
-    summary = {name: mean_and_spread([fold[name] for fold in again]) for name in summarised(record.data.kind)}
+    summary = {name: mean_and_spread([fold[name] for fold in again]) for name in _summarised(record)}
     for name in _unlike(record.summary, summary):
         part = _part(record.summary.get(name), summary.get(name))
         yield f"the {part} of {name} is not that of the folds"
     if wrong := _unlike(record.generalised or {}, _joint(cell)):
         yield f"the predictions give another {', '.join(wrong)} in the joint label space"
+
+
+def _metrics(rows: AnyRows, thresholds: Mapping[Chosen, PerFinding]) -> FoldMetrics | FindingMetrics | QueryMetrics:
+    return query_metrics(rows) if isinstance(rows, QueryRows) else metrics_of(rows.scores, rows.labels, thresholds)
+
+
+def _summarised(record: Record) -> tuple[str, ...]:
+    return summarised(record.data.kind, record.data.group)
 
 
 def _other_statement(cell: ScoredCell) -> Iterator[str]:

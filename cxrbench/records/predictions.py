@@ -1,18 +1,20 @@
 """The predictions beside a record, read back and numbered for the statistics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError
 from cxrbench.evaluate.findings import FindingRows
+from cxrbench.evaluate.retrieval import QueryRows, values_of
 from cxrbench.evaluate.statistics.finding_shares import AnyRows, of_kind
 from cxrbench.evaluate.statistics.shares import ScoredRows, UnitKind
-from cxrbench.records.record import STATEMENT, Record, predictions_path
+from cxrbench.records.record import STATEMENT, FoldResult, Record, predictions_path
 from cxrbench.records.scores import ABOUT
 from cxrbench.specs import catalog
 from cxrbench.specs.task import TaskSpec
@@ -42,7 +44,7 @@ class ScoredCell:
 
     @property
     def kind(self) -> TaskKind:
-        """Whether its images have one class each, or its labels hold or not by themselves."""
+        """Whether its images have one class each, its labels hold or not by themselves, or it asks queries."""
         return self.record.data.kind
 
     @property
@@ -50,13 +52,18 @@ class ScoredCell:
         """The folds of a single-label task; raises NotApplicableError for those of a multi-label one."""
         found = of_kind(self.folds, ScoredRows)
         if not found:
-            raise NotApplicableError(f"{self.record.data.task} is a multi-label task: its images have no one class")
+            raise NotApplicableError(f"{self.record.data.task} is a {self.kind} task: its images have no one class")
         return tuple(found)
 
     @property
     def findings_of(self) -> tuple[FindingRows, ...]:
         """The folds of a multi-label task; none for those of a single-label one."""
         return tuple(of_kind(self.folds, FindingRows))
+
+    @property
+    def queries_of(self) -> tuple[QueryRows, ...]:
+        """The folds of a retrieval task; none for those of another."""
+        return tuple(of_kind(self.folds, QueryRows))
 
 
 def read_cell(out: Path, record: Record) -> ScoredCell:
@@ -89,13 +96,15 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
     if file.metadata.num_rows != rows:
         raise ValueError(f"{file.metadata.num_rows} rows, and the record's folds have {rows}")
     table = file.read(use_threads=False)  # threads cost more than such files take
-    classes = [f"score: {label}" for label in record.data.labels]
-    truths = ["label"] if record.data.kind == "single-label" else [f"label: {label}" for label in record.data.labels]
+    names = values_of(record.data.group) if record.data.kind == "retrieval" else record.data.labels
+    classes, truths = [f"score: {name}" for name in names], _TRUTHS[record.data.kind](record.data.labels)
     absent = {"fold", "image", *truths, *classes} - set(table.column_names)
     if absent:
         raise ValueError(f"has no column {', '.join(sorted(absent))}")
     column = {name: table[name].to_numpy() for name in ("fold", *classes)}
-    labels = np.stack([table[name].fill_null(UNKNOWN).to_numpy() for name in truths], axis=1).astype(np.int64)
+    labels = np.zeros((len(table), len(truths)), np.int64)
+    for place, name in enumerate(truths):
+        labels[:, place] = table[name].fill_null(UNKNOWN).to_numpy()
     images, image = _numbered(table["image"])
     known = "patient" in table.column_names and table["patient"].null_count == 0
     units, unit = _numbered(table["patient"]) if known else (images, image)
@@ -104,18 +113,34 @@ def _scored(record: Record, content: bytes) -> ScoredCell:
     return ScoredCell(
         record,
         tuple(
-            ScoredRows(unit[rows], labels[rows, 0], scores[rows])
-            if record.data.kind == "single-label"
-            else FindingRows(unit[rows], labels[rows], scores[rows], fold.thresholds)
+            _rows(record, fold, unit[rows], labels[rows], scores[rows])
             for rows, fold in zip(places, record.folds, strict=True)
         ),
-        "patient" if known else "image",
+        "patient" if known else "text" if record.data.group == "a-text-to-image" else "image",
         units,
         images,
         tuple(image[rows] for rows in places),
         {name: _of_images(table[name].to_pylist(), image) for name in ABOUT[1:] if name in table.column_names},
         (table.schema.metadata or {}).get(STATEMENT, b"").decode("ascii", "replace"),
     )
+
+
+_TRUTHS: Mapping[TaskKind, Callable[[Sequence[str]], list[str]]] = {
+    "single-label": lambda labels: ["label"],
+    "multi-label": lambda labels: [f"label: {label}" for label in labels],
+    "retrieval": lambda labels: [],
+}
+
+
+def _rows(
+    record: Record, fold: FoldResult, unit: IntArray, labels: IntArray, scores: NDArray[np.floating[Any]]
+) -> AnyRows:
+    """The rows of a fold as its kind of task has them."""
+    if record.data.kind == "retrieval":
+        return QueryRows(unit, values_of(record.data.group), scores.astype(np.float64))
+    if record.data.kind == "single-label":
+        return ScoredRows(unit, labels[:, 0], scores)
+    return FindingRows(unit, labels, scores, fold.thresholds)
 
 
 def _of_images(values: list[str | None], image: IntArray) -> tuple[str | None, ...]:

@@ -25,7 +25,7 @@ from cxrbench.store.sealed import (
     with_checksum,
     without_checksum,
 )
-from cxrbench.types import TaskKind
+from cxrbench.types import Shots, TaskKind
 
 ScoreKind = Literal["probabilities", "logits", "other"]
 STATEMENT = b"cxrbench.record"  # under which predictions hold the digest of what their record states
@@ -55,11 +55,40 @@ class ModelIdentity(Spec):
     control: bool = False  # by its card a negative control, which must do badly
 
 
+class TrainedOn(Spec):
+    """The task whose training images a cell of another task was fitted to, and what keeps the two apart.
+
+    `labels` are the shared ones as that task spells them, in the order of the record's, `concepts` what they stand for
+    by the `mapping` (None: the strict one). `part`: which of its parts the images are drawn from. `rows_per_label`:
+    rows of that part that may be drawn. `apart`: `patients` of the scored part gave no training image; the two are of
+    different `collections`; or it is `unknown` whether images or patients are in both, for the reason in `doubt`.
+    `left_out`: rows of the part by the reason why they may not be drawn. `recipe`: digest of the recipe that read these
+    images.
+    """
+
+    task: str
+    split: str
+    part: str
+    partition_digest: str
+    reference: Literal["match", "differs", "unknown"]
+    labels: tuple[str, ...]
+    concepts: tuple[str, ...]
+    mapping: str | None = None
+    rows_per_label: Mapping[str, int]
+    apart: Literal["patients", "collections", "unknown"]
+    doubt: str = ""
+    left_out: Mapping[str, int] = Field(default_factory=dict)
+    rows_left_out: Mapping[str, int] = Field(default_factory=dict)
+    recipe: str
+    synthetic: bool
+
+
 class DataIdentity(Spec):
     """Which images with which labels.
 
     `contents_digest` is over the bytes of the images that were used; `reference` compares the partition with the
-    digests that the task file gives. `rows_per_label` counts rows that show the label.
+    digests that the task file gives. `rows_per_label` counts rows that show the label. `trained_on` is
+    there where another task's training images were fitted to; ids of these begin with that task's name and a colon.
     """
 
     task: str
@@ -77,6 +106,7 @@ class DataIdentity(Spec):
     rows_left_out: Mapping[str, int] = Field(default_factory=dict)  # rows of label tables in no part, by the reason
     notes: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)  # image to what its reader remarked
     synthetic: bool
+    trained_on: TrainedOn | None = None
 
 
 class Preprocessing(Spec):
@@ -116,7 +146,7 @@ class ProtocolIdentity(Spec):
     tap: str  # which embedding was used
     part: str  # which part of the split was scored
     scores: ScoreKind  # what they are; others than the first two have no calibration
-    shots: int | None = None
+    shots: Shots | None = None
     C: float | None = None
     class_weight: str | None = None
     solver: str | None = None
@@ -130,6 +160,8 @@ class ProtocolIdentity(Spec):
     standardised: bool = False  # each class's scores over the test images
     labels: Literal["true", "shuffled"] = "true"  # that a probe was fitted to
     short: Mapping[str, int] = Field(default_factory=dict)  # label to its images, where a fold has fewer than `shots`
+    # label to the fewest and the most images of a fold, where `shots` does not say so: shares, draws of unequal classes
+    trained: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
 
 
 class Reordered(Spec):
@@ -262,7 +294,7 @@ class Record(Spec):
 
 
 def prints(
-    row: Row, column: Column, cell: tuple[str, str, str], protocol: str, shots: int | None, prompts: str | None
+    row: Row, column: Column, cell: tuple[str, str, str], protocol: str, shots: Shots | None, prompts: str | None
 ) -> bool:
     """Whether a place of a published table prints a `cell` (model, task, group), measured in that way."""
     wanted = column.prompts or row.prompts

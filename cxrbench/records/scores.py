@@ -23,7 +23,8 @@ class FoldScores:
     """Scores (n, C) of one fold's test rows, in the precision they were made in, with their ids and labels.
 
     Labels are class numbers (n,), or (n, C) of 1, 0 and UNKNOWN in a multi-label task, where `thresholds` are those of
-    the findings.
+    the findings. Of a retrieval task the rows are queries without a label (n, 0), and scores (n, V) are what each came
+    to under the names `values`.
     """
 
     fold: int
@@ -31,6 +32,7 @@ class FoldScores:
     labels: NDArray[np.int64]
     scores: NDArray[np.floating[Any]]
     thresholds: Mapping[Chosen, PerFinding] = field(default_factory=dict)
+    values: tuple[str, ...] = ()
 
 
 def as_parquet(
@@ -38,7 +40,8 @@ def as_parquet(
 ) -> bytes:
     """Columns fold, image, label, those of `ABOUT`, then one score column a class, named after it; rows in fold order.
 
-    Of a multi-label task there is a label column a finding, null where it is not known.
+    Of a multi-label task there is a label column a finding, null where it is not known; of a retrieval task there is
+    none, an image is that of the query, or the name of a text that asks, and a score column is what queries came to.
 
     `known` says what is known of images, by column and image id; the rest is null. `statement` is the record's, so that
     the predictions say whose they are. The bytes depend on all of this alone: no time stamp enters.
@@ -54,14 +57,14 @@ def as_parquet(
     labels = np.concatenate([fold.labels for fold in folds])
     if labels.ndim == 1:
         columns |= {"label": pa.array(labels, pa.int16())}
-    else:
+    elif not folds[0].values:
         columns |= {
             f"label: {name}": pa.array(labels[:, i], pa.int8(), mask=labels[:, i] == UNKNOWN)
             for i, name in enumerate(classes)
         }
     columns |= {name: pa.array([known.get(name, {}).get(i) for i in images], pa.string()) for name in ABOUT}
     scores = np.concatenate([fold.scores for fold in folds])
-    columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(classes)}
+    columns |= {f"score: {name}": pa.array(scores[:, i]) for i, name in enumerate(folds[0].values or classes)}
     out = io.BytesIO()
     pq.write_table(pa.table(columns, metadata={STATEMENT: statement}), out, compression="zstd")
     return out.getvalue()

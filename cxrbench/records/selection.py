@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.records.validity import flaws
+from cxrbench.records.validity import flaws, overlap_doubt
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
-from cxrbench.types import TaskKind
+from cxrbench.types import KINDS, Shots, TaskKind, shots_in_words, shots_order
 
-CellKey = tuple[str, str, str, str, int, str, str]
+CellKey = tuple[str, str, str, str, tuple[int, float], str, str]
 PROTOTYPES = "prototypes"
 
 
@@ -23,15 +23,15 @@ def prompt_set(record: Record) -> str | None:
 def cell_key(record: Record) -> CellKey:
     """What makes two records measurements of one cell, within a variant."""
     how = record.protocol
-    words = prompt_set(record) or ""
-    return record.data.task, record.model.name, record.data.group, how.protocol, how.shots or 0, words, how.view or ""
+    words, shots = prompt_set(record) or "", shots_order(how.shots)
+    return record.data.task, record.model.name, record.data.group, how.protocol, shots, words, how.view or ""
 
 
 def cell_name(record: Record) -> str:
     """The cell in words, such as `clip_cm, rsna (base), linear-probe, K = 16`."""
     how, data = record.protocol, record.data
     task = data.task if data.group == "all" else f"{data.task} ({data.group})"
-    shots = f"K = {how.shots}" if how.shots else ""
+    shots = "" if how.shots is None else shots_in_words(how.shots)
     return ", ".join(filter(None, [record.model.name, task, how.protocol, shots, prompt_set(record)]))
 
 
@@ -43,7 +43,7 @@ def newest_record(records: Iterable[Record], flaws_of: Callable[[Record], Sequen
     return max(records, key=lambda record: (not flaws_of(record), record.runtime.started, record.id), default=None)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
     """What all compared cells share; `prompts` is None for probes, `prototypes` where no model was given words.
 
@@ -51,13 +51,18 @@ class Setting:
     """
 
     protocol: str
-    shots: int | None
+    shots: Shots | None
     group: str
     prompts: str | None
     kind: TaskKind = "single-label"
 
+    @property
+    def order(self) -> tuple[str, str, tuple[int, float], str]:
+        """What settings of one kind of task are sorted by."""
+        return self.protocol, self.group, shots_order(self.shots), self.prompts or ""
+
     def __str__(self) -> str:
-        told = [self.protocol, f"K = {self.shots}" if self.shots else "", f"group {self.group}"]
+        told = [self.protocol, "" if self.shots is None else shots_in_words(self.shots), f"group {self.group}"]
         told += [f"prompts {self.prompts}" if self.prompts else ""]
         return ", ".join(filter(None, [*told, "" if self.kind == "single-label" else f"{self.kind} tasks"]))
 
@@ -69,7 +74,7 @@ def setting_of(record: Record) -> Setting:
 
 
 Choice = str | Sequence[str] | None  # one word, several, or whatever was measured
-Shots = int | Sequence[int] | None
+ShotsChoice = Shots | Sequence[Shots] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class CellFilter:
     tasks: Sequence[str] = ("all",)
     group: Choice = "all"
     protocol: Choice = None
-    shots: Shots = None
+    shots: ShotsChoice = None
     prompts: Choice = None
     synthetic: bool = False
 
@@ -144,9 +149,7 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
     """
     models = sorted({r.model.name for r in records})
     tasks = in_order({r.data.task for r in records})
-    settings = sorted(
-        _settings(records), key=lambda s: (s.kind == "multi-label", s.protocol, s.group, s.shots or 0, s.prompts or "")
-    )
+    settings = sorted(_settings(records), key=lambda s: (KINDS.index(s.kind), s.order))
     return [_selected(setting, models, tasks, records) for setting in settings]
 
 
@@ -157,7 +160,7 @@ def selected_settings(records: Iterable[Record], asked: CellFilter) -> list[Sele
     was not measured, DataError where no cell is left.
     """
     fitting, models, tasks = _fitting(records, asked)
-    settings = sorted(_settings(fitting), key=lambda s: (s.protocol, s.group, s.shots or 0, s.prompts or ""))
+    settings = sorted(_settings(fitting), key=lambda s: s.order)
     return [_selected(setting, models, tasks, fitting) for setting in settings]
 
 
@@ -225,11 +228,12 @@ def in_order(tasks: set[str]) -> list[str]:
 def is_asked(record: Record, asked: CellFilter) -> bool:
     """Whether group, protocol, shots and prompts are those asked for; models and tasks are not looked at.
 
+    Group `all` of a retrieval task are all its groups, each a setting of its own.
     Shots leave out what has none, and prompts what has none, unless both are asked for.
     """
     how, words = record.protocol, prompt_set(record)
     return (
-        _holds(asked.group, record.data.group)
+        (_holds(asked.group, record.data.group) or (record.data.kind == "retrieval" and _holds(asked.group, "all")))
         and _holds(asked.protocol, how.protocol)
         and (_holds(asked.shots, how.shots) if how.shots else asked.shots is None or asked.prompts is not None)
         and (words == PROTOTYPES or _holds(asked.prompts, words) if words else _needs_no_words(asked))
@@ -241,13 +245,13 @@ def _needs_no_words(asked: CellFilter) -> bool:
     return asked.prompts is None or asked.shots is not None
 
 
-def _holds(asked: Choice | Shots, value: str | int | None) -> bool:
+def _holds(asked: Choice | ShotsChoice, value: str | int | None) -> bool:
     if asked is None or isinstance(asked, str | int):
         return asked in (None, value)
     return value in asked
 
 
-def in_words(asked: Choice | Shots) -> str:
+def in_words(asked: Choice | ShotsChoice) -> str:
     """What was asked for, as a reader writes it."""
     return str(asked) if asked is None or isinstance(asked, str | int) else ",".join(map(str, asked))
 
@@ -272,7 +276,7 @@ def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], rec
             if best is None:
                 continue
             chosen.setdefault(task, {})[model] = best
-            notes += [f"{model}, {task}: {flaw}" for flaw in flaws(best)]
+            notes += [f"{model}, {task}: {one}" for one in (*flaws(best), overlap_doubt(best)) if one]
             if len(of_cell) > 1:
                 notes.append(f"{model}, {task}: {len(of_cell) - 1} older records of the same cell are not used")
     return Selected(setting, tuple(models), chosen, tuple(notes))
@@ -297,6 +301,7 @@ def _other_protocol(a: Record, b: Record) -> Iterator[str]:
         ("groups", a.data.group, b.data.group),
         ("labels", a.data.labels, b.data.labels),
         ("scored parts", a.protocol.part, b.protocol.part),
+        ("training parts", _trained(a), _trained(b)),
         ("protocols", a.protocol.protocol, b.protocol.protocol),
         ("shots", a.protocol.shots, b.protocol.shots),
         ("made and measured numbers", a.synthetic, b.synthetic),
@@ -305,6 +310,12 @@ def _other_protocol(a: Record, b: Record) -> Iterator[str]:
     words = [r.prompts for r in (a, b) if r.prompts is not None and r.prompts.source == "prompts"]
     if len({(told.set, told.digest) for told in words}) > 1:
         yield f"other prompts: {' and '.join(f'{told.set} {told.digest[:8]}' for told in words)}"
+
+
+def _trained(record: Record) -> tuple[str, ...]:
+    """The rows of another task that the cell is fitted to; empty where it is fitted to its own, or to none."""
+    other = record.data.trained_on
+    return () if other is None else (other.task, other.split, other.partition_digest[:8], *other.labels)
 
 
 def _short(value: object) -> str:
@@ -362,6 +373,8 @@ def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
     chosen = counting(fitting)
     ordered = sorted(chosen, key=lambda r: (tasks.index(r.data.task), models.index(r.model.name), cell_key(r)))
     older = len(fitting) - len(chosen)
-    notes = [f"{cell_name(record)}: {flaw}" for record in ordered for flaw in flaws(record)]
+    notes = [
+        f"{cell_name(record)}: {one}" for record in ordered for one in (*flaws(record), overlap_doubt(record)) if one
+    ]
     notes += [f"{older} older records of the same cells are not used"] if older else []
     return MeasuredCells(tuple(ordered), tuple(notes))

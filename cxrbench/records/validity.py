@@ -38,6 +38,9 @@ def _incomplete(record: Record) -> Iterator[str]:
     data = record.data
     if data.reference == "differs":
         yield f"the split is not the known {data.split}: its digest differs"
+    if data.trained_on is not None and data.trained_on.reference == "differs":
+        other = data.trained_on
+        yield f"the split of {other.task} is not the known {other.split}: its digest differs"
     if data.missing:
         yield f"{data.missing} images have no file"
     if data.left_out:
@@ -67,7 +70,8 @@ def has_known_card(record: Record) -> bool:
     card, cell, name = _card(record.model.name), record.protocol, record.preprocessing.name
     if card is None or name not in card.recipes:
         return False
-    told, worded = (record.settings, record.data.group, cell.shots), record.prompts is not None
+    told = (record.settings, record.data.group, cell.shots)
+    worded = record.prompts is not None or record.data.kind == "retrieval"
     recipes = (applied(card.recipe(name), record.settings, polarity) for polarity in ("stored", "negated"))
     try:
         return record.model.card_digest in [card_digest(card, *told, recipe, worded=worded) for recipe in recipes]
@@ -119,6 +123,12 @@ def sources_seen(card_letters: Iterable[str], task: TaskSpec) -> tuple[Origin, .
     """The origins of a task's images that are among a card's pre-training data, those of the same institution too."""
     letters = set(card_letters)
     return tuple(origin for origin in task.origins if letters & set(origin.letters))
+
+
+def overlap_doubt(record: Record) -> str:
+    """Why images or patients may be on both sides of a cell that another task trains (§); empty where they are not."""
+    other = record.data.trained_on
+    return "" if other is None or other.apart != "unknown" else f"trained on {other.task}: {other.doubt}"
 
 
 def contaminated(card_letters: Iterable[str], task: TaskSpec) -> bool:

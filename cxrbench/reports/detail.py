@@ -15,15 +15,16 @@ from cxrbench.evaluate.metric_table import (
     MACRO_F1,
     MACRO_MCC,
     Metric,
+    table_of,
 )
 from cxrbench.evaluate.metrics import FoldMetrics
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.predictions import ScoredCell
-from cxrbench.records.record import Record
+from cxrbench.records.record import Record, TrainedOn
 from cxrbench.records.row_order import reordered_decisions, row_order_note
 from cxrbench.records.validity import why_not
 from cxrbench.reports.comparisons import interval_text
-from cxrbench.types import TaskKind
+from cxrbench.types import TaskKind, shots_in_words
 
 Rendered: TypeAlias = "float | list[Rendered] | None"
 
@@ -96,6 +97,7 @@ def _across(statistic: Callable[..., np.floating], values: Sequence[Rendered]) -
 _TOLD: Mapping[TaskKind, tuple[Metric, ...]] = {
     "single-label": (BALANCED_ACCURACY, MACRO_AUROC),
     "multi-label": (MACRO_AUROC, MACRO_AVERAGE_PRECISION, MACRO_F1, MACRO_MCC),
+    "retrieval": tuple(table_of("retrieval").values()),
 }
 _JOINT = ("base", "new", "harmonic_mean")
 
@@ -110,7 +112,7 @@ def detail(record: Record, cell: ScoredCell) -> str:
 
 def _intervals(cell: ScoredCell) -> Iterator[str]:
     told: dict[str, Interval | None] = {
-        **{metric.title: cell_interval(cell, metric) for metric in _TOLD[cell.kind]},
+        **{metric.title: cell_interval(cell, metric) for metric in _fitting(cell)},
         **({f"AUROC of {name}": one for name, one in finding_intervals(cell).items()} if cell.findings_of else {}),
         "harmonic mean of base and new classes": harmonic_interval(cell),
     }
@@ -120,11 +122,19 @@ def _intervals(cell: ScoredCell) -> Iterator[str]:
     yield from (f"  {reason}" for reason in dict.fromkeys(found.reason for _, found in known if found.reason))
 
 
+def _span(fewest: int, most: int) -> str:
+    return f"{fewest}" if fewest == most else f"{fewest} to {most}"
+
+
+def _fitting(cell: ScoredCell) -> Iterator[Metric]:
+    """The metrics that are told of such a cell."""
+    yield from (metric for metric in _TOLD[cell.kind] if not metric.unfit(cell.kind, cell.record.data.labels))
+
+
 def _identity(record: Record) -> Iterator[str]:
     model, data, how = record.model, record.data, record.protocol
-    yield f"{model.name} on {data.task}, group {data.group}: {how.protocol}" + (
-        f", K = {how.shots}" if how.shots else ""
-    )
+    shots = "" if how.shots is None else f", {shots_in_words(how.shots)}"
+    yield f"{model.name} on {data.task}, group {data.group}: {how.protocol}{shots}"
     if record.synthetic:
         yield "SYNTHETIC images or weights: no result"
     yield f"weights      {model.weights_file} sha256 {model.weights_sha256} tensors {model.weights_tensors}"
@@ -132,6 +142,8 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"             converted from a file with sha256 {model.weights_claimed}, as its header alone says"
     yield f"adapter      {model.adapter} code {model.code}, tap {how.tap}"
     yield f"split        {data.split} digest {data.partition_digest} ({data.reference} to the reference)"
+    if data.trained_on is not None:
+        yield from _trained_on(data.trained_on, data.labels)
     yield f"recipe       {record.preprocessing.name} digest {record.preprocessing.digest}"
     if record.prompts is not None:
         yield f"prompts      {record.prompts.set} digest {record.prompts.digest}"
@@ -139,13 +151,14 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"solver       {how.solver} {how.solver_version}, C = {how.C}, class weight {how.class_weight}"
     if how.view is not None and how.shots:
         yield f"class side   view {how.view}, {how.pooling or 'prototypes'}, logit scale {how.logit_scale}"
-    if how.options:
-        yield "constants    " + ", ".join(f"{name} {value}" for name, value in how.options.items())
+    yield from (f"{name.replace('_', ' ') + ' ':<13}{value}" for name, value in how.options.items())
     if reordered_decisions(record) is not None:
         yield f"row order    {row_order_note(record) or 'another order of the training images changes no decision'}"
     if how.short:
         few = ", ".join(f"{label} {images}" for label, images in how.short.items())
         yield f"few images   {few}, for K = {how.shots}"
+    if how.trained:
+        yield f"trained on   {', '.join(f'{label} {_span(*own)}' for label, own in how.trained.items())} images a fold"
     yield f"variant      {record.variant} version {record.variant_version} digest {record.variant_digest}"
     yield f"code         {record.code.version} sources {record.code.sources} commit {record.code.commit or 'unknown'}"
     yield from (f"  vectors made {by}" for by in record.other_engines)
@@ -154,6 +167,19 @@ def _identity(record: Record) -> Iterator[str]:
     yield f"left out     {len(data.left_out)} unreadable, {data.missing} missing images"
     yield from (f"  {image}: {reason}" for image, reason in data.left_out.items())
     yield from (f"  {rows} rows of the label tables: {reason}" for reason, rows in data.rows_left_out.items())
+
+
+def _trained_on(other: TrainedOn, labels: Sequence[str]) -> Iterator[str]:
+    """The task whose training images were fitted to, the labels as either spells them, and what keeps them apart."""
+    how = "the strict mapping" if other.mapping is None else f"the mapping {other.mapping}"
+    yield f"trained on   {other.task}, split {other.split}, part {other.part}, digest {other.partition_digest}"
+    yield f"             ({other.reference} to the reference), recipe digest {other.recipe}"
+    told = (one if one == own else f"{one} as {own}" for one, own in zip(other.labels, labels, strict=True))
+    yield f"             {len(labels)} shared labels by {how}: {', '.join(told)}"
+    yield f"             rows that may be drawn: {', '.join(f'{n} {c}' for n, c in other.rows_per_label.items())}"
+    yield from (f"             left out: {rows} rows {why}" for why, rows in other.left_out.items())
+    apart = {"patients": "no patient is on both sides", "collections": "of another collection"}
+    yield f"             {apart.get(other.apart, f'not known to be apart: {other.doubt}')}"
 
 
 def _folds(record: Record) -> Iterator[str]:

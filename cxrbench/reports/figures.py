@@ -1,7 +1,8 @@
 """Figures as SVG, PNG or PDF: few-shot curves, reliability, and accuracy over frequency."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from math import ceil
 from pathlib import Path
@@ -17,6 +18,7 @@ from cxrbench.errors import SpecError
 from cxrbench.evaluate.statistics.interval import covering
 from cxrbench.evaluate.statistics.paired import ALPHA
 from cxrbench.store.atomic import write_atomically
+from cxrbench.types import Shots
 
 _FORMATS = {".svg", ".png", ".pdf"}
 _WIDTH, _HEIGHT, _LINE = 8.0, 1.4, 0.18  # inches: page, axis with title, one model
@@ -125,19 +127,20 @@ def _curve_styles(found: FewShotCurves) -> dict[str, dict[str, Any]]:
 def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
     """Figure 3: a panel for each task and the average, balanced accuracy in percent over shots with 95 % intervals.
 
-    A line joins the shots that were measured; negative controls are dotted and grey. Hollow marks beside the curves
+    A line joins the numbers K that were measured; shares of the training part and all of it stand apart on the right.
+    Negative controls are dotted and grey. Hollow marks beside the curves
     are the paper's. The bytes depend on the data alone.
     """
     names: list[str | None] = list(dict.fromkeys(curve.task for curve in found.curves))
     styles = _curve_styles(found)
     figure, panels = _panels(len(names))
     for task, axes in zip(names, panels, strict=True):
-        curves = [curve for curve in found.curves if curve.task == task]
+        curves, across = [curve for curve in found.curves if curve.task == task], _across(found.shots)
         for place, curve in enumerate(curves):
             scale = 100 if found.metric.shown.percent else 1
-            _draw(axes, curve, styles[curve.model], place - (len(curves) - 1) / 2, scale)
+            _draw(axes, curve, styles[curve.model], _Scales(across, place - (len(curves) - 1) / 2, scale))
         axes.set_title(task or f"average of {len(found.tasks)} tasks", fontsize="medium")
-        _shot_axis(axes, found)
+        _shot_axis(axes, found, across)
     made = _MADE if found.synthetic else ""
     known = [(c.task, p.interval) for c in found.curves for p in c.points if c.task]
     probes = "linear probes" if found.protocol == "linear-probe" else found.protocol
@@ -148,32 +151,62 @@ def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
         write_figure(figure, path)
 
 
-def _shot_axis(axes: Any, found: FewShotCurves) -> None:
-    shots, metric = found.shots, found.metric
+def _across(shots: Sequence[Shots]) -> dict[Shots, float]:
+    """Where each number of shots stands: K at K, and the others to the right at even steps of a logarithmic axis."""
+    numbers = [k for k in shots if isinstance(k, int)]
+    last = max(numbers, default=0.25)
+    shares = [share for share in shots if isinstance(share, str)]
+    return {k: float(k) for k in numbers} | {share: last * 4.0 ** (n + 1) for n, share in enumerate(shares)}
+
+
+def _shot_axis(axes: Any, found: FewShotCurves, across: Mapping[Shots, float]) -> None:
+    metric, places = found.metric, list(across.values())
     axes.set_xscale("log", base=2)
-    axes.set_xticks(shots, [str(k) for k in shots])
+    axes.set_xticks(places, [str(k) for k in across])
     axes.minorticks_off()
-    axes.set_xlim(shots[0] / 1.5, shots[-1] * 1.5)
-    axes.set_xlabel("images per class, K")
+    axes.set_xlim(places[0] / 1.5, places[-1] * 1.5)
+    named = [isinstance(k, int) for k in across]
+    if any(named) and not all(named):
+        axes.axvline(2 * across[max(k for k in across if isinstance(k, int))], color="0.8", linewidth=0.6)
+    told = ["images per class, K"] * any(named) + ["of the training part"] * (not all(named))
+    axes.set_xlabel(" | ".join(told))
     axes.set_ylabel(f"{metric.title}, %" if metric.shown.percent else metric.title)
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _draw(axes: Any, curve: Curve, style: dict[str, Any], place: float, scale: int) -> None:
-    """One curve through its points, times `scale`; a number that is not defined in every fold is none of them."""
-    shift = 2 ** (_SHIFT * place)
-    known = [(point.shots * shift, point.interval) for point in curve.points if point.interval.estimate is not None]
-    axes.plot(
-        [x for x, _ in known], [scale * (i.estimate or 0.0) for _, i in known], markersize=4, linewidth=1.2, **style
-    )
+@dataclass(frozen=True, slots=True)
+class _Scales:
+    """Where shots stand on an axis, by how many steps a curve is set aside, and what its values are multiplied by."""
+
+    across: Mapping[Shots, float]
+    place: float
+    factor: int
+
+    def x(self, shots: Shots) -> float:
+        """The place of a point of the curve."""
+        return float(self.across[shots] * 2 ** (_SHIFT * self.place))
+
+
+def _draw(axes: Any, curve: Curve, style: dict[str, Any], scales: _Scales) -> None:
+    """One curve through its numbers K, and its other points by themselves.
+
+    A number that is not defined in every fold is none of them.
+    """
+    scale, there = scales.factor, [point for point in curve.points if point.interval.estimate is not None]
+    joined = [point for point in there if isinstance(point.shots, int)]
+    alone = [[point] for point in there if isinstance(point.shots, str)]
+    for points in [joined, *alone]:
+        values = [scale * (point.interval.estimate or 0.0) for point in points]
+        axes.plot([scales.x(point.shots) for point in points], values, markersize=4, linewidth=1.2, **style)
+    known = [(scales.x(point.shots), point.interval) for point in there]
     ends = [(x, scale * i.low, scale * i.high) for x, i in known if i.low is not None and i.high is not None]
     if ends:
         axes.vlines(*zip(*ends, strict=True), color=style["color"], linewidth=0.8)
     for point in curve.points:
         for number in sorted({printed.value for printed in point.printed}):
             own = {"marker": style["marker"], "color": style["color"], "mfc": "white", "markersize": 6}
-            axes.plot(point.shots * shift, float(number), **own)
+            axes.plot(scales.x(point.shots), float(number), **own)
 
 
 def _legend(figure: Any, found: FewShotCurves, styles: dict[str, dict[str, Any]]) -> None:

@@ -13,21 +13,23 @@ from cxrbench.analysis.paper_tables import TableView
 from cxrbench.analysis.rows import HARMONIC, CellFacts, CellRow, Value, beware, cell_row, values
 from cxrbench.errors import SpecError
 from cxrbench.evaluate.metric_table import TABLE
+from cxrbench.evaluate.retrieval import RANKS, QueryRows
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
 from cxrbench.reports.comparisons import interval_text, percent
 from cxrbench.reports.tables import flat
+from cxrbench.runner.options import read_shots
 from cxrbench.specs.paper import MISSING
 from cxrbench.store.atomic import written_whole
-from cxrbench.types import UNKNOWN
+from cxrbench.types import UNKNOWN, shots_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NUMBERS = (*TABLE, HARMONIC)  # the metrics of a frame of cells
+NUMBERS = (*TABLE, *RANKS, HARMONIC)  # the metrics of a frame of cells
 _ABOUT_INTERVALS: Mapping[str, type] = {"covers": str, "units": int, "over": str, "beware": str}
 _PANDAS = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
 
@@ -82,7 +84,7 @@ def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
 _INTERVAL: Mapping[str, type] = {"": float, "_low": float, "_high": float}
 PAIR_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("protocol", "group", "prompts", "variant", "metric", "a", "b", "task"), str),
-    "shots": int,
+    "shots": str,
     "synthetic": bool,
     **{f"{side}{end}": kind for side in ("value_a", "value_b", "difference") for end, kind in _INTERVAL.items()},
     "covers": str,
@@ -104,7 +106,8 @@ def pair_frame(found: Iterable[Comparison]) -> "pd.DataFrame":
 
 def _pair_lines(found: Comparison) -> Iterator[dict[str, Any]]:
     how = found.setting
-    facts = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts, "shots": how.shots}
+    facts: dict[str, Any] = {"protocol": how.protocol, "group": how.group, "prompts": how.prompts}
+    facts |= {"shots": None if how.shots is None else str(how.shots)}
     facts |= {"variant": found.variant, "metric": found.metric.name, "synthetic": found.synthetic}
     facts |= {"a": found.a, "b": found.b}
     for task in found.tasks:
@@ -158,7 +161,11 @@ def cell_lines(rows: Iterable[CellRow]) -> list[list[str]]:
 
 def _line(row: CellRow) -> list[str]:
     facts = row.facts
-    how = [facts.protocol, f"K = {facts.shots}" if facts.shots else "", facts.prompts or ""]
+    how = [
+        facts.protocol,
+        "" if facts.shots is None else shots_in_words(read_shots(facts.shots, "shots")),
+        facts.prompts or "",
+    ]
     marks = ["synthetic" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
     return [
         facts.model,
@@ -225,20 +232,31 @@ def write_cells(path: Path, out: Path, records: Iterable[Record]) -> int:
 
 
 def write_scores(path: Path, out: Path, records: Iterable[Record]) -> int:
-    """Write a row for each cell, fold, image and class; returns the rows written. Raises what `write_cells` does."""
+    """Write a row for each cell, fold, image and class; returns the rows written. Raises what `write_cells` does.
+
+    Of a retrieval task there is a row for each query and each value that it came to.
+    """
     return _written(path, SCORE_COLUMNS, (table for r in records for table in score_tables(read_cell(out, r))))
 
 
 def score_tables(cell: ScoredCell) -> Iterator["pa.Table"]:
-    """The scores of each fold under `SCORE_COLUMNS`, rows in the order of the predictions, classes in the record's."""
+    """The scores of each fold under `SCORE_COLUMNS`, rows in the order of the predictions, classes in the record's.
+
+    What a query of a retrieval task came to stands under the name of the value, which holds of no image.
+    """
     import pyarrow as pa
 
-    names, images = pa.array(cell.record.data.labels, pa.string()), pa.array(cell.images, pa.string())
+    queries = cell.queries_of
+    names = pa.array(queries[0].names if queries else cell.record.data.labels, pa.string())
+    images = pa.array(cell.images, pa.string())
     for result, rows, image in zip(cell.record.folds, cell.folds, cell.image, strict=True):
         count, classes = rows.scores.shape
         total = count * classes
         truth = rows.labels if isinstance(rows, ScoredRows) else None
-        holds = rows.labels if truth is None else np.equal.outer(truth, np.arange(classes)).astype(np.int64)
+        if isinstance(rows, QueryRows):
+            holds = np.full((count, classes), UNKNOWN)
+        else:
+            holds = rows.labels if truth is None else np.equal.outer(truth, np.arange(classes)).astype(np.int64)
         columns = [
             pa.repeat(pa.scalar(cell.record.id), total),
             pa.repeat(pa.scalar(result.fold, pa.int64()), total),

@@ -8,11 +8,10 @@ from itertools import groupby, pairwise
 from cxrbench.analysis.paper_tables import PRETRAINED, TableCell, TableView, ViewRow
 from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import Interval, covering, covers_short
-from cxrbench.reports.comparisons import number_text
+from cxrbench.reports.comparisons import MADE, number_text
 from cxrbench.specs.paper import MISSING
 
 _SEEN = r"$^{\dagger}$"
-_UNSETTLED = r"$^{\approx}$"
 _FLAWED = r"\textsuperscript{*}"
 _COPIED = r"$^{\ddagger}$"
 _KEPT = r"$^{\sim}$"
@@ -27,6 +26,8 @@ _SPECIAL = {
     "†": _SEEN,
     "≈": r"$\approx$",
     "‡": _COPIED,
+    "§": r"\textsection{}",
+    "°": r"\textdegree{}",
     "–": "--",
     "—": "---",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -144,7 +145,11 @@ _NEEDS = r"% Needs \usepackage{booktabs,graphicx}."
 
 def _slug(view: TableView) -> str:
     """The end of its label."""
-    return re.sub(r"[^a-z0-9]+", "-", view.title.lower())[:40].strip("-") if view.number is None else str(view.number)
+    return (
+        re.sub(r"[^a-z0-9]+", "-", view.title.removeprefix(MADE).lower())[:40].strip("-")
+        if view.number is None
+        else str(view.number)
+    )
 
 
 def _head(view: TableView) -> Iterator[str]:
@@ -173,6 +178,9 @@ def _row(view: TableView, row: ViewRow) -> Iterator[str]:
         name = ""
         if any(cell.interval is not None for cell in cells):
             yield _line(_covers(cells), [_ends(cell.interval, view.format_of(name)) for cell, (name, _) in named])
+        if any(cell.beside for cell in cells):
+            beside = [rf"{{\scriptsize {escaped(cell.beside)}}}" if cell.beside else "" for cell in cells]
+            yield _line(r"\quad{\scriptsize over}", beside)
     if any(cell.published != MISSING for cell in cells):
         yield _line(name or r"\quad{\scriptsize as printed}", [_printed(cell) for cell in cells])
     elif name:
@@ -193,7 +201,7 @@ def _measured(cell: TableCell) -> str:
         return escaped(MISSING)
     value = str(cell.measured)
     bold = rf"\textbf{{{value}}}" if cell.standing == "best" else value + _KEPT * (cell.standing == "not worse")
-    return bold + _UNSETTLED * cell.unsettled + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen
+    return bold + _FLAWED * bool(cell.flaws) + _SEEN * cell.seen + escaped(cell.marks)
 
 
 def _ends(interval: Interval | None, how: NumberFormat) -> str:
@@ -223,8 +231,6 @@ def _notes(view: TableView) -> list[str]:
         told.append(f"Brackets: 95 % intervals: {covering(view.intervals)}{means}.")
     if any(cell.seen for cell in cells):
         told.append(f"† {PRETRAINED.capitalize()}.")
-    if any(cell.unsettled for cell in cells):
-        told.append("≈ The training images in another order decide some test images otherwise.")
     if any(cell.flaws for cell in cells):
         told.append("* Not comparable with the other numbers.")
     return [escaped(note) for note in (*told, *view.notes)]

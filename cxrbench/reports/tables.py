@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cxrbench.analysis.paper_tables import PERCENT, PRETRAINED, TableCell, TableView, ViewRow
 from cxrbench.data.sources.base import load_partition
@@ -21,8 +21,7 @@ from cxrbench.specs.paper import MISSING, Table1Row, table1
 from cxrbench.specs.settings import Variant
 from cxrbench.types import Partition
 
-SEEN, COPIED, UNSETTLED = "†", "‡", "≈"
-REORDERED = "the training images in another order decide some test images otherwise, see below"
+SEEN, COPIED = "†", "‡"
 Format = Literal["terminal", "markdown", "latex", "csv", "json"]
 
 
@@ -40,6 +39,15 @@ def render(view: TableView, form: Format) -> str:
     if form == "csv":
         return as_csv(view)
     return as_latex(view) if form == "latex" else as_grid(view, form)
+
+
+def render_all(views: Sequence[TableView], form: Format) -> str:
+    """Several tables as text: one after the other, as lines of one CSV file, or as a list in JSON."""
+    if form == "json":
+        return json.dumps([_body(view) for view in views], indent=1, ensure_ascii=False) + "\n"
+    if form == "csv":
+        return _csv([entry for view in views for entry in flat(view)])
+    return "\n".join(render(view, form) for view in views)
 
 
 def as_grid(view: TableView, form: Literal["terminal", "markdown"]) -> str:
@@ -94,6 +102,7 @@ def _lines(view: TableView, row: ViewRow) -> list[list[str]]:
             (f"95 %, {covers_short(cell.interval for cell in cells)}", each(lambda c, how: ends(c.interval, how)))
         )
         lines.append(("std over folds", each(lambda c, how: _std(c.spread, how))))
+        lines.append(("over", [cell.beside or MISSING for cell in cells]))
         lines.append(("difference", [shown(cell.difference, sign=True) for cell in cells]))
     told = [line for line in lines if set(line[1]) != {MISSING}] or lines[:1]
     return [[row.name if place == 0 else "", what, *values] for place, (what, values) in enumerate(told)]
@@ -104,7 +113,7 @@ def _published(cell: TableCell) -> str:
 
 
 def _marks(cell: TableCell) -> str:
-    return UNSETTLED * cell.unsettled + "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None)
+    return "*" * bool(cell.flaws) + SEEN * (cell.seen and cell.measured is not None) + cell.marks
 
 
 def ends(interval: Interval | None, how: NumberFormat = PERCENT) -> str:
@@ -133,8 +142,6 @@ def notes(view: TableView) -> list[str]:
     told = [f"variant: {view.variant}"]
     if any(cell.flaws for cell in cells):
         told.append("* not comparable, see below")
-    if any(cell.unsettled for cell in cells):
-        told.append(f"{UNSETTLED} {REORDERED}")
     if any(cell.seen for cell in cells):
         told.append(f"{SEEN} {PRETRAINED}")
     means = "; averages speak of these tasks" if view.number is not None else ""
@@ -173,7 +180,7 @@ def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
         "record": cell.record,
         "flaws": "; ".join(cell.flaws) or None,
         "seen": "yes" if cell.seen else None,
-        "unsettled": "yes" if cell.unsettled else None,
+        **cell.about,
         **_certainty(cell),
     }
 
@@ -196,7 +203,10 @@ def _certainty(cell: TableCell) -> dict[str, str | None]:
 
 def as_csv(view: TableView) -> str:
     """One line a cell, with the record that measures it; missing values are empty."""
-    entries = flat(view)
+    return _csv(flat(view))
+
+
+def _csv(entries: Sequence[Mapping[str, str | None]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, entries[0], lineterminator="\n")
     writer.writeheader()
@@ -206,14 +216,17 @@ def as_csv(view: TableView) -> str:
 
 def as_json(view: TableView) -> str:
     """The table with its title, variant, notes and cells; numbers are text, so that no decimal is lost."""
-    body = {
+    return json.dumps(_body(view), indent=1, ensure_ascii=False) + "\n"
+
+
+def _body(view: TableView) -> dict[str, Any]:
+    return {
         "title": view.title,
         "source": view.source,
         "variant": view.variant,
         "notes": view.notes,
         "cells": flat(view),
     }
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
 _HEAD = (

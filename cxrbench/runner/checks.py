@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrbench.errors import DataError, IntegrityError, NotApplicableError, RunError
-from cxrbench.runner.folds import IdFold, Rows, group_labels
+from cxrbench.errors import DataError, IntegrityError, RunError
+from cxrbench.runner.folds import IdFold, Rows, equal_shots, group_labels
 from cxrbench.runner.protocol import Cell
 from cxrbench.specs.settings import Settings
+from cxrbench.types import Shots
 
 
 def where(cell: Cell) -> str:
@@ -40,16 +41,31 @@ def finite_scale(cell: Cell, view: str) -> float:
     return scale
 
 
+def training_images(
+    folds: Sequence[Rows], shots: Shots, labels: Sequence[str], settings: Settings
+) -> dict[str, dict[str, Any]]:
+    """What a record says of the images trained on: `short` of K of each class, `trained` where there is no such K."""
+    if isinstance(shots, int) and equal_shots(shots, settings):
+        return {"short": short_classes(folds, shots, labels)}
+    counts = list(zip(*(_images_of(fold, len(labels)) for fold in folds), strict=True))
+    return {"trained": {label: (min(own), max(own)) for label, own in zip(labels, counts, strict=True)}}
+
+
 def short_classes(folds: Iterable[Rows], shots: int, labels: Sequence[str]) -> dict[str, int]:
     """Labels of which some fold trains on fewer distinct images than `shots`, with the fewest; repeats count once."""
     fewest: dict[str, int] = {}
-    for ids, owner in folds:
-        for number, label in enumerate(labels):
-            own = owner == number if owner.ndim == 1 else owner[:, number] == 1
-            images = len({ids[row] for row in np.flatnonzero(own)})
+    for fold in folds:
+        for label, images in zip(labels, _images_of(fold, len(labels)), strict=True):
             if images < shots:
                 fewest[label] = min(images, fewest.get(label, images))
     return fewest
+
+
+def _images_of(fold: Rows, classes: int) -> list[int]:
+    """How many distinct images show each label."""
+    ids, owner = fold
+    shown = [owner == number if owner.ndim == 1 else owner[:, number] == 1 for number in range(classes)]
+    return [len({ids[row] for row in np.flatnonzero(own)}) for own in shown]
 
 
 def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
@@ -62,27 +78,21 @@ def refuse_short(short: Mapping[str, int], shots: int, where: str) -> None:
         )
 
 
-def require_kind(cell: Cell) -> None:
-    """Raise NotApplicableError for a task of a kind that the protocol does not score."""
-    kind, protocol = cell.data.task.kind, cell.protocol
-    if kind not in protocol.kinds:
-        raise NotApplicableError(
-            f"{protocol.name} is for {' and '.join(protocol.kinds)} tasks, and {cell.data.task.name} is a {kind} one"
-        )
-
-
 def require_enough(cell: Cell, folds: Sequence[IdFold], settings: Settings) -> None:
-    """Nothing, or DataError: the folds, as drawn from all images of the split, are too small for the cell's shots."""
+    """Nothing, or DataError: the folds, as drawn from all images of the split, are too small for the cell's shots.
+
+    Shares, and draws that are to give classes unequal numbers, are not: what cannot do with them says so itself.
+    """
     if cell.shots is None:
         return
-    for fold in folds:
-        require_shots(fold.train[cell.shots][1], cell.shots, where(cell))
+    labels, drawn = group_labels(cell.data.task, cell.group, settings), [fold.train[cell.shots] for fold in folds]
+    numbered = cell.shots if isinstance(cell.shots, int) and equal_shots(cell.shots, settings) else 0
+    for _, own in drawn:
+        require_shots(own, numbered, where(cell))
         if cell.data.task.kind == "multi-label":
-            _require_both(fold.train[cell.shots][1], group_labels(cell.data.task, cell.group, settings), where(cell))
-    if settings.short_classes == "refused":
-        labels = group_labels(cell.data.task, cell.group, settings)
-        drawn = (fold.train[cell.shots] for fold in folds)
-        refuse_short(short_classes(drawn, cell.shots, labels), cell.shots, where(cell))
+            _require_both(own, labels, where(cell))
+    if numbered and settings.short_classes == "refused":
+        refuse_short(short_classes(drawn, numbered, labels), numbered, where(cell))
 
 
 def _require_both(labels: NDArray[np.int64], names: Sequence[str], where: str) -> None:

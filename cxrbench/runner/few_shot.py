@@ -1,4 +1,4 @@
-"""Protocols that learn from K training images per class and see nothing but vectors, of classes too, and labels."""
+"""Protocols that learn from training images, such as K per class, and see vectors and labels, of classes too."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import FewRowsError
 from cxrbench.records.record import ProtocolIdentity, ScoreKind
-from cxrbench.runner.checks import finite_scale, short_classes, where
+from cxrbench.runner.checks import finite_scale, training_images, where
 from cxrbench.runner.class_vectors import prompt_identity, text_vectors, vector_pooling
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.measure import FoldExtra, fold_scores, measured, reordered
@@ -20,7 +20,7 @@ from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
-from cxrbench.types import IntArray
+from cxrbench.types import IntArray, Shots, shots_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class FewShot(Protocol):
         return {"options": dict(self.options(settings)), "solver_version": version or None}
 
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """One cell for each number of shots; of a worded protocol for each prompt set, too, or one by prototypes.
 
         None where the view of the group has no class vectors: it scores tokens, or there is none.
@@ -142,7 +142,7 @@ class FewShot(Protocol):
             try:
                 scored = next(found)
             except FewRowsError as error:
-                raise error.named(f"{where(cell)}, fold {fold.fold}, K = {cell.shots}", labels) from error
+                raise error.named(f"{where(cell)}, fold {fold.fold}, {shots_in_words(cell.shots)}", labels) from error
             predictions.append(fold_scores(cell, fold, scored.scores, len(labels)))
             again = None if scored.reordered is None else fold_scores(cell, fold, scored.reordered, len(labels))
             told = None if again is None else reordered(cell, predictions[-1], again)
@@ -155,7 +155,7 @@ class FewShot(Protocol):
             labels=fitted_to,
             shots=cell.shots,
             scores=self.scores,
-            short=short_classes((fold.train[cell.shots] for fold in basis.folds), cell.shots, labels),
+            **training_images([fold.train[cell.shots] for fold in basis.folds], cell.shots, labels, settings),
             **({} if side is None else side.recorded),
             **self.recorded(settings, version),
         )

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from cxrbench.data.sources.base import reference_verdict
-from cxrbench.records.record import PublishedCell, prints
+from cxrbench.records.record import PublishedCell, TrainedOn, prints
 from cxrbench.records.scores import ABOUT
 from cxrbench.runner.folds import IdFold, group_labels
 from cxrbench.runner.plan import Plan
@@ -14,6 +14,7 @@ from cxrbench.specs.card_facts import card_digest
 from cxrbench.specs.paper import MISSING, published_table
 from cxrbench.store import digest
 from cxrbench.system.sources import code_digest
+from cxrbench.types import Shots
 
 
 def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:
@@ -47,6 +48,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
 
     Raises DataError where prompts need a text encoder that is not at hand.
     """
+    trained_on = training_facts(cell)
     return {
         "keys": [asdict(key) for key, _, _ in made.readings(cell)],
         "card": cell_card_digest(cell, made),
@@ -56,7 +58,7 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "labels": group_labels(cell.data.task, cell.group, made.variant.settings),
         "folds": _folds_digest(made.folds(cell), cell.shots),
         "cell": [cell.data.task.name, cell.group, cell.protocol.name, cell.shots, made.test_part(cell)],
-        "prompts": None if cell.prompts is None else [cell.prompts.name, cell.prompts.digest, cell.model.text_digest],
+        "prompts": _texts_of(cell),
         "words": [
             None if words is None else [words.prompts, words.against, words.texts, words.edition]
             for words in made.words(cell)
@@ -67,8 +69,23 @@ def identity(cell: Cell, made: Plan, left_out: Mapping[str, str], contents: Mapp
         "split": [cell.data.partition.split, reference(cell), cell.data.partition.synthetic],
         "protocol": [dict(say(made.variant.settings)) for say in (cell.protocol.options, cell.protocol.identity)],
         "published": [told.model_dump(mode="json") for told in published_cells(cell)],
+        **({} if trained_on is None else {"trained_on": trained_on.model_dump(mode="json")}),
         "code": code_digest("cxrbench.runner.measure", *cell.protocol.modules(), stop_at=ENTERING_BY_CONTENT),
     }
+
+
+def training_facts(cell: Cell) -> TrainedOn | None:
+    """What the record says of another task that the cell is trained on; None where it is trained on its own, or not."""
+    other, recipe = cell.data.trained_on, cell.training_recipe
+    if other is None or recipe is None:
+        return None
+    return TrainedOn(**other.facts, recipe=recipe.digest)
+
+
+def _texts_of(cell: Cell) -> list[str | None] | None:
+    """What decides the texts of a cell, and what becomes of them; those of a retrieval task are in its partition."""
+    told = [] if cell.prompts is None else [cell.prompts.name, cell.prompts.digest]
+    return [*told, cell.model.text_digest] if cell.reads_texts else None
 
 
 def cell_card_digest(cell: Cell, made: Plan) -> str:
@@ -78,7 +95,7 @@ def cell_card_digest(cell: Cell, made: Plan) -> str:
     )
 
 
-def _folds_digest(folds: Sequence[IdFold], shots: int | None) -> str:
+def _folds_digest(folds: Sequence[IdFold], shots: Shots | None) -> str:
     """Over what every fold scores and, for a probe with so many shots, trains on: facts that change a draw change it.
 
     Other numbers of shots that were asked for together change nothing.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cxrbench.data.sources.base import load_partition
-from cxrbench.errors import CxrBenchError, DataError, SpecError
+from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
 from cxrbench.models.weights.verify import missing_text
-from cxrbench.runner.checks import require_enough, require_kind
+from cxrbench.runner.checks import require_enough
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.plan import Plan
@@ -18,14 +18,17 @@ from cxrbench.runner.requirements import (
     require_cells,
     require_files,
     require_group,
+    require_protocol,
     require_text,
 )
+from cxrbench.runner.transfer import pair, refuse_ambiguous
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.card_facts import recipe_for, recipe_name
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.task import TaskSpec
+from cxrbench.specs.transfer import LabelMapping, label_mapping
 from cxrbench.system.contained import contained
 
 AUTHORS = "authors"  # in place of a prompt set's name: those that each model's own authors use
@@ -65,7 +68,7 @@ class Wordings:
 
     def why_none(self, task: TaskSpec) -> str:
         """Why no set that was asked for serves a task; empty where one does, or none was asked for by name."""
-        if not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
+        if task.kind == "retrieval" or not self.shared or any(one.kind in (None, task.kind) for one in self.shared):
             return ""
         told = ", ".join(f"{one.name} is for {one.kind} tasks" for one in self.shared)
         return f"{task.name} is a {task.kind} task, and {told}"
@@ -104,27 +107,36 @@ def lay_out(request: Request) -> Plan:
     """
     wordings, problems = Wordings.asked(request.prompts), list[CxrBenchError]()
     tasks = _loaded("task", _chosen(request.tasks, catalog.task_files(), "task"), catalog.load_task, problems)
-    known_tasks = {*catalog.task_files(), *(task.name for task in tasks)}
+    words = _chosen(request.trained_on, catalog.task_files(), "task")
+    sources = _loaded("task", words, catalog.load_task, problems)
+    every = _once(tasks, sources)
+    known_tasks = {*catalog.task_files(), *(task.name for task in every)}
     variant = catalog.chosen_variant(request.variant, request.choices, known_tasks)
     protocols = _protocols(request.protocols, problems)
     if not request.shots and (fitted := [one.name for one in protocols if one.fitted]):
         raise SpecError(f"{fitted[0]} needs --shots")
     made = Plan(request, variant, protocols, problems=problems)
-    _check_groups(request, tasks)
+    if request.mapping is not None and not request.trained_on:
+        raise SpecError("--mapping says which labels two tasks share, and belongs to --trained-on")
+    mapping = label_mapping(request.mapping, every) if request.trained_on else None
+    if mapping is None:
+        _check_groups(request, tasks)
     catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
     cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
     _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
     models = list(_models(request, cards, made))
-    for data in _data(request, tasks, made):
+    if mapping is not None:
+        _lay_out_pairs(made, models, wordings, mapping, tasks, sources)
+    for data in _data(request, tasks, made) if mapping is None else ():
+        fitting = require_protocol(made, data.task, protocols)
         for model in models:
             found = len(made.cells)
-            for protocol in protocols:
+            for protocol in fitting:
                 with made.part(f"{model.card.name} / {data.task.name} / {protocol.name}"):
                     made.cells += list(cells(request, protocol, variant, data, model, wordings))
                     require_cells(made, protocol, data, model, wordings.why_none(data.task) if protocol.worded else "")
             made.cells[found:] = sorted(made.cells[found:], key=lambda cell: list(data.task.groups).index(cell.group))
         require_group(made, data.task)
-    keep(made, require_kind)
     keep(made, made.wanted)
     keep(made, lambda cell: require_enough(cell, made.folds(cell), variant.settings))
     require_files(made)
@@ -132,6 +144,68 @@ def lay_out(request: Request) -> Plan:
     keep(made, made.words)
     keep(made, made.readings)
     return made
+
+
+def _once(tasks: Iterable[TaskSpec], sources: Iterable[TaskSpec]) -> list[TaskSpec]:
+    """All tasks of a request; raises SpecError where a task to train on is another than the scored one of its name."""
+    found = {task.name: task for task in tasks}
+    for source in sources:
+        refuse_ambiguous(source)
+        if (known := found.setdefault(source.name, source)) is not source and known != source:
+            catalog.refuse_namesakes("task", [(known.word, known.name), (source.word, source.name)])
+    return list(found.values())
+
+
+def _lay_out_pairs(
+    made: Plan,
+    models: Sequence[BenchModel],
+    wordings: Wordings,
+    mapping: LabelMapping,
+    tasks: Sequence[TaskSpec],
+    sources: Sequence[TaskSpec],
+) -> None:
+    """The cells of every pair of two tasks that meet; why others do not is told."""
+    fitted = [one for one in made.protocols if one.fitted]
+    for protocol in made.protocols:
+        if not protocol.fitted:
+            told = f"{protocol.name}, trained on {', '.join(source.name for source in sources)}"
+            made.skipped[told] = (
+                f"{protocol.name} is fitted to nothing, so there is nothing that another task could train"
+            )
+    names = {task.name for task in tasks}
+    loaded = {data.task.name: data for data in _data(made.request, _once(tasks, sources), made)} if fitted else {}
+    for source in sources:
+        for target in tasks:
+            if source.name == target.name or not {source.name, target.name} <= loaded.keys():
+                continue
+            with made.part(f"{target.name}, trained on {source.name}"):
+                try:
+                    data = pair(loaded[source.name], loaded[target.name], mapping, made.variant.settings)
+                except NotApplicableError as error:
+                    made.skipped[f"{target.name}, trained on {source.name}"] = str(error)
+                    continue
+                fitting = require_protocol(made, target, fitted)
+                for model in models:
+                    made.cells += [cell for one in fitting for cell in pair_cells(made, one, data, model, wordings)]
+    if not made.cells and len(names | {source.name for source in sources}) == 1:
+        made.add(SpecError("--trained-on names the scored task alone; a task is fitted to its own images without it"))
+
+
+def pair_cells(made: Plan, protocol: Protocol, data: TaskData, model: BenchModel, wordings: Wordings) -> Iterator[Cell]:
+    """The cells of one model on one task by one protocol that is fitted to another task."""
+    other, settings = data.trained_on, made.variant.settings
+    assert other is not None
+    name, recipe = recipe_for(model.card, settings, data.task.released_polarity)
+    trained = recipe_for(model.card, settings, other.data.task.released_polarity)[1]
+    found = False
+    sets = wordings.of(model, data.task)
+    for shots, prompts in protocol.combinations(model, other.group, made.request.shots, sets, settings):
+        found = True
+        yield Cell(model, data, other.group, protocol, shots, prompts, name, recipe, trained)
+    if not found:
+        reason = wordings.why_none(data.task) if protocol.worded else ""
+        told = f"{model.card.name} / {data.task.name} / {other.group} / {protocol.name}"
+        made.skipped[told] = f"{model.card.name}: {reason or protocol.why_none(model.card)}"
 
 
 def _protocols(words: Sequence[str], problems: list[CxrBenchError]) -> tuple[Protocol, ...]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.findings import chosen_thresholds, metrics_of, summarised
-from cxrbench.evaluate.metric_table import main_metric
 from cxrbench.evaluate.metrics import generalised, harmonic_mean, mean_and_spread
 from cxrbench.records.record import FoldResult, PromptIdentity, ProtocolIdentity, Reordered
 from cxrbench.records.scores import FoldScores
@@ -66,8 +65,11 @@ def fold_scores(cell: Cell, fold: IdFold, scores: NDArray[np.floating[Any]], cla
 
 
 def reordered(cell: Cell, first: FoldScores, second: FoldScores) -> Reordered:
-    """What a second fit to the same rows in another order decides otherwise on a fold's test images."""
-    metric, multi_label = main_metric(cell.data.task.kind).name, first.labels.ndim == 2
+    """What a second fit to the same rows in another order decides otherwise on a fold's test images.
+
+    Its metric is the first that records sum up, which is the main one.
+    """
+    metric, multi_label = summarised(cell.data.task.kind, cell.group)[0], first.labels.ndim == 2
     decided = [_ranks(one.scores) if multi_label else one.scores.argmax(axis=1)[:, None] for one in (first, second)]
     found = asdict(metrics_of(second.scores, second.labels, second.thresholds))
     return Reordered(changed=int((decided[0] != decided[1]).any(axis=1).sum()), metric=metric, value=found[metric])
@@ -95,7 +97,8 @@ def measured(
         require_sound(fold.scores, cell, len(fold.ids), classes)
     results = tuple(_fold_result(fold, extra) for fold, extra in zip(predictions, extras, strict=True))
     summary = {
-        name: mean_and_spread([fold.metrics[name] for fold in results]) for name in summarised(cell.data.task.kind)
+        name: mean_and_spread([fold.metrics[name] for fold in results])
+        for name in summarised(cell.data.task.kind, cell.group)
     }
     joint = _generalised(cell, predictions, settings)
     return Measured(protocol, results, tuple(predictions), prompts, summary, joint)

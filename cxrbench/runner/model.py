@@ -29,6 +29,7 @@ from cxrbench.store.embeddings import Key, digest
 from cxrbench.system.sources import code_digest
 
 FloatArray = NDArray[np.float32]
+TEXTS_AT_ONCE = 32  # reports in a batch, whatever --batch-size says
 
 
 def prompt_array(adapter: Adapter, prompts: Sequence[str], padding: Padding, *, projected: bool) -> FloatArray:
@@ -242,15 +243,25 @@ class BenchModel:
         return None if text is None else text_files(text, self.text_encoder).digest
 
     def prompt_vectors(self, prompts: Sequence[str], settings: Settings, *, projected: bool = False) -> FloatArray:
+        """`padded_vectors` with the padding of the settings."""
+        return self.padded_vectors(prompts, settings.padding, projected=projected)
+
+    def padded_vectors(self, prompts: Sequence[str], padding: Padding, *, projected: bool = False) -> FloatArray:
         """Vectors (P, d) of one class's prompts, encoded as one batch; `projected`: before they get unit length.
 
         Raises SpecError where the model keeps no vectors from before.
         """
-        key = self._vector_key(
-            prompts=list(prompts), padding=settings.padding, text=self.text_digest, projected=projected
-        )
+        key = self._vector_key(prompts=list(prompts), padding=padding, text=self.text_digest, projected=projected)
 
-        return self._kept(key, lambda: prompt_array(self.adapter, prompts, settings.padding, projected=projected))
+        return self._kept(key, lambda: prompt_array(self.adapter, prompts, padding, projected=projected))
+
+    def text_vectors(self, texts: Sequence[str]) -> FloatArray:
+        """Vectors (n, d) of many texts, encoded in batches of `TEXTS_AT_ONCE` in their order, each of which is kept.
+
+        Padding is masked, whatever the settings say of prompts: no text is to depend on those of its batch.
+        """
+        starts = range(0, len(texts), TEXTS_AT_ONCE)
+        return np.concatenate([self.padded_vectors(texts[s : s + TEXTS_AT_ONCE], "masked") for s in starts])
 
     def prototypes(self, classes: Sequence[str]) -> FloatArray:
         """Unit class vectors (C, d) of the label side; raises SpecError for a class outside its vocabulary."""

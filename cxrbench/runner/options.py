@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
@@ -111,12 +112,12 @@ class NamesOption(Option):
 
 
 @dataclass(frozen=True, slots=True)
-class NumbersOption(NamesOption):
-    """Whole numbers, each once: comma lists, and the option repeated."""
+class ShotsOption(NamesOption):
+    """Numbers of training images, each once: K, a share such as `1%`, or `all`."""
 
-    def read(self, given: Any) -> tuple[int, ...]:  # type: ignore[override]
+    def read(self, given: Any) -> tuple[int | str, ...]:  # type: ignore[override]
         """See `Option`."""
-        return numbers(given, self.flag)
+        return several_shots(given, self.flag)
 
     def absolute(self, value: Any) -> Any:
         """See `Option`."""
@@ -184,13 +185,53 @@ def words(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(part.strip() for value in values or () for part in value.split(",") if part.strip())
 
 
-def numbers(values: Sequence[str], what: str, *, distinct: bool = True) -> tuple[int, ...]:
-    """Comma lists of whole numbers, by default each once; raises SpecError for anything else."""
+def numbers(values: Sequence[str], what: str) -> tuple[int, ...]:
+    """Comma lists of whole numbers; raises SpecError for anything else."""
     asked = words(values)
     if strange := [word for word in asked if not re.fullmatch(r"-?[0-9]+", word)]:
         raise SpecError(f"{what}: whole numbers are wanted, such as 1,2,4, not {strange[0]!r}")
-    found = [int(word) for word in asked]
-    return tuple(dict.fromkeys(found) if distinct else found)
+    return tuple(int(word) for word in asked)
+
+
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+) ?%")
+
+
+def read_shots(given: int | str, what: str) -> int | str:
+    """How many training images are meant: K of each class, a share such as `1%`, spelt in one way, or `all`.
+
+    Raises SpecError that says what can be meant, for anything else.
+    """
+    word = str(given).strip()
+    if isinstance(given, int | str) and not isinstance(given, bool):
+        if re.fullmatch(r"-?[0-9]+", word):
+            return _number(int(word), what)
+        if word == "all":
+            return word
+        if share := _SHARE.fullmatch(word):
+            return _share(Decimal(share[1]), what)
+    raise SpecError(
+        f"{what}: {given!r} is no number of training images; 16 (K of each class), 1% (of the training part) or all are"
+    )
+
+
+def _number(number: int, what: str) -> int:
+    if number < 1:
+        raise SpecError(f"{what} must be at least 1, not {number}")
+    return number
+
+
+def _share(percent: Decimal, what: str) -> str:
+    if percent == 100:
+        raise SpecError(f"{what}: the whole training part is called all, not 100%")
+    if not 0 < percent < 100:
+        raise SpecError(f"{what}: a share is more than 0% and less than 100% of the training part, not {percent}%")
+    return f"{percent.normalize():f}%"
+
+
+def several_shots(values: Sequence[int | str], what: str) -> tuple[int | str, ...]:
+    """Values and comma lists of `read_shots`, each once, in the order given."""
+    single = (word for value in values for word in (words([value]) if isinstance(value, str) else (value,)))
+    return tuple(dict.fromkeys(read_shots(word, what) for word in single))
 
 
 def pairs(values: Sequence[str] | None, what: str) -> dict[str, str]:
@@ -247,8 +288,23 @@ PROTOCOLS = NamesOption(
     "knn-*, or all; repeatable.",
     "-p",
 )
-SHOTS = NumbersOption("--shots", (16,), "Training images per class, such as 1,2,4,8,16.", "-k")
+SHOTS = ShotsOption(
+    "--shots",
+    (16,),
+    "Training images: K per class, such as 1,4,16, or of the training part a share, such as 1%,10%, or all.",
+    "-k",
+)
 GROUPS = NamesOption("--group", ("*",), "Label groups: all, base, new, ..., or globs; repeatable.", "-g")
+TRAINED_ON = NamesOption(
+    "--trained-on",
+    (),
+    "Fit to the training parts of these tasks, and score --task over the labels both have; repeatable.",
+)
+MAPPING = Option(
+    "--mapping",
+    None,
+    "With --trained-on: a named choice of labels beside the strict mapping (as-named, rsna-classes), or a TOML file.",
+)
 VARIANT = Option("--variant", "paper-code", "Bundle of settings: paper-code, cxrbench-v1, phantom, or a TOML file.")
 SETTINGS = PairsOption("--set", None, "Replace one choice of the bundle; repeatable.", metavar="SETTING=CHOICE")
 PROMPTS = NamesOption(
@@ -311,8 +367,10 @@ class RequestOptions(TypedDict, total=False):
     """All options but the models and tasks: the keywords of `cxrbench.run`, each with its `Option`."""
 
     protocols: Annotated[Sequence[str] | None, PROTOCOLS]
-    shots: Annotated[Sequence[int], SHOTS]
+    shots: Annotated[Sequence[int | str], SHOTS]
     groups: Annotated[Sequence[str], GROUPS]
+    trained_on: Annotated[Sequence[str], TRAINED_ON]
+    mapping: Annotated[str | None, MAPPING]
     variant: Annotated[str, VARIANT]
     settings: Annotated[Mapping[str, str] | None, SETTINGS]
     prompts: Annotated[Sequence[str] | None, PROMPTS]

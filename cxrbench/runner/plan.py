@@ -11,18 +11,20 @@ from cxrbench.errors import CxrBenchError, FewRowsError, NotApplicableError
 from cxrbench.models.base import adapter_class
 from cxrbench.runner.checks import where
 from cxrbench.runner.decoding import Encoder
-from cxrbench.runner.folds import IdFold, group_labels, id_folds
+from cxrbench.runner.folds import PROMPT_SHOTS, IdFold, group_labels, id_folds
 from cxrbench.runner.forward import TextSet
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
+from cxrbench.runner.transfer import transfer_folds
 from cxrbench.runner.wording import ClassPrompts, own_queries, require_task, wording
+from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Variant
 from cxrbench.store.embeddings import Embeddings, Key, Store
 from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard_files import IntArray
 from cxrbench.system.contained import PASSING, contained, containing
+from cxrbench.types import Shots
 
-_PROMPT_SHOTS = (16,)  # the draw that prompts go on from
 Reading = tuple[Key, TextSet | None, frozenset[str]]  # what is stored, the texts that decide it, of which images
 
 
@@ -36,10 +38,11 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     problems: list[CxrBenchError] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    _folds: dict[tuple[str, str, tuple[int, ...], str], list[IdFold]] = field(default_factory=dict)
-    _words: dict[tuple[str, ...], list[ClassPrompts]] = field(default_factory=dict)
+    _folds: dict[tuple[str, str, tuple[Shots, ...], str], list[IdFold]] = field(default_factory=dict)
+    _words: dict[tuple[object, ...], list[ClassPrompts]] = field(default_factory=dict)
     _images: dict[tuple[object, ...], frozenset[str]] = field(default_factory=dict)
     _readings: dict[Cell, list[Reading]] = field(default_factory=dict)
+    _split: dict[tuple[object, ...], dict[str, frozenset[str]]] = field(default_factory=dict)
 
     def add(self, problem: CxrBenchError) -> None:
         """Take a problem up, each once: many cells may meet the same."""
@@ -55,31 +58,38 @@ class Plan:
             self.add(contained(error, name))
 
     def folds(self, cell: Cell) -> list[IdFold]:
-        """The folds of the cell's task and group, drawn once for all models and shots.
+        """The folds of the cell's task and group, drawn once for all models, and for all K together.
 
         Raises DataError for a class that has too few rows, with its name.
         """
         return self._folds_of(cell, self._drawn_shots(cell))
 
-    def _drawn_shots(self, cell: Cell) -> tuple[int, ...]:
-        """The shots for which training images are drawn: none where a multi-label task is fitted to none."""
-        if cell.data.task.kind == "multi-label" and not cell.protocol.fitted:
-            return ()  # and no prompt goes on from a draw
-        return tuple(cell.protocol.drawn_shots(self.request.shots))
+    def _drawn_shots(self, cell: Cell) -> tuple[Shots, ...]:
+        """The shots for which training images are drawn together: every K, or a share alone."""
+        if cell.shots is None:
+            return self._prompt_shots(cell)
+        return self.request.numbers if isinstance(cell.shots, int) else (cell.shots,)
 
-    def _folds_of(self, cell: Cell, shots: tuple[int, ...]) -> list[IdFold]:
+    def _prompt_shots(self, cell: Cell) -> tuple[int, ...]:
+        """The released draw, which prompts go on from; other draws, and those of multi-label tasks, leave nothing."""
+        single = cell.data.task.kind == "single-label"
+        return (PROMPT_SHOTS,) if single and self.variant.settings.draw == "released" else ()
+
+    def _folds_of(self, cell: Cell, shots: tuple[Shots, ...]) -> list[IdFold]:
         key = self._folds_key(cell, shots)
         if key not in self._folds:
             self._folds[key] = self._drawn(cell, shots, self.test_part(cell))
         return self._folds[key]
 
-    def _folds_key(self, cell: Cell, shots: Sequence[int]) -> tuple[str, str, tuple[int, ...], str]:
+    def _folds_key(self, cell: Cell, shots: Sequence[Shots]) -> tuple[str, str, tuple[Shots, ...], str]:
         return (cell.data.task.name, cell.group, tuple(shots), self.test_part(cell))
 
-    def _drawn(self, cell: Cell, shots: Sequence[int], part: str) -> list[IdFold]:
+    def _drawn(self, cell: Cell, shots: Sequence[Shots], part: str) -> list[IdFold]:
         task, settings = cell.data.task, self.variant.settings
         with containing(where(cell)):
             try:
+                if cell.data.trained_on is not None:
+                    return transfer_folds(cell.data.trained_on, shots, settings, part)
                 return id_folds(task, cell.data.partition, cell.group, shots, settings, part)
             except FewRowsError as error:
                 raise error.named(where(cell), group_labels(task, cell.group, settings)) from error
@@ -96,6 +106,8 @@ class Plan:
         """
         folds, prompts, model = self.folds(cell), cell.prompts, cell.model
         labels = group_labels(cell.data.task, cell.group, self.variant.settings)
+        if cell.data.task.kind == "retrieval":
+            return [None] * len(folds)
         if prompts is None:
             adapter_class(model.card).require_prototypes(model.card, labels if cell.protocol.worded else ())
             return [None] * len(folds)
@@ -105,14 +117,15 @@ class Plan:
                 f"prompt set {prompts.name!r} asks each class against its absence, which gives {cell.protocol.name} "
                 "no one vector of a class to start at; take another set"
             )
-        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest)
+        numbers = tuple(fold.fold for fold in folds)
+        key = (model.card.name, cell.data.task.name, cell.group, self.test_part(cell), prompts.digest, numbers)
         if key not in self._words:
             if prompts.queries:
                 self._words[key] = [own_queries(model.card, labels, model.text_encoder)] * len(folds)
             else:
-                single = cell.data.task.kind == "single-label"  # its prompts go on from a draw, whatever is asked for
-                drawn = self._folds_of(cell, _PROMPT_SHOTS) if single else folds
-                self._words[key] = [wording(prompts, labels, self.variant.settings, f.random_state) for f in drawn]
+                left = {fold.fold: fold.random_state for fold in self._folds_of(cell, self._prompt_shots(cell))}
+                settings = self.variant.settings
+                self._words[key] = [wording(prompts, labels, settings, left.get(number)) for number in numbers]
         return self._words[key]
 
     def readings(self, cell: Cell) -> list[Reading]:
@@ -124,23 +137,41 @@ class Plan:
     def _read_from(self, cell: Cell) -> list[Reading]:
         settings, model = self.variant.settings, cell.model
         joint = cell.prompts is not None and model.card.view(cell.group, settings.dlilp_head).scoring == "interaction"
-        vectors: Reading = (model.key(cell.recipe), None, self.wanted(cell))
+        vectors = [(model.key(recipe), None, images) for recipe, images in self._by_recipe(cell)]
         if not joint:
-            return [vectors]
+            return list(vectors)
+        if len(cell.recipes) > 1:
+            raise NotApplicableError(
+                f"{model.card.name} scores images and texts together, and by this variant the images of "
+                f"{' and '.join(side.task.name for side in cell.data.sides)} are read in two ways (released_polarity)"
+            )
         asked: dict[Key, tuple[TextSet, list[int]]] = {}
         for number, words in enumerate(self.words(cell)):
             assert words is not None
             for key, one in model.score_sets(cell.recipe, words, settings):
                 asked.setdefault(key, (one, []))[1].append(number)
         scores: list[Reading] = [(key, one, self._images_of(cell, tuple(n), None)) for key, (one, n) in asked.items()]
-        return scores if cell.shots is None else [vectors, *scores]
+        return scores if cell.shots is None else [*vectors, *scores]
+
+    def _by_recipe(self, cell: Cell) -> list[tuple[Recipe, frozenset[str]]]:
+        """The images that the cell needs by the recipe that reads them."""
+        wanted = self.wanted(cell)
+        if len(cell.recipes) == 1:
+            return [(cell.recipe, wanted)]
+        key = (id(wanted), cell.training_recipe and cell.training_recipe.digest)
+        if key not in self._split:
+            apart: dict[str, set[str]] = {recipe.digest: set() for recipe in cell.recipes}
+            for image in wanted:
+                apart[cell.recipe_of(image).digest].add(image)
+            self._split[key] = {name: frozenset(images) for name, images in apart.items()}
+        return [(recipe, self._split[key][recipe.digest]) for recipe in cell.recipes]
 
     def wanted(self, cell: Cell) -> frozenset[str]:
         """Ids of the images that the cell needs; one object for all cells with the same folds and shots."""
         return self._images_of(cell, None, cell.shots)
 
-    def _images_of(self, cell: Cell, numbers: tuple[int, ...] | None, shots: int | None) -> frozenset[str]:
-        """The images that are scored in folds by their numbers (None: in all), and those that K shots train on."""
+    def _images_of(self, cell: Cell, numbers: tuple[int, ...] | None, shots: Shots | None) -> frozenset[str]:
+        """The images that are scored in folds by their numbers (None: in all), and those that a probe trains on."""
         folds = self.folds(cell)
         numbers = tuple(range(len(folds))) if numbers is None else numbers
         key = (*self._folds_key(cell, self._drawn_shots(cell)), numbers, shots)
@@ -169,20 +200,22 @@ class Demand:
         self.refused: dict[Cell, CxrBenchError] = {}
         self.broken: dict[Key, CxrBenchError] = {}
         self._asked: dict[Key, dict[Key, TextSet]] = {}  # sets of texts by the key of the vectors
-        self._sources: dict[Key, Cell] = {}
+        self._sources: dict[Key, tuple[Cell, Recipe]] = {}
         self._places: dict[tuple[str, int], IntArray] = {}  # of sets of images, which the plan keeps
         for cell in made.cells:
             try:
-                with containing(f"{cell.data.task.name}: remembered hashes of {cell.data.root}"):
-                    self._open(cell.data.root)
+                for side in cell.data.sides:
+                    with containing(f"{side.task.name}: remembered hashes of {side.root}"):
+                        self._open(side.root)
                 self._need(cell)
             except BaseException as error:
                 self.refused[cell] = contained(error, cell.name)
         self.known = self._known()
 
     def _need(self, cell: Cell) -> None:
+        for recipe in cell.recipes:
+            self._sources.setdefault(cell.model.key(recipe), (cell, recipe))
         vectors = cell.model.key(cell.recipe)
-        self._sources.setdefault(vectors, cell)
         for key, asked, images in self.plan.readings(cell):
             name = _name(cell)
             self.names.setdefault(key, name if asked is None else f"{name}, scores of {len(asked.texts)} texts")
@@ -194,10 +227,11 @@ class Demand:
         """The places of the images' files among `files`, ascending; worked out once for each set of images."""
         key = (cell.data.task.name, id(images))
         if key not in self._places:
-            paths = [path for image in sorted(images) if (path := cell.data.partition.paths.get(image)) is not None]
-            for path in paths:
-                self._roots.setdefault(path, cell.data.root)
-            places = [self.files.setdefault(path, len(self.files)) for path in paths]
+            known = cell.data.partition.paths
+            paths = {image: path for image in sorted(images) if (path := known.get(image)) is not None}
+            for image, path in paths.items():
+                self._roots.setdefault(path, cell.data.owner(image).root)
+            places = [self.files.setdefault(path, len(self.files)) for path in paths.values()]
             self._places[key] = np.unique(np.array(places, np.int64))
         return self._places[key]
 
@@ -231,9 +265,9 @@ class Demand:
     def encoders(self) -> list[Encoder]:
         """One for each model and recipe, with all that is wanted of it; one that cannot be made breaks its keys."""
         found = []
-        for vectors, cell in self._sources.items():
+        for vectors, (cell, recipe) in self._sources.items():
             try:
-                found.append(cell.model.encoder(cell.recipe, self._asked.get(vectors), _name(cell)))
+                found.append(cell.model.encoder(recipe, self._asked.get(vectors), _name(cell)))
             except BaseException as error:
                 failed = contained(error, _name(cell))
                 self.broken |= dict.fromkeys([vectors, *self._asked.get(vectors, {})], failed)

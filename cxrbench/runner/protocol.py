@@ -22,19 +22,55 @@ from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.recipe import Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
+from cxrbench.specs.transfer import SharedLabel
 from cxrbench.system.contained import containing
-from cxrbench.types import Partition, TaskKind
+from cxrbench.types import Partition, Shots, Table, TaskKind, shots_in_words
 
 FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """One task with its images found on this disk."""
+    """One task with its images found on this disk.
+
+    `trained_on`: another task, whose training images are fitted to; then the partition also says where those lie.
+    """
 
     task: TaskSpec
     partition: Partition
     root: Path
+    trained_on: "TrainingPart | None" = None
+
+    @property
+    def sides(self) -> "tuple[TaskData, ...]":
+        """The data sets whose images a cell rests on: this one, and the one that is trained on where it is another."""
+        return (self,) if self.trained_on is None else (self, self.trained_on.data)
+
+    def owner(self, image: str) -> "TaskData":
+        """Which of them an image is of."""
+        other = self.trained_on
+        return self if other is None or not image.startswith(other.prefix) else other.data
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPart:
+    """What a cell is fitted to whose images are of another task.
+
+    `data`: that task; `shared`: the labels that are fitted; `parts`: rows `train`, and `valid` where there is one, by
+    that task's own ids, with the shared labels as the scored task spells them, and `test`, those of the scored task.
+    `facts`: what the record says of it, but for the recipe.
+    """
+
+    data: TaskData
+    shared: tuple[SharedLabel, ...]
+    group: str
+    parts: Mapping[str, Table]
+    facts: Mapping[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        """What the ids of its images begin with in the cell, so that no id of the scored task is like one of them."""
+        return f"{self.data.task.name}:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,17 +81,36 @@ class Cell:
     data: TaskData
     group: str
     protocol: "Protocol"
-    shots: int | None  # training images per class; None for a protocol that is fitted to none
+    shots: Shots | None  # training images; None for a protocol that is fitted to none
     prompts: PromptSet | None  # None for probes and for views that score by prototypes
     recipe_name: str
     recipe: Recipe
+    training_recipe: Recipe | None = None  # of the images of another task that is trained on
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Those by which its images are read, each once."""
+        other = self.training_recipe
+        return (self.recipe,) if other is None or other.digest == self.recipe.digest else (self.recipe, other)
+
+    def recipe_of(self, image: str) -> Recipe:
+        """The one by which an image is read."""
+        other = self.training_recipe
+        return self.recipe if other is None or self.data.owner(image) is self.data else other
 
     @property
     def name(self) -> str:
         """The cell in words, for progress and errors."""
+        told = f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name}"
         words = self.prompts.name if self.prompts else ("prototypes" if self.protocol.worded else "")
-        how = " / ".join(filter(None, [f"K={self.shots}" if self.shots else "", words]))
-        return f"{self.model.card.name} / {self.data.task.name} / {self.group} / {self.protocol.name} / {how}"
+        shots = "" if self.shots is None else shots_in_words(self.shots)
+        how = ("", "") if self.data.task.kind == "retrieval" else (shots, words)
+        return " / ".join(filter(None, [told, *how]))
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the model encodes texts for it: prompts, or those of a retrieval task."""
+        return self.prompts is not None or self.data.task.kind == "retrieval"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +155,8 @@ class Measured:
 class Protocol(ABC):
     """One way of scoring images; its class is named by an entry point of the group `cxrbench.protocols`.
 
-    `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from K training
-    images per class and has one cell for each K; one that is `worded` scores images against texts, or learns from
+    `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from training
+    images and has one cell for each number of shots; one that is `worded` scores images against texts, or learns from
     them, too. `kinds` are the kinds of tasks that it can score.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
@@ -113,17 +168,13 @@ class Protocol(ABC):
 
     @abstractmethod
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """Shots and prompt set of each cell of a model on a group; none where the model cannot be scored so."""
 
     def why_none(self, card: ModelCard) -> str:
         """Why a model has no cell of this protocol."""
         return f"it cannot be scored by {self.name}"
-
-    def drawn_shots(self, shots: Sequence[int]) -> Sequence[int]:
-        """The numbers of training images per class for which folds are drawn; those asked for."""
-        return shots
 
     def part(self, cell: Cell, settings: Settings) -> str:
         """The part of the split that is scored."""

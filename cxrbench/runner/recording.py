@@ -29,7 +29,15 @@ from cxrbench.runner.code import code_identity, library_versions
 from cxrbench.runner.encode import Sweep
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.forward import SCORES
-from cxrbench.runner.identity import NO_FILE, cell_card_digest, contents_digest, identity, published_cells, reference
+from cxrbench.runner.identity import (
+    NO_FILE,
+    cell_card_digest,
+    contents_digest,
+    identity,
+    published_cells,
+    reference,
+    training_facts,
+)
 from cxrbench.runner.measure import Measured
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell
@@ -70,7 +78,7 @@ class Outcome:
             if path is None or path in self.sweep.missing:
                 left_out[image] = NO_FILE
             elif (reason := self.sweep.reason(path, keys)) is not None:
-                left_out[image] = reason.replace(f"{cell.data.root}{os.sep}", "")
+                left_out[image] = reason.replace(f"{cell.data.owner(image).root}{os.sep}", "")
             elif path in content:
                 contents[image] = content[path]
         return Inputs(left_out, contents)
@@ -129,7 +137,16 @@ class StoredReadings:
 
     def vectors(self, tap: str, images: Sequence[str]) -> FloatArray:
         """See `Readings.vectors`."""
-        return self._rows(self.cell.model.key(self.cell.recipe), tap, images)
+        cell = self.cell
+        if len(cell.recipes) == 1:
+            return self._rows(cell.model.key(cell.recipe), tap, images)
+        by = np.array([cell.recipe_of(image).digest for image in images])
+        found = np.empty((len(images), cell.model.card.taps[tap]), np.float32)
+        for recipe in cell.recipes:
+            rows = np.flatnonzero(by == recipe.digest).tolist()
+            if rows:
+                found[rows] = self._rows(cell.model.key(recipe), tap, [images[row] for row in rows])
+        return found
 
     def scores(self, words: ClassPrompts, images: Sequence[str]) -> FloatArray:
         """See `Readings.scores`."""
@@ -162,9 +179,7 @@ def written(cell: Cell, outcome: Outcome, measured: Measured, inputs: Inputs, id
         variant_digest=made.variant.digest,
         splits=made.variant.splits,
         settings=made.variant.settings,
-        model=cell.model.identity(
-            cell_card_digest(cell, made), cell.model.text_digest if cell.prompts is not None else None
-        ),
+        model=cell.model.identity(cell_card_digest(cell, made), cell.model.text_digest if cell.reads_texts else None),
         data=_data_identity(cell, labels, inputs, outcome),
         preprocessing=Preprocessing(name=cell.recipe_name, digest=cell.recipe.digest, recipe=cell.recipe),
         prompts=measured.prompts,
@@ -222,5 +237,6 @@ def _data_identity(cell: Cell, labels: Sequence[str], inputs: Inputs, outcome: O
         left_out={image: reason for image, reason in left_out.items() if reason != NO_FILE},
         rows_left_out=partition.findings.left_out,
         notes=outcome.notes(cell, inputs),
-        synthetic=partition.synthetic,
+        synthetic=any(side.partition.synthetic for side in cell.data.sides),
+        trained_on=training_facts(cell),
     )

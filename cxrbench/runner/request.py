@@ -7,11 +7,15 @@ from pathlib import Path
 from cxrbench.errors import SpecError
 from cxrbench.runner.options import (
     DATA_ROOT,
+    GROUPS,
     MODELS,
+    SHOTS,
     TASKS,
     WEIGHTS,
     Precision,
     RequestOptions,
+    read_shots,
+    several_shots,
     with_defaults,
 )
 from cxrbench.specs import catalog
@@ -19,6 +23,7 @@ from cxrbench.specs.catalog import PAPERS_PROTOCOLS
 from cxrbench.specs.paths import default_cache
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system import cpu
+from cxrbench.types import Shots
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,10 @@ class Request:
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     protocols: tuple[str, ...] = PAPERS_PROTOCOLS
-    shots: tuple[int, ...] = (16,)
+    shots: tuple[Shots, ...] = (16,)
     groups: tuple[str, ...] = ("all",)
+    trained_on: tuple[str, ...] = ()  # tasks to whose training parts is fitted; none: each task to its own
+    mapping: str | None = None
     variant: str = "paper-code"
     choices: Mapping[str, str] = field(default_factory=dict)
     prompts: tuple[str, ...] = ("ensemble",)
@@ -87,11 +94,16 @@ class Request:
     def __post_init__(self) -> None:
         if not self.models or not self.tasks or not self.protocols:
             raise SpecError("name at least one model, one task and one protocol")
-        if bad := [k for k in self.shots if k < 1]:
-            raise SpecError(f"--shots must be at least 1, not {bad[0]}")
+        if odd := [k for k in self.shots if read_shots(k, SHOTS.flag) != k]:
+            raise SpecError(f"{SHOTS.flag}: {odd[0]!r} is spelt {read_shots(odd[0], SHOTS.flag)!r}")
         if not 0 <= self.max_unreadable <= 1:
             raise SpecError(f"--max-unreadable is a share from 0 to 1, such as 0.05, not {self.max_unreadable}")
         catalog.select_protocols(self.protocols)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The shots that are a number K, without shares of the training part."""
+        return tuple(k for k in self.shots if isinstance(k, int))
 
 
 def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestOptions) -> Request:
@@ -103,12 +115,16 @@ def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestO
     TASKS.refuse("tasks", tasks)
     asked = with_defaults(options)
     protocols, prompts = asked["protocols"], asked["prompts"]
+    if asked["trained_on"] and tuple(asked["groups"]) != GROUPS.default:
+        raise SpecError("--group does not go with --trained-on: its cells are over the labels that both tasks have")
     return Request(
         models=tuple(models),
         tasks=tuple(tasks),
         protocols=PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
-        shots=tuple(asked["shots"]),
+        shots=several_shots(asked["shots"], SHOTS.flag),
         groups=tuple(asked["groups"]),
+        trained_on=tuple(asked["trained_on"]),
+        mapping=asked["mapping"],
         variant=asked["variant"],
         choices=dict(asked["settings"] or {}),
         prompts=tuple(catalog.prompt_files() if prompts is None else prompts),

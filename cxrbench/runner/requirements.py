@@ -1,6 +1,6 @@
 """What the cells of a plan need before anything is computed; those that lack something leave it, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecError
@@ -46,6 +46,16 @@ def require_group(made: Plan, task: TaskSpec) -> None:
         made.skipped[task.name] = f"it has none of the groups {', '.join(made.request.groups)}"
 
 
+def require_protocol(made: Plan, task: TaskSpec, asked: Sequence[Protocol]) -> tuple[Protocol, ...]:
+    """Those of the protocols asked for that score tasks of this kind; the others are named, with the task."""
+    fitting = tuple(one for one in asked if task.kind in one.kinds)
+    if others := ", ".join(one.name for one in asked if one not in fitting):
+        known = "retrieval" if task.kind == "retrieval" else "zero-shot or linear-probe"
+        way = "" if fitting else f"; take --protocol {known}"
+        made.skipped[f"{task.name} / {others}"] = f"it is a {task.kind} task, which {others} cannot score{way}"
+    return fitting
+
+
 def require_files(made: Plan) -> None:
     """Without --allow-missing, cells whose images are not all on disk become one problem a task."""
     if made.request.allow_missing:
@@ -55,8 +65,11 @@ def require_files(made: Plan) -> None:
     for cell in made.cells:
         lost = sorted(made.wanted(cell) - set(cell.data.partition.paths))
         if lost:
-            known = short.get(cell.data.task.name, (0, "", cell.data.root))
-            short[cell.data.task.name] = max(known, (len(lost), lost[0], cell.data.root))
+            for side in cell.data.sides:
+                own = [image for image in lost if cell.data.owner(image) is side]
+                known = short.get(side.task.name, (0, "", side.root))
+                if own:
+                    short[side.task.name] = max(known, (len(own), own[0], side.root))
         else:
             kept.append(cell)
     made.cells = kept
@@ -73,16 +86,16 @@ def files_missing(task: str, count: int, first: str, root: Path) -> DataError:
 
 
 def require_text(made: Plan) -> None:
-    """Cells whose prompts need a text encoder that is not at hand become one problem a model."""
+    """Cells whose texts need a text encoder that is not at hand become one problem a model."""
     lost: dict[str, CxrBenchError] = {}
     for cell in made.cells:
-        if cell.prompts is not None and cell.model.card.name not in lost:
+        if cell.reads_texts and cell.model.card.name not in lost:
             try:
                 _require_text_side(cell.model.card)
                 _ = cell.model.text_digest
             except BaseException as error:
                 lost[cell.model.card.name] = contained(error, cell.model.card.name)
-    made.cells = [c for c in made.cells if c.prompts is None or c.model.card.name not in lost]
+    made.cells = [c for c in made.cells if not c.reads_texts or c.model.card.name not in lost]
     for problem in lost.values():
         made.add(problem)
 

@@ -89,7 +89,7 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
 
 def _rows_left_out(made: Plan) -> list[str]:
     """A line for each task and reason for which rows of its tables are in no part."""
-    findings = {cell.data.task.name: cell.data.partition.findings for cell in made.cells}
+    findings = {side.task.name: side.partition.findings for cell in made.cells for side in cell.data.sides}
     return [
         f"{task}: left out: {n} rows: {why}" for task, found in findings.items() for why, n in found.left_out.items()
     ]

@@ -14,6 +14,7 @@ from cxrbench.runner.measure import measure
 from cxrbench.runner.protocol import Basis, Cell
 from cxrbench.runner.recording import Outcome, cached, cell_id, written
 from cxrbench.runner.requirements import files_missing
+from cxrbench.runner.transfer import require_apart
 from cxrbench.system.contained import Logbook, contained
 
 Say = Callable[[str], None]
@@ -75,6 +76,7 @@ class Clerk:
             raise broken
         _require_there(cell, outcome)
         _require_readable(cell, outcome, inputs.left_out)
+        require_apart(cell, made.folds(cell), inputs.contents)
         ident = cell_id(cell, made, inputs)
         known = cached(cell, made, ident) if made.request.resume else None
         if known is not None:
@@ -96,7 +98,9 @@ def _require_there(cell: Cell, outcome: Outcome) -> None:
     if outcome.plan.request.allow_missing or not any(paths.get(i) in gone for i in outcome.plan.wanted(cell)):
         return
     lost = sorted(image for image, path in paths.items() if path in gone)
-    raise files_missing(cell.data.task.name, len(lost), lost[0], cell.data.root)
+    side = cell.data.owner(lost[0])
+    own = [image for image in lost if cell.data.owner(image) is side]
+    raise files_missing(side.task.name, len(own), own[0], side.root)
 
 
 def _require_readable(cell: Cell, outcome: Outcome, left_out: Mapping[str, str]) -> None:
@@ -108,7 +112,8 @@ def _require_readable(cell: Cell, outcome: Outcome, left_out: Mapping[str, str])
     scored = dict.fromkeys(image for fold in folds for image in fold.test[0])
     trained = dict.fromkeys(image for fold in folds for image in fold.train[shots][0]) if shots is not None else {}
     chosen_on = dict.fromkeys(image for fold in folds if fold.valid is not None for image in fold.valid[0])
-    parts = ((outcome.plan.test_part(cell), scored), (f"{shots}-shot training", trained), ("validation", chosen_on))
+    told = f"{shots}-shot training" if isinstance(shots, int) else "training"
+    parts = ((outcome.plan.test_part(cell), scored), (told, trained), ("validation", chosen_on))
     for part, images in parts:
         _require_few(where(cell), part, list(images), left_out, outcome.plan.request.max_unreadable)
 
@@ -124,11 +129,18 @@ def _require_few(place: str, part: str, images: Sequence[str], left_out: Mapping
 
 
 def _told(record: Record) -> str:
-    metric, how = main_metric(record.data.kind), record.protocol
+    metric, how = main_metric(record.data.kind, record.data.group), record.protocol
     mean = record.summary[metric.name]["mean"]
     few = ", ".join(f"{label} {images}" for label, images in how.short.items())
     told = f"{metric.title} undefined" if mean is None else f"{metric.title} {100 * mean:.2f} %"
     told = f"{told} (fewer than {how.shots} training images of {few})" if few else told
     told = f"{told} ({unsettled})" if (unsettled := row_order_note(record)) else told
-    shared = record.data.shared_patients
-    return f"{told} ({shared} test patients were trained on, too: `cxrbench audit`)" if shared else told
+    shared, other = record.data.shared_patients, record.data.trained_on
+    told = f"{told} ({shared} test patients were trained on, too: `cxrbench audit`)" if shared else told
+    if other is None:
+        return told
+    words = [
+        f"{len(record.data.labels)} shared labels",
+        *(f"left out: {n} rows {why}" for why, n in other.left_out.items()),
+    ]
+    return f"{told} ({'; '.join([*words, other.doubt] if other.doubt else words)})"

@@ -237,7 +237,7 @@ class ModelCard(Spec):
         """What `view_name` names."""
         return self.views[self.view_name(group, head)]
 
-    def probe_tap(self, features: Literal["released", "raw", "projected"], shots: int, group: str) -> str:
+    def probe_tap(self, features: Literal["released", "raw", "projected"], shots: int | str, group: str) -> str:
         """The tap that a linear probe sees; `features` is the setting `lp.features`."""
         projected = features == "projected" or (features == "released" and shots in self.probe.projected_shots)
         return self.view(group).tap if projected else "pooled"

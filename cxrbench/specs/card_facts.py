@@ -6,6 +6,7 @@ from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.specs.recipe import Canvas, Recipe, Steps
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
+from cxrbench.types import Shots
 
 
 def recipe_name(card: ModelCard, settings: Settings) -> RecipeName:
@@ -36,7 +37,7 @@ def applied(recipe: Recipe, settings: Settings, polarity: str) -> Recipe:
 
 
 def card_digest(
-    card: ModelCard, settings: Settings, group: str, shots: int | None, recipe: Recipe, *, worded: bool
+    card: ModelCard, settings: Settings, group: str, shots: Shots | None, recipe: Recipe, *, worded: bool
 ) -> str:
     """Hex SHA-256 over the card's facts for one cell: two cards with one digest give the same number.
 
@@ -71,5 +72,5 @@ def _zero_shot(card: ModelCard, settings: Settings, group: str) -> dict[str, Any
     return found
 
 
-def _probe(card: ModelCard, settings: Settings, group: str, shots: int) -> dict[str, Any]:
+def _probe(card: ModelCard, settings: Settings, group: str, shots: Shots) -> dict[str, Any]:
     return {"tap": card.probe_tap(settings.features, shots, group), "labels": card.probe.labels}

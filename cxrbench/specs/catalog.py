@@ -64,6 +64,7 @@ _PAPERS = (
     metadata.EntryPoint("zero-shot", "cxrbench.runner.protocols.zero_shot:ZeroShot", _PROTOCOLS),
     metadata.EntryPoint("linear-probe", "cxrbench.runner.protocols.linear_probe:LinearProbe", _PROTOCOLS),
 )
+_OTHERS = (metadata.EntryPoint("retrieval", "cxrbench.runner.protocols.retrieval:Retrieval", _PROTOCOLS),)
 PAPERS_PROTOCOLS = tuple(point.name for point in _PAPERS)
 _FEW_SHOT = tuple(
     metadata.EntryPoint(name, f"cxrbench.runner.protocols.{place}", _PROTOCOLS)
@@ -86,6 +87,14 @@ _FEW_SHOT = tuple(
         "tip-adapter": "tip_adapter:TipAdapter",
         "tip-adapter-own-scale": "tip_adapter:TipAdapterOwnScale",
     }.items()
+)
+_DRAWS = "cxrbench.draws"
+_OWN_DRAWS = (
+    metadata.EntryPoint("released", "cxrbench.evaluate.draws:Released", _DRAWS),
+    metadata.EntryPoint("hash-rank-v1", "cxrbench.evaluate.draws:HashRank", _DRAWS),
+    metadata.EntryPoint("standard", "cxrbench.evaluate.ss_text_draws:Standard", _DRAWS),
+    metadata.EntryPoint("relaxed", "cxrbench.evaluate.ss_text_draws:Relaxed", _DRAWS),
+    metadata.EntryPoint("realistic", "cxrbench.evaluate.ss_text_draws:Realistic", _DRAWS),
 )
 
 
@@ -138,9 +147,12 @@ def refuse_unavailable(names: Iterable[str]) -> None:
             raise SpecError(f"{name} ({absent[name].title}) cannot be run: {absent[name].unavailable}")
 
 
+_NO_TASKS = ("settings", "transfer")  # of the files beside the tasks
+
+
 def task_files() -> dict[str, Path]:
     """Tasks by name: the paper's in its order, other built-in ones, then those of entry points `cxrbench.tasks`."""
-    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem != "settings"}
+    found = {path.stem: path for path in sorted(paths.folder("tasks").glob("*.toml")) if path.stem not in _NO_TASKS}
     order = [name for name in PAPERS_TASKS if name in found]
     own = {name: found[name] for name in [*order, *sorted(found.keys() - set(order))]}
     others = (path for folder in _plugin_folders("cxrbench.tasks") for path in sorted(folder.glob("*.toml")))
@@ -152,10 +164,12 @@ def protocol_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
 
     Nothing is imported. A name that two packages use has both.
     """
-    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys((*_PAPERS, *_FEW_SHOT, *plugin_points(_PROTOCOLS))):
-        found[point.name] = (*found.get(point.name, ()), point)
-    return found
+    return _by_name((*_PAPERS, *_FEW_SHOT, *_OTHERS, *plugin_points(_PROTOCOLS)))
+
+
+def draw_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    """Draws of training images by name, built-in ones, then those of installed packages; see `protocol_points`."""
+    return _by_name((*_OWN_DRAWS, *plugin_points(_DRAWS)))
 
 
 def select_protocols(words: Sequence[str]) -> list[str]:
@@ -165,8 +179,12 @@ def select_protocols(words: Sequence[str]) -> list[str]:
 
 def source_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
     """Sources of installed packages by name, each by its entry point; see `protocol_points`."""
+    return _by_name(plugin_points(_SOURCES))
+
+
+def _by_name(points: Iterable[metadata.EntryPoint]) -> dict[str, tuple[metadata.EntryPoint, ...]]:
     found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for point in dict.fromkeys(plugin_points(_SOURCES)):
+    for point in dict.fromkeys(points):
         found[point.name] = (*found.get(point.name, ()), point)
     return found
 
@@ -207,12 +225,20 @@ def variant_files() -> dict[str, Path]:
 
 def load_variant(name: str) -> Variant:
     """A bundle by name, or by the path of a TOML file; raises SpecError with the nearest names."""
-    if name.endswith(".toml"):
-        return read_toml(Path(name), Variant)
     files = variant_files()
-    if name not in files:
+    if name not in files and not name.endswith(".toml"):
         raise unknown("variant", name, files)
-    return read_toml(files[name], Variant)
+    return _of_known_draw(read_toml(files.get(name, Path(name)), Variant))
+
+
+def _of_known_draw(variant: Variant) -> Variant:
+    """The variant; raises SpecError with the nearest names for a draw that nothing here brings.
+
+    Records are read wherever they are, also without the package that drew their images: this is asked of a choice.
+    """
+    if variant.settings.draw not in draw_points():
+        raise unknown("draw (setting fewshot.draw)", variant.settings.draw, draw_points())
+    return variant
 
 
 def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] = ()) -> Variant:
@@ -220,7 +246,7 @@ def chosen_variant(name: str, choices: Mapping[str, str], tasks: Iterable[str] =
 
     Raises SpecError for a bundle, setting or choice that does not exist.
     """
-    return load_variant(name).with_choices(dict(choices), (*task_files(), *tasks))
+    return _of_known_draw(load_variant(name).with_choices(dict(choices), (*task_files(), *tasks)))
 
 
 def prompt_files() -> dict[str, Path]:

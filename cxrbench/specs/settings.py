@@ -18,7 +18,10 @@ from cxrbench.store.schema import Spec, complaints
 
 
 class Settings(Spec):
-    """One choice for every setting; the aliases are the names that users, records and `settings.toml` use."""
+    """One choice for every setting; the aliases are the names that users, records and `settings.toml` use.
+
+    Bundles may leave out what has a default here: it is no point on which the released code and the paper differ.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
@@ -28,7 +31,8 @@ class Settings(Spec):
     canvas_floor: Literal["released", "exact"] = Field(alias="canvas.floor")
     preprocessing: Literal["released", "authors"] = Field(alias="sota.preprocessing")
     resplit: Literal["released", "patient-partition-v1"] = Field(alias="5x200.folds")
-    draw: Literal["released", "hash-rank-v1"] = Field(alias="fewshot.draw")
+    draw: str = Field(alias="fewshot.draw")  # by name, as `catalog.draw_points` knows them
+    share: Literal["hash-rank-v1", "mgca", "cxr-clip", "benchx", "mavl"] = Field("hash-rank-v1", alias="fewshot.share")
     short_classes: Literal["allowed", "refused"] = Field(alias="fewshot.short")
     nih_classes: Literal["19", "20"] = Field(alias="nih.classes")
     features: Literal["released", "raw", "projected"] = Field(alias="lp.features")
@@ -44,8 +48,8 @@ class Settings(Spec):
 
 
 def choices() -> dict[str, tuple[str, ...]]:
-    """Every setting's name with the choices it has."""
-    return {str(f.alias): get_args(f.annotation) for f in Settings.model_fields.values()}
+    """Every setting's name with the choices it has; `fewshot.draw` has those of `catalog.draw_points`."""
+    return {str(f.alias): names for f in Settings.model_fields.values() if (names := get_args(f.annotation))}
 
 
 class Variant(Spec):
@@ -59,8 +63,9 @@ class Variant(Spec):
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over splits and settings; name, version and title do not enter."""
-        return digest.of_json({"splits": dict(self.splits), "settings": self.settings.model_dump(mode="json")})
+        """Hex SHA-256 over splits and settings; name, version, title and settings at their default do not enter."""
+        chosen = self.settings.model_dump(mode="json", exclude_defaults=True)
+        return digest.of_json({"splits": dict(self.splits), "settings": chosen})
 
     def split_of(self, task: TaskSpec) -> str:
         """The split of a task: the one chosen here, else the task's own of this bundle's name, else its first."""

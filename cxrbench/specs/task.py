@@ -12,9 +12,15 @@ from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from cxrbench.errors import SpecError
 from cxrbench.specs.own_data import RULES, CsvData, FolderData, with_defaults
 from cxrbench.store.schema import FactsT, Spec, complaints, read_toml
-from cxrbench.types import TaskKind
+from cxrbench.types import RETRIEVAL_FORMS, TaskKind, own_report
 
 Digest = Field(pattern="^[0-9a-f]{64}$")
+# How many labels a group has at least, and how that is said.
+_LEAST: Mapping[TaskKind, tuple[int, str]] = {
+    "single-label": (2, "two distinct names"),
+    "multi-label": (1, "one name"),
+    "retrieval": (0, "names"),
+}
 
 
 class Label(Spec):
@@ -102,7 +108,9 @@ class SplitSpec(Spec):
 class TaskSpec(Spec):
     """`tasks/NAME.toml`. The order of `labels` and of each group decides class indices and ties.
 
-    `kind`: in a `single-label` task an image has one class, in a `multi-label` task each label holds or not by itself.
+    `kind`: in a `single-label` task an image has one class, in a `multi-label` task each label holds or not by itself;
+    in a `retrieval` task images and texts are found by each other, and a group is one of `RETRIEVAL_FORMS` with the
+    labels that decide what is right (none where only a query's own counterpart is).
     `source` is a module of `cxrbench.data.sources`, or of a package's entry point, whose `options` it reads; sources
     `csv` and `folder` are data of one's own, described in the section of that name. A file of these needs no more than
     name, source and labels, a label being its name where files spell it so (see `own_data`). `root`: the folder of the
@@ -168,19 +176,31 @@ class TaskSpec(Spec):
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             raise ValueError("two labels have the same name")
-        if "all" not in self.groups:
+        if self.kind == "retrieval":
+            self._require_forms()
+        elif "all" not in self.groups:
             raise ValueError("there must be a group 'all'")
         if self.patients.collection not in (None, *(origin.pool for origin in self.origins)):
             raise ValueError(f"patients are of {self.patients.collection!r}, which is the pool of no origin")
         if strange := {name for origin in self.origins for name in origin.classes} - set(names):
             raise ValueError(f"origins name classes that there are not: {sorted(strange)}")
-        least, told = (1, "one name") if self.kind == "multi-label" else (2, "two distinct names")
+        least, told = _LEAST[self.kind]
         for group, members in self.groups.items():
             if len(members) < least or len(set(members)) != len(members) or not set(members) <= set(names):
                 raise ValueError(f"group {group!r} needs at least {told} out of {names}, each once")
-        if self.kind == "multi-label" and self.folds != "external-test":
-            raise ValueError("a multi-label task has a test part of its own: folds = 'external-test'")
+        if self.kind != "single-label" and self.folds != "external-test":
+            raise ValueError(f"a {self.kind} task has a test part of its own: folds = 'external-test'")
         return self
+
+    def _require_forms(self) -> None:
+        """Raise ValueError for a group of a retrieval task that is none."""
+        if self.source in RULES:
+            raise ValueError("data of one's own cannot be a retrieval task: no such source reads texts")
+        if not self.groups or not set(self.groups) <= set(RETRIEVAL_FORMS):
+            raise ValueError(f"the groups of a retrieval task are of {', '.join(RETRIEVAL_FORMS)}")
+        for form, labels in self.groups.items():
+            if own_report(form) == bool(labels):
+                raise ValueError(f"group {form!r} needs {'no label' if own_report(form) else 'the labels that decide'}")
 
     @property
     def word(self) -> str:

@@ -101,6 +101,21 @@ def test_a_protocol_that_cannot_be_imported_ends_only_itself(lab: Lab, tmp_path:
 
 
 RETURN = "return Scored("
+
+
+def test_a_second_fit_of_its_own_is_recorded_and_told(lab: Lab, tmp_path: Path) -> None:
+    """Here with the signs turned, so that no test image keeps its class."""
+    turned = CODE.replace(RETURN, "found = (").rstrip() + "\n        return Scored(found, reordered=-found)\n"
+    done = measured(installed(tmp_path / "site", turned), lab, tmp_path, "nearest-mean")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training images in another order decide up to 10 of 10 test images otherwise") == 2
+    for record in records_of(tmp_path):
+        found = [fold.reordered for fold in record.folds]
+        assert all(one is not None and one.changed == 10 for one in found)
+        for one, fold in zip(found, record.folds, strict=True):  # of two classes the other one is taken
+            assert one is not None and one.value == pytest.approx(1 - fold.metrics["balanced_accuracy"])
+
+
 FAILING = """def combinations(self, *_):
         raise KeyError("mine")
 

@@ -42,7 +42,7 @@ from cxrbench.store.file_hashes import FileHashes
 from cxrbench.store.shard import Writer
 from cxrbench.system.contained import contained, containing
 
-CELL = "{victim} / covid / all / linear-probe / K=1"
+CELL = "{victim} / covid / all / linear-probe / K = 1"
 MODELS, TASKS = ("steady", "victim"), ("covid", "vindr")
 
 
@@ -441,7 +441,7 @@ def test_the_command_line_leaves_with_the_code_and_names_part_and_log(
     done = CliRunner().invoke(app, ["run", *words, *places, *how, "--device", "cpu"])
     error = KINDS[kind]()
     assert done.exit_code == getattr(error, "exit_code", 5)
-    assert "failed: victim / covid / all / linear-probe / K=1\n" in done.stderr and "4 cells" in done.stdout
+    assert "failed: victim / covid / all / linear-probe / K = 1\n" in done.stderr and "4 cells" in done.stdout
     assert "Traceback" not in done.output
     assert isinstance(error, CxrBenchError) or f"[traceback: {tmp_path / 'results' / 'logs'}" in done.stderr
     if kind == "no space":

@@ -58,7 +58,7 @@ def test_a_dry_run_refuses_what_the_run_refuses_before_anything_is_computed(
     told = forecast(replace(asked, protocols=("linear-probe",), groups=("all",), choices=settings))
     (problem,) = told.problems
     assert isinstance(problem, DataError) and f"covid, group all, K = {shots}" in str(problem)
-    assert len(told.cells) == 1 and "K=2" in told.cells[0]
+    assert len(told.cells) == 1 and "K = 2" in told.cells[0]
     report = run(lab, uneven, tmp_path, shots=(shots,), settings=settings, groups=["all"])
     assert [str(one) for one in report.problems] == [str(problem)]
     assert not report.records and report.decoded == 0

@@ -65,7 +65,7 @@ def test_lists_name_every_card_and_task() -> None:
         (["run", "--model", "clip_cm", "--task", "rsna", "--prompts", "names2"], "names"),
         (["run", "--model", "clip_cm", "--task", "nih_lt", "--group", "bse"], "base"),
         (["run", "--model", "clip_cm", "--task", "rsna", "--protocol", "zeroshot"], "zero-shot"),
-        (["run", "--model", "clip_cm", "--task", "rsna", "--shots", "many"], "whole numbers"),
+        (["run", "--model", "clip_cm", "--task", "rsna", "--shots", "many"], "no number of training images"),
         (["run", "--model", "clip_cm", "--task", "rsna", "--set", "lp.solver"], "NAME=VALUE"),
         (["run", "--model", "clip_cm", "--task", "rsna", "--modle", "x"], "--model"),
         (["table", "7"], "No such command '7'"),

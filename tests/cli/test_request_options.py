@@ -1,6 +1,7 @@
 """One list of options for a request: the command line and Python offer the same, with the same defaults."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,11 @@ from cxrbench.runner.options import (
     OPTIONS,
     REQUIRED,
     NamesOption,
-    NumbersOption,
     Option,
     PairsOption,
     PathOption,
     PathsOption,
+    ShotsOption,
     SwitchOption,
 )
 from cxrbench.runner.request import Request, build_request
@@ -38,6 +39,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {  # of each option: words of the comm
     "protocols": (["--protocol", "zero-shot"], ["zero-shot"]),
     "shots": (["-k", "1,2", "-k", "4"], [1, 2, 4]),
     "groups": (["--group", "all,base"], ["all", "base"]),
+    "trained_on": (["--trained-on", "nih_lt,siim", "--trained-on", "own.toml"], ["nih_lt", "siim", "own.toml"]),
+    "mapping": (["--mapping", "as-named"], "as-named"),
     "variant": (["--variant", "phantom"], "phantom"),
     "settings": (["--set", "vindr.polarity=released"], {"vindr.polarity": "released"}),
     "prompts": (["--prompts", "names"], ["names"]),
@@ -130,7 +133,9 @@ def test_each_option_makes_the_same_request(name: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["encode", "status"])
-@pytest.mark.parametrize("name", ["shots", "prompts", "settings", "data_root", "variant", "allow_missing"])
+@pytest.mark.parametrize(
+    "name", ["shots", "trained_on", "mapping", "prompts", "settings", "data_root", "variant", "allow_missing"]
+)
 def test_images_of_no_task_take_no_choice_of_tasks(verb: str, name: str, tmp_path: Path) -> None:
     words, _ = GIVEN[name]
     with pytest.raises(SpecError, match=rf"{OPTIONS[name].flag}: choices of tasks, which --images has none of"):
@@ -153,7 +158,11 @@ _NAMES = st.text("abcdefghij0123456789_-", min_size=1, max_size=8).filter(lambda
 _PATHS = st.builds(lambda parts: Path("/", *parts), st.lists(_NAMES, min_size=1, max_size=3))
 _VALUES: dict[type[Option], st.SearchStrategy[Any]] = {
     NamesOption: st.lists(_NAMES, min_size=1).map(tuple),
-    NumbersOption: st.lists(st.integers(1, 64), min_size=1, unique=True).map(tuple),
+    ShotsOption: st.lists(
+        st.one_of(st.integers(1, 64), st.just("all"), st.integers(1, 999).map(lambda share: f"{share / 10:g}%")),
+        min_size=1,
+        unique=True,
+    ).map(tuple),
     PairsOption: st.dictionaries(_NAMES, _NAMES, min_size=1),
     PathsOption: st.dictionaries(st.one_of(st.just(""), _NAMES), _PATHS, min_size=1),
     PathOption: _PATHS,
@@ -170,3 +179,40 @@ def test_words_that_are_written_are_read_back(data: st.DataObject) -> None:
     value = ("linear-probe",) if name == "protocols" else data.draw(_VALUES[type(option)])
     request = by_command_line(shlex.split(shlex.join(option.write(value))))
     assert request == build_request(["medclip"], ["rsna"], {name: value})  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("0", "must be at least 1"),
+        ("-2", "must be at least 1"),
+        ("0%", "more than 0%"),
+        ("100%", "called all, not 100%"),
+        ("250%", "less than 100%"),
+        ("1.5", "1% (of the training part)"),
+        ("half", "is no number of training images"),
+        ("1%%", "is no number of training images"),
+        ("%", "is no number of training images"),
+        ("nan%", "is no number of training images"),
+    ],
+)
+def test_what_is_no_number_of_training_images_says_what_is(word: str, told: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(told)):
+        OPTIONS["shots"].value([word])
+    with pytest.raises(SpecError, match=re.escape(told)):
+        by_python(shots=[word])
+
+
+@pytest.mark.parametrize("value", [0.01, True, None, 1.0])
+def test_python_takes_no_other_kind_for_shots(value: Any) -> None:
+    with pytest.raises(SpecError, match="is no number of training images"):
+        by_python(shots=[value])
+
+
+@given(st.integers(1, 99_999), st.booleans())
+def test_a_share_is_spelt_in_one_way(thousandths: int, padded: bool) -> None:
+    word = f"{thousandths // 1000}.{thousandths % 1000:03d}"
+    (found,) = OPTIONS["shots"].value([f"0{word} %" if padded else f"{word}%"])
+    assert OPTIONS["shots"].value([found, f"{word}%"]) == (found,)
+    assert float(found.removesuffix("%")) == thousandths / 1000 and "e" not in found.lower()
+    assert found == found.removesuffix("%").rstrip("0").rstrip(".") + "%" or "." not in found

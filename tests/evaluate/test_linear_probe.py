@@ -192,3 +192,28 @@ def test_features_that_are_not_finite_are_refused():
     x[2, 1] = np.nan
     with pytest.raises(DataError, match="1 training rows"):
         fit(x, np.array([0, 0, 1, 1]), 2)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_rows_weighted_by_blocks_give_the_same_optimum(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(classes)
+    labels = rng.choice(classes, 900, p=np.arange(classes, 0, -1) / sum(range(classes + 1)))
+    features = (rng.normal(size=(900, 24)) + np.eye(classes, 24)[labels]).astype(np.float32)
+    whole = exact(features, labels, classes)
+    monkeypatch.setattr("cxrbench.evaluate.logistic_regression.BLOCK", 128)
+    parts = exact(features, labels, classes)
+    assert max(whole.gradient, parts.gradient) <= 1e-12
+    assert np.abs(parts.coef - whole.coef).max() <= 1e-9 * np.abs(whole.coef).max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("several", [False, True], ids=["19 classes", "a finding"])
+def test_a_whole_training_part_converges(several: bool) -> None:
+    rng = np.random.default_rng(3)
+    n, classes = 20_000, 2 if several else 19
+    shares = 1 / np.arange(1, classes + 1) ** 1.5
+    labels = rng.choice(classes, n, p=shares / shares.sum())
+    labels[:classes] = np.arange(classes)
+    spread = rng.normal(size=(n, 512)) * 8 / np.sqrt(np.arange(1, 513))
+    features = (spread + 0.3 * rng.normal(size=(classes, 512))[labels]).astype(np.float32)
+    assert exact(features, labels, classes).gradient <= 1e-12

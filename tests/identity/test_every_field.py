@@ -18,7 +18,7 @@ from made_identity import CARD, CLASSES, Bench, bench, changed, what_changed
 from cxrbench.runner.request import Engine
 from cxrbench.specs import settings as settings_module
 from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights, ZeroShotSpec
-from cxrbench.specs.catalog import load_variant
+from cxrbench.specs.catalog import draw_points, load_variant
 from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
 from cxrbench.specs.recipe import Canvas, Crop, MinMax, Pad, PadSquare, Resample, Resize, Steps
@@ -427,6 +427,8 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "findings": (partition(findings=Findings(notes=("a note",))), NOTHING),
         "synthetic": (partition(synthetic=True), RECORDS),
         "attributes": [(about(name), RECORDS - {"labels"}) for name in ("sex", "age", "view")],  # of i9, a Normal
+        "asked": (partition(asked=Table(("q",), np.eye(1, 3, dtype=np.int8), CLASSES, texts=("mass",))), RECORDS),
+        "about_texts": (partition(about_texts={"section": "impression"}), NOTHING),  # the texts themselves enter
     },
     Table: {
         "ids": (part("test", ids=tuple(f"j{n}" for n in range(9))), RECORDS),
@@ -437,6 +439,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
             (part("test", patients=tuple(f"q{n}" for n in range(9))), RECORDS),
             (part("train", patients=None), NOTHING),  # intervals are over scored images
         ],
+        "texts": (part("test", texts=tuple(f"text {n}" for n in range(9))), RECORDS),
     },
     Engine: {
         "device": (lambda b: replace(b, engine=Engine("auto")), NOTHING),
@@ -469,7 +472,8 @@ def of_settings() -> Iterator[tuple[str, Trial]]:
     """Every choice but the base's own. A variant is part of its records' names, so all of them move with any."""
     base = load_variant("paper-code").settings.model_dump(mode="json")
     unsampled = prompts("sample", None)
-    for name, choices in settings_module.choices().items():
+    offered = {**settings_module.choices(), "fewshot.draw": tuple(draw_points())}
+    for name, choices in offered.items():
         for choice in choices:
             if choice != base[name]:
                 moved = (IMAGE if name in PIXELS else RECORDS) | MORE.get(f"{name}={choice}", NOTHING)

@@ -43,7 +43,13 @@ def test_a_row_holds_the_record_and_the_intervals_that_every_other_place_shows(t
     assert (
         row.covers == cell_interval(cell, TABLE["balanced_accuracy"]).words == "other test images and training images"
     )
-    assert (row.model, row.task, row.group, row.protocol, row.shots) == ("dlilp_cm", "rsna", "all", "linear-probe", 16)
+    assert (row.model, row.task, row.group, row.protocol, row.shots) == (
+        "dlilp_cm",
+        "rsna",
+        "all",
+        "linear-probe",
+        "16",
+    )
     assert (row.weights_sha256, row.card_digest) == (record.model.weights_sha256, record.model.card_digest)
     assert (row.published_percent, row.published_in.count("Table")) == (93.82, 2)
     assert row.path == place_of(record) and (tmp_path / row.path).is_file()

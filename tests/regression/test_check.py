@@ -381,7 +381,7 @@ def test_markdown_tells_only_what_changed(place: Path) -> None:
     assert check(place, "--against", "baseline", "-f", "markdown").stdout.count("\n") == 1
     result(place, protocol__shots=4)
     told = check(place, "--against", "baseline", "-f", "markdown").stdout
-    assert "K=4" in told and "K=16" not in told
+    assert "K = 4" in told and "K = 16" not in told
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
         (("--task", "covid"), SpecError, "measured task"),
         (("--shots", "3", "-p", "linear-probe"), DataError, "has group all, protocol linear-probe, shots 3"),
         (("--metric", "aurok"), SpecError, "there is no metric"),
-        (("--shots", "two"), SpecError, "whole numbers"),
+        (("--shots", "two"), SpecError, "no number of training images"),
         (("--task", "rsna", "4"), SpecError, "stand behind it"),
     ):
         done = cli(tmp_path, *words)

@@ -16,8 +16,10 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.records.integrity import read_results
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.selection import CellFilter
+from cxrbench.reports.figures import write_few_shot
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import published_table
+from cxrbench.types import Shots
 
 MODELS, TASKS, SHOTS = ("clip_cm", "gloria"), ("rsna", "covid"), (1, 2, 4, 8, 16)
 
@@ -165,3 +167,29 @@ def test_models_tasks_and_the_default_place_are_chosen(tmp_path: Path) -> None:
     assert "gloria" in text and "clip_cm" not in text and "average of" not in text
     refused = cli(tmp_path, "--to", str(tmp_path / "x.gif"))
     assert isinstance(refused.exception, SpecError)
+
+
+def test_shares_of_the_training_part_stand_apart_on_the_right(tmp_path: Path) -> None:
+    asked: tuple[Shots, ...] = ("all", 16, "10%", 2, "2.5%")
+    for task in TASKS:
+        for shots in asked:
+            if (task, shots) != (TASKS[0], "10%"):
+                written(tmp_path, "gloria", [scored_fold(1.0, 3)], data__task=task, protocol__shots=shots)
+    written(tmp_path, "medclip", [scored_fold(1.0, 3)], data__task=TASKS[0], protocol__shots="10%")
+    found = drawn(tmp_path)
+    assert found.shots == (2, 16, "2.5%", "10%", "all")
+    assert shots_of(found, "gloria", TASKS[1]) == [2, 16, "2.5%", "10%", "all"]
+    assert shots_of(found, "gloria", None) == [2, 16, "2.5%", "all"]
+    assert f"no record: gloria, {TASKS[0]}, 10 % of the training part" in found.notes
+    assert any("K = 2, 16, 2.5 % of the training part, whole training part" in note for note in found.notes)
+    write_few_shot(found, [tmp_path / "f.svg"])
+    text = (tmp_path / "f.svg").read_text(encoding="utf-8")
+    places = [text.index(f">{told}<") for told in ("2.5%", "10%", "all")]
+    assert places == sorted(places) and "images per class, K | of the training part" in text
+
+
+def test_shares_alone_make_a_figure(tmp_path: Path) -> None:
+    for shots in ("1%", "all"):
+        written(tmp_path, "gloria", [scored_fold(1.0, 3)], data__task=TASKS[0], protocol__shots=shots)
+    assert cli(tmp_path).exit_code == 0
+    assert "images per class" not in (tmp_path / "figure3.svg").read_text(encoding="utf-8")

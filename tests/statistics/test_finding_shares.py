@@ -133,6 +133,7 @@ def test_average_precision_is_scikit_learns(seed: int) -> None:
 
 
 def test_each_kind_of_task_has_its_main_metric() -> None:
-    assert [main_metric(kind).name for kind in ("single-label", "multi-label")] == ["balanced_accuracy", "macro_auroc"]
+    kinds = ("single-label", "multi-label")
+    assert [main_metric(kind, "all").name for kind in kinds] == ["balanced_accuracy", "macro_auroc"]
     assert "balanced_accuracy" not in table_of("multi-label") and "f1_best_on_test" not in table_of("single-label")
     assert "multi-label tasks, which have macro_auroc" in TABLE["kappa"].unfit("multi-label", ("a", "b"))

@@ -234,7 +234,7 @@ class LabelledParts:
     """What the label tables alone decide: the parts, all ids they name, totals by the names of `TaskSpec.expected`.
 
     `attributes`: see `cxrbench.data.sources.base`; they decide nothing. `doubtful`: images whose patient is a guess.
-    `left_out`: rows of the tables that are in no part, by the reason.
+    `left_out`: rows of the tables that are in no part, by the reason. `asked` and `about_texts`: see `Partition`.
     """
 
     parts: Mapping[str, Table]
@@ -244,6 +244,8 @@ class LabelledParts:
     attributes: Attributes = field(default_factory=dict)
     doubtful: frozenset[str] = frozenset()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    asked: Table | None = None
+    about_texts: Mapping[str, str | int] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -374,7 +376,8 @@ def assembled(
     known = {a: {i: values[i] for i in wanted if i in values} for a, values in labelled.attributes.items()}
     drawn = phantom_mark.drawn(folder, paths.values())
     findings = replace(found, notes=notes, left_out=labelled.left_out)
-    return Partition(task.name, split, labelled.parts, paths, findings, drawn, known)
+    texts = (labelled.asked, labelled.about_texts)
+    return Partition(task.name, split, labelled.parts, paths, findings, drawn, known, *texts)
 
 
 def _findings(labelled: LabelledParts, missing: Sequence[str], survey: Survey, layout: Layout) -> Findings:

@@ -61,8 +61,12 @@ def layout(images: "pd.DataFrame") -> Layout:
 
 
 def _labelled(images: "pd.DataFrame", task: TaskSpec, split: str, disk: Disk) -> LabelledParts:
+    return drawn(images, task, rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject), disk)
+
+
+def drawn(images: "pd.DataFrame", task: TaskSpec, rule: OnePerSubject, disk: Disk) -> LabelledParts:
+    """The part `all` that the rule draws from the images of the split table."""
     folder = disk.folder
-    rule = rule_of(task, split, ("one-per-subject",)).parameters(OnePerSubject)
     ids = images["dicom_id"].tolist()
     studies = images["study_id"].tolist()
     labels = _study_labels(folder, task, studies)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import DataError
 from cxrbench.evaluate.findings import BoolArray, Chosen, FindingRows, OneFinding, best_level, counts, levels
+from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.estimate import Component, pooled
 from cxrbench.evaluate.statistics.shares import FEW, FloatArray, ScoredRows, Shares, area_floor, area_with_rows
 from cxrbench.types import IntArray
 
-AnyRows = ScoredRows | FindingRows  # one fold of a single-label task, or of a multi-label one
-RowsT = TypeVar("RowsT", ScoredRows, FindingRows)
+AnyRows = ScoredRows | FindingRows | QueryRows  # one fold of a single-label, multi-label or retrieval task
+RowsT = TypeVar("RowsT", ScoredRows, FindingRows, QueryRows)
 OfFinding = Callable[[FindingRows, int], tuple[float, FloatArray]]  # its value, what each row (n,) adds to its error
 
 

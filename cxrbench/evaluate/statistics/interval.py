@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.estimate import Estimate, over_draws
 from cxrbench.evaluate.statistics.finding_shares import AnyRows
 from cxrbench.evaluate.statistics.shares import FEW, Shares, UnitKind
@@ -140,7 +141,8 @@ def _told(*reasons: str) -> str:
 
 def still(folds: Sequence[AnyRows]) -> str:
     """Why no choice of images moves a number: all images of a fold have the same scores; empty where they differ."""
-    same = all((fold.scores == fold.scores[0]).all() for fold in folds)
+    scored = [fold.scores for fold in folds if not isinstance(fold, QueryRows)]  # other queries may come to else
+    same = bool(scored) and all((scores == scores[0]).all() for scores in scored)
     return "all images have the same scores, and others would change nothing" if same else ""
 
 

@@ -14,7 +14,7 @@ from cxrbench.evaluate.statistics.estimate import Component
 from cxrbench.types import IntArray
 
 ScoreArray = NDArray[np.floating[Any]]
-UnitKind = Literal["patient", "image"]
+UnitKind = Literal["patient", "image", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,23 @@ def hits(folds: Sequence[ScoredRows], worth: Worth) -> Shares:
         alone.append(np.bincount(fold.unit, (hit - recall[fold.labels]) * each[fold.labels], len(stratum)))
     counted = Counted(right.reshape(-1, n_classes), rows.reshape(-1, n_classes))
     return _of_counts(counted, np.array(values), np.array(alone), stratum, symmetric=False)
+
+
+def means(folds: Sequence[tuple[IntArray, FloatArray]]) -> Shares:
+    """The shares of a mean over rows, from the units (n,) and the worth (n,), 0 to 1, of each row of each fold.
+
+    All units are of one stratum. Sparse worths have the floor of a share of right rows.
+    """
+    n_units = 1 + max(int(unit.max()) for unit, _ in folds)
+    right, rows, values, alone = np.zeros((n_units, 1)), np.zeros((n_units, 1)), [], []
+    for unit, worth in folds:
+        n = len(worth)
+        right[:, 0] += np.bincount(unit, worth, n_units) / (n * len(folds))
+        rows[:, 0] += np.bincount(unit, minlength=n_units) / (n * len(folds))
+        values.append(float(worth.mean()))
+        alone.append(np.bincount(unit, worth - values[-1], n_units) / n)
+    stratum = np.where(rows[:, 0] > 0, 0, -1)
+    return _of_counts(Counted(right, rows), np.array(values), np.array(alone), stratum, symmetric=False)
 
 
 def balanced(fold: ScoredRows) -> FloatArray:

@@ -54,7 +54,7 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     shown, lists = [d.plate for d in developed], order.facts.lists
     studies = {d.plate.row["study"]: d for d in reversed(developed) if d.plate.view == "frontal"}
     reports = {study: _report(order, studies[study]) for study in sorted(studies)}
-    files = {_report_path(p): reports[p.row["study"]].text(f"s{p.row['study']}").encode() for p in shown}
+    files = {report_path(p): reports[p.row["study"]].text(f"s{p.row['study']}").encode() for p in shown}
     split = [[p.row["id"], p.row["study"], p.row["subject"], p.row["split"]] for p in shown]
     files["mimic-cxr-2.0.0-split.csv.gz"] = gzip_bytes(table(lists["split"], split))
     files["mimic-cxr-2.0.0-metadata.csv.gz"] = gzip_bytes(table(lists["metadata"], [_metadata(p) for p in shown]))
@@ -63,20 +63,26 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     return files
 
 
-def _report_path(plate: Plate) -> str:
+def report_path(plate: Plate) -> str:
+    """Where the report of an image's study lies."""
     subject = plate.row["subject"]
     return f"mimic-cxr-reports/files/p{subject[:2]}/p{subject}/s{plate.row['study']}.txt"
 
 
 def _report(order: Order, shown: Developed) -> RadiologyReport:
     plate = shown.plate
+    draw = order.random("report", plate.row["study"])
+    unsure = plate.row["kind"] == "other" and "No Finding" not in plate.findings and draw.random() < 0.5
+    return report(plate.findings, sides_of(shown), unsure, draw)
+
+
+def sides_of(shown: Developed) -> dict[str, str]:
+    """On which side of the patient each finding was drawn."""
     sides: dict[str, str] = {}
     for region in shown.regions:
         other = sides.get(region.finding, region.side)
         sides[region.finding] = region.side if other == region.side else "bilateral"
-    draw = order.random("report", plate.row["study"])
-    unsure = plate.row["kind"] == "other" and "No Finding" not in plate.findings and draw.random() < 0.5
-    return report(plate.findings, sides, unsure, draw)
+    return sides
 
 
 def _metadata(plate: Plate) -> list[Cell]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cxrbench.phantom.draw import View
+from cxrbench.phantom.layouts.mimic import report_path, sides_of
 from cxrbench.phantom.layouts.order import Cell, Order, gzip_bytes, table
 from cxrbench.phantom.layouts.several import Visit, visits
 from cxrbench.phantom.plate import Developed, Plate, name, number
+from cxrbench.phantom.reports import report
 
 _UNCERTAIN, _BLANK = 0.12, 0.8
 _VIEWS = {"AP": "antero-posterior", "PA": "postero-anterior", "LATERAL": "lateral"}
@@ -40,7 +42,7 @@ def _study(order: Order, part: str, place: int, visit: Visit) -> Iterator[Plate]
 
 
 def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
-    """Split, metadata, and the labels of both labellers."""
+    """Split, metadata, the labels of both labellers, and one report a study."""
     shown, lists = [d.plate for d in developed], order.facts.lists
     studies = {plate.row["study"]: plate for plate in shown}
     split = [[p.row["id"], p.row["study"], p.row["subject"], p.row["split"]] for p in shown]
@@ -49,7 +51,17 @@ def tables(order: Order, developed: Sequence[Developed]) -> Mapping[str, bytes]:
     for labeller in ("chexpert", "negbio"):
         rows = [[p.row["subject"], study, *_labels(order, p, labeller)] for study, p in sorted(studies.items())]
         files[labeller] = table(("subject_id", "study_id", *order.facts.columns), rows)
-    return {f"mimic-cxr-2.0.0-{kind}.csv.gz": gzip_bytes(data) for kind, data in files.items()}
+    told = {d.plate.row["study"]: d for d in reversed(developed) if d.plate.view == "frontal"}
+    reports = {report_path(d.plate): _report(order, d) for d in told.values()}
+    return reports | {f"mimic-cxr-2.0.0-{kind}.csv.gz": gzip_bytes(data) for kind, data in files.items()}
+
+
+def _report(order: Order, shown: Developed) -> bytes:
+    """The report of a study; two texts serve all healthy ones, as many real studies have the words of another."""
+    study, healthy = shown.plate.row["study"], _NOTHING in shown.plate.findings
+    draw = order.random("report", number(order.seed, study, "report", below=2) if healthy else study)
+    told = report(shown.plate.findings, sides_of(shown), False, draw)
+    return told.text(f"s{study}").encode()
 
 
 def _metadata(plate: Plate) -> list[Cell]:

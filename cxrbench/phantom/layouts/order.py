@@ -52,6 +52,7 @@ class _AllFacts(Spec):
     chexpert_valid202: LayoutFacts
     mimic_test: LayoutFacts
     vindr_cxr: LayoutFacts
+    retrieval_8x200: LayoutFacts
 
 
 @cache

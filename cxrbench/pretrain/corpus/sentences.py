@@ -4,7 +4,6 @@ import importlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +11,10 @@ import numpy as np
 
 from cxrbench.data import tables
 from cxrbench.data.listing import is_folder
-from cxrbench.data.sources.base import Disk, Layout, Tree, met
+from cxrbench.data.reports import STUDY, Headings, report_layout, report_text, sections
+from cxrbench.data.sources.base import Disk, met
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.pretrain.corpus.types import Sentence, Space
-from cxrbench.store.sealed import DamagedError, read_regular
 from cxrbench.system.contained import PASSING
 
 _VALUES = (0.0, 1.0, -1.0)
@@ -87,8 +86,6 @@ def labeller(name: str, names: Sequence[str]) -> Labeller:
     return made
 
 
-Headings = Mapping[str, tuple[str, ...]]  # kind of section to the headings that open one
-_HEADING = re.compile(r"^[ \t]*(?P<name>[A-Z][A-Z0-9 ,/&()'-]*[A-Z)])[ \t]*:", re.MULTILINE)
 _LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\(?(\d{1,2})[.)]\s+(?=[A-Z])")
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9_])")
 _ABBREVIATION = re.compile(
@@ -96,28 +93,6 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[^\W\d_]{2}")
-
-
-def sections(report: str, headings: Headings) -> dict[str, str]:
-    """The wanted sections of a report, as far as it has them, with white space made single blanks.
-
-    A heading is a line's beginning in capitals with a colon; one that is not wanted ends the section before it.
-    Several sections of one kind are joined in order.
-    """
-    told = {heading: kind for kind, names in headings.items() for heading in names}
-    found: dict[str, list[str]] = {}
-    for name, body in _parts(report.replace("\r\n", "\n").replace("\r", "\n")):
-        kind = told.get(" ".join(name.split()))
-        text = " ".join(body.split())
-        if kind and text:
-            found.setdefault(kind, []).append(text)
-    return {kind: " ".join(found[kind]) for kind in headings if kind in found}
-
-
-def _parts(report: str) -> Iterator[tuple[str, str]]:
-    headings = list(_HEADING.finditer(report))
-    for heading, following in zip_longest(headings, headings[1:]):
-        yield heading["name"], report[heading.end() : following.start() if following else len(report)]
 
 
 def sentences(text: str) -> tuple[str, ...]:
@@ -159,8 +134,6 @@ def report_sentences(report: str, headings: Headings) -> tuple[str, ...]:
 
 
 TABLE = "labels_individual_sentences"
-_STUDY = re.compile(r"s?(\d+)(?:\.txt)?")
-_LONGEST_REPORT = 1 << 24  # bytes; those of MIMIC-CXR have some thousands
 _STUDY_COLUMNS = ("study_id", "study", "patient")
 
 
@@ -191,7 +164,7 @@ def from_table(path: Path, space: Space) -> Told:
     found: dict[str, list[Sentence]] = {}
     blank = 0
     for number, (name, text) in enumerate(zip(table[study], table["sentences"], strict=True)):
-        who = _STUDY.fullmatch(name)
+        who = STUDY.fullmatch(name)
         if who is None:
             raise DataError(f"{path}: data row {number + 1}: {study} is {name!r}, not a study such as s50414267.")
         if not text:
@@ -223,10 +196,12 @@ def from_reports(raw: RawReports, subjects: Mapping[str, str], space: Space) -> 
     """
     if not is_folder(raw.root):
         raise DataError(f"{raw.root}: there is no such folder. Point --reports at the unpacked mimic-cxr-reports.zip.")
-    found = met(list(subjects), Disk(raw.root, raw.root, _layout(subjects), raw.cache))
+    found = met(list(subjects), Disk(raw.root, raw.root, report_layout(subjects), raw.cache))
     if not found.paths:
         raise DataError(f"{raw.root}: holds no report of the {len(subjects)} studies. Unpack mimic-cxr-reports.zip.")
-    split = {study: report_sentences(_text(found.home / path), raw.headings) for study, path in found.paths.items()}
+    split = {
+        study: report_sentences(report_text(found.home / path), raw.headings) for study, path in found.paths.items()
+    }
     told = {study: split[study] for study in subjects if split.get(study)}
     meaning = _labelled(list(dict.fromkeys(s for sentences in told.values() for s in sentences)), raw, space)
     kept = {study: tuple(meaning[s] for s in sentences if s in meaning) for study, sentences in told.items()}
@@ -267,18 +242,6 @@ def _labelled(texts: Sequence[str], raw: RawReports, space: Space) -> dict[str, 
     return found
 
 
-def _layout(subjects: Mapping[str, str]) -> Layout:
-    def key(path: str) -> str | None:
-        name = path.rpartition("/")[2]
-        who = _STUDY.fullmatch(name)
-        return who[1] if who and name.endswith(".txt") else None
-
-    def below(study: str) -> str:
-        return f"p{subjects[study][:2]}/p{subjects[study]}/s{study}.txt"
-
-    return Layout(key=key, names=lambda study: (study,), tree=Tree(re.compile(r"p\d\d"), below))
-
-
 def _answers(who: Labeller, texts: Sequence[str]) -> Sequence[frozenset[str] | None]:
     """What the labeller says, in lower case; raises DataError that names it for whatever its own code raises."""
     try:
@@ -291,17 +254,3 @@ def _answers(who: Labeller, texts: Sequence[str]) -> Sequence[frozenset[str] | N
             f"the labeller {name} failed over {len(texts)} sentences: {type(error).__name__}: {str(error)[:200]}. Mend "
             "it, or give a table of sentences."
         ) from error
-
-
-def _text(path: Path) -> str:
-    """A report, UTF-8 or Latin-1; raises DataError, with its name, for what is no text."""
-    try:
-        data = read_regular(path, _LONGEST_REPORT)
-    except (FileNotFoundError, DamagedError) as error:
-        raise DataError(f"{path}: {getattr(error, 'reason', 'is gone')}. Get a fresh copy of the report.") from error
-    if b"\0" in data:
-        raise DataError(f"{path}: is no text: it holds zero bytes. Get a fresh copy of the report.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")

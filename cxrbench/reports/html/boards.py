@@ -80,12 +80,23 @@ def shares(
     for task in dict.fromkeys(r.data.task for r in chapter.records.values()):
         kin.setdefault(namespace(task, "patient"), set()).add(task)
     found = []
-    for tasks in kin.values():
-        own = [replace(s, records={t: row for t, row in s.records.items() if t in tasks}) for s in chapter.settings]
+    shared_draws = [setting for setting in chapter.settings if _trained_elsewhere(setting)]
+    apart = [setting for setting in chapter.settings if setting not in shared_draws]
+    for tasks in (None, *kin.values()):
+        own = shared_draws if tasks is None else [_on(setting, tasks) for setting in apart]
         for some in _bounded(work.out, [setting for setting in own if setting.records]):
             models = tuple(ranked.get(setting.setting, ()) for setting in some)
             found.append(ShownShare(tuple(some), models, marked, detail))
     return found
+
+
+def _trained_elsewhere(setting: Selected) -> bool:
+    """Whether another task trains its cells, so that all its tasks share their draws."""
+    return any(r.data.trained_on is not None for row in setting.records.values() for r in row.values())
+
+
+def _on(setting: Selected, tasks: set[str]) -> Selected:
+    return replace(setting, records={task: row for task, row in setting.records.items() if task in tasks})
 
 
 def _bounded(out: Path, settings: Sequence[Selected]) -> Iterator[list[Selected]]:
@@ -114,7 +125,7 @@ def computed(work: ReportWork, share: ShownShare) -> Computed:
         return Computed(faults, {}, {})
     more = tuple(load_metric(name) for name in work.metrics)
     measured = {
-        ident: measurement(cell, main_metric(cell.kind), these_draws=work.these_draws)
+        ident: measurement(cell, main_metric(cell.kind, cell.record.data.group), these_draws=work.these_draws)
         for ident, (cell, _) in read.items()
         if cell is not None
     }
@@ -178,6 +189,11 @@ class Line:
     def flawed(self) -> bool:
         """Whether a number is not the one asked for (*)."""
         return any(page.cautions for page in self.pages.values())
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether training images may show what one of its cells scores (§)."""
+        return any(page.doubt for page in self.pages.values())
 
     @property
     def marked(self) -> bool:
@@ -283,18 +299,24 @@ class Board:
     @property
     def metric(self) -> Metric:
         """What it shows: boards, curves and subgroups have the main metric of their tasks."""
-        return main_metric(self.setting.kind)
+        return main_metric(self.setting.kind, self.setting.group)
 
     def chance(self, task: str | None = None) -> float:
         """What any guess that looks at no image comes to: one by the classes of a task, one half of its findings.
 
-        Without a task, the mean over all.
+        Of a retrieval task it is the share of candidates that are right. Without a task, the mean over all.
         """
         if self.setting.kind == "multi-label":
             return 0.5
+        if self.setting.kind == "retrieval":
+            return fmean(self._right_share(one) for one in ([task] if task else self.tasks))
         if task is None:
             return fmean(self.chance(task) for task in self.tasks)
         return 1 / len(self.labels(task))
+
+    def _right_share(self, task: str) -> float:
+        page = next(line.pages[task] for line in self.lines if task in line.pages)
+        return float(page.record.protocol.options["chance"])
 
 
 def board(selected: Selected, pages: Mapping[str, CellPage], added: Sequence[Added]) -> Board:
@@ -362,6 +384,7 @@ def _ranking(selected: Selected, added: Iterable[Added]) -> tuple[Leaderboard | 
     rows = [row for one in added for row in one.rows]
     refused = {task: reasons for one in added for task, reasons in one.refused.items()}
     try:
-        return board_of(replace(selected, models=models), rows, refused, main_metric(selected.setting.kind)), ""
+        metric = main_metric(selected.setting.kind, selected.setting.group)
+        return board_of(replace(selected, models=models), rows, refused, metric), ""
     except (NotApplicableError, DataError) as error:
         return None, str(error)

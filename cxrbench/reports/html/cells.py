@@ -19,7 +19,7 @@ from cxrbench.analysis.cell import (
 )
 from cxrbench.analysis.subgroups import By, Subgroups, subgroups
 from cxrbench.errors import CxrBenchError, NotApplicableError
-from cxrbench.evaluate.metric_table import MACRO_AUROC, Metric
+from cxrbench.evaluate.metric_table import MACRO_AUROC, TABLE, Metric
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
 from cxrbench.evaluate.statistics.interval import FoldSpread, Interval
@@ -27,9 +27,10 @@ from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
 from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import Setting, setting_of
-from cxrbench.records.validity import flaws, has_known_card
+from cxrbench.records.validity import flaws, has_known_card, overlap_doubt
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
+from cxrbench.specs.transfer import read_mapping
 
 
 def command(record: Record) -> str:
@@ -51,7 +52,11 @@ def _words(record: Record) -> Iterator[str]:
     yield from ("--protocol", record.protocol.protocol)
     if record.protocol.shots is not None:
         yield from ("--shots", str(record.protocol.shots))
-    yield from ("--group", record.data.group)
+    if (other := record.data.trained_on) is None:
+        yield from ("--group", record.data.group)
+    else:
+        yield from ("--trained-on", own.get("the task to train on", other.task))
+        yield from () if other.mapping is None else ("--mapping", own.get("the mapping", other.mapping))
     yield from _variant_words(record, own)
     if record.prompts is not None and record.prompts.source == "prompts":
         yield from ("--prompts", own.get("the prompt set", record.prompts.set))
@@ -67,7 +72,11 @@ def _own(record: Record) -> Iterator[tuple[str, str]]:
         yield "the card", f"{record.model.name}.toml"
     if record.data.task not in _tasks():
         yield "the task", f"{record.data.task}.toml"
-    told = record.prompts
+    told, other = record.prompts, record.data.trained_on
+    if other is not None and other.task not in _tasks():
+        yield "the task to train on", f"{other.task}.toml"
+    if other is not None and other.mapping is not None and other.mapping not in _mappings():
+        yield "the mapping", f"{other.mapping}.toml"
     if told is not None and told.source == "prompts" and told.digest != _prompts(told.set):
         yield "the prompt set", f"{told.set}.toml"
     if _choices(record) is None:
@@ -90,6 +99,11 @@ def _choices(record: Record) -> dict[str, str] | None:
     chosen = {name: str(choice) for name, choice in after.items() if before.get(name) != choice}
     rebuilt = base.with_choices(chosen, record.splits)
     return chosen if rebuilt.digest == record.variant_digest else None
+
+
+@cache
+def _mappings() -> frozenset[str]:
+    return frozenset(read_mapping().choices)
 
 
 @cache
@@ -141,11 +155,13 @@ class CellPage:
     """Everything the report tells of one record. `confusion` (C, C) counts rows of all folds, truth down.
 
     Findings exclude nothing, so multi-label tasks have none of it. `interval` is of the main metric, and `estimate` the
-    same number with its error, which other draws are part of whatever the interval speaks of; `area` is of macro AUROC,
+    same number with its error, which other draws are part of whatever the interval speaks of; `area` is of macro AUROC
+    (of a retrieval task that of its main metric),
     `harmonic` of the harmonic mean of base and new classes where a record has both. `calibration` is one a fold; there
     is none where `uncalibrated` says why. On pages in detail there are `pooled`, that of all rows, and `subgroups` for
-    the attributes that are known of an image. `cautions` say what keeps the number from being the one asked for.
-    `row_order` says what another order of the training images changes. `further` metrics were asked for by name.
+    the attributes that are known of an image. `cautions` say what keeps the number from being the one asked for,
+    `row_order` what another order of the training images changes (≈), `doubt` why training images may show what is
+    scored (§). `further` metrics were asked for by name.
     """
 
     record: Record
@@ -165,6 +181,7 @@ class CellPage:
     own_files: tuple[str, ...]
     cautions: tuple[str, ...]
     row_order: str
+    doubt: str
     further: tuple[Further, ...]
 
     @property
@@ -191,6 +208,12 @@ class CellPage:
     def brier(self) -> float | None:
         """Brier score, mean over folds."""
         return fmean(c.brier for c in self.calibration) if self.calibration else None
+
+    @property
+    def shares(self) -> list[tuple[str, float]]:
+        """The shares that a record of a retrieval task holds beside the main one, with their titles."""
+        told = [(name, metric.title) for name, metric in TABLE.items() if name in self.record.summary]
+        return [(title, self.record.summary[name]["mean"]) for name, title in told[1:]]
 
     def metric(self, name: str) -> float | None:
         """Mean of a metric over folds, unrounded."""
@@ -225,12 +248,10 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         marked=asked.marked,
         interval=measured.interval,
         estimate=replace(measured, covers=covered(record)).estimate,
-        area=measured.interval
-        if measured.metric == MACRO_AUROC
-        else cell_interval(cell, MACRO_AUROC, these_draws=narrow),
+        area=cell_interval(cell, MACRO_AUROC, these_draws=narrow) if cell.kind == "single-label" else measured.interval,
         harmonic=harmonic_interval(cell, these_draws=narrow),
         spread=measured.spread,
-        classes=_findings(cell, asked) if cell.findings_of else _classes(record),
+        classes=_of_classes(cell, asked),
         confusion=_confusion(record),
         calibration=judged,
         pooled=pooled,
@@ -240,8 +261,16 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         own_files=own_files(record),
         cautions=flaws(record),
         row_order=row_order_note(record),
+        doubt=overlap_doubt(record),
         further=tuple(_further(cell, metric, these_draws=narrow) for metric in asked.metrics),
     )
+
+
+def _of_classes(cell: ScoredCell, asked: CellAsked) -> tuple[ClassLine, ...]:
+    """The classes or findings; none of a retrieval task, whose queries have no class of their own."""
+    if cell.queries_of:
+        return ()
+    return _findings(cell, asked) if cell.findings_of else _classes(cell.record)
 
 
 def _further(cell: ScoredCell, metric: Metric, *, these_draws: bool) -> Further:

@@ -14,6 +14,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.selection import PROTOTYPES, Selected, Setting, every_setting
 from cxrbench.records.validity import contaminated
 from cxrbench.specs.task import TaskSpec
+from cxrbench.types import KINDS, shots_order
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -63,10 +64,15 @@ class Chapter:
     def in_detail(self, setting: Setting) -> bool:
         """Whether a setting is shown down to its classes: the probes of most shots of each group, and one prompt set.
 
+        Queries have no classes.
+
         That is the one of most records, of equals the first by name; class vectors of a model's own go with it.
         """
+        if setting.kind == "retrieval":
+            return False
         own = [s for s in self.settings if (s.setting.group, s.setting.kind) == (setting.group, setting.kind)]
-        if setting.shots is not None and setting.shots != max(s.setting.shots or 0 for s in own):
+        most = max((s.setting.shots for s in own), key=shots_order, default=None)
+        if setting.shots is not None and setting.shots != most:
             return False
         if setting.shots is not None and setting.prompts is None:
             return True
@@ -86,10 +92,13 @@ def _chapter(synthetic: bool, variant: str, variant_digest: str, own: list[Recor
     return Chapter(synthetic, variant, variant_digest, settings, used, tuple(own))
 
 
-def _place(setting: Setting) -> tuple[bool, str, int]:
-    """Groups that many tasks have before those of a single one; multi-label tasks after the others."""
-    several = setting.kind == "multi-label"
-    return several, setting.protocol, GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS)
+def _place(setting: Setting) -> tuple[int, str, int]:
+    """Groups that many tasks have before those of a single one; tasks of one kind after those of another."""
+    return (
+        KINDS.index(setting.kind),
+        setting.protocol,
+        GROUPS.index(setting.group) if setting.group in GROUPS else len(GROUPS),
+    )
 
 
 def sound(work: ReportWork, records: Sequence[Record]) -> tuple[list[Record], dict[str, tuple[str, ...]]]:

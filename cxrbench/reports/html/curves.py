@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.reports.html.boards import Board, Line
 from cxrbench.reports.html.show import protocol_title, spoken
+from cxrbench.types import Shots, shots_in_words, shots_order
 
 COLOURED = 6  # models that eyes tell apart, by colour and by marker
 WIDTH, HEIGHT = 300, 190  # of a panel's view box, as all sizes here
@@ -19,7 +20,7 @@ STEP = 0.1  # of the vertical axis, whose range is whole steps
 class CurvePoint:
     """One number of a curve: shots, its place in the panel, and that of its interval's ends where it has one."""
 
-    shots: int
+    shots: Shots
     x: float
     y: float
     low: float | None
@@ -39,13 +40,14 @@ class CurveLine:
 
     @property
     def line(self) -> str:
-        """The curve as an SVG path."""
-        return "M" + "L".join(f"{p.x:g} {p.y:g}" for p in self.points)
+        """The curve as an SVG path: through the numbers K, since shares of the training part are on no scale with K."""
+        joined = [f"{p.x:g} {p.y:g}" for p in self.points if isinstance(p.shots, int)]
+        return "M" + "L".join(joined) if joined else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One task, or the mean over tasks where `task` is None; `ticks` (y, percent), `shots` (x, K): its axes.
+    """One task, or the mean over tasks where `task` is None; `ticks` (y, percent), `shots` (x, how many): its axes.
 
     `covers` is what its intervals speak of, by shots where these differ.
     """
@@ -54,7 +56,12 @@ class Panel:
     covers: str
     curves: tuple[CurveLine, ...]
     ticks: tuple[tuple[float, int], ...]
-    shots: tuple[tuple[float, int], ...]
+    shots: tuple[tuple[float, Shots], ...]
+
+    @property
+    def shares(self) -> bool:
+        """Whether any of its numbers is of a share of the training part."""
+        return any(isinstance(shots, str) for _, shots in self.shots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def figures(boards: Sequence[Board]) -> list[CurveFigure]:
 
 
 def _most_shots_first(boards: Sequence[Board]) -> list[Board]:
-    return sorted(boards, key=lambda board: -(board.setting.shots or 0))
+    return sorted(boards, key=lambda board: shots_order(board.setting.shots), reverse=True)
 
 
 def _figure(boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
@@ -103,13 +110,14 @@ def _figure(boards: Sequence[Board], order: Sequence[str]) -> CurveFigure:
 
 
 def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str]) -> Panel:
-    known: dict[str, dict[int, Interval]] = {}
+    known: dict[str, dict[Shots, Interval]] = {}
     marked = set[str]()
     for board in boards:
         for line in board.models:
             found = _interval(line, task)
             if found is not None and found.estimate is not None:
-                known.setdefault(line.model, {})[board.setting.shots or 0] = found
+                assert board.setting.shots is not None  # the caller's choice
+                known.setdefault(line.model, {})[board.setting.shots] = found
                 marked |= {line.model} if _marked(line, task) else set()
     axes = _axes(known.values())
     curves = []
@@ -118,7 +126,7 @@ def _panel(task: str | None, boards: Sequence[Board], models: Mapping[str, str])
         points = tuple(_point(shots, one, axes, number) for shots, one in known.get(model, {}).items())
         if points:
             curves.append(CurveLine(model, title, model in marked, number, points))
-    covers = spoken((f"K = {p.shots}", p.interval) for curve in curves for p in curve.points)
+    covers = spoken((shots_in_words(p.shots), p.interval) for curve in curves for p in curve.points)
     return Panel(task, covers, tuple(curves), axes.ticks, tuple((x, k) for k, x in axes.across.items()))
 
 
@@ -138,7 +146,7 @@ class _Axes:
 
     low: float
     high: float
-    across: Mapping[int, float]
+    across: Mapping[Shots, float]
 
     def up(self, value: float) -> float:
         """The place of a value, counted from above."""
@@ -151,18 +159,18 @@ class _Axes:
         return tuple((self.up(step * STEP), round(100 * step * STEP)) for step in steps)
 
 
-def _axes(known: Collection[Mapping[int, Interval]]) -> _Axes:
+def _axes(known: Collection[Mapping[Shots, Interval]]) -> _Axes:
     """Axes of whole steps around all intervals, numbers of shots at equal distances."""
     ends = [end for own in known for one in own.values() for end in (one.low, one.high, one.estimate)]
     told = [end for end in ends if end is not None]
     low, high = math.floor(min(told, default=0) / STEP), math.ceil(max(told, default=1) / STEP)
-    shots = sorted({k for own in known for k in own})
+    shots = sorted({k for own in known for k in own}, key=shots_order)
     width = WIDTH - LEFT - RIGHT
     across = {k: round(LEFT + width * (place + 0.5) / len(shots), 1) for place, k in enumerate(shots)}
     return _Axes(STEP * low, STEP * max(high, low + 1), across)
 
 
-def _point(shots: int, known: Interval, axes: _Axes, number: int) -> CurvePoint:
+def _point(shots: Shots, known: Interval, axes: _Axes, number: int) -> CurvePoint:
     assert known.estimate is not None  # the caller's choice
     x = round(axes.across[shots] + APART * (number - (COLOURED - 1) / 2), 1)
     low, high = (None if end is None else axes.up(end) for end in (known.low, known.high))

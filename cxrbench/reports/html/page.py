@@ -21,6 +21,7 @@ from cxrbench.reports.html.show import spoken
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, PublishedTable, published_table
 from cxrbench.specs.task import TaskSpec
+from cxrbench.types import shots_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,11 @@ class Report:
         """Whether any of its tasks is a multi-label one."""
         return any("multi-label" in part.kinds for part in self.chapters)
 
+    @property
+    def retrieval(self) -> bool:
+        """Whether any of its tasks is a retrieval one."""
+        return any("retrieval" in part.kinds for part in self.chapters)
+
     def title(self, task: str | None) -> str:
         """The task's title, or its name where this installation does not have it; without a task, that of the mean."""
         if task is None:
@@ -373,10 +379,10 @@ def _pages(work: ReportWork, chapter: Chapter, found: Sequence[Computed]) -> Cha
     )
 
 
-def _weight(found: Board) -> tuple[bool, bool, int, int]:
+def _weight(found: Board) -> tuple[bool, bool, int, tuple[int, float]]:
     """What is shown first: all classes, a ranking, the most cells, the most shots."""
     cells = sum(len(line.pages) for line in found.lines)
-    return found.setting.group == "all", found.ranking is not None, cells, found.setting.shots or 0
+    return found.setting.group == "all", found.ranking is not None, cells, shots_order(found.setting.shots)
 
 
 def _audit(records: Sequence[Record], tasks: Mapping[str, TaskSpec | None], audited: Sequence[Finding] | None) -> Audit:

@@ -8,6 +8,7 @@ from cxrbench.evaluate.metric_table import NumberFormat
 from cxrbench.evaluate.statistics.interval import Interval, covering
 from cxrbench.records.selection import Setting
 from cxrbench.reports.comparisons import PERCENT, number_text
+from cxrbench.types import shots_in_words
 
 DASH = "–"
 HEAT = 10  # steps of the heat map's scale
@@ -93,7 +94,7 @@ def words(setting: Setting) -> str:
     """A setting as a heading."""
     how = protocol_title(setting.protocol)
     if setting.shots is not None:
-        how = f"{how}, K = {setting.shots}"
+        how = f"{how}, {shots_in_words(setting.shots)}"
     asked = f", prompts {setting.prompts}" if setting.prompts else ""
     kind = "" if setting.kind == "single-label" else f", {setting.kind} tasks"
     return f"{how}{asked}, {classes(setting.group)}{kind}"
@@ -142,6 +143,7 @@ FILTERS = {
     for f in (
         percent,
         protocol_title,
+        shots_in_words,
         plain,
         signed,
         number,

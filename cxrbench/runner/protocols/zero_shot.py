@@ -23,6 +23,7 @@ from cxrbench.runner.wording import ClassPrompts, Phrases
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.prompts import PromptSet
 from cxrbench.specs.settings import Settings
+from cxrbench.types import Shots
 
 Scores = NDArray[np.floating[Any]]
 
@@ -145,8 +146,8 @@ class ZeroShot(Protocol):
     worded = True
 
     def combinations(
-        self, model: BenchModel, group: str, shots: Sequence[int], sets: Sequence[PromptSet], settings: Settings
-    ) -> Iterable[tuple[int | None, PromptSet | None]]:
+        self, model: BenchModel, group: str, shots: Sequence[Shots], sets: Sequence[PromptSet], settings: Settings
+    ) -> Iterable[tuple[Shots | None, PromptSet | None]]:
         """One cell for each prompt set, or one where the view of the group scores by prototypes."""
         if model.card.zero_shot is None:
             return []
@@ -157,10 +158,6 @@ class ZeroShot(Protocol):
         """Without a text or label side there is none; nor without a prompt set that was asked for."""
         none = card.zero_shot is None
         return "neither a text nor a label side" if none else "its card names no prompt set of its authors"
-
-    def drawn_shots(self, shots: Sequence[int]) -> Sequence[int]:
-        """The one draw that prompts go on from."""
-        return (16,)
 
     def part(self, cell: Cell, settings: Settings) -> str:
         """`test`, or `train` where the released commands score a model on it."""

@@ -37,7 +37,7 @@ for (const table of all("table.sortable")) {
 }
 
 // What stands once in the page: why a number is marked, and what a model is called.
-const marks = { "†": "pre-trained on this task's collection", "*": "not the number asked for, see its cell", "≈": "the training images in another order give another number" };
+const marks = { "†": "pre-trained on this task's collection", "*": "not the number asked for, see its cell", "≈": "the training images in another order give another number", "§": "images or patients may be among the training images" };
 for (const mark of all("abbr")) if (marks[mark.textContent]) mark.title = marks[mark.textContent];
 const called = new Map(all("[data-model]").map((part) => [part, `${part.dataset.model} ${(part.querySelector("th, title, summary") || part).textContent}`.toLowerCase()]));
 
