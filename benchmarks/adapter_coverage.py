@@ -14,6 +14,7 @@ from functools import cached_property
 from statistics import fmean
 
 import numpy as np
+from made_means import cell_of
 from numpy.typing import NDArray
 
 from benchmarks.coverage import holds, seeded, share, these_draws
@@ -23,7 +24,6 @@ from cxrbench.evaluate.metric_table import BALANCED_ACCURACY
 from cxrbench.evaluate.statistics.shares import ScoredRows
 from cxrbench.runner.protocols.knn import knn_votes
 from cxrbench.runner.protocols.ss_text import ss_text_plus_weights
-from made_means import cell_of
 
 Array = NDArray[np.float64]
 Scores = Callable[["Law", Array, NDArray[np.int64], Array], Array]
@@ -125,7 +125,14 @@ LAWS: Mapping[str, Law] = {
 
 def intervals(times: int) -> Iterator[Sequence[str]]:
     """Coverage of balanced accuracy where training draws vary."""
-    yield "law", "balanced accuracy", "these draws alone", "**ours, of other draws**", "other words", "mean width, points"
+    yield (
+        "law",
+        "balanced accuracy",
+        "these draws alone",
+        "**ours, of other draws**",
+        "other words",
+        "mean width, points",
+    )
     for name, law in LAWS.items():
         truth, found = law.truth(), []
         worded = law.scores is with_texts
