@@ -1,7 +1,8 @@
-"""`cxrbench models`, `cxrbench tasks` and `cxrbench info NAME...`: facts as a person reads them, or as JSON."""
+"""`cxrbench models`, `tasks`, `protocols` and `info NAME...`: facts as a person reads them, or as JSON."""
 
+import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,41 @@ from cxrbench.errors import DataError, SpecError
 from cxrbench.specs.card import ModelCard, UnavailableModel
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.task import TaskSpec
+from cxrbench.store.schema import Spec
+from cxrbench.types import TaskKind
 
 if TYPE_CHECKING:
     from cxrbench.records.record import Record
     from cxrbench.specs.settings import SettingDoc
-    from cxrbench.store.schema import Spec
 
 _WIDTH = 80  # columns of a terminal
+
+
+class ProtocolFacts(Spec):
+    """What is known of a protocol: `about` in its class's words, `constants` by bundle of settings."""
+
+    name: str
+    about: str
+    source: str
+    kinds: tuple[TaskKind, ...]
+    needs: str
+    constants: Mapping[str, Mapping[str, str | int | float]]
+
+
+def _protocol_facts(name: str) -> ProtocolFacts:
+    from cxrbench.runner.protocol import load_protocol
+    from cxrbench.specs import catalog
+
+    found = load_protocol(name)
+    bundles = map(catalog.load_variant, catalog.variant_files())
+    return ProtocolFacts(
+        name=name,
+        about=inspect.cleandoc(type(found).__doc__ or ""),
+        source=found.origin,
+        kinds=found.kinds,
+        needs=found.needs,
+        constants={bundle.name: dict(found.options(bundle.settings)) for bundle in bundles},
+    )
 
 
 def described(facts: "Spec | Record", path: Path) -> str:
@@ -28,22 +57,32 @@ def described(facts: "Spec | Record", path: Path) -> str:
     """
     from cxrbench.records.record import Record
 
-    match facts:
-        case Record():
-            from cxrbench.records.predictions import read_cell
-            from cxrbench.records.record import results_of
-            from cxrbench.reports.detail import detail
+    if isinstance(facts, Record):
+        from cxrbench.records.predictions import read_cell
+        from cxrbench.records.record import results_of
+        from cxrbench.reports.detail import detail
 
-            return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
+        return detail(facts, read_cell(results_of(path), facts)).rstrip("\n")
+    match facts:
         case ModelCard():
-            return "\n".join(_card(facts))
+            told = _card(facts)
         case UnavailableModel():
-            return f"{facts.name}: {facts.title}\n  cannot be run: {facts.unavailable}\n  source: {facts.source}"
+            told = _unavailable(facts)
+        case ProtocolFacts():
+            told = _protocol(facts)
         case TaskSpec():
-            return "\n".join(_task(facts))
+            told = _task(facts)
         case Variant():
-            return "\n".join(_variant(facts))
-    return facts.model_dump_json(indent=1, exclude_defaults=True)
+            told = _variant(facts)
+        case _:
+            return facts.model_dump_json(indent=1, exclude_defaults=True)
+    return "\n".join(told)
+
+
+def _unavailable(model: UnavailableModel) -> Iterator[str]:
+    yield f"{model.name}: {model.title}"
+    yield f"  cannot be run: {model.unavailable}"
+    yield f"  source: {model.source}"
 
 
 def _task(task: TaskSpec) -> Iterator[str]:
@@ -189,17 +228,57 @@ def tasks() -> None:
     echo("\n".join(_columns(rows)).replace("\N{NO-BREAK SPACE}", " "))
 
 
+def protocols() -> None:
+    """List the protocols: what each needs, and who published it.
+
+    Name, kinds of tasks, needs, source. Texts stand for class vectors of the model's own, too; shots are training
+    images (--shots). `cxrbench info NAME` says more. One of an installed package that cannot be loaded is listed with
+    the reason.
+    """
+    from cxrbench.specs import catalog
+
+    rows = [("name", "tasks", "needs", "source"), *map(_protocol_row, catalog.protocol_points())]
+    echo("\n".join(_columns(rows)))
+
+
+def _protocol_row(name: str) -> tuple[str, str, str, str]:
+    from cxrbench.runner.protocol import load_protocol
+    from cxrbench.system.contained import contained
+
+    try:
+        found = load_protocol(name)
+    except BaseException as error:
+        return name, "", "", f"cannot be loaded: {contained(error, name)}"
+    return name, ", ".join(kind.removesuffix("-label") for kind in found.kinds), found.needs, found.origin
+
+
+def _protocol(facts: ProtocolFacts) -> Iterator[str]:
+    first, _, rest = facts.about.partition("\n")
+    yield f"{facts.name}: {first}"
+    yield from (f"  {line}".rstrip() for line in rest.strip().splitlines())
+    yield f"  source: {facts.source}"
+    yield f"  tasks: {', '.join(facts.kinds)}"
+    yield f"  needs: {facts.needs}"
+    told = {
+        bundle: ", ".join(f"{name} {value}" for name, value in own.items()) for bundle, own in facts.constants.items()
+    }
+    yield from (f"  constants under {bundle}: {text}" for bundle, text in told.items() if text)
+
+
 def info(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="Models, tasks, variants, settings, prompt sets, or files of records."),
+        typer.Argument(
+            metavar="NAME...", help="Models, tasks, protocols, variants, settings, prompt sets, or files of records."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Every key, as JSON; one object a name.")] = False,
 ) -> None:
     """Show what is known about a name, or what made a record.
 
     Of a task: terms, where to get it, groups, splits and their digests. Of a model: source, terms, weights, zero-shot.
-    Of a variant or setting: what each choice means. A file of one's own (TOML) is told apart by its keys.
+    Of a protocol: source, needs, constants. Of a variant or setting: what each choice means. A file of one's own (TOML)
+    is told apart by its keys.
     """
 
     found = [_found(name) for name in names]
@@ -213,7 +292,7 @@ def info(
             echo("\n".join(_setting_lines(name, setting)))
 
 
-def _found(name: str) -> "Spec":
+def _found(name: str) -> Spec:
     """What stands under a name or in a file; raises SpecError for a name that is none, DataError for a lost file."""
     from cxrbench.specs import catalog
 
@@ -226,17 +305,18 @@ def _found(name: str) -> "Spec":
         (catalog.unavailable_models(), catalog.unavailable_models().__getitem__),
         (catalog.task_files(), catalog.load_task),
         (catalog.variant_files(), catalog.load_variant),
+        (catalog.protocol_points(), _protocol_facts),
         ({**catalog.prompt_files(), **catalog.author_prompt_files()}, catalog.load_prompts),
         (catalog.setting_docs().settings, catalog.setting_docs().settings.__getitem__),
     ]
     load = next((load for names, load in kinds if name in names), None)
     if load is None:
         known = [name for names, _ in kinds for name in names]
-        raise catalog.unknown("model, task, variant, setting or prompt set", name, known)
+        raise catalog.unknown("model, task, protocol, variant, setting or prompt set", name, known)
     return load(name)
 
 
-def _fact_file(path: Path) -> "Spec":
+def _fact_file(path: Path) -> Spec:
     """A fact file of the user's own: a card, a task, a variant or a prompt set, told apart by its keys."""
     from cxrbench.specs import catalog
     from cxrbench.store.schema import toml_table
@@ -256,7 +336,7 @@ def _fact_file(path: Path) -> "Spec":
     )
 
 
-def _record(path: Path) -> "Spec":
+def _record(path: Path) -> Spec:
     from cxrbench.records.integrity import sound_record
 
     if not path.is_file():

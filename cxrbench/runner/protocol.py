@@ -157,7 +157,7 @@ class Protocol(ABC):
 
     `name` is the word for it in `--protocol`, in records and in tables. A `fitted` protocol learns from training
     images and has one cell for each number of shots; one that is `worded` scores images against texts, or learns from
-    them, too. `kinds` are the kinds of tasks that it can score.
+    them, too. `kinds` are the kinds of tasks that it can score, `source` is who published it.
     `runner.few_shot.FewShot` is the base of those that need nothing but vectors and labels.
     """
 
@@ -165,6 +165,7 @@ class Protocol(ABC):
     fitted: ClassVar[bool] = False
     worded: ClassVar[bool] = False
     kinds: ClassVar[tuple[TaskKind, ...]] = ("single-label", "multi-label")
+    source: ClassVar[str] = ""
 
     @abstractmethod
     def combinations(
@@ -195,6 +196,16 @@ class Protocol(ABC):
     def modules(cls) -> list[str]:
         """The modules that define it and what it derives from: their code enters identities."""
         return sorted({kind.__module__ for kind in cls.__mro__ if issubclass(kind, Protocol)})
+
+    @property
+    def origin(self) -> str:
+        """Its source, or that a package brings it."""
+        return self.source or "of an installed package"
+
+    @property
+    def needs(self) -> str:
+        """What it needs beside image vectors: texts (or class vectors of a model's own), shots, neither or both."""
+        return ", ".join([*(["texts"] if self.worded else []), *(["shots"] if self.fitted else [])])
 
     @abstractmethod
     def measure(self, cell: Cell, basis: Basis, readings: Readings) -> Measured:

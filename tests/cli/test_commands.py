@@ -44,10 +44,25 @@ def test_quick_commands_load_nothing_heavy(words: list[str], tmp_path: Path) -> 
 
 def test_every_verb_has_help() -> None:
     text = cxrbench("--help").stdout
-    for verb in ("run", "models", "tasks", "info", "data", "table", "demo", "cache"):
+    for verb in ("run", "models", "tasks", "protocols", "info", "data", "table", "demo", "cache"):
         assert verb in text
     for verb in (["data", "status"], ["data", "verify"], ["cache", "prune"], ["demo"]):
         assert cxrbench(*verb, "--help").returncode == 0
+
+
+def test_protocols_are_listed_with_what_they_need_and_whose_they_are() -> None:
+    rows = {line.split()[0]: line for line in cxrbench("protocols").stdout.splitlines()[1:]}
+    assert {"zero-shot", "linear-probe", "knn-20", "clap", "ss-text-plus", "retrieval"} <= rows.keys()
+    assert "texts, shots" in rows["clap"] and "CVPR 2024" in rows["clap"]
+    assert "texts" not in rows["knn-20"] and "DINO" in rows["knn-20"]
+    assert not [name for name, row in rows.items() if "of an installed package" in row or "cannot be loaded" in row]
+
+
+def test_info_tells_the_constants_of_a_protocol() -> None:
+    told = cxrbench("info", "knn-20").stdout
+    assert "DINO" in told and "k 20, temperature 0.07" in told
+    facts = json.loads(cxrbench("info", "tip-adapter", "--json").stdout)
+    assert facts["constants"]["paper-code"]["factor"] == 100 and facts["kinds"] == ["single-label"]
 
 
 def test_lists_name_every_card_and_task() -> None:

@@ -40,6 +40,7 @@ class Clap(HeadFit):
     """
 
     name = "clap"
+    source = "CLAP, Silva-Rodríguez et al., CVPR 2024"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """Optimiser, schedule and penalty."""
@@ -62,6 +63,7 @@ class ClapShared(HeadFit):
     """
 
     name = "clap-shared"
+    source = "SS-Text's code, MICCAI 2025"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """Optimiser, schedule and penalty."""

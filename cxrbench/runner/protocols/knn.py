@@ -41,6 +41,7 @@ class _Knn(FewShot):
     """DINO's weighted k nearest neighbours; any number of images is scored, where DINO's loop needs a hundred."""
 
     kinds = ("single-label",)
+    source = "DINO, Caron et al., ICCV 2021"
     k: int
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:

@@ -25,6 +25,7 @@ class LinearProbe(FewShot):
     """
 
     name = "linear-probe"
+    source = "Silva-Rodríguez et al., IPMI 2025"
     scores = "probabilities"
 
     def identity(self, settings: Settings) -> Mapping[str, Any]:

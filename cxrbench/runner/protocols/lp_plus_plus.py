@@ -137,6 +137,7 @@ class LpPlusPlus(WithTexts):
     """
 
     name = "lp-plus-plus"
+    source = "LP++, Huang et al., CVPR 2024; SS-Text's form"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """Steps, momentum and the start of the bias."""

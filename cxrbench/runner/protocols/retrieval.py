@@ -140,6 +140,7 @@ class Retrieval(Protocol):
     """Every query of a group ranks all its candidates by cosine; of equal cosines those that are wrong come first."""
 
     name = "retrieval"
+    source = "A: ConVIRT; B: BenchX, GLoRIA; C: CXR-CLIP"
     worded = True
     kinds = ("retrieval",)
 

@@ -42,6 +42,7 @@ class _SimpleShot(FewShot):
     """The class whose mean is nearest; scores are distances with their sign turned."""
 
     kinds = ("single-label",)
+    source = "SimpleShot, Wang et al., 2019"
     how: Normalisation
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:

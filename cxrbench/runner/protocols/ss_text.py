@@ -39,6 +39,7 @@ class SsText(WithTexts):
     """SS-Text: one sum, no iteration, nothing to choose."""
 
     name = "ss-text"
+    source = "SS-Text, Silva-Rodríguez et al., IPMI 2025"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """The least weight of the text."""
@@ -55,6 +56,7 @@ class SsTextPlus(SsText):
     """SS-Text+, made for shots that are not balanced."""
 
     name = "ss-text-plus"
+    source = "SS-Text+, Silva-Rodríguez et al., MICCAI 2025"
 
     def score_fold(self, fold: FewShotFold, settings: Settings) -> Scored:
         """Logits (m, C)."""

@@ -38,6 +38,7 @@ class TipAdapter(WithTexts):
     """
 
     name = "tip-adapter"
+    source = "Tip-Adapter, Zhang et al., ECCV 2022"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """The constants, and the factor of the cosine with the text."""

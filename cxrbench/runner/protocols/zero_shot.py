@@ -143,6 +143,7 @@ class ZeroShot(Protocol):
     """No training image; a model takes part by a text side or by prototypes."""
 
     name = "zero-shot"
+    source = "Silva-Rodríguez et al., IPMI 2025; each model's authors"
     worded = True
 
     def combinations(

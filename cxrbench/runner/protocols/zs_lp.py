@@ -20,6 +20,7 @@ class ZsLp(HeadFit):
     """
 
     name = "zs-lp"
+    source = "CLAP, Silva-Rodríguez et al., CVPR 2024; SS-Text's loop"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """Optimiser and schedule."""
@@ -39,6 +40,7 @@ class ZsLpClassWeighted(ZsLp):
     """The same with classes that weigh alike in the loss, as scikit-learn's `balanced` has it."""
 
     name = "zs-lp-cw"
+    source = "SS-Text's code, MICCAI 2025"
 
     def options(self, settings: Settings) -> Mapping[str, str | int | float]:
         """Optimiser, schedule and weights."""
