@@ -321,9 +321,10 @@ def _legend(figure: Any, found: FewShotCurves, styles: _Styles) -> int:
     across = len(columns) if len(columns) > 1 else min(3, len(labels))
     told = ["† pre-trained on the task's collection"] * any(curve.seen for curve in found.curves)
     told += [REORDERED] * any(curve.unsettled for curve in found.curves)
-    title = "\n".join(told) or None
-    figure.legend(lines, labels, loc="outside lower center", ncols=across, fontsize="small", title=title)
-    return ceil(len(labels) / across) + len(told)
+    title = "\n".join(fill(line, int(_CHARS * figure.get_figwidth())) for line in told)
+    small = {"fontsize": "small", "title": title or None, "title_fontsize": "small"}
+    figure.legend(lines, labels, loc="outside lower center", ncols=across, **small)
+    return ceil(len(labels) / across) + (title.count("\n") + 1 if title else 0)
 
 
 def _legend_columns(found: FewShotCurves, styles: _Styles) -> list[list[_Entry]]:
