@@ -37,6 +37,7 @@ from cxrbench.evaluate.statistics.interval import (
 from cxrbench.evaluate.statistics.shares import FEW, ScoredRows, Shares, class_units, hits
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import cell_name
 from cxrbench.types import IntArray
 
@@ -45,11 +46,15 @@ FEW_OF_A_KIND = 5  # right, or wrong, rows of a class in a fold, below which F1 
 
 @dataclass(frozen=True, slots=True)
 class CellNumber:
-    """One metric of a record, by its id: the interval and the spread over folds."""
+    """One metric of a record, by its id: the interval and the spread over folds.
+
+    `row_order` says in words what another order of the training images changes; empty where it changes no decision.
+    """
 
     record: str
     interval: Interval
     spread: FoldSpread
+    row_order: str = ""
 
 
 def covered(record: Record, *, these_draws: bool = False) -> Covers:
@@ -140,7 +145,7 @@ class Measurement:
     @property
     def number(self) -> CellNumber:
         """The interval with the spread over folds."""
-        return CellNumber(self.cell.record.id, self.interval, self.spread)
+        return CellNumber(self.cell.record.id, self.interval, self.spread, row_order_note(self.cell.record))
 
     @property
     def spread(self) -> FoldSpread:

@@ -21,15 +21,14 @@ from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.metric_table import BALANCED_ACCURACY, Metric, main_metric
 from cxrbench.records.predictions import ScoredCell, read_cell
 from cxrbench.records.record import Record
-from cxrbench.records.row_order import row_order_note
+from cxrbench.records.row_order import REORDERED, UNSETTLED, row_order_note
 from cxrbench.records.selection import CellFilter, Selected, Setting, selected_settings
 from cxrbench.records.validity import flaws, overlap_doubt, pretrained_on, why_not
 from cxrbench.specs import catalog
 from cxrbench.specs.paper import MISSING, rounded_half_up
 from cxrbench.types import shots_in_words
 
-UNSETTLED, OVERLAP = "≈", "§"
-REORDERED = f"{UNSETTLED} the training images in another order decide some test images otherwise"
+OVERLAP = "§"
 OVERLAPS = f"{OVERLAP} images or patients of the task may be among the training images, which are another task's"
 
 

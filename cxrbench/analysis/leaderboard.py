@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from cxrbench.evaluate.statistics.estimate import ALPHA, Estimate, total
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.evaluate.statistics.paired import ModelPlaces, RankTest, holm_of_given, not_worse, places, rank_test
 from cxrbench.records.predictions import ScoredCell, namespace, read_cell, taken_as_independent
+from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import Selected, Setting, why_not_paired
 
 Pairs = Mapping[tuple[str, str], Estimate]  # differences, the first minus the second
@@ -56,6 +57,7 @@ class Leaderboard:
     `values[t][m]` and `means[m]` are intervals. `places` are those of the means over these tasks; `best` the models
     that may be the best of each task, `best_mean` of the means. `told_apart` counts pairs of models task by task after
     Holm's correction over all of them. `ranks` follow `models` and test over tasks: they speak of other tasks.
+    `row_order` says by task and model what another order of the training images changes, where it changes decisions.
     """
 
     setting: Setting
@@ -75,6 +77,7 @@ class Leaderboard:
     refused: Mapping[str, Refused]
     notes: tuple[str, ...]
     controls: tuple[ControlRow, ...] = ()
+    row_order: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def leaderboard(out: Path, selected: Selected, metric: Metric, *, these_draws: bool = False) -> Leaderboard:
@@ -203,7 +206,14 @@ def board_of(
         refused,
         (*selected.notes, *taken_as_independent({task: known[task].part[models[0]].over for task in tasks})),
         _control_rows(selected, models, known, tasks),
+        _row_order(selected, tasks),
     )
+
+
+def _row_order(selected: Selected, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
+    told = {task: {m: row_order_note(record) for m, record in selected.records[task].items()} for task in tasks}
+    noted = {task: {model: note for model, note in row.items() if note} for task, row in told.items()}
+    return {task: row for task, row in noted.items() if row}
 
 
 def _sorted(names: frozenset[str], order: Sequence[str]) -> tuple[str, ...]:

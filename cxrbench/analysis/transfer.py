@@ -11,6 +11,7 @@ from cxrbench.errors import DataError, NotApplicableError
 from cxrbench.evaluate.metric_table import KINDS, Metric, main_metric
 from cxrbench.records.predictions import read_cell
 from cxrbench.records.record import Record
+from cxrbench.records.row_order import REORDERED, UNSETTLED, row_order_note
 from cxrbench.records.selection import (
     CellFilter,
     MeasuredCells,
@@ -116,7 +117,9 @@ def _view(
     material = _Material(out, how, metric, columns, row_titles(used), [])
     rows = [row for key in sorted(keys) for row in _rows(key, [r for r in used if _section(r) == key], material)]
     told = [note for note in found.notes if any(note.startswith(f"{cell_name(record)}: ") for record in used)]
+    told += [f"{cell_name(record)}: {note}" for record in used if (note := row_order_note(record))]
     marks = [OWN_TASK] * bool(probes) + [OVERLAPS] * any(map(overlap_doubt, used))
+    marks += [REORDERED] * any(map(row_order_note, used))
     versions = ", ".join(sorted({f"{r.code.version} ({r.code.sources})" for r in used}))
     unit = " in percent" if metric.shown.percent else ""
     mark = "PHANTOM, synthetic images or weights, no result: " if used[0].synthetic else ""
@@ -159,6 +162,11 @@ def _rows(key: Section, records: Sequence[Record], material: _Material) -> list[
     ]
 
 
+def _marks(record: Record) -> str:
+    own = OWN * (record.data.trained_on is None)
+    return own + UNSETTLED * bool(row_order_note(record)) + OVERLAP * bool(overlap_doubt(record))
+
+
 def _cell(place: Place, record: Record | None, material: _Material) -> TableCell:
     if record is None:
         return TableCell(MISSING, about=_about(place, None, None))
@@ -170,7 +178,7 @@ def _cell(place: Place, record: Record | None, material: _Material) -> TableCell
         record.id,
         flaws(record),
         pretrained_on(record.model.name, record, record.data.task),
-        marks=OWN * (record.data.trained_on is None) + OVERLAP * bool(overlap_doubt(record)),
+        marks=_marks(record),
         beside=f"{labels} label{'s' * (labels > 1)}"
         + ("" if at is None else f", chance {_plain(at, material.metric)}"),
         about=_about(place, record, at),

@@ -15,7 +15,7 @@ from cxrbench.cli.options import (
     Models,
     Out,
     PromptSetName,
-    ProtocolName,
+    Protocols,
     SheetFormat,
     Shots,
     Synthetic,
@@ -37,7 +37,7 @@ _Group = Annotated[str, typer.Option("--group", help="Label group.")]
 _CHOOSE: dict[str, tuple[Any, Any]] = {
     "model": (Models, None),
     "task": (Tasks, None),
-    "protocol": (ProtocolName, None),
+    "protocol": (Protocols, None),
     "shots": (Shots, None),
     "group": (_Group, "all"),
     "prompts": (PromptSetName, None),
@@ -76,7 +76,7 @@ class CellChoice:
         asked, records = self.asked, results(self.out)
         made = recorded_variant(asked["variant"], asked["choice"], records)
         models, tasks = words(asked["model"]) or ("all",), words(asked["task"]) or ("all",)
-        protocol = asked.get("protocol") or self.protocol
+        protocol = words(asked.get("protocol")) or self.protocol
         shots = asked.get("shots") and read_shots(asked["shots"], "--shots")
         how = (protocol, shots, asked.get("prompts"), self.synthetic)
         return measured(records, CellFilter(models, made, tasks, asked["group"], *how))

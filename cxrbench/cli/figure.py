@@ -11,6 +11,7 @@ from cxrbench.cli.options import (
     Models,
     Out,
     PromptSets,
+    Several,
     ShotNumbers,
     Synthetic,
     Tasks,
@@ -26,12 +27,18 @@ from cxrbench.errors import SpecError
 
 
 def figure(
-    number: Annotated[int, typer.Argument(help="3: linear probes over the images per class, K.")],
+    number: Annotated[int, typer.Argument(help="3: protocols over the images per class, K.")],
     model: Models = None,
     task: Tasks = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", "-p", help="A protocol that learns from K images.", autocompletion=protocols)
-    ] = "linear-probe",
+        Several,
+        typer.Option(
+            "--protocol",
+            "-p",
+            help="Protocols beside each other; repeatable, globs; zero-shot is a level. [default: linear-probe]",
+            autocompletion=protocols,
+        ),
+    ] = None,
     shots: ShotNumbers = None,
     group: Annotated[str, typer.Option("--group", "-g", help="Label group.")] = "all",
     prompts: PromptSets = None,
@@ -51,7 +58,8 @@ def figure(
     """Draw the few-shot curves (Figure 3) of what was measured.
 
     From records and predictions, with 95 % intervals for other test images and training images, and what the paper
-    prints beside. A line joins the numbers of shots that were measured; negative controls are dotted and grey.
+    prints beside. A line joins the numbers of shots that were measured; negative controls are grey. Of several
+    protocols or prompt sets, colour tells models apart, and marker and dashes the protocols.
     """
     from cxrbench.analysis.few_shot_curves import few_shot
     from cxrbench.evaluate.metric_table import load_metric
@@ -63,7 +71,7 @@ def figure(
     judged = None if metric is None else load_metric(metric)
     records = results(out)
     made = recorded_variant(variant, choice, records)
-    asked = asked_cells(made, model, task, [group], [protocol], shots, prompts, synthetic=synthetic)
+    asked = asked_cells(made, model, task, [group], protocol or ["linear-probe"], shots, prompts, synthetic=synthetic)
     found = few_shot(out, records, asked, judged, these_draws=these_draws)
     write_few_shot(found, paths)
     for note in found.notes:

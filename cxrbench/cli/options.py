@@ -97,17 +97,15 @@ GroupName = Annotated[str | None, typer.Option("--group", help="Label group. [de
 Several = list[str] | None
 Protocols = Annotated[
     Several,
-    typer.Option("--protocol", "-p", help="Protocols. [default: each that was measured]", autocompletion=protocols),
+    typer.Option(
+        "--protocol", "-p", help="Protocols; repeatable, globs. [default: each measured]", autocompletion=protocols
+    ),
 ]
 ShotNumbers = Annotated[
     Several, typer.Option("--shots", "-k", help="Training images, such as 1,16,10%,all. [default: each measured]")
 ]
 Groups = Annotated[Several, typer.Option("--group", "-g", help="Label groups, or `each`. [default: all]")]
 PromptSets = Annotated[Several, typer.Option("--prompts", help="Prompt sets. [default: each that was measured]")]
-ProtocolName = Annotated[
-    str | None,
-    typer.Option("--protocol", help="Only this one. [default: each that was measured]", autocompletion=protocols),
-]
 Shots = Annotated[
     str | None, typer.Option("--shots", "-k", help="Training images: 16, 1% or all. [default: each that was measured]")
 ]

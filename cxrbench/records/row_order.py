@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from cxrbench.records.record import FoldResult, Record
 
+UNSETTLED = "≈"
+REORDERED = f"{UNSETTLED} the training images in another order decide some test images otherwise"
+
 
 def unsettled(record: Record) -> Sequence[FoldResult]:
     """The folds in which a second fit, if there was one, decides test images otherwise."""

@@ -79,7 +79,10 @@ ShotsChoice = Shots | Sequence[Shots] | None
 
 @dataclass(frozen=True, slots=True)
 class CellFilter:
-    """The words of a question; None stands for every group, protocol, number of shots or prompt set measured."""
+    """The words of a question; None stands for every group, protocol, number of shots or prompt set measured.
+
+    Models, tasks and protocols may be globs.
+    """
 
     models: Sequence[str]
     variant: Variant
@@ -105,15 +108,12 @@ def select(records: Iterable[Record], asked: CellFilter) -> list[Selected]:
     """The records of every setting in which at least two of the models were measured.
 
     Only records of the variant, and either only made or only measured ones, are taken. Of several records of a cell the
-    newest sound one counts, which is noted. Raises SpecError for a model or task that was not measured, or fewer than
-    two models, DataError where no setting is left.
+    newest sound one counts, which is noted. Raises SpecError for a model, task or protocol that was not measured, or
+    fewer than two models, DataError where no setting is left.
     """
-    fitting = of_variant(list(records), asked)
-    models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
-    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
+    fitting, models, tasks = _chosen(of_variant(list(records), asked), asked)
     if len(models) < 2:
         raise SpecError(f"a comparison needs two models; {', '.join(asked.models)} is only {models[0]}")
-    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
     settings = sorted(_settings(fitting), key=str)
     found = [_controls_apart(_selected(setting, models, tasks, fitting), fitting) for setting in settings]
     shared = [s for s in found if len({model for row in s.records.values() for model in row}) > 1]
@@ -156,8 +156,8 @@ def every_setting(records: Sequence[Record]) -> list[Selected]:
 def selected_settings(records: Iterable[Record], asked: CellFilter) -> list[Selected]:
     """Every setting that was asked for, however few models it has; controls among them.
 
-    Of several records of a cell the newest sound one counts, which is noted. Raises SpecError for a model or task that
-    was not measured, DataError where no cell is left.
+    Of several records of a cell the newest sound one counts, which is noted. Raises SpecError for a model, task or
+    protocol that was not measured, DataError where no cell is left.
     """
     fitting, models, tasks = _fitting(records, asked)
     settings = sorted(_settings(fitting), key=lambda s: s.order)
@@ -166,10 +166,7 @@ def selected_settings(records: Iterable[Record], asked: CellFilter) -> list[Sele
 
 def _fitting(records: Iterable[Record], asked: CellFilter) -> tuple[list[Record], list[str], list[str]]:
     """The records asked for, older ones too, with the models and tasks in the order asked for."""
-    fitting = of_variant(list(records), asked)
-    models = catalog.select(asked.models, sorted({r.model.name for r in fitting}), "measured model")
-    tasks = catalog.select(asked.tasks, in_order({r.data.task for r in fitting}), "measured task")
-    fitting = [r for r in fitting if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+    fitting, models, tasks = _chosen(of_variant(list(records), asked), asked)
     if not fitting:
         told = {"group": asked.group, "protocol": asked.protocol, "shots": asked.shots, "prompts": asked.prompts}
         words = ", ".join(f"{name} {in_words(value)}" for name, value in told.items() if value is not None)
@@ -183,12 +180,29 @@ def _fitting(records: Iterable[Record], asked: CellFilter) -> tuple[list[Record]
 def narrowed(records: Iterable[Record], asked: CellFilter) -> list[Record]:
     """The records asked for of every variant, made and measured, older ones too.
 
-    Raises SpecError for a model or task that was not measured.
+    Raises SpecError for a model, task or protocol that was not measured.
     """
-    known = list(records)
+    return _chosen(list(records), asked)[0]
+
+
+def _chosen(known: Sequence[Record], asked: CellFilter) -> tuple[list[Record], list[str], list[str]]:
+    """Those of the records that are asked for, older ones too, with the models and tasks in the order asked for."""
     models = catalog.select(asked.models, sorted({r.model.name for r in known}), "measured model")
     tasks = catalog.select(asked.tasks, in_order({r.data.task for r in known}), "measured task")
-    return [r for r in known if r.model.name in models and r.data.task in tasks and is_asked(r, asked)]
+    narrow = replace(asked, protocol=chosen_protocols(known, asked.protocol))
+    return [r for r in known if r.model.name in models and r.data.task in tasks and is_asked(r, narrow)], models, tasks
+
+
+def chosen_protocols(records: Iterable[Record], asked: Choice) -> tuple[str, ...] | None:
+    """The measured protocols that names, comma lists, `paper`, `all` and globs ask for, in that order; None for each.
+
+    Raises SpecError, with the nearest names, for a word that fits no protocol of the records.
+    """
+    if asked is None:
+        return None
+    words = [asked] if isinstance(asked, str) else asked
+    known = sorted({record.protocol.protocol for record in records})
+    return tuple(catalog.select(words, known, "measured protocol", catalog.PAPERS_PROTOCOLS))
 
 
 _MADE_RECORDS = "of synthetic weights or images"
@@ -367,7 +381,7 @@ def counting(records: Iterable[Record]) -> tuple[Record, ...]:
 def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
     """The records of the cells asked for, only made or only measured ones, of one variant.
 
-    Raises SpecError for a model or task that was not measured, DataError where no cell is left.
+    Raises SpecError for a model, task or protocol that was not measured, DataError where no cell is left.
     """
     fitting, models, tasks = _fitting(records, asked)
     chosen = counting(fitting)

@@ -12,6 +12,7 @@ from cxrbench.analysis.leaderboard import Leaderboard
 from cxrbench.evaluate.metric_table import Metric, NumberFormat
 from cxrbench.evaluate.statistics.estimate import ALPHA
 from cxrbench.evaluate.statistics.interval import Interval, covering
+from cxrbench.records.row_order import REORDERED, UNSETTLED
 
 Format = Literal["terminal", "markdown", "json"]
 
@@ -110,8 +111,8 @@ def _task_row(found: Comparison, task: TaskDifference, *, narrow: bool) -> list[
     row = [
         task.task,
         f"{difference.units} {difference.over}s",
-        interval_text(task.a.interval, shown),
-        interval_text(task.b.interval, shown),
+        _unsettled(interval_text(task.a.interval, shown), told=task.a.row_order),
+        _unsettled(interval_text(task.b.interval, shown), told=task.b.row_order),
         interval_text(difference, shown, sign=True),
         p_text(task.p_holm),
         smallest,
@@ -135,11 +136,30 @@ def _reading(found: Comparison) -> list[str]:
         lines.append("note: McNemar's test is on accuracy, exact, uncorrected, and of these draws alone")
     if found.sign_flip is not None:
         lines.append(f"note: the mean and its p (one test, not corrected) speak of these tasks; {_others(found)}")
-    lines += [f"note: {WEIGHTS}", *_spreads(found), *(f"note: {note}" for note in found.notes)]
+    lines += [f"note: {WEIGHTS}", *_spreads(found), *_paired_orders(found)]
+    lines += [f"note: {note}" for note in found.notes]
     reasons = dict.fromkeys(
         (t.task, i.reason) for t in found.tasks for i in (t.a.interval, t.b.interval, t.difference) if i.reason
     )
     return [*lines, *(f"note: {task}: {reason}" for task, reason in reasons), *_refused(found.refused)]
+
+
+def _unsettled(text: str, *, told: object) -> str:
+    """A number, marked where anything is told of what another order of the training images changes."""
+    return f"{text} {UNSETTLED}" if told else text
+
+
+def _paired_orders(found: Comparison) -> list[str]:
+    """Which side hangs on the order of the training images, and what of the comparison does not know of it."""
+    sides = [(task.task, side) for task in found.tasks for side in ((found.a, task.a), (found.b, task.b))]
+    told = [f"note: {model}, {task}: {one.row_order}" for task, (model, one) in sides if one.row_order]
+    blind = "; A - B, its interval and its p are of the first order alone"
+    return [f"note: {REORDERED}{blind}", *told] if told else []
+
+
+def _board_orders(found: Leaderboard) -> list[str]:
+    told = [f"note: {model}, {task}: {note}" for task, row in found.row_order.items() for model, note in row.items()]
+    return [f"note: {REORDERED}; intervals, places and tests are of the first order alone", *told] if told else []
 
 
 def _brackets(found: Comparison) -> str:
@@ -179,24 +199,28 @@ def _spreads(found: Comparison) -> list[str]:
 
 def _leaderboard(found: Leaderboard) -> ComparisonText:
     head = ["model", "place", f"mean of these {len(found.tasks)} tasks", *found.tasks]
-    shown = found.metric.shown
-    rows = [
-        [
-            model,
-            place_text(found.places.of[model]),
-            _marked(interval_text(found.means[number], shown), model in found.best_mean),
-            *(
-                _marked(interval_text(row[number], shown), model in best)
-                for row, best in zip(found.values, found.best, strict=True)
-            ),
-        ]
-        for number, model in enumerate(found.models)
-    ]
+    rows = [_board_row(found, number) for number in range(len(found.models))]
     for control in found.controls:
-        numbers = ("–" if value is None else interval_text(value, shown) for value in control.values)
-        rows.append([f"control: {control.model}", "–", "–", *numbers])
+        numbers = zip(found.tasks, control.values, strict=True)
+        told = ("–" if one is None else _board_number(found, task, control.model, one) for task, one in numbers)
+        rows.append([f"control: {control.model}", "–", "–", *told])
     title = f"{len(found.models)} models: {_head(found.metric)}"
     return ComparisonText(_title(found, title), _setting(found), head, rows, _board_reading(found))
+
+
+def _board_row(found: Leaderboard, number: int) -> list[str]:
+    model = found.models[number]
+    changed = any(model in row for row in found.row_order.values())
+    mean = _unsettled(interval_text(found.means[number], found.metric.shown), told=changed)
+    numbers = [
+        _marked(_board_number(found, task, model, row[number]), model in best)
+        for task, row, best in zip(found.tasks, found.values, found.best, strict=True)
+    ]
+    return [model, place_text(found.places.of[model]), _marked(mean, model in found.best_mean), *numbers]
+
+
+def _board_number(found: Leaderboard, task: str, model: str, value: Interval) -> str:
+    return _unsettled(interval_text(value, found.metric.shown), told=found.row_order.get(task, {}).get(model))
 
 
 def _head(metric: Metric) -> str:
@@ -230,6 +254,7 @@ def _board_reading(found: Leaderboard) -> list[str]:
         f"p {p_text(ranks.p)}; Nemenyi: average ranks differ at 5 % when {ranks.critical_difference:.2f} apart",
         f"note: {WEIGHTS}",
         *_controls(found),
+        *_board_orders(found),
         *(f"note: {note}" for note in (*found.notes, *reasons)),
         *_refused(found.refused),
     ]

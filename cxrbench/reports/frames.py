@@ -91,7 +91,7 @@ PAIR_COLUMNS: Mapping[str, type] = {
     "units": int,
     "over": str,
     **dict.fromkeys(("p", "p_holm", "resolvable", "p_mcnemar"), float),
-    **dict.fromkeys(("better", "beware"), str),
+    **dict.fromkeys(("better", "beware", "row_order_a", "row_order_b"), str),
 }
 
 
@@ -99,6 +99,7 @@ def pair_frame(found: Iterable[Comparison]) -> "pd.DataFrame":
     """One row a setting and task, and one without a task for the mean of the differences; numbers 0 to 1.
 
     `p` is that of the task alone, `p_holm` corrected over the tasks of the setting; `better` goes by the latter.
+    `row_order_a` and `row_order_b` say what another order of the training images changes, where it changes decisions.
     """
     lines = [line for one in found for line in _pair_lines(one)]
     return frame([[line.get(name) for name in PAIR_COLUMNS] for line in lines], PAIR_COLUMNS)
@@ -122,6 +123,8 @@ def _pair_lines(found: Comparison) -> Iterator[dict[str, Any]]:
             "resolvable": task.resolvable,
             "p_mcnemar": None if task.mcnemar is None else task.mcnemar.p,
             "better": {"a": found.a, "b": found.b, "undecided": None}[task.verdict],
+            "row_order_a": task.a.row_order or None,
+            "row_order_b": task.b.row_order or None,
         }
     if len(found.tasks) > 1:
         yield {**facts, **_difference(found.mean), "p": found.mean_p}

@@ -180,6 +180,7 @@ def _entry(view: TableView, row: ViewRow, name: str) -> dict[str, str | None]:
         "record": cell.record,
         "flaws": "; ".join(cell.flaws) or None,
         "seen": "yes" if cell.seen else None,
+        "marks": cell.marks or None,
         **cell.about,
         **_certainty(cell),
     }

@@ -78,7 +78,7 @@ def test_every_line_of_a_list_of_verbs_is_whole(words: list[str]) -> None:
     [
         (["run"], ["[env: CXRBENCH_DATA]", "tokenizer_config.json"]),
         (["weights", "fetch"], ["CXRBENCH_WEIGHTS]", "CXRBENCH_CACHE]"]),
-        (["compare"], ["[default: all]", "Protocols. [default: each that was"]),
+        (["compare"], ["[default: all]", "Protocols; repeatable, globs."]),
         (["check"], ["[default: baseline.toml", "[default: 0.0001]"]),
         (["subgroups"], ["[default: each that was"]),
     ],

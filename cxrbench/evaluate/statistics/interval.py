@@ -78,15 +78,23 @@ def covers_short(intervals: Iterable[Interval | None]) -> str:
 
 def covering(told: Sequence[tuple[str, Interval]]) -> str:
     """What the intervals of some tasks speak of, and of which patients are not named; tasks only where not all are."""
-    every, kinds = dict.fromkeys(task for task, _ in told), dict[str, dict[str, None]]()
-    for task, one in told:
-        kinds.setdefault(one.words, {})[task] = None
-    words = [kind if tasks == every else f"{kind} ({', '.join(tasks)})" for kind, tasks in kinds.items()]
+    return "; ".join(filter(None, (speaking(told), without_patients(told))))
+
+
+def speaking(told: Sequence[tuple[str, Interval]]) -> str:
+    """What intervals speak of; whose they are (a task, a protocol) only where not all speak of the same."""
+    every, kinds = dict.fromkeys(name for name, _ in told), dict[str, dict[str, None]]()
+    for name, one in told:
+        kinds.setdefault(one.words, {})[name] = None
+    return "; ".join(kind if names == every else f"{kind} ({', '.join(names)})" for kind, names in kinds.items())
+
+
+def without_patients(told: Sequence[tuple[str, Interval]]) -> str:
+    """The tasks whose patients no id tells apart, not named where these are all; empty where there are none."""
+    every = dict.fromkeys(task for task, _ in told)
     unnamed = dict.fromkeys(task for task, one in told if one.over == "image")
     where = "" if unnamed == every else f" in {', '.join(unnamed)}"
-    return "; ".join(
-        [*words, *([f"no patient ids{where}: too short where patients have several images"] if unnamed else [])]
-    )
+    return f"no patient ids{where}: too short where patients have several images" if unnamed else ""
 
 
 FoldRelation = Literal["one fold", "one test set", "separate test sets", "overlapping test sets"]
