@@ -104,26 +104,28 @@ def _steps(tasks: Sequence[Task], orders: Sequence[IntArray]) -> Float64Array:
     each = [np.full(len(task.labels), 1 / len(task.labels)) if task.weights is None else task.weights for task in tasks]
     weights = np.concatenate([one[own] for one, own in zip(each, orders, strict=True)])[:, None, :]
     truth = weights * (labels[:, None, :] == classes[:, None])
-    pull = None
+    space = _Span(rows, start) if rows.shape[1] + len(classes) < rows.shape[2] else _Whole(rows, start)
+    pull, held = np.zeros(1), None
     if first.pull is not None:
         pull = (2 / len(classes)) * np.repeat(np.stack([task.pull for task in tasks]), fits, axis=0)[:, :, None]  # type: ignore
-    space = _Span(rows, start) if rows.shape[1] + len(classes) < rows.shape[2] else _Whole(rows, start)
+        held = pull * space.start
     values, velocity = space.start.copy(), np.zeros_like(space.start)
+    slopes, change = np.empty_like(truth), np.empty_like(values)
     for rate in first.rates:
         space.move_to(values)
-        factor = first.scale / space.sizes[:, :, None]
-        logits = space.dots * factor
-        slopes = exponentials(logits, abs(first.scale))
+        factor = first.scale / np.sqrt(space.squares)[:, :, None]
+        np.multiply(space.dots, factor, out=slopes)
+        exponentials(slopes, abs(first.scale))
         slopes *= weights / slopes.sum(axis=1, keepdims=True)
         slopes -= truth
-        along = np.einsum("bcn,bcn->bc", slopes, logits)[:, :, None]
         slopes *= factor
+        along = np.einsum("bcn,bcn->bc", slopes, space.dots) / space.squares
         velocity *= MOMENTUM
         space.add(velocity, slopes)
-        velocity -= (along / space.sizes[:, :, None] ** 2) * values
-        if pull is not None:
-            velocity += pull * (values - space.start)
-        values -= rate * velocity
+        velocity -= np.multiply(along[:, :, None] - pull, values, out=change)
+        if held is not None:
+            velocity -= held
+        values -= np.multiply(rate, velocity, out=change)
     found = space.vectors(values)
     if not np.isfinite(found).all():
         raise DataError("training left the finite numbers: look at the features, the class vectors and the logit scale")
@@ -133,17 +135,22 @@ def _steps(tasks: Sequence[Task], orders: Sequence[IntArray]) -> Float64Array:
 SAFE = 300.0  # exp of it, and of its negative, are far from the ends of float64
 
 
-def exponentials(logits: Float64Array, largest: float) -> Float64Array:
-    """exp(logits (B, C, n)) up to a factor for each row; `largest` bounds their size, and small ones need no shift."""
-    return np.exp(logits) if largest <= SAFE else np.exp(logits - logits.max(axis=1, keepdims=True))
+def exponentials(logits: Float64Array, largest: float) -> None:
+    """Turn logits (B, C, n) into exp of them up to a factor for each row; they are at most `largest` in size.
+
+    Small ones need no shift.
+    """
+    if largest > SAFE:
+        logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
 
 
 class _Space(ABC):
-    """Where weights (B, C, q) are kept; `dots` (B, C, n) with rows and `sizes` (B, C) are those of the last move."""
+    """Where weights (B, C, q) are kept; `dots` (B, C, n) with rows, `squares` (B, C) of lengths: of the last move."""
 
     start: Float64Array  # (B, C, q)
     dots: Float64Array
-    sizes: Float64Array
+    squares: Float64Array
 
     @abstractmethod
     def move_to(self, values: Float64Array) -> None:
@@ -167,11 +174,11 @@ class _Span(_Space):
         self._gram = self._basis @ self._basis.transpose(0, 2, 1)
         self.start = np.repeat(np.eye(start.shape[1], self._basis.shape[1], k=self._n)[None], fits, axis=0)
         self._images = np.empty_like(self.start)
+        self.dots = self._images[:, :, : self._n]
 
     def move_to(self, values: Float64Array) -> None:
         np.matmul(values, self._gram, out=self._images)
-        self.dots = self._images[:, :, : self._n]
-        self.sizes = np.sqrt(np.einsum("bcq,bcq->bc", values, self._images))
+        self.squares = np.einsum("bcq,bcq->bc", values, self._images)
 
     def add(self, values: Float64Array, slopes: Float64Array) -> None:
         values[:, :, : self._n] += slopes
@@ -188,7 +195,7 @@ class _Whole(_Space):
 
     def move_to(self, values: Float64Array) -> None:
         self.dots = values @ self._across
-        self.sizes = np.sqrt(np.einsum("bcq,bcq->bc", values, values))
+        self.squares = np.einsum("bcq,bcq->bc", values, values)
 
     def add(self, values: Float64Array, slopes: Float64Array) -> None:
         values += slopes @ self._rows

@@ -78,7 +78,12 @@ def lp_plus_plus(starts: Sequence[Start], steps: int = STEPS) -> list[Blend]:
 
 
 def _steps(starts: Sequence[Start], steps: int) -> Blend:
-    """All fits to starts of one shape."""
+    """All fits to starts of one shape.
+
+    The bias is the weight of a constant feature. What weights have moved by is kept as the sum of their velocities, so
+    that logits are `fixed`, which changes with the multipliers alone, and one product. Where rows are fewer than
+    dimensions, weights are kept as coefficients over them, which is exact.
+    """
     fits, (classes, _), n = [len(one.orders) for one in starts], starts[0].texts.shape, len(starts[0].labels)
     known = [lp_plus_plus_rates(one.features, one.labels, one.texts) for one in starts]
     weight_rate, alpha_rate, begin = (
@@ -86,31 +91,38 @@ def _steps(starts: Sequence[Start], steps: int) -> Blend:
     )
     rows = np.concatenate([unit(one.features)[one.orders] for one in starts])
     labels = np.concatenate([one.labels[one.orders] for one in starts])
-    by_text = np.repeat(np.stack([unit(one.texts) for one in starts]), fits, axis=0) @ rows.transpose(0, 2, 1)
+    texts = np.repeat(np.stack([unit(one.texts) for one in starts]), fits, axis=0)
+    by_text = texts @ rows.transpose(0, 2, 1)
     truth = (labels[:, None, :] == np.arange(classes)[:, None]).astype(np.float64)
-    spanned = n < rows.shape[2]  # then weights are kept as coefficients over the rows, which is exact
-    across = rows @ rows.transpose(0, 2, 1) if spanned else rows.transpose(0, 2, 1)
-    weights = truth.copy() if spanned else truth @ rows
-    velocity, shift = np.zeros_like(weights), np.repeat(np.stack([one.bias for one in starts]), fits, axis=0)
-    alpha, moved, summed = np.repeat(begin, classes, axis=1), np.zeros_like(shift), np.zeros_like(shift)
-    share = truth / n
+    bias = np.repeat(np.stack([one.bias for one in starts]), fits, axis=0)
+    bias -= truth.sum(axis=2)  # the weight of the constant feature in `first`
+    whole = np.concatenate([rows, np.ones((len(rows), n, 1))], axis=2)
+    spanned = n < rows.shape[2]
+    across = whole @ whole.transpose(0, 2, 1) if spanned else whole.transpose(0, 2, 1).copy()
+    first = truth if spanned else truth @ whole
+    start = first @ across + bias[:, :, None]
+    across *= -weight_rate[:, :, None]
+    summing = by_text if spanned else np.concatenate([texts, np.zeros((*bias.shape, 1))], axis=2)
+    alpha, share = np.repeat(begin, classes, axis=1), truth / n
+    moved, velocity, slopes = np.zeros_like(summing), np.zeros_like(summing), np.empty_like(truth)
+    fixed = start + alpha[:, :, None] * by_text
     for step in range(1, steps + 1):
-        slopes = weights @ across
-        slopes += shift[:, :, None]
-        slopes += alpha[:, :, None] * by_text
+        np.matmul(moved, across, out=slopes)
+        slopes += fixed
         slopes -= slopes.max(axis=1, keepdims=True)
         np.exp(slopes, out=slopes)
         slopes *= 1 / (n * slopes.sum(axis=1, keepdims=True))
         slopes -= share
-        summed += np.einsum("bcn,bcn->bc", slopes, by_text)
         velocity *= MOMENTUM
-        velocity += slopes if spanned else slopes @ rows
-        moved = MOMENTUM * moved + slopes.sum(axis=2)
-        weights -= weight_rate[:, :, None] * velocity
-        shift -= weight_rate * moved
+        velocity += slopes if spanned else slopes @ whole
+        moved += velocity
         if step % ALPHA_EVERY == 0:
-            alpha -= alpha_rate * summed
-    return Blend(weights @ rows if spanned else weights, shift, alpha)
+            summed = (1 - MOMENTUM) * moved + MOMENTUM * velocity  # of all gradients so far
+            alpha -= alpha_rate * np.einsum("bcq,bcq->bc", summed, summing)
+            fixed = start + alpha[:, :, None] * by_text
+    last = first - weight_rate[:, :, None] * moved
+    weights = last @ whole if spanned else last
+    return Blend(weights[:, :, :-1], bias + weights[:, :, -1], alpha)
 
 
 def blended_logits(test: FloatArray, texts: FloatArray, fit: Blend) -> list[Float64Array]:

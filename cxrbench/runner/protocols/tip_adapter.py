@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cxrbench.evaluate.vectors import Float64Array, FloatArray, cosine_blocks
+from cxrbench.evaluate.vectors import ROWS, Float64Array, FloatArray, cosine_blocks32
 from cxrbench.runner.few_shot import FewShotFold, Scored
 from cxrbench.runner.protocols.with_texts import WithTexts
 from cxrbench.specs.settings import Settings
@@ -19,14 +19,18 @@ def tip_adapter_logits(
 ) -> Float64Array:
     """Logits (m, C): factor u(x) . u(t_c), and alpha times the sum of exp(-beta (1 - u(x) . u(x_i))) over class c.
 
-    u(v) = v / |v|, alpha = beta = 1; a class without an image has the first part alone.
-    Source: few-shot facts, section 4.
+    u(v) = v / |v|, alpha = beta = 1; a class without an image has the first part alone. Cosines are float32 products,
+    the rest is float64. Source: few-shot facts, section 4.
     """
-    classes, found = len(texts), np.empty((len(test), len(texts)))
+    classes, found, space = len(texts), np.empty((len(test), len(texts))), np.empty((ROWS, len(labels)))
     member = (labels[:, None] == np.arange(classes)).astype(np.float64)
-    for rows, near in cosine_blocks(test, np.vstack([texts, train])):
-        cached = np.exp(BETA * (near[:, classes:] - 1)) @ member
-        found[rows] = factor * near[:, :classes] + ALPHA * cached
+    for rows, near in cosine_blocks32(test, np.vstack([texts, train])):
+        cache = space[: len(near)]
+        np.subtract(near[:, classes:], 1, out=cache)
+        cache *= BETA
+        np.exp(cache, out=cache)
+        np.multiply(near[:, :classes], factor, out=found[rows], dtype=np.float64)
+        found[rows] += ALPHA * (cache @ member)
     return found
 
 
