@@ -163,6 +163,7 @@ class NamedOverlap(Spec):
     overlap: tuple[Verdict, ...]
     notes: tuple[str, ...]
     unreadable: Mapping[str, str] = {}
+    labelled_by: Mapping[str, str] = {}
 
 
 def read_corpus(path: Path) -> NamedOverlap:

@@ -3,6 +3,7 @@
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cxrbench.specs.settings import SettingDoc
 
 _WIDTH = 80  # columns of a terminal
+_TRAINED = 18  # of them for what a model was trained on
 
 
 class ProtocolFacts(Spec):
@@ -205,8 +207,14 @@ def models() -> None:
     """
     from cxrbench.specs.catalog import model_lines
 
+    lines = model_lines()
+    left = _WIDTH - 4 - max(len(model.name) for model in lines) - _TRAINED
     rows = [("name", "trained on", "title")]
-    rows += [(m.name, m.trained_on, m.title + ": cannot be run, see info" * (not m.available)) for m in model_lines()]
+    for model in lines:
+        trained = textwrap.wrap(model.trained_on.replace("+", "+ "), _TRAINED) or [""]
+        title = textwrap.wrap(model.title + ": cannot be run, see info" * (not model.available), left)
+        pairs = zip_longest((text.replace("+ ", "+") for text in trained), title, fillvalue="")
+        rows += [(model.name if not row else "", *pair) for row, pair in enumerate(pairs)]
     echo("\n".join(_columns(rows)))
 
 
