@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import NotApplicableError
 from cxrbench.evaluate.findings import BY, summarised
+from cxrbench.evaluate.label_shares import OWN_SHARE
 from cxrbench.evaluate.metric_table import Metric
 from cxrbench.evaluate.retrieval import QueryRows
 from cxrbench.evaluate.statistics.calibration import (
@@ -66,13 +67,19 @@ def covered(record: Record, *, these_draws: bool = False) -> Covers:
     """
     told = None if record.prompts is None or record.prompts.source == "prototypes" else record.prompts
     if record.protocol.shots is not None:
-        drawn = len({fold.train for fold in record.folds}) > 1
+        drawn = len({fold.train for fold in record.folds}) > 1 and _at_random(record)
         if told is not None:
             return _of_both(drawn=drawn, redrawn=told.redrawn, these_draws=these_draws)
         return ("these draws" if these_draws else "draws") if drawn else "one draw"
     if told is None:
         return "images"
     return ("these prompts" if these_draws else "prompt draws") if told.redrawn else "one wording"
+
+
+def _at_random(record: Record) -> bool:
+    """Whether folds differ by a draw of training images: not by other rows of `all`, or of one list for all folds."""
+    shots = record.protocol.shots
+    return isinstance(shots, int) or (shots != "all" and record.settings.share == OWN_SHARE)
 
 
 def _of_both(*, drawn: bool, redrawn: bool, these_draws: bool) -> Covers:

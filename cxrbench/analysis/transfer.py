@@ -24,7 +24,7 @@ from cxrbench.records.selection import (
 )
 from cxrbench.records.validity import flaws, overlap_doubt, pretrained_on
 from cxrbench.specs.paper import MISSING
-from cxrbench.types import TaskKind
+from cxrbench.types import TaskKind, shots_in_words
 
 OWN = "°"
 OWN_TASK = (
@@ -93,6 +93,11 @@ def _section(record: Record) -> Section:
     return record.control, record.model.name, replace(setting_of(record), group="")
 
 
+def _order(section: Section) -> tuple[object, ...]:
+    control, model, setting = section
+    return control, model, setting.order
+
+
 @dataclass(frozen=True, slots=True)
 class _Material:
     """Where predictions lie and what of them is asked for; `notes` are added to."""
@@ -115,7 +120,8 @@ def _view(
     used = [*probes, *crossed]
     columns = tuple(in_order({record.data.task for record in used}))
     material = _Material(out, how, metric, columns, row_titles(used), [])
-    rows = [row for key in sorted(keys) for row in _rows(key, [r for r in used if _section(r) == key], material)]
+    sections = {key: [r for r in used if _section(r) == key] for key in sorted(keys, key=_order)}
+    rows = [row for key, own in sections.items() for row in _rows(key, own, material)]
     told = [note for note in found.notes if any(note.startswith(f"{cell_name(record)}: ") for record in used)]
     told += [f"{cell_name(record)}: {note}" for record in used if (note := row_order_note(record))]
     marks = [OWN_TASK] * bool(probes) + [OVERLAPS] * any(map(overlap_doubt, used))
@@ -147,8 +153,11 @@ def _rows(key: Section, records: Sequence[Record], material: _Material) -> list[
     cells = {(_place(record), record.data.task): record for record in records}
     order = in_order({place[0] for place, _ in cells})
     places = sorted({place for place, _ in cells}, key=lambda place: (order.index(place[0]), place[1] or ""))
-    words = [material.titles[model], setting.protocol, f"K = {setting.shots}" if setting.shots else ""]
+    words = [material.titles[model], setting.protocol, "" if setting.shots is None else shots_in_words(setting.shots)]
     section = ", ".join(filter(None, [*words, setting.prompts or "", CONTROLS if control else ""]))
+    for task in order:
+        if any(place[0] == task and pretrained_on(model, record, task) for (place, _), record in cells.items()):
+            material.notes.append(f"{model} was pre-trained on the collection of {task}, whose images it is trained on")
     return [
         ViewRow(
             section,

@@ -16,13 +16,14 @@ from cxrbench.errors import DataError
 from cxrbench.evaluate.draws import N_FOLDS
 from cxrbench.types import IntArray, Shots
 
+OWN_SHARE = "hash-rank-v1"  # the one rule that draws, anew for each fold; the published ones are one list
 ShareRule = Literal["hash-rank-v1", "mgca", "cxr-clip", "benchx", "mavl"]
 ALL = "all"
 
 
 def share_draws(rule: ShareRule, shots: Shots) -> int:
     """How many draws of a share there are: five of ours, one list of a published rule, and one whole part."""
-    return N_FOLDS if rule == "hash-rank-v1" and shots != ALL else 1
+    return N_FOLDS if rule == OWN_SHARE and shots != ALL else 1
 
 
 def share_rows(rule: ShareRule, shots: str, ids: Sequence[str], labels: IntArray, *, task: str, fold: int) -> IntArray:
@@ -34,7 +35,7 @@ def share_rows(rule: ShareRule, shots: str, ids: Sequence[str], labels: IntArray
     if shots == ALL:
         return np.arange(len(ids), dtype=np.int64)
     share = Fraction(shots.removesuffix("%")) / 100
-    if rule == "hash-rank-v1":
+    if rule == OWN_SHARE:
         return ranked_share(ids, share, task=task, fold=fold)
     rows = _PUBLISHED[rule](labels, share)
     if not len(rows):

@@ -10,6 +10,7 @@ FloatArray = NDArray[np.floating[Any]]
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 ROWS = 256  # images of a block, which a processor's cache holds in float64
+CELLS = 1 << 24  # products of a block at the most, where vectors are very many
 SUMMED = 128  # dimensions of which float32 takes the sum at a time, since longer sums are off by more
 FAR = 1e12  # lengths beyond it, or below its inverse, are measured in float64: float32 might not hold their squares
 
@@ -27,15 +28,21 @@ def unit(vectors: FloatArray) -> Float64Array:
     return exact / np.where(size > 0, size, 1.0)[:, None]
 
 
+def _rows(vectors: FloatArray) -> int:
+    """How many images a block has."""
+    return max(1, min(ROWS, CELLS // max(1, len(vectors))))
+
+
 def product_blocks(images: FloatArray, vectors: Float64Array) -> Iterator[tuple[slice, Float64Array, Float64Array]]:
     """Some images (m, d) at a time: their rows, dot products (r, k) with vectors (k, d), and their lengths (r,).
 
     What is yielded is overwritten by the next block.
     """
     across = np.ascontiguousarray(vectors.T)
-    space, found = np.empty((ROWS, images.shape[1])), np.empty((ROWS, len(vectors)))
-    for first in range(0, len(images), ROWS):
-        some = images[first : first + ROWS]
+    rows = _rows(vectors)
+    space, found = np.empty((rows, images.shape[1])), np.empty((rows, len(vectors)))
+    for first in range(0, len(images), rows):
+        some = images[first : first + rows]
         block, dots = space[: len(some)], found[: len(some)]
         np.copyto(block, some)
         np.matmul(block, across, out=dots)
@@ -58,13 +65,14 @@ def cosine_blocks32(images: FloatArray, vectors: FloatArray) -> Iterator[tuple[s
     and so far at most it depends on the image's place in its block. What is yielded is overwritten by the next one.
     """
     across = np.ascontiguousarray(unit(vectors).astype(np.float32).T)
-    found, space = np.empty((2, ROWS, len(vectors)), np.float32)
+    rows = _rows(vectors)
+    found, space = np.empty((2, rows, len(vectors)), np.float32)
     parts = [slice(at, at + SUMMED) for at in range(0, len(across), SUMMED)]
-    for first in range(0, len(images), ROWS):
-        block = images[first : first + ROWS].astype(np.float32, copy=False)
+    for first in range(0, len(images), rows):
+        block = images[first : first + rows].astype(np.float32, copy=False)
         size = np.sqrt(sum(np.einsum("ij,ij->i", block[:, part], block[:, part]) for part in parts))[:, None]
         if not ((size > 1 / FAR) & (size < FAR)).all():
-            block, size = unit(images[first : first + ROWS]).astype(np.float32), np.ones_like(size)
+            block, size = unit(images[first : first + rows]).astype(np.float32), np.ones_like(size)
         dots, more = found[: len(block)], space[: len(block)]
         dots[:] = 0
         for part in parts:

@@ -153,7 +153,8 @@ def _identity(record: Record) -> Iterator[str]:
         yield f"class side   view {how.view}, {how.pooling or 'prototypes'}, logit scale {how.logit_scale}"
     yield from (f"{name.replace('_', ' ') + ' ':<13}{value}" for name, value in how.options.items())
     if reordered_decisions(record) is not None:
-        yield f"row order    {row_order_note(record) or 'another order of the training images changes no decision'}"
+        settled = "another order of the training images changes no decision of this program, in float64"
+        yield f"row order    {row_order_note(record) or settled}"
     if how.short:
         few = ", ".join(f"{label} {images}" for label, images in how.short.items())
         yield f"few images   {few}, for K = {how.shots}"

@@ -20,6 +20,7 @@ from cxrbench.types import Partition, Shots, Table
 
 OF_PATIENTS = "of patients of the scored part"
 OF_FILES = "of files of the scored part"
+NOBODY = "image:"  # begins the patient of an image of which a collection's table tells none
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,18 @@ def pair(source: TaskData, target: TaskData, mapping: LabelMapping, settings: Se
     part to train on; SpecError for a group of the task that is named like that of its cells, DataError for ids that
     could be taken for those of the other task.
     """
-    scored, labels = target.task, group_labels(target.task, "all", settings)
+    scored = target.task
+    if "retrieval" in (source.task.kind, scored.kind):
+        raise NotApplicableError(
+            f"{source.task.name} is a {source.task.kind} task and {scored.name} a {scored.kind} one: nothing is fitted "
+            "to a retrieval task, and nothing that is fitted is scored on one"
+        )
     if source.task.kind != scored.kind:
         raise NotApplicableError(
             f"{source.task.name} is a {source.task.kind} task and {scored.name} a {scored.kind} one: what is fitted to "
             "classes that exclude each other says nothing of findings that do not"
         )
+    labels = group_labels(scored, "all", settings)
     usable = set(group_labels(source.task, "all", settings))
     shared = tuple(one for one in mapping.shared(source.task, scored, labels) if one.trained in usable)
     if reason := why_apart(source.task, scored, shared, mapping):
@@ -172,9 +179,12 @@ def _apart(
     source: TaskData, target: TaskData, shared: Sequence[SharedLabel]
 ) -> tuple[Literal["patients", "collections", "unknown"], str]:
     """What keeps the training images from the scored ones, and why it may not, where nobody can tell."""
-    if _one_collection(source, target):
-        return "patients", ""
     one, other = source.task, target.task
+    if _one_collection(source, target):
+        rows = (*(source.partition.parts[_name_of_pool(source)].patients or ()), *(scored_part(target).patients or ()))
+        if lost := sum(patient.startswith(NOBODY) for patient in rows):
+            return "unknown", f"of {lost} rows of {one.name} and {other.name} no table tells the patient"
+        return "patients", ""
     if silent := [task.name for task in (one, other) if not task.origins]:
         return "unknown", f"where the images of {' and '.join(silent)} come from, its task file does not say (origins)"
     pools = _pools(one, {label.trained for label in shared}) & _pools(other, {label.scored for label in shared})

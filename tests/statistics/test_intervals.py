@@ -404,6 +404,22 @@ def test_what_an_interval_covers_follows_from_the_record(
     )
 
 
+@pytest.mark.parametrize(
+    ("shots", "share", "covers"),
+    [
+        (4, "mgca", "draws"),
+        ("1%", "hash-rank-v1", "draws"),
+        ("1%", "mgca", "one draw"),  # one list: its folds differ by the part that it is taken from
+        ("all", "hash-rank-v1", "one draw"),
+    ],
+)
+def test_training_parts_that_nobody_drew_are_no_draws(shots: int | str, share: str, covers: str) -> None:
+    record = cell_of("rsna", [one_fold(1, 40, 2)] * 2).record
+    how = {"protocol": record.protocol.model_copy(update={"shots": shots})}
+    told = record.model_copy(update={**how, "settings": record.settings.model_copy(update={"share": share})})
+    assert covered(told) == covers
+
+
 def test_what_a_mean_covers_is_told_of_each_kind() -> None:
     assert covers_words(("draws", "images"), "image") == "other test images and training images or other test images"
 

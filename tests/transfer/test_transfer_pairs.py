@@ -251,3 +251,24 @@ def test_a_group_of_the_tasks_own_that_is_named_so_is_refused() -> None:
     taken = far(groups={"all": list(FAR), "from-near": ["Mass", "Normal"]})
     with pytest.raises(SpecError, match="far has a group 'from-near' of its own"):
         pair(near(), taken, MAPPING, PAPER)
+
+
+@pytest.mark.parametrize("whose", ["p2", "image:a1"])
+def test_an_image_without_a_known_patient_leaves_the_two_sides_in_doubt(whose: str) -> None:
+    """RSNA's images that no mapping names are patients of their own, and may yet be the other side's."""
+    classes = ["Effusion", "Mass", "Air", "Effusion"]
+    source = laid(made_task("near", NEAR, **ONE_POOL), {"train": rows("a", classes, NEAR, ["p1", whose, "p3", "p4"])})
+    own = ["Mass", "Pneumothorax", "Pleural Effusion"]
+    parts = {"train": rows("t", FAR, FAR), "test": rows("b", own, FAR, ["p1", "q2", "q3"])}
+    told = trained(pair(source, laid(made_task("far", FAR, **ONE_POOL), parts), MAPPING, PAPER)).facts
+    assert told["left_out"] == {"of patients of the scored part": 1}
+    assert told["apart"] == ("patients" if whose == "p2" else "unknown")
+    assert ("of 1 rows" in told["doubt"]) == (whose != "p2")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_retrieval_task_meets_no_other_and_is_named(turned: bool) -> None:
+    retrieval = laid(catalog.load_task("retrieval_mimic5x200"), {"all": rows("r", ["Normal"], FAR)})
+    both = (far(), retrieval) if turned else (retrieval, far())
+    with pytest.raises(NotApplicableError, match="nothing is fitted to a retrieval task"):
+        pair(*both, MAPPING, PAPER)

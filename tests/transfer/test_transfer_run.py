@@ -313,3 +313,11 @@ def test_compare_report_check_export_and_info_take_these_records(measured: Path,
     spoken(measured, "report", "--to", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "--trained-on nih14_official" in page and "group from-chexpert5x200" in page
+
+
+def test_a_table_of_several_settings_has_a_section_for_each(roots: dict[str, Path], tmp_path: Path) -> None:
+    how: dict[str, Any] = {"models": ["image_statistics"], "protocols": ["linear-probe", "knn-10"], "shots": (1, "all")}
+    run(tmp_path, roots, ["chexpert5x200"], ["mimic5x200"], **how)
+    text = spoken(tmp_path, "table", "transfer", *CHOSEN).output
+    for protocol in ("linear-probe", "knn-10"):
+        assert f"{protocol}, K = 1" in text and f"{protocol}, whole training part" in text

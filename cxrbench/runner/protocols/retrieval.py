@@ -12,7 +12,7 @@ from cxrbench.evaluate.retrieval import Found, QueryRows, own_ranks, precisions,
 from cxrbench.records.record import FoldResult, ProtocolIdentity
 from cxrbench.records.scores import FoldScores
 from cxrbench.runner.checks import where
-from cxrbench.runner.model import BenchModel
+from cxrbench.runner.model import TEXTS_AT_ONCE, BenchModel
 from cxrbench.runner.protocol import Basis, Cell, FloatArray, Measured, Protocol, Readings
 from cxrbench.specs.card import ModelCard, View
 from cxrbench.specs.prompts import PromptSet
@@ -162,6 +162,10 @@ class Retrieval(Protocol):
         told = "it is scored by vectors of classes, and takes no text"
         return f"{told} but by --set dlilp.head=text" if any(map(_has_texts, views)) else told
 
+    def options(self, settings: Settings) -> Mapping[str, str | int | float]:
+        """How texts are encoded."""
+        return {"padding": "masked", "texts_at_once": TEXTS_AT_ONCE}
+
     def measure(self, cell: Cell, basis: Basis, readings: Readings) -> Measured:
         """The queries of the group, ranked once."""
         model, settings, partition = cell.model, basis.settings, cell.data.partition
@@ -188,7 +192,7 @@ class Retrieval(Protocol):
             part=basis.part,
             scores="other",
             scoring=view.scoring,
-            options=_facts(cell, answered, sides),
+            options={**_facts(cell, answered, sides), **self.options(settings)},
         )
         return _measured(protocol, cell.group, answered)
 
