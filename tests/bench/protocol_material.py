@@ -175,7 +175,7 @@ def _run(
     tasks: Sequence[str],
     *,
     shots: Sequence[int] = (16,),
-    protocols: Sequence[str] = ("all",),
+    protocols: Sequence[str] = ("paper",),
     prompts: Sequence[str] = ("names",),
     features: str = "raw",
     groups: Sequence[str] | None = None,
