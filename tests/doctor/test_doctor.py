@@ -177,7 +177,7 @@ def test_no_certificate_is_no_answer(tmp_path: Path) -> None:
     assert certificate_for(card) is None
     path = tmp_path / card.weights.files[0]
     torch.save(make_checkpoint(small_layout("clip")), path)
-    found = seen(MadeModel(card, path, TEXT_ENCODER), tmp_path)
+    found = seen(MadeModel(card, path, TEXT_ENCODER, card.name), tmp_path)
     assert (found.answer.verdict, found.answer.exit_code) == ("cannot tell", 0)
     assert "no certificate holds for clip_cm" in found.answer.text
     assert found.own is not None

@@ -157,7 +157,9 @@ def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch
 @pytest.mark.slow
 def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_path: Path) -> None:
     """All classes in every setting; base and new classes, where a task parts them, as Tables 3 and 4 ask for them."""
-    models, wordings = list(catalog.card_files())[:20], ("names", "description", "ensemble")
+    new = ("ark", "carzero", "chexfound", "cxr_clip_swin_m", "dinov", "eva_x")
+    models = [name for name in catalog.card_files() if not name.startswith(new)][:20]
+    wordings = ("names", "description", "ensemble")
     tasks = {name: catalog.load_task(name) for name in catalog.PAPERS_TASKS}
     known: Mapping[str, object] = {"images": 30, "about": about(30 * max(len(t.groups["all"]) for t in tasks.values()))}
     cells = 0
