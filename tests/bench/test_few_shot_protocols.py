@@ -229,3 +229,16 @@ def test_all_of_the_papers_tasks(lab: Lab, tmp_path: Path) -> None:
         (task, model): n for task in catalog.PAPERS_TASKS for model, n in wanted.items()
     }
     assert {n for (_, model), n in cells.items() if model == "small_unimodal"} == {len(FITTED), len(IMAGES)}
+    out, made = ("--out", "results"), ("--variant", "phantom", "--synthetic")
+    table = json.loads(typed(lab, tmp_path, "table", *out, *made, "--protocol", "*", "--format", "json"))
+    shown = {(cell["task"], cell["protocol"]) for cell in table["cells"] if cell["measured"] is not None}
+    assert shown == {(task, name) for task in catalog.PAPERS_TASKS for name in (*WORDED, *IMAGES, "zero-shot")}
+    compared = typed(
+        lab, tmp_path, "compare", "small_clip", "small_unimodal", *out, *made, "--protocol", "ss-text-plus"
+    )
+    assert all(task in compared for task in catalog.PAPERS_TASKS)
+    typed(lab, tmp_path, "report", *out, "--to", str(tmp_path / "report.html"))
+    baseline = ("--baseline", str(tmp_path / "baseline.toml"))
+    typed(lab, tmp_path, "check", *out, *baseline, "--update", "--closeness", "1e-3")
+    checked = json.loads(typed(lab, tmp_path, "check", *out, *baseline, "--against", "baseline", "-f", "json"))
+    assert checked["counts"]["baseline"] == {"match": len(records_of(tmp_path))}
