@@ -22,6 +22,7 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.fit import load_as_float32
 from cxrbench.models.nets import MemoryFormat
 from cxrbench.models.precision import exact, exact_float32, known_device
+from cxrbench.models.renaming import rename_tensors
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import require_regular_file
@@ -237,8 +238,8 @@ def fill_adapter(
     """
     own = kind.__module__.startswith("cxrbench.models.")
     with exact_float32():
-        found = load_as_float32(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card.name, own=own)
-    _require_ignored(found, checkpoint)
+        found = load_as_float32(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card, own=own)
+    _require_ignored(found, rename_tensors(checkpoint, card.weights.rename))
     return exact(found)
 
 

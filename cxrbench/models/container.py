@@ -1,5 +1,6 @@
 """What lies under the keys that a card names: tensors by their names, and what else the file holds on the way."""
 
+import json
 import math
 import pickle
 import re
@@ -196,13 +197,29 @@ def walk(
         _refuse_unread(path, content)
         raise IntegrityError(
             f"{path}: no tensors under {'.'.join(container) or 'its top level'}, which holds {_keys(content)}. "
-            "If they lie deeper, name the keys in `container` of the card."
+            f"{_deeper(content, container)}"
         )
     _refuse_unread(path, content)
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor | StoredTensor)}
     leaves = _named(path, ((_text(k), tensor) for k, tensor in tensors.items()))
     other.update({shown(k): _kind(v) for k, v in content.items() if not isinstance(v, Tensor | StoredTensor)})
     return leaves, other
+
+
+def _deeper(content: object, container: Sequence[str]) -> str:
+    """Where tensors lie one key further down, as lines for a card."""
+    items = content.items() if isinstance(content, Mapping) else ()
+    keys = [key for key, value in items if isinstance(key, str) and _holds_tensors(value)][:4]
+    if not keys:
+        return "If they lie deeper, name the keys in `container` of the card."
+    lines = " or ".join(f"container = {json.dumps([*container, shown(key)])}" for key in keys)
+    return f"They lie deeper: put this line under [weights] of the card: {lines}"
+
+
+def _holds_tensors(value: object) -> bool:
+    content = value.parts.get("_modules") if isinstance(value, Built) else value
+    kinds = (Tensor, StoredTensor, Built)
+    return isinstance(content, Mapping) and any(isinstance(one, kinds) for one in content.values())
 
 
 def _refuse_unread(path: Path, content: object) -> None:

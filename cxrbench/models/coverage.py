@@ -63,8 +63,14 @@ def coverage(
     )
 
 
+class LayoutError(IntegrityError):
+    """A file whose tensors are not those of its model; `fitting` of them are."""
+
+    fitting: int = 0
+
+
 def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Sequence[str] = ()) -> None:
-    """Raise IntegrityError that lists what is amiss, unless `found` is complete.
+    """Raise LayoutError that lists what is amiss, unless `found` is complete.
 
     `wanted` says what the file should be; `looks_like` are cards whose layout the file does have.
     """
@@ -77,7 +83,9 @@ def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Seque
         _listed("of another dtype", [f"{name} {what}" for name, what in found.wrong_dtype.items()]),
     ]
     hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else _way_out(found)
-    raise IntegrityError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+    error = LayoutError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+    error.fitting = len(found.used) - len(found.wrong_shape.keys() | found.wrong_dtype.keys())
+    raise error
 
 
 def require_same(path: Path, tensors: Mapping[str, Tensor], twice: Mapping[str, str]) -> None:

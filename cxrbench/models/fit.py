@@ -1,5 +1,6 @@
 """What is made of a checkpoint before and after its model takes it, whatever the model is."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -10,13 +11,16 @@ from torch import Tensor
 
 from cxrbench.errors import IntegrityError
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.coverage import Coverage
+from cxrbench.models.coverage import Coverage, LayoutError
+from cxrbench.models.renaming import rename_tensors
+from cxrbench.specs.card import ModelCard
 from cxrbench.system.contained import PASSING
 from cxrbench.system.printable import printable
 
 ModelT = TypeVar("ModelT")
 
 _WRAPPERS = ("module.", "model.", "_orig_mod.")  # DataParallel, training frameworks, torch.compile
+_MOST_PREFIXES = 3  # of which each costs building the model once
 _MASK = "*mask*"  # a buffer whose infinities keep positions apart
 
 
@@ -26,29 +30,33 @@ def in_single_precision(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=single)
 
 
-def load_as_float32(checkpoint: Checkpoint, load: Callable[[Checkpoint], ModelT], name: str, *, own: bool) -> ModelT:
-    """What `load` makes of the checkpoint's tensors, half-precision ones as float32.
+def load_as_float32(
+    checkpoint: Checkpoint, load: Callable[[Checkpoint], ModelT], card: ModelCard, *, own: bool
+) -> ModelT:
+    """What `load` makes of the checkpoint's tensors by the card's names, half-precision ones as float32.
 
-    Raises what `load` does, but says so where a prefix before all names is the fault, and IntegrityError for a tensor
+    Raises what `load` does, but says so where a prefix before all names is at fault, and IntegrityError for a tensor
     that is not finite. An adapter of our `own` that stumbles over tensors of other shapes has met another model's file;
     another package's has a fault, whose traceback is wanted.
     """
     checkpoint = in_single_precision(checkpoint)
+    own_names = rename_tensors(checkpoint, card.weights.rename)
     try:
-        model = load(checkpoint)
-    except IntegrityError as error:
-        fault = wrong_prefix(checkpoint, load)
-        if fault is None:
+        model = load(own_names)
+    except (IntegrityError, LookupError, TypeError, ValueError) as error:
+        known = isinstance(error, IntegrityError)
+        if not (own or known):
             raise
-        raise IntegrityError(f"{checkpoint.path}: {fault}") from error
-    except (LookupError, TypeError, ValueError) as error:
-        if not own:
+        fault = wrong_prefix(checkpoint, load, card.weights.rename, error)
+        if fault is not None:
+            raise IntegrityError(f"{checkpoint.path}: {fault}") from error
+        if known:
             raise
         raise IntegrityError(
-            f"{checkpoint.path}: {name} cannot be built of these tensors ({type(error).__name__}: "
+            f"{checkpoint.path}: {card.name} cannot be built of these tensors ({type(error).__name__}: "
             f"{printable(str(error))[:200]}). It is another model's file, or damaged: take the published one."
         ) from error
-    require_finite(checkpoint, getattr(model, "coverage", None))
+    require_finite(own_names, getattr(model, "coverage", None))
     return model
 
 
@@ -70,26 +78,49 @@ def _finite(name: str, tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def wrong_prefix(checkpoint: Checkpoint, load: Callable[[Checkpoint], object]) -> str | None:
-    """What is said of a checkpoint that its model would take if all names had one prefix less, or one more.
+def wrong_prefix(
+    checkpoint: Checkpoint, load: Callable[[Checkpoint], object], named: Mapping[str, str], refusal: Exception
+) -> str | None:
+    """What is said of a checkpoint that fits its model, or fits it better, if all names had another prefix.
 
-    None where the prefix is not the fault.
+    `named`: the prefixes that the card renames, under which `load` gave the `refusal`. None where no prefix is at
+    fault.
     """
     names = list(checkpoint.tensors)
+    nearer: tuple[int, str] = (_fitting(refusal), "")
     for prefix in _common(names):
-        if _loads(checkpoint, {name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items()}, load):
-            return (
-                f"all {len(names)} tensors are named with the prefix {prefix!r}, as a wrapper around the model leaves "
-                "it; without it they are exactly this model's. Save them under their own names: torch.save("
-                f"{{name.removeprefix({prefix!r}): tensor for name, tensor in tensors.items()}}, ...)."
-            )
+        prefixes = _without(prefix, named, names)
+        second = _refusal(rename_tensors(checkpoint, prefixes), load)
+        told = f"all {len(names)} tensors are named with the prefix {prefix!r}, as a wrapper around the model leaves it"
+        if second is None:
+            return f"{told}; without it they are exactly this model's. {_line(prefixes)}"
+        if _fitting(second) > nearer[0]:
+            nearer = (_fitting(second), f"{told}. {_line(prefixes)} What is amiss without it: {second}")
     for prefix in _WRAPPERS:
-        if _loads(checkpoint, {prefix + name: tensor for name, tensor in checkpoint.tensors.items()}, load):
+        prefixes = {"": prefix, **{old: prefix + new for old, new in named.items()}}
+        if _refusal(rename_tensors(checkpoint, prefixes), load) is None:
             return (
                 f"all {len(names)} tensors lack the prefix {prefix!r} that the published file has; with it they are "
-                "exactly this model's. Take the published file, or save them under its names."
+                f"exactly this model's. Take the published file, or: {_line(prefixes)}"
             )
-    return None
+    return nearer[1] or None
+
+
+def _fitting(refusal: BaseException) -> int:
+    """How many tensors were the model's, as far as the refusal tells."""
+    return refusal.fitting if isinstance(refusal, LayoutError) else 0
+
+
+def _without(prefix: str, named: Mapping[str, str], names: list[str]) -> dict[str, str]:
+    """The card's prefixes for names with one more before them, as far as they fit any, and nothing for that one."""
+    within = {prefix + old: new for old, new in named.items()}
+    return {prefix: ""} | {old: new for old, new in within.items() if any(name.startswith(old) for name in names)}
+
+
+def _line(prefixes: Mapping[str, str]) -> str:
+    """What to put on a card for these prefixes."""
+    told = ", ".join(f"{json.dumps(old)} = {json.dumps(new)}" for old, new in prefixes.items())
+    return f"Put this line under [weights] of the card: rename = {{ {told} }}"
 
 
 def _common(names: list[str]) -> list[str]:
@@ -98,14 +129,15 @@ def _common(names: list[str]) -> list[str]:
         return []
     low, high = min(names), max(names)
     same = next((n for n, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return [low[: at + 1] for at, character in enumerate(low[:same]) if character == "."][:3]
+    return [low[: at + 1] for at, character in enumerate(low[:same]) if character == "."][:_MOST_PREFIXES]
 
 
-def _loads(checkpoint: Checkpoint, tensors: Mapping[str, Tensor], load: Callable[[Checkpoint], object]) -> bool:
+def _refusal(checkpoint: Checkpoint, load: Callable[[Checkpoint], object]) -> BaseException | None:
+    """What a model says to tensors that it does not take; None where it takes them."""
     try:
-        load(replace(checkpoint, tensors=dict(tensors)))
+        load(checkpoint)
     except PASSING:
         raise
-    except BaseException:  # whatever a model says to names that are not its own
-        return False
-    return True
+    except BaseException as error:  # whatever a model says to names that are not its own
+        return error
+    return None

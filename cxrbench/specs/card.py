@@ -27,6 +27,9 @@ class Weights(Spec):
     frameworks leave them: `refused`; or `inert`, every such name stays a mere name and the tensors are read. Nothing
     that a file names is imported or called either way.
 
+    `rename`: what names of tensors begin with in the file, and what the network has instead (`""`: nothing); the
+    longest that fits a name counts, once. All else here and in the adapter goes by the new names.
+
     `fetch`, how it is got: from the `hub`, `files[0]` of the repository `hub` at `hub_revision` (commit or tag; None:
     the main branch); `direct`, from `url`, `member` naming the one file of a zip archive; `by-hand`, as `where` says.
     """
@@ -42,6 +45,7 @@ class Weights(Spec):
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     container: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
+    rename: Mapping[str, str] = {}
     foreign: Literal["refused", "inert"] = "refused"
     ignored: Mapping[str, str] = {}
     absent: Mapping[Annotated[str, Field(pattern=r"\.num_batches_tracked$")], str] = {}

@@ -20,13 +20,13 @@ def load(folder: Path, tensors: Tensors) -> object:
     return load_adapter(CARD, path)
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["model.", "module._orig_mod."])
 def test_a_prefix_common_to_all_names_is_told_with_the_way_out(prefix: str, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError) as refusal:
         load(tmp_path, {prefix + name: tensor for name, tensor in TENSORS.items()})
     said = str(refusal.value)
     assert f"all {len(TENSORS)} tensors are named with the prefix {prefix!r}" in said
-    assert "exactly this model's" in said and f"removeprefix({prefix!r})" in said
+    assert "exactly this model's" in said and said.endswith(f'rename = {{ "{prefix}" = "" }}')
 
 
 def test_a_prefix_is_not_blamed_where_more_is_wrong(tmp_path: Path) -> None:

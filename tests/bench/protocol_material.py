@@ -105,7 +105,7 @@ class Found:
         """The stored vectors of one strategy's card: UniCL's checkpoint holds CLIP's tensors."""
         folder, store = self.root / "models", Store(self.cache)
         card, file = read_card(folder / f"{card_name(strategy)}.toml"), folder / f"{card_name(strategy)}.pth"
-        weights = content(file, digest.of_file(file), card, self.cache).used_digest(card)
+        weights = content(file, digest.of_file(file), card, self.cache).used_digest(card, file)
         own = (adapter_class(card).options_digest(card), weights)
         (key,) = [key for key, _ in store.entries() if (key.options, key.weights) == own]
         return store.read(key)

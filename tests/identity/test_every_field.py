@@ -242,6 +242,10 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "sha256": (pinned, NOTHING),
         "container": (card("weights.container", ["other"]), ALL),
         "sections": (card("weights.sections", ["ema"]), ALL),
+        "rename": [
+            (card("weights.rename", {"": "module."}), ALL),
+            (card("weights.rename", {"module.": ""}), NOTHING),  # as no name begins
+        ],
         "foreign": (card("weights.foreign", "inert"), NOTHING),  # the same tensors by another reader
         "ignored": [
             (card("weights.ignored", {}), ALL),

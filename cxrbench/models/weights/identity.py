@@ -22,6 +22,7 @@ from cxrbench.models.converted import (
     tensors_digest,
     write_converted,
 )
+from cxrbench.models.renaming import rename
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.atomic import written_new
@@ -111,14 +112,15 @@ class Content:
     tensors: Mapping[str, str]
     synthetic: bool
 
-    def used_digest(self, card: ModelCard) -> str:
-        """Hex SHA-256 over the tensors that decide something: the weights' part of every key.
+    def used_digest(self, card: ModelCard, path: Path) -> str:
+        """Hex SHA-256 over the tensors that decide something, as the card names them: the weights' part of every key.
 
         Those that the card ignores do not (that its model uses none of them is checked when it is loaded, see
         `models.base.load_adapter`), nor do the counters that it says a file may lack.
         """
         idle = (*card.weights.ignored, *card.weights.absent)
-        used = {n: told for n, told in self.tensors.items() if not any(fnmatchcase(n, pattern) for pattern in idle)}
+        named = rename(self.tensors, card.weights.rename, path)
+        used = {name: told for name, told in named.items() if not any(fnmatchcase(name, one) for one in idle)}
         return digest.of_json(used)
 
 
@@ -233,7 +235,7 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     return WeightsIdentity(
         file=path,
         sha256=own,
-        tensors=found.used_digest(card),
+        tensors=found.used_digest(card, path),
         synthetic=found.synthetic,
         published=path.name if told is None else told.file,
         source=source,
