@@ -67,21 +67,28 @@ def fetch(
     model: Models,
     weights: WeightsFrom = None,
     text: Annotated[bool, typer.Option("--text/--no-text", help="Also tokenizer and text weights.")] = True,
+    file: Annotated[str | None, typer.Option("--file", help="A file of the card's copy on the hub.")] = None,
     cache: Cache = None,
 ) -> None:
     """Get weights and text encoders from where they are published.
 
     They are verified, and a cut download goes on. Without --weights into the user's cache, where every verb finds
-    them. What only a person can download is named, with the page to open and the place to put it.
+    them. What only a person can download is named, with the page to open and the place to put it. Where a card knows a
+    copy on the hub, but not how its file is called, --file names it; another model's file is refused.
     """
     from cxrbench.models.weights.fetch import fetch as fetched
-    from cxrbench.models.weights.fetch import fetch_text
+    from cxrbench.models.weights.fetch import fetch_copy, fetch_text
+    from cxrbench.models.weights.verify import take_copy
     from cxrbench.models.weights.verify import verify as verified
     from cxrbench.system.progress import transfer_for
 
     def checkpoint(card: "ModelCard", given: Path | None) -> None:
         if card.weights.made is not None:
             _tell_made(card)
+            return
+        if file is not None:
+            copy = fetch_copy(card, file, given, _cache(cache))
+            _tell_verified(card, take_copy(card, copy, given, _cache(cache)))
             return
         path = fetched(card, given, _cache(cache), transfer_for(sys.stderr))
         _tell_verified(card, verified(card, path, _cache(cache)))

@@ -221,11 +221,19 @@ def _network(name: str, told: dict[str, Any], text_folder: str | None) -> nn.Mod
     kind = CustomTextCLIP if told.get("custom_text") or text_folder is not None else CLIP
     try:
         network: nn.Module = kind(**parts)
+        _fit_size(network.visual)
     except PASSING:
         raise
     except BaseException as error:
         raise SpecError(f"{name}: open_clip cannot build a model of its configuration: {error!r}") from error
     return network
+
+
+def _fit_size(visual: Any) -> None:
+    """Give a network of timm the configuration's `image_size`, where its own is another: the library does not."""
+    own = getattr(getattr(getattr(visual, "trunk", None), "patch_embed", None), "img_size", None)
+    if own not in (None, visual.image_size):
+        visual.set_input_size(visual.image_size)
 
 
 def _taken_off(visual: Any, name: str) -> Callable[[Tensor], Tensor]:

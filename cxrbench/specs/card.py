@@ -32,6 +32,7 @@ class Weights(Spec):
 
     `fetch`, how it is got: from the `hub`, `files[0]` of the repository `hub` at `hub_revision` (commit or tag; None:
     the main branch); `direct`, from `url`, `member` naming the one file of a zip archive; `by-hand`, as `where` says.
+    `hub_copy`: a repository of the hub with another copy, in which the file's name is not known: a person names it.
     """
 
     files: tuple[LocalPath, ...] = ()
@@ -41,6 +42,7 @@ class Weights(Spec):
     fetch: Literal["hub", "direct", "by-hand"] = "by-hand"
     hub: str | None = Field(None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     hub_revision: str | None = Field(None, pattern=r"^\w[\w.-]*$")
+    hub_copy: str | None = Field(None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     member: LocalPath | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     container: tuple[str, ...] = ()

@@ -238,6 +238,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
             card("weights.hub_revision", "v1", ("weights.fetch", "hub"), ("weights.hub", "a/b")),
             NOTHING,
         ),
+        "hub_copy": (card("weights.hub_copy", "a/b"), NOTHING),
         "member": (card("weights.member", "w.pth"), NOTHING),
         "sha256": (pinned, NOTHING),
         "container": (card("weights.container", ["other"]), ALL),

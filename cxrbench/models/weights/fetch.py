@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import find_weights
@@ -26,6 +27,8 @@ from cxrbench.models.hub import offline, require_hub
 from cxrbench.models.text import TextFiles, fetched_text_files
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.atomic import sync_file, sync_folder, write_atomically, written_whole
+from cxrbench.store.schema import LocalPath, complaints
+from cxrbench.system.printable import printable
 from cxrbench.system.progress import Transfer
 
 _MOST_RATIO = 100  # weights hardly shrink; a thousand is what a bomb has
@@ -358,6 +361,41 @@ def fetch(card: ModelCard, given: Path | None, cache: Path, progress: Transfer) 
     return target
 
 
+def fetch_copy(card: ModelCard, file: str, given: Path | None, cache: Path) -> Path:
+    """The `file` of the repository `hub_copy`, fetched into the model's folder under its own name.
+
+    Raises SpecError for a card without such a repository and for a name that leads out of the folder, DataError if the
+    hub cannot be reached, or has no such file (and says which it has), or if the model has weights there already.
+    """
+    facts, target = card.weights, place(card, given, cache)
+    if facts.hub_copy is None:
+        raise SpecError(f"{card.name}: --file names a file of a copy on the hub, and its card knows of none")
+    try:
+        TypeAdapter(LocalPath).validate_python(file)
+    except ValidationError as error:
+        raise SpecError(f"{card.name}: --file {file!r}: {complaints(error)}") from error
+    if target.exists():
+        raise DataError(f"{card.name}: there are weights at {target} already; move them away to fetch others")
+    require_hub(card.name, by_hand(card, target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return _copy_from_hub(card.name, facts.hub_copy, file, target.parent)
+
+
+def _copy_from_hub(name: str, repository: str, file: str, folder: Path) -> Path:
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RemoteEntryNotFoundError
+
+    try:
+        try:
+            return Path(hf_hub_download(repository, file, local_dir=folder))
+        except RemoteEntryNotFoundError as error:
+            held = ", ".join(HfApi().list_repo_files(repository)[:20])
+            raise DataError(f"{name}: {repository} has no {file!r}; it holds {printable(held)}") from error
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{name}: {file} cannot be fetched from {repository}: {reason}") from error
+
+
 def fetch_text(card: ModelCard, folder: Path | None) -> TextFiles | None:
     """Tokenizer, configuration and text weights at the card's revision; None for a card without a text encoder.
 
@@ -373,7 +411,13 @@ def by_hand(card: ModelCard, target: Path) -> str:
     page = (
         f"open {facts.url} in a browser ({facts.where}). Take {what}" if facts.url else f"take {what} ({facts.where})"
     )
-    return f"{card.name}: {page}, put it at {target}, then run `cxrbench weights verify {card.word}`."
+    told = f"{card.name}: {page}, put it at {target}, then run `cxrbench weights verify {card.word}`."
+    if facts.hub_copy is None:
+        return told
+    return (
+        f"{told} Or take the copy on the hub, {facts.hub_copy}: how its file is called is not known here, so name it: "
+        f"`cxrbench weights fetch {card.word} --file FILE`."
+    )
 
 
 def _require_file(card: ModelCard) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrbench.errors import DataError
+from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import load_adapter
 from cxrbench.models.checkpoint import file_format
 from cxrbench.models.coverage import Coverage
@@ -49,6 +49,20 @@ def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = F
     covered = getattr(load_adapter(card, path, sha256=identity.sha256), "coverage", None)
     record(identity, cache)
     return VerifiedWeights(identity, _format(identity), covered if isinstance(covered, Coverage) else None)
+
+
+def take_copy(card: ModelCard, copy: Path, given: Path | None, cache: Path) -> VerifiedWeights:
+    """Put a fetched copy where the model's weights are looked for, if they are what its card wants.
+
+    Raises what `verify` does, saying where the refused file was left.
+    """
+    target = place(card, given, cache)
+    copy.replace(target)
+    try:
+        return verify(card, target, cache)
+    except CxrBenchError as error:
+        target.replace(copy)
+        raise IntegrityError(f"{error} It was left at {copy}, where no run looks for it.") from error
 
 
 def missing(
