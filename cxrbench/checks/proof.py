@@ -91,6 +91,8 @@ def prove(card: ModelCard, certificate: Certificate, device: str = "cpu") -> Pro
 def _comparisons(
     card: ModelCard, certificate: Certificate, golden: Mapping[str, NDArray[np.float32]], device: str
 ) -> Iterator[CertificateComparison]:
+    own_names = card.weights.model_copy(update={"rename": {}})  # a certificate's layout has those of the network
+    card = card.model_copy(update={"weights": own_names})
     checkpoint = Checkpoint(Path((card.weights.files or ("made",))[0]), "", _tensors(certificate.weights()))
     models: dict[RecipeName, Adapter] = {}
     with _text_folder(card, certificate) as text:

@@ -18,7 +18,7 @@ from cxrbench.models.base import Adapter, load_adapter
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.fit import load_as_float32
 from cxrbench.models.renaming import rename
-from cxrbench.models.weights.identity import weights_identity
+from cxrbench.models.weights.identity import convert, weights_identity
 from cxrbench.specs.card import ModelCard, Weights
 
 WORDS = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -87,6 +87,9 @@ def test_the_lines_of_the_refusal_make_a_training_checkpoint_the_plain_file(
     assert torch.equal(found.encode_text(["edema"]).joint, plain[1].encode_text(["edema"]).joint)
     same = [weights_identity(at, one, tmp_path / "cache") for at, one in ((path, told), (plain[0], card()))]
     assert same[0].tensors == same[1].tensors and same[0].sha256 != same[1].sha256
+    converted = convert(path, told, tmp_path / "cache")
+    assert converted.tensors == same[1].tensors
+    assert torch.equal(load_adapter(told, converted.file).encode_image(pixels).pooled, wanted.pooled)
 
 
 def test_a_prefix_is_named_with_what_else_is_amiss() -> None:
