@@ -15,7 +15,7 @@ from cxrbench.checks.proof import Proof, prove
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
 from cxrbench.models.certificate import certificate_for
-from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.checkpoint import read_published
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import are_synthetic
@@ -118,8 +118,7 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
 
 
 def _file(card: ModelCard, path: Path) -> FileFacts:
-    facts = card.weights
-    read = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    read = read_published(path, card)
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in read.tensors.values())
     values = sum(tensor.numel() for tensor in read.tensors.values())
     size = path.stat().st_size

@@ -23,6 +23,7 @@ def why_not(record: Record) -> tuple[str, ...]:
     checks = (
         (record.model.synthetic, "the weights are synthetic"),
         (record.data.synthetic, "the images are synthetic"),
+        (record.given, "the vectors were computed elsewhere and came from a file"),
         (record.protocol.labels == "shuffled", "the probe was fitted to shuffled labels"),
         (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )
