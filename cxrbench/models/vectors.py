@@ -177,7 +177,11 @@ class VectorsFile(DualEncoder):
             raise SpecError(f"{self.card.name}: a list of at least one text is wanted")
         self.require_texts(self.card, texts)
         places = _text_places(self.card, self.options)
-        return TextFeatures(torch.from_numpy(self._texts[[places[text] for text in texts]]))
+        return TextFeatures(torch.from_numpy(self.text_vectors()[[places[text] for text in texts]]))
+
+    def text_vectors(self) -> FloatArray:
+        """The vectors (n, d) of all texts of the file in its order; raises DataError as `read_rows` does."""
+        return self._texts
 
     @cached_property
     def _texts(self) -> FloatArray:

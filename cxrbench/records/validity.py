@@ -132,6 +132,17 @@ def overlap_doubt(record: Record) -> str:
     return "" if other is None or other.apart != "unknown" else f"trained on {other.task}: {other.doubt}"
 
 
+def given_note(record: Record) -> str:
+    """That nobody here computed the vectors of a record, and the file that they are from; empty where they are ours."""
+    if not record.given:
+        return ""
+    told = record.model
+    return (
+        f"{told.name}: its vectors were computed elsewhere and came from a file, {told.weights_file} (sha256 "
+        f"{(told.weights_sha256 or 'unknown')[:16]}): which pixels and which model they are of is not known here"
+    )
+
+
 def contaminated(card_letters: Iterable[str], task: TaskSpec) -> bool:
     """Whether images of the task's own collection were pre-trained on: the mark † of a table.
 
