@@ -17,7 +17,8 @@ from cxrbench.system.printable import printable
 FloatArray = NDArray[np.float32]
 VectorFormat = Literal["Parquet", "NPZ"]
 _MOST_BYTES = 1 << 40
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 4096
+_BUFFER = 1 << 20  # bytes of a column that are read at a time
 _NEAR_UNIT = 1e-3  # a length that is farther from 1 is that of no unit vector, whatever precision it was stored in
 _BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError)
 
@@ -130,7 +131,7 @@ def _parquet_rows(path: Path, column: str, rows: int, width: int) -> FloatArray:
     from pyarrow import parquet
 
     found = np.empty((rows, width), np.float32)
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:  # else a whole row group is held
         columns = _chosen(path, column, file.schema_arrow, width)
         at = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
