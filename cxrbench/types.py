@@ -113,6 +113,12 @@ class Partition:
     about_texts: Mapping[str, str | int] = field(default_factory=dict)
 
     @property
+    def texts(self) -> list[str]:
+        """Every text of a retrieval task in the order of its tables."""
+        tables = [*self.parts.values(), *([] if self.asked is None else [self.asked])]
+        return [text for table in tables for text in table.texts or ()]
+
+    @property
     def patients(self) -> dict[str, str]:
         """The patient of every image whose patient is known."""
         known = (part for part in self.parts.values() if part.patients is not None)

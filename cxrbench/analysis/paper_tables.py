@@ -19,7 +19,7 @@ from cxrbench.evaluate.statistics.paired import not_worse
 from cxrbench.records.predictions import read_cell, taken_as_independent
 from cxrbench.records.record import Record
 from cxrbench.records.selection import newest_record
-from cxrbench.records.validity import pretrained_on, printed_flaws
+from cxrbench.records.validity import given_note, pretrained_on, printed_flaws
 from cxrbench.specs.paper import MISSING, Average, PublishedTable, Row, averages, rounded_half_up
 from cxrbench.specs.settings import Variant
 
@@ -147,6 +147,7 @@ def table_view(table: PublishedTable, records: Iterable[Record], variant: str, *
             for name, title in ((c.id, c.title) for c in table.columns)
             if cells[name].flaws
         ]
+        notes += dict.fromkeys(note for record in found.records if (note := given_note(record)))
         if replaced:
             notes.append(f"{row.name}: {replaced} older record{'s' * (replaced > 1)} of the same cells not shown")
     mark = "PHANTOM, synthetic images or weights, no result: " if synthetic else ""

@@ -66,6 +66,7 @@ class CellFacts:
     apart: str | None
     synthetic: bool
     control: bool
+    given: bool
     version: str
     commit: str | None
     sources: str
@@ -174,6 +175,7 @@ def cell_facts(record: Record) -> CellFacts:
         apart=None if data.trained_on is None else data.trained_on.apart,
         synthetic=record.synthetic,
         control=record.control,
+        given=record.given,
         version=record.code.version,
         commit=record.code.commit,
         sources=record.code.sources,

@@ -15,7 +15,7 @@ from cxrbench.checks.proof import Proof, prove
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
 from cxrbench.models.certificate import certificate_for
-from cxrbench.models.checkpoint import read_checkpoint
+from cxrbench.models.checkpoint import read_published
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import are_synthetic
@@ -102,6 +102,9 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
     try:
         if weights is not None:
             found = replace(found, file=_file(card, weights))
+        if card.given:
+            given = check_adapter(load_adapter(card, weights, text_encoder, device))
+            return replace(found, report=given, seconds=time.perf_counter() - started)
         exact, rough = (load_adapter(card, weights, text_encoder, device, how, recipe=recipe) for how in _PRECISIONS)
         coverage = exact.coverage
         if coverage is not None:
@@ -118,12 +121,12 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
 
 
 def _file(card: ModelCard, path: Path) -> FileFacts:
-    facts = card.weights
-    read = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    read = read_published(path, card)
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in read.tensors.values())
     values = sum(tensor.numel() for tensor in read.tensors.values())
     size = path.stat().st_size
-    told = (len(read.tensors), values, dict(kinds), dict(read.other), are_synthetic(read.tensors))
+    made = not card.given and are_synthetic(read.tensors)
+    told = (len(read.tensors), values, dict(kinds), dict(read.other), made)
     return FileFacts(str(path), read.sha256, size, *told)
 
 
@@ -234,6 +237,10 @@ def _answer(card: ModelCard, proof: Proof | None, own: OwnModel | None, not_look
         kept = sum(finding.passed is True for finding in own.report.findings)
         told = f"no authors' code to agree with: a negative control. Its adapter keeps all {kept} promises here; what"
         return Answer("control", f"{told} its numbers mean: {card.notes[-1] if card.notes else card.title}", 0)
+    if card.given:
+        return Answer(
+            "cannot tell", "vectors from a file: nothing here can tell what computed them, or from what pixels", 0
+        )
     if proof is None or proof.worst is None:
         why = f"no certificate holds for {card.name}: nobody ran its authors' code for this architecture and recipe"
         return Answer("cannot tell", why, 0)
@@ -283,7 +290,10 @@ def _own_lines(own: OwnModel) -> Iterator[str]:
     if own.file is not None:
         kinds = ", ".join(f"{count} {dtype}" for dtype, count in own.file.dtypes.items())
         yield f"file: {own.file.path}, {own.file.bytes / 1e6:.1f} MB, sha256 {own.file.sha256}"
-        yield f"  {own.file.tensors} tensors ({kinds}), {own.file.values / 1e6:.2f} million values"
+        if not own.file.tensors:
+            yield "  vectors that were computed elsewhere, and no tensors"
+        else:
+            yield f"  {own.file.tensors} tensors ({kinds}), {own.file.values / 1e6:.2f} million values"
         if own.file.made:
             yield "  synthetic weights, which nobody trained: numbers from this file say nothing of the published model"
         if own.file.other:

@@ -51,6 +51,13 @@ def encode(
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N (from 0 on), and no file of vectors.")
     ] = None,
+    needed: Annotated[
+        Path | None,
+        typer.Option(
+            "--needed",
+            help="Encode nothing: write the images and texts that a file of vectors must hold into this folder.",
+        ),
+    ] = None,
     executor: Annotated[
         Literal["local", "slurm", "ray"],
         typer.Option("--executor", help="Who encodes: this machine, an array of SLURM, or a Ray cluster."),
@@ -82,6 +89,9 @@ def encode(
         if images is None:
             raise SpecError("--to: vectors are written for --images; records of tasks are what `run` writes")
     job, device = _job(asked, images), asked.options["device"]
+    if needed is not None:
+        _write_needed(job, needed)
+        return
     found: list[Filled] = []
     if executor == "slurm":
         if shard is not None or to is not None:
@@ -184,6 +194,25 @@ def _with_ray(job: "AnyJob", parts: int, address: str | None, actors: int) -> "l
     found: list[Filled] = []
     ray(job, [FilePart(n, parts) for n in range(parts)], address, actors, lambda one: found.append(_told(one)))
     return found
+
+
+def _write_needed(job: "AnyJob", folder: Path) -> None:
+    from cxrbench.runner.filling import RequestJob
+    from cxrbench.runner.lay_out import lay_out
+    from cxrbench.runner.needed import needed, stand_in
+
+    if not isinstance(job, RequestJob):
+        raise SpecError("--needed says what tasks want of a file of vectors: name --task, not --images")
+    made = lay_out(job.request, stand_in)
+    found = needed(made)
+    found.write(folder)
+    for problem in made.problems:
+        warn(f"cxrbench: {problem}")
+    for name, reason in made.skipped.items():
+        say(f"{name}: not applicable: {reason}")
+    say(f"{len(found.images)} images in {folder / 'images.csv'}, {len(found.texts)} texts in {folder / 'texts.csv'}")
+    if made.problems:
+        raise typer.Exit(gravest(made.problems))
 
 
 def _to_slurm(job: "AnyJob", words: Sequence[str], parts: int, sbatch: Sequence[str], logs: Path) -> None:

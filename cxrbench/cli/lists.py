@@ -151,7 +151,8 @@ def _card(card: ModelCard) -> Iterator[str]:
         yield f"  text encoder: {text_encoder_place(card)}"
     yield f"  adapter: {card.adapter}"
     yield f"  vectors: {', '.join(f'{tap} {width}' for tap, width in card.taps.items())}"
-    yield f"  recipes: {', '.join(card.recipes)}"
+    given = " (none: vectors come from a file that was computed elsewhere)" if card.given else ""
+    yield f"  recipes: {', '.join(card.recipes)}{given}"
     yield f"  zero-shot: {_zero_shot(card)}"
     rows = (f"{table.replace('table', 'Table ')}: {row}" for table, row in card.published.items())
     if card.published:

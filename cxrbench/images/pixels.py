@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrbench.errors import ImageError
+from cxrbench.errors import ImageError, SpecError
 from cxrbench.images import dicom, display, official, raster, steps
 from cxrbench.images.grey import FloatArray, Grey, ValueArray, oddities, refusing, value_range
 from cxrbench.images.header import is_dicom
 from cxrbench.images.steps import ByteArray, Tone
-from cxrbench.specs.recipe import Canvas, MinMax, Opening, Recipe, Step, Steps, Stretch
+from cxrbench.specs.recipe import Canvas, Given, MinMax, Opening, Recipe, Step, Steps, Stretch
 
 
 def fitted(height: int, width: int, recipe: Canvas) -> tuple[int, int]:
@@ -138,8 +138,12 @@ def pixels(data: bytes, name: str, recipes: Sequence[Recipe], path: Path = "fast
     `path` "reference" takes the plain decoders and the plain arithmetic; both give the same float32 values. A result
     does not depend on which other recipes are asked for: where one has no result, as the released arithmetic has none
     for some files, the others have theirs. Raises ImageError with the name and the reason if the file is no picture for
-    any recipe, and UnreadableError where this machine could not decode it now.
+    any recipe, UnreadableError where this machine could not decode it now, and SpecError for vectors that are given.
     """
+    if any(isinstance(recipe, Given) for recipe in recipes):
+        raise SpecError(
+            f"{name}: the vectors of this model are given by a file: it sees no pixels, and encodes no image"
+        )
     with refusing(name):
         source = _Source(data, path)
     return [_of_recipe(source, recipe, name) for recipe in recipes]
@@ -154,6 +158,7 @@ def pixels_by(data: bytes, name: str, recipe: Recipe, path: Path = "fast") -> Pi
 
 
 def _of_recipe(source: "_Source", recipe: Recipe, name: str) -> Pixels | ImageError:
+    assert not isinstance(recipe, Given)
     try:
         with refusing(name):
             return source.pixels(recipe)
@@ -193,7 +198,7 @@ class _Source:
         self._stored = dicom.decode_stored(data, self._reference) if is_dicom(data) else None
         self._made: dict[Hashable, Any] = {}
 
-    def pixels(self, recipe: Recipe) -> Pixels:
+    def pixels(self, recipe: Canvas | Steps) -> Pixels:
         return self._stepped(recipe) if isinstance(recipe, Steps) else self._on_canvas(recipe)
 
     def _stepped(self, recipe: Steps) -> Pixels:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
-from cxrbench.models.checkpoint import Checkpoint, index_beside, read_checkpoint, refuse_index
+from cxrbench.models.checkpoint import Checkpoint, index_beside, read_published, refuse_index
 from cxrbench.models.converted import prefer_converted
 from cxrbench.models.coverage import Coverage
 from cxrbench.models.entities import EntityQueries
@@ -218,8 +218,7 @@ def load_adapter(
     if card.weights.made is not None:
         return fill_adapter(kind, card, Checkpoint(card.home, kind.options_digest(card), {}), text_encoder, how)
     path = find_weights(card, weights)
-    facts = card.weights
-    checkpoint = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    checkpoint = read_published(path, card)
     if sha256 not in (None, checkpoint.sha256):
         raise IntegrityError(f"{path}: sha256 is {checkpoint.sha256}; it was {sha256} a moment ago. Run again.")
     if sha256 is None and card.weights.sha256 not in (None, checkpoint.sha256):

@@ -18,6 +18,8 @@ from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models import converted, torch_file
 from cxrbench.models.container import MOST_TENSORS, StoredTensor, walk
 from cxrbench.models.torch_file import HostileNameError, foreign_names, start_of
+from cxrbench.models.vectors_file import VectorFormat, vector_format
+from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.sealed import require_regular_file
 from cxrbench.system.printable import printable
@@ -119,6 +121,23 @@ def read_checkpoint(
     with _content(path, kind, foreign) as content:
         leaves, other = walk(path, content, container, sections)
         return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
+
+
+def published_format(path: Path, card: ModelCard) -> Format | VectorFormat:
+    """What kind of file it is, among those that the card can mean; raises as `file_format` and `vector_format` do."""
+    return vector_format(path) if card.given else file_format(path)
+
+
+def read_published(path: Path, card: ModelCard) -> Checkpoint:
+    """The tensors of a file as the card reads it; none of a file of vectors, of which the SHA-256 alone is told.
+
+    Raises what `read_checkpoint` and `published_format` do.
+    """
+    if card.given:
+        published_format(path, card)
+        return Checkpoint(path, digest.of_file(path), {})
+    facts = card.weights
+    return read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
 
 
 def _converted(

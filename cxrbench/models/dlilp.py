@@ -82,7 +82,7 @@ class DLILP(DualEncoder):
         device, precision = str(runtime.device), runtime.precision
         if runtime.memory_format == "contiguous":
             return EngineReport(device, precision, "contiguous")
-        size = self.card.recipe("reality-check").size
+        size = self.card.size("reality-check")
         exact = replace(runtime, precision="float32")  # below it, rounding would hide what the check looks for
         chosen, differences = settle(self._trunk, lambda pixels: self._encoded(pixels, exact).taps, size)
         return EngineReport(device, precision, chosen, differences)

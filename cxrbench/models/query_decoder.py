@@ -110,7 +110,7 @@ class QueryDecoder(Adapter):
         return {**features.taps, "tokens": features.tokens.flatten(1)}
 
     def _engine(self) -> EngineReport:
-        runtime, size = self._runtime, self.card.recipe("reality-check").size
+        runtime, size = self._runtime, self.card.size("reality-check")
         device, precision = str(runtime.device), runtime.precision
         if runtime.memory_format == "contiguous":
             return EngineReport(device, precision, "contiguous")

@@ -62,7 +62,7 @@ class Trunk(VisionOnly[Options]):
     @property
     def checked_size(self) -> int:
         """See `CheckpointModel.checked_size`."""
-        return self.card.recipe(self.runtime.recipe).size
+        return self.card.size(self.runtime.recipe)
 
     def image_vectors(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
         """See `CheckpointModel.image_vectors`; raises SpecError for pixels that the network cannot take."""

@@ -12,7 +12,7 @@ from cxrbench.errors import IntegrityError
 from cxrbench.evaluate.findings import Chosen, PerFinding
 from cxrbench.specs.card import RecipeName
 from cxrbench.specs.paper import Column, Row
-from cxrbench.specs.recipe import Recipe
+from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
 from cxrbench.store.atomic import write_atomically
@@ -266,6 +266,11 @@ class Record(Spec):
     def synthetic(self) -> bool:
         """True when weights or images are made: such a number enters no table of measured results."""
         return self.model.synthetic or self.data.synthetic
+
+    @property
+    def given(self) -> bool:
+        """True where vectors came from a file that something else computed; the weights of the record are that file."""
+        return isinstance(self.preprocessing.recipe, Given)
 
     @property
     def control(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from cxrbench.errors import DataError, SpecError
 from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import Record
-from cxrbench.records.validity import flaws, overlap_doubt
+from cxrbench.records.validity import flaws, given_note, overlap_doubt
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
 from cxrbench.types import KINDS, Shots, TaskKind, shots_in_words, shots_order
@@ -293,7 +293,13 @@ def _selected(setting: Setting, models: Sequence[str], tasks: Sequence[str], rec
             notes += [f"{model}, {task}: {one}" for one in (*flaws(best), overlap_doubt(best)) if one]
             if len(of_cell) > 1:
                 notes.append(f"{model}, {task}: {len(of_cell) - 1} older records of the same cell are not used")
+    notes += _given_notes(record for row in chosen.values() for record in row.values())
     return Selected(setting, tuple(models), chosen, tuple(notes))
+
+
+def _given_notes(records: Iterable[Record]) -> list[str]:
+    """Whose vectors came from a file, each once."""
+    return list(dict.fromkeys(note for record in records if (note := given_note(record))))
 
 
 def _fits(record: Record, setting: Setting) -> bool:
@@ -390,5 +396,6 @@ def measured(records: Iterable[Record], asked: CellFilter) -> MeasuredCells:
     notes = [
         f"{cell_name(record)}: {one}" for record in ordered for one in (*flaws(record), overlap_doubt(record)) if one
     ]
+    notes += _given_notes(ordered)
     notes += [f"{older} older records of the same cells are not used"] if older else []
     return MeasuredCells(tuple(ordered), tuple(notes))

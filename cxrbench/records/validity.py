@@ -23,6 +23,7 @@ def why_not(record: Record) -> tuple[str, ...]:
     checks = (
         (record.model.synthetic, "the weights are synthetic"),
         (record.data.synthetic, "the images are synthetic"),
+        (record.given, "the vectors were computed elsewhere and came from a file"),
         (record.protocol.labels == "shuffled", "the probe was fitted to shuffled labels"),
         (record.variant_digest != _official_digest(), f"the variant is {record.variant}"),
     )
@@ -129,6 +130,17 @@ def overlap_doubt(record: Record) -> str:
     """Why images or patients may be on both sides of a cell that another task trains (§); empty where they are not."""
     other = record.data.trained_on
     return "" if other is None or other.apart != "unknown" else f"trained on {other.task}: {other.doubt}"
+
+
+def given_note(record: Record) -> str:
+    """That nobody here computed the vectors of a record, and the file that they are from; empty where they are ours."""
+    if not record.given:
+        return ""
+    told = record.model
+    return (
+        f"{told.name}: its vectors were computed elsewhere and came from a file, {told.weights_file} (sha256 "
+        f"{(told.weights_sha256 or 'unknown')[:16]}): which pixels and which model they are of is not known here"
+    )
 
 
 def contaminated(card_letters: Iterable[str], task: TaskSpec) -> bool:

@@ -140,6 +140,8 @@ def _identity(record: Record) -> Iterator[str]:
     yield f"weights      {model.weights_file} sha256 {model.weights_sha256} tensors {model.weights_tensors}"
     if model.weights_claimed is not None:
         yield f"             converted from a file with sha256 {model.weights_claimed}, as its header alone says"
+    if record.given:
+        yield "             vectors that were computed elsewhere: of which pixels, and by what, is not known here"
     yield f"adapter      {model.adapter} code {model.code}, tap {how.tap}"
     yield f"split        {data.split} digest {data.partition_digest} ({data.reference} to the reference)"
     if data.trained_on is not None:

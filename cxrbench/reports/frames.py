@@ -169,7 +169,8 @@ def _line(row: CellRow) -> list[str]:
         "" if facts.shots is None else shots_in_words(read_shots(facts.shots, "shots")),
         facts.prompts or "",
     ]
-    marks = ["synthetic" if facts.synthetic else "", "control" if facts.control else "", facts.doubts or ""]
+    marks = ["synthetic" if facts.synthetic else "", "control" if facts.control else ""]
+    marks += ["vectors from a file" if facts.given else "", facts.doubts or ""]
     return [
         facts.model,
         facts.task if facts.group == "all" else f"{facts.task} ({facts.group})",

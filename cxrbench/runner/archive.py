@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cxrbench.data.listing import image_stem, listing
 from cxrbench.errors import CxrBenchError, DataError, SpecError
 from cxrbench.runner.filling import Filled, Filling
+from cxrbench.runner.given import Lookup, NamedImage, looked_up
 from cxrbench.runner.model import bench_model, chosen_device
 from cxrbench.runner.request import Engine, Places
 from cxrbench.specs import catalog
@@ -51,7 +52,12 @@ class ArchiveJob:
                 card = catalog.load_card(word)
                 model = bench_model(card, self.places, self.engine, device, alone=len(words) == 1)
                 recipe = card.recipe("reality-check")
-                encoders.append(model.encoder(recipe, None, card.name))
+                encoder = model.encoder(recipe, None, card.name)
+                if card.given:
+                    named = {file: NamedImage(file, name, (name,)) for file, name in zip(files, names, strict=True)}
+                    known = dict(zip(files, hashes.known_all(files), strict=True))
+                    encoder = looked_up(encoder, Lookup(model, named), known, read=True)
+                encoders.append(encoder)
                 titles[model.key(recipe)] = card.name
             except SpecError:
                 raise

@@ -233,7 +233,10 @@ def _lanes(encoders: Sequence[Encoder], lacking: Mapping[Key, NDArray[np.bool_]]
     for encoder in encoders:
         columns = np.array([lacking.get(key, none) for key in encoder.outputs])
         if columns.any():
-            groups.setdefault((encoder.recipe.digest, np.packbits(columns, axis=1).tobytes()), []).append(encoder)
+            alone = "" if encoder.look_up is None else f" {id(encoder)}"
+            groups.setdefault((f"{encoder.recipe.digest}{alone}", np.packbits(columns, axis=1).tobytes()), []).append(
+                encoder
+            )
     return [_lane(own, [lacking.get(key, none) for key in own[0].outputs]) for own in groups.values()]
 
 

@@ -18,7 +18,9 @@ from cxrbench.types import Shots
 
 
 def published_cells(cell: Cell) -> tuple[PublishedCell, ...]:
-    """Every printed number of this cell."""
+    """Every printed number of this cell; none of vectors that are given, whoever's name they bear."""
+    if cell.model.card.given:
+        return ()
     name = (cell.model.card.name, cell.data.task.name, cell.group)
     prompts = cell.prompts.name if cell.prompts else ("prototypes" if cell.protocol.worded else None)
     return tuple(

@@ -10,6 +10,7 @@ from cxrbench.models.weights.verify import missing_text
 from cxrbench.runner.checks import require_enough
 from cxrbench.runner.folds import group_labels
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
+from cxrbench.runner.needed import require_texts
 from cxrbench.runner.plan import Plan
 from cxrbench.runner.protocol import Cell, Protocol, TaskData, load_protocol
 from cxrbench.runner.request import Request
@@ -99,8 +100,8 @@ def cells(
 T = TypeVar("T", ModelCard, TaskSpec)
 
 
-def lay_out(request: Request) -> Plan:
-    """Resolve every name, find every file, lay out the cells.
+def lay_out(request: Request, stand_in: Callable[[ModelCard], ModelCard] | None = None) -> Plan:
+    """Resolve every name, find every file, lay out the cells; `stand_in` puts another card in the place of each.
 
     A task or model that cannot be had, for whatever reason, becomes a problem of the plan; names that do not exist and
     fact files that are malformed raise SpecError.
@@ -124,6 +125,7 @@ def lay_out(request: Request) -> Plan:
     catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
     cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
     _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
+    cards = cards if stand_in is None else list(map(stand_in, cards))
     models = list(_models(request, cards, made))
     if mapping is not None:
         _lay_out_pairs(made, models, wordings, mapping, tasks, sources)
@@ -142,6 +144,7 @@ def lay_out(request: Request) -> Plan:
     require_files(made)
     require_text(made)
     keep(made, made.words)
+    keep(made, lambda cell: require_texts(cell, made))
     keep(made, made.readings)
     return made
 

@@ -292,6 +292,8 @@ def bench_model(
     if general is not None and general.is_file() and not alone and general.name not in card.weights.files:
         general = general.parent
     found = None
+    if card.given:  # nothing runs: neither device nor precision is anything that its vectors hang on
+        device, engine = "cpu", replace(engine, device="cpu", precision="float32")
     if card.weights.made is None:
         path = locate(card, places.weights.get(card.name) or general, places.cache)
         found = weights_identity(path, card, places.cache)

@@ -1,6 +1,6 @@
 """All cells of a request, worked out once, and what they need of the store and of the tables of file hashes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from cxrbench.runner.checks import where
 from cxrbench.runner.decoding import Encoder
 from cxrbench.runner.folds import PROMPT_SHOTS, IdFold, group_labels, id_folds
 from cxrbench.runner.forward import TextSet
+from cxrbench.runner.given import Lookup, NamedImage, below, looked_up
 from cxrbench.runner.protocol import Cell, Protocol
 from cxrbench.runner.request import Request
 from cxrbench.runner.transfer import transfer_folds
@@ -205,6 +206,7 @@ class Demand:
         self._asked: dict[Key, dict[Key, TextSet]] = {}  # sets of texts by the key of the vectors
         self._sources: dict[Key, tuple[Cell, Recipe]] = {}
         self._places: dict[tuple[str, int], IntArray] = {}  # of sets of images, which the plan keeps
+        self._lookups: dict[Key, Lookup] = {}  # of models whose vectors are given
         for cell in made.cells:
             try:
                 for side in cell.data.sides:
@@ -270,10 +272,41 @@ class Demand:
         found = []
         for vectors, (cell, recipe) in self._sources.items():
             try:
-                found.append(cell.model.encoder(recipe, self._asked.get(vectors), _name(cell)))
+                encoder = cell.model.encoder(recipe, self._asked.get(vectors), _name(cell))
+                found.append(self._looked_up(encoder, vectors, cell) if cell.model.card.given else encoder)
             except BaseException as error:
                 failed = contained(error, _name(cell))
                 self.broken |= dict.fromkeys([vectors, *self._asked.get(vectors, {})], failed)
+        return found
+
+    def _looked_up(self, encoder: Encoder, key: Key, cell: Cell) -> Encoder:
+        """The encoder with rows of a file in place of pixels; raises DataError for a file that cannot serve the run."""
+        files, wanted = list(self.files), self.table(self.plan.cells)[key].tolist()
+        ids = self._ids()
+        named = {path: NamedImage(path, self.name(path), tuple(ids[path])) for path in (files[n] for n in wanted)}
+        self._lookups[key] = Lookup(cell.model, named)
+        known = [self.known[place] for place in wanted]
+        there = self.store.read(key).has([content for content in known if content is not None])
+        stored = None not in known and bool(there.all())
+        return looked_up(encoder, self._lookups[key], dict(zip(named, known, strict=True)), read=not stored)
+
+    def _ids(self) -> dict[Path, list[str]]:
+        """The ids that tasks give the image of each file."""
+        found: dict[Path, list[str]] = {}
+        sides = {side.task.name: side for cell in self.plan.cells for side in cell.data.sides}
+        for side in sides.values():
+            for image, path in side.partition.paths.items():
+                found.setdefault(path, []).append(image)
+        return found
+
+    def mixed_up(self, contents: Mapping[Path, str]) -> dict[Key, CxrBenchError]:
+        """Why given vectors cannot be those of the images, by key: files of the same bytes have different ones."""
+        found: dict[Key, CxrBenchError] = {}
+        for key, lookup in self._lookups.items():
+            try:
+                lookup.require_alike(contents)
+            except BaseException as error:
+                found[key] = contained(error, self.names[key])
         return found
 
     def embeddings(self) -> dict[Key, Embeddings]:
@@ -289,8 +322,7 @@ class Demand:
 
     def name(self, path: Path) -> str:
         """The file's path below the root of its data set: the same on every machine."""
-        root = self._roots[path]
-        return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+        return below(path, self._roots[path])
 
     def hashes(self, path: Path) -> FileHashes:
         """The table of file hashes of the data set that the file belongs to."""

@@ -115,7 +115,7 @@ class Outcome:
             started=self.started.isoformat(timespec="seconds"),
             run_seconds=round(time.monotonic() - self.began, 3),
             device=cell.model.device,
-            precision=engine.precision,
+            precision=cell.model.engine.precision,
             batch_size=engine.batch_size,
             run_images_decoded=self.sweep.decoded,
             run_images_encoded=self.sweep.encoded,

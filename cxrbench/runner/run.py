@@ -77,7 +77,7 @@ def run(request: Request, progress: Progress | None = None, say: Say = _say_noth
     report.unreadable, report.missing = sweep.unreadable, sweep.missing
     for problem in sweep.problems:
         clerk.add(problem)
-    sweep.broken |= needs.broken
+    sweep.broken |= {**needs.mixed_up(sweep.content), **needs.broken}
     outcome = Outcome(made, sweep, started, began)
     last = {id(cell.model): number for number, cell in enumerate(made.cells)}
     for number, cell in enumerate(made.cells):
@@ -116,6 +116,7 @@ def forecast(request: Request) -> Forecast:
     request = replace(request, engine=replace(request.engine, device=devices(request.engine.device)[0]))
     made = lay_out(request)
     needs = Demand(made)
+    _ = needs.encoders  # tells what stands in their way
     embeddings = needs.embeddings()
     images = dict[str, tuple[int, int]]()
     for key, places in needs.table(made.cells).items():

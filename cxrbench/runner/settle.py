@@ -114,8 +114,16 @@ def _require_readable(cell: Cell, outcome: Outcome, left_out: Mapping[str, str])
     chosen_on = dict.fromkeys(image for fold in folds if fold.valid is not None for image in fold.valid[0])
     told = f"{shots}-shot training" if isinstance(shots, int) else "training"
     parts = ((outcome.plan.test_part(cell), scored), (told, trained), ("validation", chosen_on))
+    if cell.model.card.given:
+        _require_given(where(cell), left_out)
     for part, images in parts:
         _require_few(where(cell), part, list(images), left_out, outcome.plan.request.max_unreadable)
+
+
+def _require_given(place: str, left_out: Mapping[str, str]) -> None:
+    """Raise DataError for any image that is there and has no vector in the file: no part of the images is measured."""
+    if lost := [reason for reason in left_out.values() if reason != NO_FILE]:
+        raise DataError(f"{place}: {len(lost)} images without given vectors; the first: {lost[0]}")
 
 
 def _require_few(place: str, part: str, images: Sequence[str], left_out: Mapping[str, str], limit: float) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.specs.recipe import Recipe
+from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.store.schema import LocalPath, Spec, read_toml
 
 RecipeName = Literal["reality-check", "authors"]
@@ -195,6 +195,7 @@ class ModelCard(Spec):
             raise ValueError("taps need `pooled`, and positive widths")
         if "reality-check" not in self.recipes:
             raise ValueError("recipes need `reality-check`")
+        self._check_given()
         for word in self.pretraining:
             if (letter := _LETTERS.get(word.lower(), word)) != word:
                 raise ValueError(f"pretraining: write {letter!r} for {word!r}; the dagger of tables goes by letters")
@@ -202,6 +203,33 @@ class ModelCard(Spec):
             if view.tap not in self.taps:
                 raise ValueError(f"view {name!r} uses tap {view.tap!r}; known are {sorted(self.taps)}")
         return self
+
+    def _check_given(self) -> None:
+        """Raise ValueError for what a card says of a network, where its vectors are given."""
+        kinds = {isinstance(recipe, Given) for recipe in self.recipes.values()}
+        if kinds == {True, False}:
+            raise ValueError("recipes: either all are given or none is")
+        if not self.given:
+            return
+        facts = self.weights
+        of_tensors = (
+            facts.made,
+            facts.container,
+            facts.sections,
+            facts.ignored,
+            facts.absent,
+            facts.fetch != "by-hand",
+        )
+        if any(of_tensors) or self.text_encoder is not None or self.published:
+            raise ValueError(
+                "vectors that are given come from one file got by hand: no made, container, sections, ignored, absent, "
+                "fetch, text_encoder or published"
+            )
+
+    @property
+    def given(self) -> bool:
+        """Whether images get their vectors from a file that was computed elsewhere; `weights` then is that file."""
+        return isinstance(self.recipes["reality-check"], Given)
 
     @property
     def home(self) -> Path:
@@ -223,6 +251,13 @@ class ModelCard(Spec):
         if name not in self.recipes:
             raise SpecError(f"{self.name} has no recipe {name!r}; its card names {', '.join(self.recipes)}")
         return self.recipes[name]
+
+    def size(self, name: RecipeName) -> int:
+        """Side of the square pixels that a recipe makes; raises SpecError where vectors are given."""
+        recipe = self.recipe(name)
+        if isinstance(recipe, Given):
+            raise SpecError(f"{self.name}: its vectors are given, and no pixels are made; {self.adapter} wants pixels")
+        return recipe.size
 
     def view_name(self, group: str, head: Literal["released", "text"] = "released") -> str:
         """The view that scores `group` (all, base, new); `head` is the setting `dlilp.head`.

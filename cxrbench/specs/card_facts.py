@@ -3,7 +3,7 @@
 from typing import Any
 
 from cxrbench.specs.card import ModelCard, RecipeName
-from cxrbench.specs.recipe import Canvas, Recipe, Steps
+from cxrbench.specs.recipe import Canvas, Given, Recipe, Steps
 from cxrbench.specs.settings import Settings
 from cxrbench.store import digest
 from cxrbench.types import Shots
@@ -25,6 +25,8 @@ def recipe_for(card: ModelCard, settings: Settings, polarity: str) -> tuple[str,
 
 def applied(recipe: Recipe, settings: Settings, polarity: str) -> Recipe:
     """A recipe with the variant's choices; see `recipe_for`."""
+    if isinstance(recipe, Given):
+        return recipe
     changes: dict[str, object] = {}
     if isinstance(recipe, Canvas):
         changes |= {"antialias": settings.antialias == "on", "floor": settings.canvas_floor}

@@ -215,4 +215,18 @@ def _kind(value: Any) -> str:
     return found if isinstance(found, str) else repr(found)
 
 
-Recipe = Annotated[Annotated[Canvas, Tag("canvas")] | Annotated[Steps, Tag("steps")], Discriminator(_kind)]
+class Given(Spec):
+    """Nothing is prepared: the vectors are in a file that was computed elsewhere, from pixels that nobody here saw."""
+
+    kind: Literal["given"]
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all fields; the file itself enters keys as the model's weights."""
+        return digest.of_json(self.model_dump(mode="json"))
+
+
+Recipe = Annotated[
+    Annotated[Canvas, Tag("canvas")] | Annotated[Steps, Tag("steps")] | Annotated[Given, Tag("given")],
+    Discriminator(_kind),
+]

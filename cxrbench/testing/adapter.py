@@ -12,6 +12,7 @@ from cxrbench.errors import DataError, SpecError
 from cxrbench.models.base import Adapter, Padding, adapter_class, load_adapter
 from cxrbench.models.features import TextFeatures
 from cxrbench.models.nets import SAME
+from cxrbench.models.vectors import VectorsFile
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.system.contained import PASSING
 from cxrbench.testing.samples import Samples, samples
@@ -272,8 +273,10 @@ def check_adapter(
     `tried_on`: made pictures by the card's recipe `reality-check` and prompts of CheXpert 5x200 unless given. Works for
     models that compare vectors, for label sides, for models that score by interaction and for models that only see; a
     check that a model's kind has no use for makes no finding. Raises SpecError for a model below float32, DataError if
-    its tokenizer is not at hand.
+    its tokenizer is not at hand. Of a model whose vectors are given, only their file is looked at.
     """
+    if adapter.card.given:
+        return AdapterReport(adapter.card.name, tuple(_given(adapter)))
     if adapter.engine.precision != "float32":
         raise SpecError(f"{adapter.card.name} runs in {adapter.engine.precision}; load it in float32 to be checked")
     subject = Subject(adapter, tried_on or samples(adapter.card), reduced)
@@ -295,8 +298,22 @@ def check_card(
     Raises what `cxrbench.models.base.load_adapter` raises, and what `check_adapter` does.
     """
     exact = load_adapter(card, weights, text_encoder, device, recipe=recipe)
+    if card.given:
+        return check_adapter(exact)
     rough = load_adapter(card, weights, text_encoder, device, "bfloat16", recipe=recipe)
     return check_adapter(exact, tried_on or samples(card, recipe), reduced=rough)
+
+
+def _given(adapter: Adapter) -> Iterator[CheckFinding]:
+    """What a file of vectors holds, all of it read; raises what reading it does."""
+    if not isinstance(adapter, VectorsFile):
+        raise SpecError(f"{adapter.card.name}: adapter {adapter.card.adapter!r} reads no vectors from a file")
+    told = ", ".join(f"{tap} {vectors.shape[1]}" for tap, vectors in adapter.read().items())
+    yield CheckFinding("vectors", True, f"of {len(adapter.places)} images by {adapter.options.key}: {told}; all finite")
+    if adapter.options.texts is not None:
+        texts = adapter.text_vectors()
+        yield CheckFinding("texts", True, f"{len(texts)} rows of {texts.shape[1]}; all finite")
+    yield CheckFinding("network", None, "none here: nobody can tell which pixels and which model the vectors are of")
 
 
 def _found(check: Check, subject: Subject) -> list[CheckFinding]:

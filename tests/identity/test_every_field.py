@@ -21,7 +21,19 @@ from cxrbench.specs.card import ModelCard, ProbeSpec, TextEncoder, View, Weights
 from cxrbench.specs.catalog import draw_points, load_variant
 from cxrbench.specs.own_data import CsvData, FolderData
 from cxrbench.specs.prompts import PromptSet, Sample, Terms
-from cxrbench.specs.recipe import Canvas, Crop, CropSquare, MinMax, Pad, PadSquare, Resample, Resize, Steps, Stretch
+from cxrbench.specs.recipe import (
+    Canvas,
+    Crop,
+    CropSquare,
+    Given,
+    MinMax,
+    Pad,
+    PadSquare,
+    Resample,
+    Resize,
+    Steps,
+    Stretch,
+)
 from cxrbench.specs.task import Label, Origin, Patients, Printed, Reference, SplitSpec, TaskSpec
 from cxrbench.store import digest
 from cxrbench.types import Findings, Partition, Table
@@ -300,6 +312,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "floor": (card("recipes.reality-check.floor", "exact"), NOTHING),  # likewise
         "channels": ONLY,
     },
+    Given: {"kind": ONLY},
     Steps: {
         "decode": authors("decode", "radiograph", ("polarity", "header")),
         "polarity": authors("polarity", "header"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models import made
-from cxrbench.models.checkpoint import file_format, read_checkpoint
+from cxrbench.models.checkpoint import file_format, published_format, read_published
 from cxrbench.models.converted import (
     ConversionOrigin,
     beside,
@@ -129,11 +129,12 @@ def content(path: Path, sha256: str, card: ModelCard, cache: Path) -> Content:
 
     Raises IntegrityError for a damaged file and for one that changes while it is read.
     """
+    if card.given:
+        return Content({"file": sha256}, synthetic=False)
     known = known_content(sha256, card, cache)
     if known is not None:
         return known
-    facts = card.weights
-    read = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    read = read_published(path, card)
     found = Content(tensor_digests(read.tensors), are_synthetic(read.tensors))
     if read.sha256 == sha256:  # else it was replaced meanwhile, which loading will tell
         write_sealed(_place(sha256, card, cache), asdict(found))
@@ -210,8 +211,8 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     """
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    file_format(path)  # before hashing: a pipe, a device or a file of 200 GB would take for ever
-    pins, own, told = Pins(cache), hashed(path, cache), _origin(path)
+    published_format(path, card)  # before hashing: a pipe, a device or a file of 200 GB would take for ever
+    pins, own, told = Pins(cache), hashed(path, cache), None if card.given else _origin(path)
     known = pins.read(path)
     fresh = known is None or known.sha256 != own
     if told is not None:
@@ -324,13 +325,16 @@ def convert(path: Path, card: ModelCard, cache: Path) -> WeightsIdentity:
 
     Every tensor under the card's container and sections goes into it as it is, ignored ones too, so that the file does
     not depend on what today's adapter needs; all else (optimizer, configuration) stays behind, its names in the header.
-    Raises SpecError for a file that is safetensors already, and what `weights_identity` and `read_checkpoint` raise.
+    Raises SpecError for a file that is safetensors already or holds vectors, and what `weights_identity` and
+    `read_published` raise.
     """
+    if card.given:
+        raise SpecError(f"{path}: holds vectors and no tensors; there is nothing to convert")
     if file_format(path) == "safetensors":
         raise SpecError(f"{path}: is safetensors already; there is nothing to convert")
     facts = card.weights
     identity = weights_identity(path, card, cache)
-    found = read_checkpoint(path, facts.container, sections=facts.sections, foreign=facts.foreign)
+    found = read_published(path, card)
     told = ConversionOrigin(
         file=path.name,
         sha256=identity.sha256,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import load_adapter
-from cxrbench.models.checkpoint import file_format
+from cxrbench.models.checkpoint import published_format
 from cxrbench.models.coverage import Coverage
 from cxrbench.models.text import lost_text_files
 from cxrbench.models.weights.fetch import by_hand, locate, place
@@ -48,7 +48,7 @@ def verify(card: ModelCard, given: Path | None, cache: Path, *, accept: bool = F
     identity = weights_identity(path, card, cache, accept=accept)
     covered = getattr(load_adapter(card, path, sha256=identity.sha256), "coverage", None)
     record(identity, cache)
-    return VerifiedWeights(identity, _format(identity), covered if isinstance(covered, Coverage) else None)
+    return VerifiedWeights(identity, _format(identity, card), covered if isinstance(covered, Coverage) else None)
 
 
 def take_copy(card: ModelCard, copy: Path, given: Path | None, cache: Path) -> VerifiedWeights:
@@ -107,6 +107,6 @@ def directions(card: ModelCard, cache: Path) -> str:
     return f"`cxrbench weights fetch {card.word}` gets it from {source}{member}, to {target}"
 
 
-def _format(identity: WeightsIdentity) -> str:
-    kind = file_format(identity.file)
+def _format(identity: WeightsIdentity, card: ModelCard) -> str:
+    kind = published_format(identity.file, card)
     return f"{kind}, converted from {identity.published}" if identity.converted else kind

@@ -172,7 +172,7 @@ class Retrieval(Protocol):
         found = _view(model.card, cell.group, settings)
         assert found is not None  # else there is no cell
         name, view = found
-        known, _ = merged(_all_texts(partition))
+        known, _ = merged(partition.texts)  # of images that cannot be read, too: batches do not depend on those
         encoded = _finite(model.text_vectors(known), cell, "texts") if known else np.empty((0, 0), np.float32)
         row_of = {text: row for row, text in enumerate(known)}
         sides = Sides(
@@ -199,12 +199,6 @@ class Retrieval(Protocol):
 
 def _form(group: str) -> RetrievalForm:
     return next(form for form in FORMS if form == group)  # which the task's file was held to
-
-
-def _all_texts(partition: Partition) -> list[str]:
-    """Every text of the split in the order of its tables, so that batches do not depend on which image can be read."""
-    tables = [*partition.parts.values(), *([] if partition.asked is None else [partition.asked])]
-    return [text for table in tables for text in table.texts or ()]
 
 
 def _readable(partition: Partition, left_out: Iterable[str]) -> dict[str, Table]:
