@@ -17,12 +17,11 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.precision import exact
 from cxrbench.models.visible import Visible
-from cxrbench.specs.card import ModelCard
+from cxrbench.specs.card import IN_MEMORY, ModelCard
 from cxrbench.specs.recipe import Recipe
 from cxrbench.store import digest
 from cxrbench.store.schema import complaints
 
-NO_FILE = "in memory: no card and no file"
 NOT_TOLD = "not told"
 
 
@@ -94,9 +93,9 @@ def in_memory(
         "adapter": f"{__name__}:{kind.__name__}",
         "pretraining": (NOT_TOLD,) if pretraining is None else tuple(pretraining),
         "licence": NOT_TOLD,
-        "source": NO_FILE,
+        "source": IN_MEMORY,
         "options": {"channels": channels},
-        "weights": {"made": NO_FILE},
+        "weights": {"made": IN_MEMORY},
         "recipes": {"reality-check": recipe},
         "taps": {"pooled": width} | ({} if encode_text is None else {"joint": width}),
     }

@@ -37,6 +37,7 @@ from cxrbench.models.converted import tensor_digests
 from cxrbench.store import digest
 from cxrbench.system.sources import code_digest
 
+_READ = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _PLAIN = (type(None), bool, int, float, complex, str, type(Ellipsis), torch.dtype, torch.device, torch.layout)
 # Of a network beside its tensors and parts; its hooks enter, without the numbers that torch gave them.
 _NO_STATE = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
@@ -157,8 +158,10 @@ class Visible:
         for kind in value.__mro__:
             known = _library(kind.__module__)
             self._codes.append([kind.__qualname__, known])
-            if known is None:
-                own = {name: one for name, one in vars(kind).items() if name not in _NO_CODE}
+            own = {name: one for name, one in vars(kind).items() if name not in _NO_CODE}
+            if known is not None:  # but for methods that were put in place of a library's
+                own = {name: one for name, one in own.items() if isinstance(one, FunctionType) and _is_own(one)}
+            if own:
                 found += [[name, self._attribute(one, f"{kind.__qualname__}.{name}")] for name, one in own.items()]
         return ["class", *found]
 
@@ -219,6 +222,10 @@ def _of_torch(name: str) -> bool:
     return name.startswith("_") and "hook" in name
 
 
+def _is_own(function: FunctionType) -> bool:
+    return _library(function.__globals__.get("__name__")) is None
+
+
 def _held(cell: Any) -> object:
     try:
         return cell.cell_contents
@@ -271,7 +278,7 @@ def _globals(function: FunctionType, place: str) -> dict[str, object]:
                 raise SpecError(
                     f"{place}: imports {step.argval or 'a module beside it'} as it runs; import it at the top"
                 )
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in function.__globals__:
+            if step.opname in _READ and step.argval in function.__globals__:
                 found[step.argval] = function.__globals__[step.argval]
     return dict(sorted(found.items()))
 

@@ -6,11 +6,12 @@ from functools import cached_property
 
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import Adapter
-from cxrbench.models.in_memory import NO_FILE, InMemory
+from cxrbench.models.in_memory import InMemory
 from cxrbench.models.visible import Visible
 from cxrbench.runner.model import BenchModel
 from cxrbench.runner.request import Engine, Places
 from cxrbench.specs import catalog
+from cxrbench.specs.card import IN_MEMORY
 from cxrbench.store import digest
 from cxrbench.testing.adapter import check_held
 from cxrbench.testing.samples import samples
@@ -40,7 +41,7 @@ class HeldModel(BenchModel):
 
     @property
     def _file(self) -> str:
-        return NO_FILE
+        return IN_MEMORY
 
     @cached_property
     def _tensors(self) -> str:

@@ -114,6 +114,7 @@ def test_its_records_are_read_without_it(ran: tuple[Path, RunResult, Cells], lab
         done = CliRunner().invoke(app, [*words, "--out", out])
         assert done.exit_code == 0, done.output
     assert all("in memory: no card and no file" in path.read_text(encoding="utf-8") for path in (page, rows))
+    assert "the model was in memory: give it to cxrbench.run" in page.read_text(encoding="utf-8")
     done = CliRunner().invoke(app, ["check", "--out", out])
     assert "broken" not in done.stdout and "Traceback" not in done.output
 
@@ -218,6 +219,12 @@ def test_a_class_is_named_by_all_its_methods_and_by_those_it_inherits() -> None:
     assert plain == code("self.g(x)", "x.mean((2, 3))")
     assert plain != code("self.g(x) + 1", "x.mean((2, 3))")
     assert plain != code("self.g(x)", "x.amax((2, 3))")
+
+
+def test_a_method_in_place_of_a_librarys_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = held(network()).seen()
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: self._conv_forward(x, self.weight, self.bias) * 2)
+    assert held(network()).seen().code != before.code
 
 
 class Counting(Cells):
