@@ -8,6 +8,7 @@ into is refused by name, as is code that changes a global or imports a module of
 are made as the code runs (`getattr` with a computed name, `eval`) are not followed.
 """
 
+import copyreg
 import dis
 import enum
 import functools
@@ -37,6 +38,7 @@ from cxrbench.models.converted import tensor_digests
 from cxrbench.store import digest
 from cxrbench.system.sources import code_digest
 
+_SIMPLE = frozenset({type(None), bool, int, float, str})  # most of a vocabulary
 _READ = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _PLAIN = (type(None), bool, int, float, complex, str, type(Ellipsis), torch.dtype, torch.device, torch.layout)
 # Of a network beside its tensors and parts; its hooks enter, without the numbers that torch gave them.
@@ -71,6 +73,8 @@ class Visible:
         self.code = digest.of_json(self._codes)
 
     def _seen(self, value: Any, place: str) -> object:
+        if type(value) in _SIMPLE:
+            return f"{type(value).__name__} {value!r}"
         told = _plain(value)
         told = self._composed(value, place) if told is None else told
         return self._once(value, place) if told is None else told
@@ -112,13 +116,16 @@ class Visible:
         try:
             if isinstance(value, dict):
                 items = value.items()
-                inner: list[Any] = [[self._seen(k, place), self._seen(v, f"{place}[{k!r}]")] for k, v in items]
+                inner: list[Any] = [[self._seen(k, place), self._inner(v, place, k)] for k, v in items]
             else:
-                inner = [self._seen(one, f"{place}[{n}]") for n, one in enumerate(value)]
+                inner = [self._inner(one, place, n) for n, one in enumerate(value)]
         finally:
             self._within.discard(id(value))
         ordered = sorted(inner, key=digest.of_json) if isinstance(value, set | frozenset) else inner
         return [type(value).__name__, ordered]
+
+    def _inner(self, value: Any, place: str, at: object) -> object:
+        return self._seen(value, place if type(value) in _SIMPLE else f"{place}[{at!r}]")
 
     def _network(self, value: nn.Module, place: str) -> object:
         if hasattr(value, "_orig_mod") or isinstance(value, torch.jit.ScriptModule):
@@ -181,7 +188,8 @@ class Visible:
         if (wrapped := getattr(value, "__wrapped__", None)) is not None:
             return ["around", type(value).__qualname__, self._seen(wrapped, place)]
         try:
-            told = value.__reduce_ex__(4)
+            known = copyreg.dispatch_table.get(type(value))
+            told = value.__reduce_ex__(4) if known is None else known(value)
         except Exception as error:
             raise _unseen(place, value, str(error)[:120]) from error
         if isinstance(told, str):

@@ -67,7 +67,7 @@ def held_model(held: InMemory, places: Places, engine: Engine) -> HeldModel:
     if held.seen().state != before.state:
         raise IntegrityError(
             f"{card.name}: encoding changes what it holds (a counter, or features that a hook keeps), so no digest can "
-            "name it. Let the network return its vectors and keep nothing"
+            "name it. Let it keep nothing: take what a hook kept out as you return it, by features.pop(name)"
         )
     seen_on = adapter.engine.device
     return HeldModel(card, None, seen_on, engine, None, places.cache, "reality-check", held=held, seen=before)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lab import Lab
@@ -225,6 +226,29 @@ def test_a_method_in_place_of_a_librarys_is_seen(monkeypatch: pytest.MonkeyPatch
     before = held(network()).seen()
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: self._conv_forward(x, self.weight, self.bias) * 2)
     assert held(network()).seen().code != before.code
+
+
+def test_what_a_hook_keeps_may_be_taken_out_again_and_not_left(lab: Lab, tmp_path: Path) -> None:
+    own, kept = network(), dict[str, Tensor]()
+    own.first.register_forward_hook(lambda _, __, out: kept.__setitem__("out", out))
+    taken = cxrbench.in_memory("taken", lambda x: (own(x), kept.pop("out").mean((2, 3)))[1], **SHAPE)
+    left = cxrbench.in_memory("left", lambda x: (own(x), kept["out"].mean((2, 3)))[1], **SHAPE)
+    with pytest.warns(cxrbench.CxrBenchWarning, match=r"left: encoding changes what it holds .* features.pop\(name\)"):
+        report = measured(lab, tmp_path, taken, left)
+    assert [record.model.name for record in report.records] == ["taken"]
+
+
+def test_objects_are_seen_as_pickling_sees_them() -> None:
+    def state(*objects: object) -> str:
+        return held(_holding(objects)).seen().state
+
+    plain = [re.compile("a"), Path("a"), {"b", "a"}, {1: [2.0]}, np.float32(1), np.arange(3), torch.float16, slice(1)]
+    other = [re.compile("b"), Path("b"), {"c", "a"}, {1: [2.5]}, np.float32(2), np.arange(4), torch.float32, slice(2)]
+    assert state(*plain) == state(*copy.deepcopy(plain))
+    assert len({state(*plain[:n], changed, *plain[n + 1 :]) for n, changed in enumerate(other)} | {state(*plain)}) == 9
+    around: list[object] = []
+    around.append(around)
+    assert state(around) == state(around)
 
 
 class Counting(Cells):
