@@ -3,14 +3,17 @@
 The functions are the command line's words; importing this loads the standard library alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from cxrbench.errors import CxrBenchWarning
 from cxrbench.runner.options import RequestOptions, document
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cxrbench.models.in_memory import InMemory
     from cxrbench.notebook.compare import Compared
     from cxrbench.notebook.model import Model
     from cxrbench.notebook.names import Names
@@ -23,6 +26,7 @@ __all__ = [
     "CxrBenchWarning",
     "__version__",
     "compare",
+    "in_memory",
     "list_models",
     "list_tasks",
     "load_model",
@@ -43,9 +47,15 @@ def __getattr__(name: str) -> str:
 
 
 def run(
-    models: Sequence[str], tasks: Sequence[str], *, progress: bool = True, **options: Unpack[RequestOptions]
+    models: "Sequence[str | InMemory]",
+    tasks: Sequence[str],
+    *,
+    progress: bool = True,
+    **options: Unpack[RequestOptions],
 ) -> "RunReport":
     """Measure models on tasks, as `cxrbench run` does; names may be globs, `all`, or paths of cards and task files.
+
+    A model that is in memory already is given as `in_memory` returns it, beside names.
 
     `progress` shows a bar in a terminal or notebook, and a line every ten seconds elsewhere, on stderr. The options are
     those of the command line, listed below with what they are by default.
@@ -182,6 +192,50 @@ def load_model(
     whose = recipe_name(card, chosen)
     adapter = load_adapter(card, found, folder, chosen_device(device), precision, recipe=whose)
     return Model(adapter, recipe, batch_size)
+
+
+def in_memory(
+    name: str,
+    network: "Callable[..., Any]",
+    *,
+    width: int,
+    size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    vectors: "Callable[[Any], Tensor] | None" = None,
+    encode_text: "Callable[[list[str]], Tensor] | None" = None,
+    pretraining: Sequence[str] | None = None,
+    title: str = "",
+    channels: Literal[1, 3] = 3,
+) -> "InMemory":
+    """A network or function of this process as a model for `run`: no card, no file, nothing is written.
+
+    `network` gets pixels (N, 3, size, size) float32, grey in every channel (`channels=1`: one channel), in evaluation
+    mode and without gradients, where its parameters lie. It gives vectors (N, width), or what `vectors` makes them of:
+    `vectors=lambda out: out.pooler_output`. `size`, `mean` and `std` (on the scale 0..1, one number or three) are the
+    paper's canvas; `recipe` is any other, as cards have them. `encode_text` makes (P, width) of a list of P texts that
+    the same vectors are compared with by cosine; without it there is no zero-shot. `pretraining`: the collections that
+    it was trained on, by the letters of cards; [] for none. Left out, records say "not told".
+
+    Records are keyed by digests of its state (tensors and values) and of its code, taken anew by every run; what
+    cannot be looked into is refused there, as are vectors of another shape, NaN, and those that depend on batch mates.
+    It stays in this process, and training mode, device, hooks and gradients are as they were after the run. Raises
+    SpecError for facts that no model can have, TypeError for what is no function.
+    """
+    from cxrbench.errors import SpecError
+    from cxrbench.models.in_memory import in_memory as held
+
+    if (recipe is None) == (size is None and mean is None and std is None):
+        raise SpecError(f"in_memory({name!r}): give size, mean and std, or a whole recipe")
+    if recipe is None and None in (size, mean, std):
+        raise SpecError(f"in_memory({name!r}): size, mean and std go together: what the network was trained on")
+    own = recipe if recipe is not None else {"size": size, "mean": _several(mean), "std": _several(std)}
+    return held(name, network, width, own, vectors, encode_text, pretraining, title, channels)
+
+
+def _several(value: float | Sequence[float] | None) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (float(value or 0),)
 
 
 def load_task(name: str) -> "TaskSpec":

@@ -26,6 +26,7 @@ from cxrbench.models.renaming import rename_tensors
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import require_regular_file
+from cxrbench.system.sources import beside
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Padding = Literal["released", "masked"]
@@ -258,18 +259,37 @@ def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
         )
 
 
+def adapter_module(card: ModelCard) -> str:
+    """The dotted name of the module that the card names; nothing of it is run.
+
+    A module without a dot in its name that lies beside the card is that one, whatever else bears its name.
+    """
+    module = card.adapter.partition(":")[0]
+    found = (card.home / f"{module}.py", card.home / module / "__init__.py")
+    if card.home.is_absolute() and "." not in module and any(path.is_file() for path in found):
+        return beside(card.home, module)
+    return module
+
+
 def adapter_class(card: ModelCard) -> type[Adapter]:
     """The class that the card names; raises SpecError if there is none."""
-    module, _, name = card.adapter.partition(":")
+    module, name = adapter_module(card), card.adapter.partition(":")[2]
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {error}") from error
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {error}{_siblings(card, error)}") from error
     if not isinstance(found, type) or not issubclass(found, Adapter):
         raise SpecError(
             f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter (a subclass of models.base.Adapter)"
         )
     return found
+
+
+def _siblings(card: ModelCard, error: ModuleNotFoundError) -> str:
+    """How to import a module that is not found, where it lies beside the card."""
+    name = (error.name or "").partition(".")[0]
+    there = name and ((card.home / f"{name}.py").is_file() or (card.home / name).is_dir())
+    return f"; it lies beside the card: write `from . import {name}`" if there else ""
 
 
 class NoOptions(Spec):

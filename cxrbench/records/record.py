@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from cxrbench.errors import IntegrityError
 from cxrbench.evaluate.findings import Chosen, PerFinding
-from cxrbench.specs.card import RecipeName
+from cxrbench.specs.card import IN_MEMORY, RecipeName
 from cxrbench.specs.paper import Column, Row
 from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.specs.settings import Settings
@@ -53,6 +53,11 @@ class ModelIdentity(Spec):
     pretraining: str
     synthetic: bool
     control: bool = False  # by its card a negative control, which must do badly
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a program gave the model: then its tensors and code are known by their digests alone."""
+        return self.weights_file == IN_MEMORY
 
 
 class TrainedOn(Spec):

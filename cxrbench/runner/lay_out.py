@@ -9,6 +9,7 @@ from cxrbench.errors import CxrBenchError, DataError, NotApplicableError, SpecEr
 from cxrbench.models.weights.verify import missing_text
 from cxrbench.runner.checks import require_enough
 from cxrbench.runner.folds import group_labels
+from cxrbench.runner.held import held_model, refuse_names
 from cxrbench.runner.model import BenchModel, bench_model, chosen_device
 from cxrbench.runner.needed import require_texts
 from cxrbench.runner.plan import Plan
@@ -125,8 +126,9 @@ def lay_out(request: Request, stand_in: Callable[[ModelCard], ModelCard] | None 
     catalog.refuse_unavailable(part.strip() for word in request.models for part in word.split(","))
     cards = _loaded("model", _chosen(request.models, catalog.card_files(), "model"), catalog.load_card, problems)
     _check_places(request, known_tasks, {*catalog.card_files(), *(card.name for card in cards)})
+    refuse_names(request.held, (card.name for card in cards))
     cards = cards if stand_in is None else list(map(stand_in, cards))
-    models = list(_models(request, cards, made))
+    models = [*_models(request, cards, made), *_held_models(request, made)]
     if mapping is not None:
         _lay_out_pairs(made, models, wordings, mapping, tasks, sources)
     for data in _data(request, tasks, made) if mapping is None else ():
@@ -272,6 +274,15 @@ def _models(request: Request, cards: list[ModelCard], made: Plan) -> Iterator[Be
             text = missing_text(card, request.places.text_encoder)
             if text is not None and card.zero_shot is not None and any(one.worded for one in made.protocols):
                 made.add(DataError(text))  # told now, not after the weights were found
+
+
+def _held_models(request: Request, made: Plan) -> Iterator[BenchModel]:
+    for held in request.held:
+        model = None
+        with made.part(held.card.name):
+            model = held_model(held, request.places, request.engine)
+        if model is not None:
+            yield model
 
 
 def _data(request: Request, tasks: list[TaskSpec], made: Plan) -> Iterator[TaskData]:

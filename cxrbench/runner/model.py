@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrbench.errors import SpecError
-from cxrbench.models.base import Adapter, EngineReport, Padding, adapter_class, load_adapter
+from cxrbench.models.base import Adapter, EngineReport, Padding, adapter_class, adapter_module, load_adapter
 from cxrbench.models.precision import known_device
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
@@ -122,7 +122,7 @@ class BenchModel:
     @cached_property
     def code(self) -> str:
         """Digest of the code that makes vectors of pixels and texts, known without the weights."""
-        own = self.card.adapter.partition(":")[0]
+        own = adapter_module(self.card)
         return code_digest(own, "cxrbench.models.base", stop_at=ENTERING_BY_CONTENT)  # which loads any adapter
 
     @cached_property

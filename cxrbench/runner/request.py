@@ -1,8 +1,9 @@
 """What a user asks of a run, checked before anything is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrbench.errors import SpecError
 from cxrbench.runner.options import (
@@ -24,6 +25,9 @@ from cxrbench.specs.paths import default_cache
 from cxrbench.specs.task import TaskSpec
 from cxrbench.system import cpu
 from cxrbench.types import Shots
+
+if TYPE_CHECKING:
+    from cxrbench.models.in_memory import InMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,10 @@ class Request:
     max_unreadable: float = 0.05  # share of a cell's scored or training images above which it is refused
     resume: bool = True
     rehash: bool = False  # read the bytes of images whose hashes are remembered
+    held: "tuple[InMemory, ...]" = ()  # models in the memory of this process, beside those by name
 
     def __post_init__(self) -> None:
-        if not self.models or not self.tasks or not self.protocols:
+        if not (self.models or self.held) or not self.tasks or not self.protocols:
             raise SpecError("name at least one model, one task and one protocol")
         if odd := [k for k in self.shots if read_shots(k, SHOTS.flag) != k]:
             raise SpecError(f"{SHOTS.flag}: {odd[0]!r} is spelt {read_shots(odd[0], SHOTS.flag)!r}")
@@ -106,19 +111,22 @@ class Request:
         return tuple(k for k in self.shots if isinstance(k, int))
 
 
-def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestOptions) -> Request:
-    """The request of plain values, as the command line and `cxrbench.run` give them.
+def build_request(models: "Sequence[str | InMemory]", tasks: Sequence[str], options: RequestOptions) -> Request:
+    """The request of plain values, as the command line and `cxrbench.run` give them; Python may give models in memory.
 
-    Raises TypeError for a text where a list of names is wanted, and SpecError for what no request can have.
+    Raises TypeError for a text where a list of names is wanted, and for what is no model, SpecError for what no request
+    can have.
     """
     MODELS.refuse("models", models)
+    names, held = _named_and_held(models)
     TASKS.refuse("tasks", tasks)
     asked = with_defaults(options)
     protocols, prompts = asked["protocols"], asked["prompts"]
     if asked["trained_on"] and tuple(asked["groups"]) != GROUPS.default:
         raise SpecError("--group does not go with --trained-on: its cells are over the labels that both tasks have")
     return Request(
-        models=tuple(models),
+        models=names,
+        held=held,
         tasks=tuple(tasks),
         protocols=PAPERS_PROTOCOLS if protocols is None else tuple(protocols),
         shots=several_shots(asked["shots"], SHOTS.flag),
@@ -135,6 +143,25 @@ def build_request(models: Sequence[str], tasks: Sequence[str], options: RequestO
         resume=asked["resume"],
         rehash=asked["rehash"],
     )
+
+
+def _named_and_held(models: "Sequence[str | InMemory]") -> "tuple[tuple[str, ...], tuple[InMemory, ...]]":
+    """Models by name, and those that are in memory; raises TypeError for anything else."""
+    if not isinstance(models, Iterable):
+        raise TypeError(f"models: a list is wanted, such as [{type(models).__name__}]")
+    every = tuple(models)
+    names = tuple(one for one in every if isinstance(one, str))
+    if len(names) == len(every):
+        return names, ()
+    from cxrbench.models.in_memory import InMemory
+
+    held = tuple(one for one in every if isinstance(one, InMemory))
+    if odd := [one for one in every if not isinstance(one, str | InMemory)]:
+        raise TypeError(
+            f"models: a {type(odd[0]).__name__} is no name; give a network as cxrbench.in_memory(name, network, "
+            "width=..., size=..., mean=..., std=...)"
+        )
+    return names, held
 
 
 def build_places(options: RequestOptions) -> Places:

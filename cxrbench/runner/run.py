@@ -96,9 +96,12 @@ def _rows_left_out(made: Plan) -> list[str]:
 
 
 def _filled_by_all(request: Request, say: Say) -> Request:
-    """Where several devices are named, encode by all of them first; the rest goes by the first."""
+    """Where several devices are named, encode by all of them first; the rest goes by the first.
+
+    Models in memory are in no other process: they stay where they are.
+    """
     chosen = devices(request.engine.device)
-    if len(chosen) > 1:
+    if len(chosen) > 1 and request.models:
         from cxrbench.runner.executors import local
         from cxrbench.runner.filling import FilePart, Filled, RequestJob
 
@@ -107,7 +110,7 @@ def _filled_by_all(request: Request, say: Say) -> Request:
                 say(line)
             say(f"part {found.part}: {found.decoded} images decoded, {found.encoded} encoded")
 
-        local(RequestJob(request), FilePart().shared(len(chosen)), chosen, told)
+        local(RequestJob(replace(request, held=())), FilePart().shared(len(chosen)), chosen, told)
     return replace(request, engine=replace(request.engine, device=chosen[0]))
 
 

@@ -14,6 +14,7 @@ from cxrbench.store.schema import LocalPath, Spec, read_toml
 
 RecipeName = Literal["reality-check", "authors"]
 ClassSource = Literal["prompts", "prototypes"]
+IN_MEMORY = "in memory: no card and no file"  # of a model that a program gave, and no TOML file tells of
 
 
 class Weights(Spec):

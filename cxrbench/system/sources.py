@@ -7,10 +7,12 @@ records.
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Iterator
 from functools import cache
-from importlib.machinery import all_suffixes
+from importlib.machinery import ModuleSpec, all_suffixes
 from pathlib import Path
+from types import ModuleType
 
 from cxrbench.errors import SpecError
 from cxrbench.store import digest
@@ -40,8 +42,32 @@ def code_digest(*modules: str, stop_at: frozenset[str] = frozenset()) -> str:
     `stop_at`: modules to stop at, since what they bring is named by a digest of its own. Raises SpecError for a module
     that is not there or does not parse.
     """
-    names = sorted({name for module in modules for name in closure(module, stop_at)})
-    return digest.of_json([[name, _code_of(name)] for name in names])
+    names = {name for module in modules for name in closure(module, stop_at)}
+    return digest.of_json(sorted([_placeless(name), _code_of(name)] for name in names))
+
+
+_BESIDE = "cxrbench_beside_"
+
+
+def beside(folder: Path, module: str) -> str:
+    """The dotted name by which a module of a folder that is not on Python's path can be imported, with its siblings.
+
+    The folder becomes a package of its own, named after its place, so that equal names in two folders stay apart and
+    none hides a module of Python. Its code imports its siblings relatively (`from . import layers`).
+    """
+    name = f"{_BESIDE}{digest.of_bytes(str(folder.resolve()).encode('utf-8', 'surrogateescape'))[:16]}"
+    if name not in sys.modules:
+        package = ModuleType(name, str(folder))
+        package.__spec__ = ModuleSpec(name, None, is_package=True)
+        package.__spec__.submodule_search_locations = package.__path__ = [str(folder.resolve())]
+        sys.modules[name] = package
+    return f"{name}.{module}"
+
+
+def _placeless(name: str) -> str:
+    """A module's name, wherever the folder lies that it was found in by `beside`."""
+    top, _, rest = name.partition(".")
+    return f"{_BESIDE}.{rest}" if top.startswith(_BESIDE) else name
 
 
 @cache

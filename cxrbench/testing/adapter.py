@@ -284,6 +284,13 @@ def check_adapter(
     return AdapterReport(adapter.card.name, tuple(finding for check in checks for finding in _found(check, subject)))
 
 
+def check_held(adapter: Adapter, tried_on: Samples) -> AdapterReport:
+    """The promises that a model in memory can break, without those that its adapter here keeps by itself."""
+    subject = Subject(adapter, tried_on)
+    checks: tuple[Check, ...] = (taps, values, determinism, batch_independence, text_side, text_batches)
+    return AdapterReport(adapter.card.name, tuple(finding for check in checks for finding in _found(check, subject)))
+
+
 def check_card(
     card: ModelCard,
     weights: Path | None = None,

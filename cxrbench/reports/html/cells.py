@@ -43,7 +43,10 @@ def command(record: Record) -> str:
 
 def own_files(record: Record) -> tuple[str, ...]:
     """What the command takes from files that this installation does not have, each in words."""
-    return tuple(f"{what} is a file of its own: put its path in place of {word}" for what, word in _own(record))
+    told = {what: f"{what} is a file of its own: put its path in place of {word}" for what, word in _own(record)}
+    if record.model.in_memory:
+        told["the card"] = "the model was in memory: give it to cxrbench.run, which takes the same options"
+    return tuple(told.values())
 
 
 def _words(record: Record) -> Iterator[str]:
