@@ -39,10 +39,11 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class AtHand:
-    """What answers can be checked with. `model`: None where it could not be built; `synthetic`: nobody trained it.
+    """What answers can be checked with.
 
-    `read` gives the file with all its tensors, those too that the model ignores; `files`: SHA-256 of the weights by the card's
-    names for them, and of the text encoder's files as text/NAME.
+    `model`: None where it could not be built; `synthetic`: nobody trained it; `read` gives the file with all its
+    tensors, those too that the model ignores; `files`: SHA-256 of the weights by the card's names for them, and of the
+    text encoder's files as text/NAME.
     """
 
     model: Adapter | None = None
@@ -105,24 +106,22 @@ def _checked(answer: KnownAnswer, hand: AtHand) -> CheckedAnswer:
     return CheckedAnswer(answer.name, outcome, text, source)
 
 
-def _file(answer: KnownAnswer, hand: AtHand) -> tuple[Literal["agrees", "differs", "not checked"], str]:
+def _file(answer: KnownAnswer, hand: AtHand) -> tuple[Literal["agrees", "differs"], str]:
     if hand.synthetic:
         raise _NotAtHandError("the file holds synthetic weights, and the answer is of the published ones")
-    here = hand.files.get(answer.file or "")
+    here, held = hand.files.get(answer.file or ""), answer.sha256 in hand.files.values()
+    if answer.standing == "superseded" and held:
+        return "differs", f"this is the old upload of {answer.file}, which its authors replaced: get the new one"
     if answer.standing == "superseded":
-        if answer.sha256 in hand.files.values():
-            return "differs", f"this is the old upload of {answer.file}, which its authors replaced: get the new one"
-        return "not checked", f"sha256 of the upload that was replaced: {answer.sha256}"
+        raise _NotAtHandError(f"sha256 of the upload that was replaced: {answer.sha256}")
+    if held:
+        return "agrees", f"sha256 {answer.sha256}"
     if here is None:
-        if answer.sha256 in hand.files.values():
-            return "agrees", f"sha256 {answer.sha256}"
-        return "not checked", f"needs {answer.file}, whose sha256 is {answer.sha256}"
-    if here == answer.sha256:
-        return "agrees", f"sha256 {here}"
+        raise _NotAtHandError(f"needs {answer.file}, whose sha256 is {answer.sha256}")
     told = f"{answer.file}: sha256 is {here}, the source states {answer.sha256}"
-    if answer.standing == "required":
-        return "differs", f"wrong file: {told}"
-    return "not checked", f"{told}; one source alone states it, so another file is no fault"
+    if answer.standing == "stated":
+        raise _NotAtHandError(f"{told}; one source alone states it, so another file is no fault")
+    return "differs", f"wrong file: {told}"
 
 
 def _computed(answer: KnownAnswer, hand: AtHand) -> tuple[Literal["agrees", "differs"], str]:
@@ -176,7 +175,8 @@ def _pixels(answer: KnownAnswer, hand: AtHand, model: Adapter) -> Tensor:
         if namesake is not None:
             raise _NotAtHandError(f"{namesake.path}: wrong picture: sha256 is {namesake.sha256}, wanted {known}")
         raise _NotAtHandError(
-            f"needs the picture {picture.name}, {known}: {picture.where} (terms: {picture.terms}). Give it as --example."
+            f"needs the picture {picture.name}, {known}: {picture.where} (terms: {picture.terms}). "
+            "Give it as --example."
         )
     recipe = answer.recipe or model.card.recipe(hand.recipe)
     return torch.from_numpy(pixels_by(found.data, str(found.path), recipe).array)[None]

@@ -24,11 +24,11 @@ class ModelLine:
     """A model: `trained_on` are letters (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14).
 
     `image_size`: pixels a side by the authors' recipe; `vectors`: widths by tap; `sides` beside the image side: `text`,
-    `label`, `both`, or none; `licence`: `open`, `research` (no commercial use), `sign` (to be accepted first), `unclear`
-    (no terms for the weights), `own` (read them); `weights`: from the `hub`, `direct` from an address, `by-hand`, or
-    `made` here; `checked`: the certificate that ran the authors' code for this card; `answers`: how many printed
-    ones the card carries. A `control` is a negative control, which must do badly; one that is not `available` is known and
-    cannot be run. `family` and `year` may be missing on cards of others.
+    `label`, `both`, or none; `licence`: `open`, `research` (no commercial use), `sign` (to be accepted first),
+    `unclear` (no terms for the weights), `own` (read them); `weights`: from the `hub`, `direct` from an address,
+    `by-hand`, or `made` here; `checked`: the certificate that ran the authors' code for this card; `answers`: how many
+    printed ones the card carries. A `control` is a negative control, which must do badly; one that is not `available`
+    is known and cannot be run. `family` and `year` may be missing on cards of others.
     """
 
     name: str
@@ -96,4 +96,7 @@ def _order(line: ModelLine) -> tuple[bool, bool, str, str, str]:
 
 
 def _unavailable(model: UnavailableModel) -> ModelLine:
-    return ModelLine(model.name, *[""] * 8, 0, "", model.title, False, False)
+    blank = dict.fromkeys(("family", "year", "image_size", "vectors", "sides", "licence", "weights", "checked"), "")
+    return ModelLine(
+        name=model.name, **blank, answers=0, trained_on="", title=model.title, control=False, available=False
+    )

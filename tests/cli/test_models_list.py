@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -33,7 +34,7 @@ def test_the_list_fits_80_columns_and_groups_families() -> None:
     assert max(map(len, rows)) <= 80 and len(rows) == len(model_lines()) + 1
     assert "medclip_vit              MedCLIP" in listed() and rows[-1].startswith("sat ")
     families = [line.family for line in model_lines() if line.available]
-    assert len(set(families)) == 1 + sum(a != b for a, b in zip(families, families[1:], strict=False))
+    assert len(set(families)) == 1 + sum(a != b for a, b in pairwise(families))
 
 
 @pytest.mark.parametrize("form", OTHER_FORMATS)

@@ -18,13 +18,14 @@ from cxrbench.checks.known_answers import AtHand, CheckedAnswer, check_answers
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
 from cxrbench.specs.known_answers import KnownAnswer
+from cxrbench.specs.recipe import Steps
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A ResNet-18 with drawn weights; `scores` (1000,) float64 by its whole network, `pooled` (512,) before its `fc`."""
+    """A ResNet-18 with drawn weights; `scores` (1000,) by its whole network, `pooled` (512,) before its `fc`."""
 
     card: ModelCard
     weights: Path
@@ -64,9 +65,9 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
     torch.save(net.state_dict(), folder / "resnet18.pth")
     grey = np.random.default_rng(3).integers(0, 256, (300, 280, 3), dtype=np.uint8)
     Image.fromarray(grey).save(folder / "own.png")
-    small = Image.fromarray(grey).resize((256, round(256 * 300 / 280)), Image.Resampling.BILINEAR)
-    top = (small.height - 224) // 2
-    array = np.asarray(small.crop((16, top, 240, top + 224)), np.float32) / 255
+    small = Image.fromarray(grey).resize((72, round(72 * 300 / 280)), Image.Resampling.BILINEAR)
+    top = (small.height - 64) // 2
+    array = np.asarray(small.crop((4, top, 68, top + 64)), np.float32) / 255
     pixels = torch.from_numpy(((array - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))[None]
     with torch.no_grad():
         scores = net(pixels).softmax(1)[0].numpy()
@@ -74,8 +75,12 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
         pooled = net(pixels)[0].numpy()
     card = catalog.load_card("imagenet_resnet50")
     facts = card.weights.model_copy(update={"files": ("resnet18.pth",), "sha256": None})
+    told = card.recipe("authors").model_dump()
+    for step, size in zip(told["steps"], (72, 64), strict=True):
+        step["size"] = size
+    recipes = {**card.recipes, "authors": Steps.model_validate(told)}
     options = {"library": "torchvision", "architecture": "resnet18"}
-    card = card.model_copy(update={"options": options, "taps": {"pooled": 512}, "weights": facts})
+    card = card.model_copy(update={"options": options, "taps": {"pooled": 512}, "weights": facts, "recipes": recipes})
     return StandIn(card, folder / "resnet18.pth", folder / "own.png", scores, pooled)
 
 
