@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cxrbench.checks.known_answers import AtHand, CheckedAnswer, check_answers, examples_in, strangers
 from cxrbench.checks.proof import Proof, prove
 from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
@@ -83,16 +85,20 @@ class OwnModel:
     text: TextFacts | None = None
     report: AdapterReport | None = None
     trial: Trial | None = None
+    answers: tuple[CheckedAnswer, ...] = ()
     problems: tuple[CxrBenchError, ...] = ()
     seconds: float = 0.0
 
 
-def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, device: str) -> OwnModel:
+def own_model(
+    card: ModelCard, weights: Path | None, text_encoder: Path | None, device: str, examples: Sequence[Path] = ()
+) -> OwnModel:
     """Look at a file of weights (None for a card whose tensors are made), and at the model that it makes.
 
     What is missing or wrong is kept in `problems`; without a tokenizer the image side is looked at all the same.
+    `examples`: pictures, or folders of them, for the answers that others printed.
     """
-    started, problems = time.perf_counter(), []
+    started, problems, exact = time.perf_counter(), list[CxrBenchError](), None
     found = OwnModel()
     recipe: RecipeName = "authors" if "authors" in card.recipes else "reality-check"
     try:
@@ -117,7 +123,32 @@ def own_model(card: ModelCard, weights: Path | None, text_encoder: Path | None, 
         found = replace(found, trial=_trial(exact, recipe, tried_on))
     except CxrBenchError as error:
         problems.append(error)
+    answers, more = _printed(card, weights, found, AtHand(exact, recipe), examples)
+    problems += more
+    found = replace(found, answers=answers)
     return replace(found, problems=tuple(problems), seconds=time.perf_counter() - started)
+
+
+def _printed(
+    card: ModelCard, weights: Path | None, found: OwnModel, hand: AtHand, places: Sequence[Path]
+) -> tuple[tuple[CheckedAnswer, ...], list[CxrBenchError]]:
+    """The card's printed answers checked, and what is wrong with the example pictures."""
+    wrong: list[CxrBenchError] = []
+    try:
+        examples = examples_in(places)
+        wrong += strangers(card, examples, places)
+        hand = replace(hand, examples=examples)
+    except DataError as error:
+        wrong.append(error)
+    files: dict[str, str] = {}
+    if found.text is not None and any(answer.kind == "file" for answer in card.answers):
+        files |= {
+            f"text/{path.name}": digest.of_file(path) for path in Path(found.text.folder).iterdir() if path.is_file()
+        }
+    if found.file is not None and weights is not None:
+        files |= dict.fromkeys(card.weights.files, found.file.sha256)
+        hand = replace(hand, synthetic=found.file.made, read=partial(read_published, weights, card))
+    return check_answers(card, replace(hand, files=files)), wrong
 
 
 def _file(card: ModelCard, path: Path) -> FileFacts:
@@ -183,17 +214,22 @@ class Diagnosis:
     own: OwnModel | None
     not_looked_at: str | None
     answer: Answer
+    answers: tuple[CheckedAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ExaminedModel:
-    """What to examine. `weights`: a file, or a folder that holds it; `cache`: where fetched weights are kept."""
+    """What to examine. `weights`: a file, or a folder that holds it; `cache`: where fetched weights are kept.
+
+    `examples`: pictures, or folders of them, of the answers that others printed.
+    """
 
     card: ModelCard
     weights: Path | None
     text_encoder: Path | None
     device: str
     cache: Path
+    examples: tuple[Path, ...] = ()
 
 
 def examine(patient: ExaminedModel, certificates: Path | None = None) -> Diagnosis:
@@ -206,7 +242,12 @@ def examine(patient: ExaminedModel, certificates: Path | None = None) -> Diagnos
     certificate = certificate_for(card, certificates)
     proof = None if certificate is None else prove(card, certificate, patient.device)
     own, reason = _own(patient)
-    return Diagnosis(card.name, card.title, patient.device, proof, own, reason, _answer(card, proof, own, reason))
+    if own is None and patient.examples:
+        strange = strangers(card, examples_in(patient.examples), patient.examples)
+        own, reason = (OwnModel(problems=tuple(strange)), reason) if strange else (None, reason)
+    answer = _answer(card, proof, own, reason)
+    answers = own.answers if own is not None and own.answers else check_answers(card, AtHand())
+    return Diagnosis(card.name, card.title, patient.device, proof, own, reason, answer, answers)
 
 
 def _own(patient: ExaminedModel) -> tuple[OwnModel | None, str | None]:
@@ -220,7 +261,7 @@ def _own(patient: ExaminedModel) -> tuple[OwnModel | None, str | None]:
             if isinstance(error, DataError) and patient.weights is None:
                 return None, str(error)
             return OwnModel(problems=(error,)), None
-    return own_model(card, path, patient.text_encoder, patient.device), None
+    return own_model(card, path, patient.text_encoder, patient.device, patient.examples), None
 
 
 def _answer(card: ModelCard, proof: Proof | None, own: OwnModel | None, not_looked_at: str | None) -> Answer:
@@ -228,7 +269,8 @@ def _answer(card: ModelCard, proof: Proof | None, own: OwnModel | None, not_look
     missing = [str(problem) for problem in problems if isinstance(problem, DataError)]
     wrong = [str(problem) for problem in problems if not isinstance(problem, DataError)]
     broken = [] if own is None or own.report is None else [f"{f.name}: {f.text}" for f in own.report.failed]
-    differs = [*(() if proof is None else proof.faults), *wrong, *broken]
+    other = () if own is None else [f"{a.name}: {a.text}" for a in own.answers if a.outcome == "differs"]
+    differs = [*(() if proof is None else proof.faults), *wrong, *broken, *other]
     if differs:
         return Answer("no", _few(differs), IntegrityError.exit_code)
     if missing:
@@ -283,7 +325,17 @@ def lines(found: Diagnosis) -> Iterator[str]:
         yield from _proof(found.proof)
     elif found.answer.verdict != "control":
         yield "certificate: none holds for this card"
+    yield from _answer_lines(found.answers)
     yield f"{found.answer.verdict}: {found.answer.text}"
+
+
+def _answer_lines(answers: Sequence[CheckedAnswer]) -> Iterator[str]:
+    if not answers:
+        return
+    counts = Counter(one.outcome for one in answers)
+    yield "printed answers: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in counts)
+    word = {"agrees": "agrees", "differs": "DIFFERS", "not checked": "not checked"}
+    yield from (f"  {word[one.outcome]:11} {one.name}: {one.text} [{one.source}]" for one in answers)
 
 
 def _own_lines(own: OwnModel) -> Iterator[str]:

@@ -1,11 +1,14 @@
 """`cxrbench models`, `tasks`, `protocols` and `info NAME...`: facts as a person reads them, or as JSON."""
 
+import csv
 import inspect
+import io
+import json
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,11 +21,11 @@ from cxrbench.store.schema import Spec
 from cxrbench.types import TaskKind
 
 if TYPE_CHECKING:
+    from cxrbench.models.glance import ModelLine
     from cxrbench.records.record import Record
     from cxrbench.specs.settings import SettingDoc
 
 _WIDTH = 80  # columns of a terminal
-_TRAINED = 18  # of them for what a model was trained on
 
 
 class ProtocolFacts(Spec):
@@ -140,6 +143,9 @@ def _card(card: ModelCard) -> Iterator[str]:
     yield f"{card.name}: {card.title}"
     yield f"  source: {card.source}"
     yield f"  terms: {card.licence}"
+    if card.family:
+        yield f"  family: {card.family}" + (f", {card.year}" if card.year else "")
+    yield f"  checked: {_checked(card)}"
     if card.pretraining:
         yield f"  pre-trained on: {', '.join(card.pretraining)}"
     if card.weights.made is not None:
@@ -158,6 +164,15 @@ def _card(card: ModelCard) -> Iterator[str]:
     if card.published:
         yield f"  rows of the paper: {', '.join(rows)}"
     yield from (f"  note: {note}" for note in card.notes)
+
+
+def _checked(card: ModelCard) -> str:
+    from cxrbench.models.certificate import certificate_for
+
+    found = certificate_for(card)
+    own = "no certificate: its authors' code was not run" if found is None else f"against {found.source}"
+    answers = f"; {len(card.answers)} printed answers, which `cxrbench doctor {card.word}` checks or says why not"
+    return own + (answers if card.answers else "")
 
 
 def _zero_shot(card: ModelCard) -> str:
@@ -200,23 +215,67 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
     return ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def models() -> None:
-    """List the models, those last that cannot be run.
+def models(
+    form: Annotated[
+        Literal["short", "wide", "csv", "json", "markdown"],
+        typer.Option("--format", "-f", help="short fits 80 columns; the others have every column."),
+    ] = "short",
+) -> None:
+    """List the models at a glance, those last that cannot be run.
 
-    Name, pre-training data (C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14) and title; `cxrbench info NAME`
-    says more, `cxrbench weights info NAME` what of it is here.
+    px: side of the picture. dim: width of the pooled vector. sides: text, label or both beside the image. terms: open;
+    research, no commercial use; sign, to be accepted first; unclear, none for the weights; own, read them. weights:
+    how they are had. code: run against the authors' own code. `cxrbench info NAME` says all.
     """
-    from cxrbench.specs.catalog import model_lines
+    from cxrbench.models.glance import model_lines
 
     lines = model_lines()
-    left = _WIDTH - 4 - max(len(model.name) for model in lines) - _TRAINED
-    rows = [("name", "trained on", "title")]
-    for model in lines:
-        trained = textwrap.wrap(model.trained_on.replace("+", "+ "), _TRAINED) or [""]
-        title = textwrap.wrap(model.title + ": cannot be run, see info" * (not model.available), left)
-        pairs = zip_longest((text.replace("+ ", "+") for text in trained), title, fillvalue="")
-        rows += [(model.name if not row else "", *pair) for row, pair in enumerate(pairs)]
-    echo("\n".join(_columns(rows)))
+    if form == "json":
+        echo(json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False))
+    elif form == "short":
+        echo("\n".join(_short(lines)))
+    else:
+        _whole(lines, form)
+
+
+def _short(lines: "Sequence[ModelLine]") -> Iterator[str]:
+    """The list of models in 80 columns; families are cut short where a name needs the room."""
+    head = ("year", "px", "dim", "sides", "terms", "weights", "code")
+    rows = [head, *(_facts(line) for line in lines if line.available)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    name_width = max(len(line.name) for line in lines)
+    room = max(_WIDTH - name_width - sum(widths) - len(head) - 1, len("family"))
+    yield _row("name", "family", head, (name_width, room, *widths))
+    for line in lines:
+        if line.available:
+            family = line.family if len(line.family) <= room else line.family[: room - 1] + "…"
+            yield _row(line.name, family, _facts(line), (name_width, room, *widths))
+        else:
+            yield f"{line.name.ljust(name_width)} {line.title}: cannot be run, see info"
+
+
+def _row(name: str, family: str, facts: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (name, family, *facts)
+    return " ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _facts(line: "ModelLine") -> tuple[str, ...]:
+    pooled = line.vectors.partition("pooled ")[2].partition(",")[0]
+    checked = "yes" if line.checked else "–"
+    return line.year or "–", line.image_size, pooled, line.sides or "–", line.licence, line.weights, checked
+
+
+def _whole(lines: "Sequence[ModelLine]", form: Literal["wide", "csv", "markdown"]) -> None:
+    names = [field.name for field in fields(lines[0])]
+    rows = [[{True: "yes", False: ""}.get(v, "") if isinstance(v, bool) else str(v) for v in astuple(x)] for x in lines]
+    if form == "csv":
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([names, *rows])
+        echo(stream.getvalue().rstrip("\n"))
+    else:
+        from cxrbench.reports.comparisons import grid
+
+        echo(grid(rows, [name.replace("_", " ") for name in names], "markdown" if form == "markdown" else "terminal"))
 
 
 def tasks() -> None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from cxrbench.models.glance import ModelLine, model_lines
 from cxrbench.reports.comparisons import grid
 from cxrbench.reports.frames import column_types, frame, html_table
-from cxrbench.specs.catalog import ModelLine, model_lines, task_lines
+from cxrbench.specs.catalog import task_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ class Names(Sequence[str]):
 
 
 def models() -> Names:
-    """The models, those last that cannot be run."""
+    """The models by family and year, as `cxrbench models` lists them, those last that cannot be run."""
     rows = tuple(astuple(line) for line in model_lines())
     about = "trained on: C CheXpert, M MIMIC-CXR, P PadChest, C14 NIH ChestX-ray14"
     return Names(f"{len(rows)} models; {about}", column_types(ModelLine), rows)

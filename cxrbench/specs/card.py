@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
+from cxrbench.specs.known_answers import KnownAnswer
 from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.store.schema import LocalPath, Spec, read_toml
 
@@ -167,11 +168,14 @@ class ModelCard(Spec):
     vector (`pooled` before the projection, the others unit vectors); `pretraining`: data set letters, C CheXpert,
     M MIMIC, P PadChest; `published`: the row that holds this model's figures in a table of the paper;
     `synthetic`: weights that nobody trained, whose records enter no table of results. `control`: a negative control,
-    which must do badly; tables set it apart.
+    which must do badly; tables set it apart. `family` and `year` (of the method's first publication) are for the list
+    of models; `answers`: what others printed from the published weights, for `doctor`.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
     title: str
+    family: str | None = None
+    year: int | None = Field(None, ge=1990, le=2100)
     adapter: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     pretraining: tuple[str, ...] = ()
     licence: str
@@ -187,6 +191,7 @@ class ModelCard(Spec):
     zero_shot: ZeroShotSpec | None = None
     probe: ProbeSpec = ProbeSpec()
     published: Mapping[Literal["table2", "table3", "table4"], str] = {}
+    answers: tuple[KnownAnswer, ...] = ()
     _home: Path = PrivateAttr(default_factory=Path)
     _file: str | None = PrivateAttr(None)
 
