@@ -15,7 +15,7 @@ from cxrbench.specs.card import card_files, read_card
 
 ZOO = [read_card(path) for path in card_files(paths.folder("model_zoo"))]
 PLAIN = {"imagenet_resnet50", "imagenet_resnet50_v2"}  # torchvision's own, held against it by `test_trunk`
-PLAIN |= {"prior", "mrm"}  # without figures of their authors' code; `test_training_files` holds them against libraries
+PLAIN |= {"mrm"}  # without figures of their authors' code; `test_training_files` holds them against libraries
 ADAPTERS = {zoo_card(found.models[0]).adapter for found in CERTIFIED.values()}
 MOST = 150_000  # bytes a model adds to the wheel
 FOLDER = paths.folder("model_zoo") / "certificates"

@@ -10,16 +10,17 @@ from cxrbench.specs import catalog
 ABSENT = catalog.unavailable_models()
 
 
-def test_sat_says_what_is_published_and_what_is_not() -> None:
-    assert set(ABSENT) == {"sat"}
+def test_each_says_what_is_published_and_what_is_not() -> None:
+    assert set(ABSENT) == {"prior", "sat"}
     assert not set(ABSENT) & set(catalog.card_files())
+    assert "Not known where this was written: the mean and the std" in ABSENT["prior"].unavailable
     for words in ("Published: ", "Not found where this was written: ", "no row for it", "--objective sat"):
         assert words in ABSENT["sat"].unavailable
 
 
 def test_it_is_listed_and_shown() -> None:
     listed = CliRunner().invoke(app, ["models"]).stdout.splitlines()
-    assert [line for line in listed if line.startswith("sat ")] == [listed[-1]]
+    assert [line.split()[0] for line in listed[-2:]] == ["prior", "sat"]
     assert "cannot be run" in listed[-1]
     assert "Not found where this was written" in CliRunner().invoke(app, ["info", "sat"]).stdout
 

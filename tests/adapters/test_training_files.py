@@ -13,7 +13,6 @@ import open_clip
 import pytest
 import timm
 import torch
-import torchvision
 from made_hub import TEXTS, assert_same
 from made_weights import TEXT_ENCODER, zoo_card
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ BERT = {"model_type": "bert", "vocab_size": 400, "hidden_size": 32, "num_hidden_
 BERT |= {"intermediate_size": 48}
 UNIMED = ["unimed_clip_b16", "unimed_clip_l14_336"]
 DUAL = [*UNIMED, "biomedclip_cxr"]
-IMAGES = ["prior", "mrm"]
+IMAGES = ["mrm"]
 POOLER = {
     "text.transformer.pooler.dense.weight": torch.ones(32, 32),
     "text.transformer.pooler.dense.bias": torch.ones(32),
@@ -73,11 +72,6 @@ def dual(name: str, folder: Path) -> Edition:
 
 def image_side(name: str, folder: Path) -> Edition:
     card = zoo_card(name)
-    if name == "prior":
-        theirs: nn.Module = made_hub.drawn(torchvision.models.resnet50())
-        published = made_hub.tensors(theirs)
-        theirs.fc = nn.Identity()
-        return Edition(card, theirs, dict(published), published)
     options = {**card.options, "arguments": {**card.options["arguments"], "depth": 1}}
     theirs = made_hub.drawn(timm.create_model("vit_base_patch16_224", depth=1, num_classes=0, global_pool=""))
     training = {"decoder_embed.weight": torch.ones(8, 8), "decoder_blocks.0.norm1.weight": torch.ones(8)}
@@ -109,7 +103,7 @@ def model(edition: Edition, tmp_path_factory: pytest.TempPathFactory) -> Adapter
 
 @torch.inference_mode()
 def test_vectors_are_the_librarys(edition: Edition, model: Adapter) -> None:
-    size = edition.card.recipe("reality-check").size if edition.card.name != "prior" else 64
+    size = edition.card.recipe("reality-check").size
     pixels, theirs = made_hub.pixels(size, 1), edition.theirs
     found = model.encode_image(pixels)
     assert found.pooled.shape == (1, edition.card.taps["pooled"])
@@ -118,17 +112,15 @@ def test_vectors_are_the_librarys(edition: Edition, model: Adapter) -> None:
         text = theirs.encode_text(ids, normalize=True)  # type: ignore[operator]
         assert_same(found.joint, theirs.encode_image(pixels, normalize=True))  # type: ignore[arg-type, operator]
         assert_same(model.encode_text(TEXTS).joint, text)
-    elif edition.card.name == "mrm":
-        assert_same(found.pooled, theirs(pixels)[:, 1:].mean(dim=1))
     else:
-        assert_same(found.pooled, theirs(pixels))
+        assert_same(found.pooled, theirs(pixels)[:, 1:].mean(dim=1))
 
 
 def test_every_tensor_is_used_or_ignored_with_a_reason(edition: Edition, model: Adapter) -> None:
     assert model.coverage is not None
     ignored = model.coverage.ignored
     assert len(model.coverage.used) + len(ignored) == len(edition.published)
-    assert len(ignored) == {"prior": 2, "mrm": 4}.get(edition.card.name, 3) and all(ignored.values())
+    assert len(ignored) == {"mrm": 4}.get(edition.card.name, 3) and all(ignored.values())
     one = next(name for name in edition.published if name.endswith(("norm1.bias", "ln_1.bias", "bn1.bias")))
     without = {name: tensor for name, tensor in edition.published.items() if name != one}
     with pytest.raises(IntegrityError, match="1 missing: "):
@@ -152,7 +144,6 @@ SIZES = {
     "unimed_clip_b16": 86_192_640 + BERT_BASE + MLP[512] + 1,
     "unimed_clip_l14_336": 304_293_888 + BERT_BASE + MLP[768] + 1,
     "biomedclip_cxr": 85_798_656 + (1025 - 197) * 768 + 768 * 512 + BERT_BASE + MLP[512] + 1,
-    "prior": 25_557_032 - 2048 * 1000 - 1000,
     "mrm": 85_798_656,
 }
 
