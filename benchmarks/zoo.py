@@ -128,7 +128,7 @@ def ours(name: str) -> dict[str, Any]:
 
     import torch
 
-    from cxrbench.models.base import Runtime, adapter_class
+    from cxrbench.models.base import Runtime, adapter_class, fill_adapter
     from cxrbench.models.certificate import read_certificate
     from cxrbench.models.checkpoint import Checkpoint
     from cxrbench.specs import paths
@@ -145,7 +145,7 @@ def ours(name: str) -> dict[str, Any]:
     file = Checkpoint(Path(card.weights.files[0]), "", tensors)
     recipe: RecipeName = "authors" if "authors" in card.recipes else "reality-check"
     text = None if certificate.text is None else certificate.place(certificate.text)
-    model = adapter_class(card).load(card, file, text, Runtime(torch.device("cpu"), recipe=recipe))
+    model = fill_adapter(adapter_class(card), card, file, text, Runtime(torch.device("cpu"), recipe=recipe))
     side = card.recipe(recipe).size
     known = BARE[name]
     found = _clocked(lambda: model.encode_image(torch.rand(known.batch, known.channels, side, side)))

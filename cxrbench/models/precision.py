@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from cxrbench.errors import SpecError
+from cxrbench.models import products
 
 _C: Any = torch._C  # `torch.backends` cannot set every level by itself: mkldnn's own sets the global one
 AdapterT = TypeVar("AdapterT")
@@ -31,14 +32,21 @@ def exact_float32() -> Iterator[None]:
     """No TF32 and no bfloat16 inside float32, and cuDNN's deterministic kernels, whatever program or environment asked.
 
     The switches are the process's: they are put back when the last thread leaves. A caller's autocast is off in here;
-    an adapter's own, around its networks below float32, works as elsewhere.
+    an adapter's own, around its networks below float32, works as elsewhere. Linear layers run as `products` says.
     """
     _SWITCHES.hold()
     try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), products.by_onednn():
             yield
     finally:
         _SWITCHES.release()
+
+
+def linear_by(device: str, precision: str) -> str:
+    """Whose products the linear layers of a network there are: `oneDNN`, or `torch` for its own."""
+    with exact_float32():
+        here = torch.device(device).type == "cpu" and precision == "float32" and products.onednn() is not None
+    return "oneDNN" if here else "torch"
 
 
 class _Switches:
