@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn import functional
+from torch.nn.functional import linear, multi_head_attention_forward
 from torch.nn.parameter import Parameter
 from torch.overrides import TorchFunctionMode
 
@@ -55,7 +57,9 @@ def onednn() -> Product | None:
 def rounds_as_float32(product: Product) -> bool:
     """Whether a drawn product is that of float64, to the rounding of float32."""
     drawn = torch.Generator().manual_seed(0)
-    x, weight, bias = (torch.randn(shape, generator=drawn, device="cpu") for shape in ((2, 32, 256), (192, 256), (192,)))
+    x, weight, bias = (
+        torch.randn(shape, generator=drawn, device="cpu") for shape in ((2, 32, 256), (192, 256), (192,))
+    )
     for added in (bias, None):
         wanted = linear(x.double(), weight.double(), None if added is None else added.double())
         found = product(x, weight, added)
@@ -67,24 +71,32 @@ def rounds_as_float32(product: Product) -> bool:
 
 
 class _Products(TorchFunctionMode):
-    """Hands the calls of `linear` that `suits` to a product, all others on."""
+    """Hands the calls of `linear` that `suits` to a product, all others on; torch's attention calls it from within."""
 
     def __init__(self, product: Product) -> None:
         super().__init__()
-        self._product = product
+
+        def served(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            return (product if suits(input, weight, bias) else linear)(input, weight, bias)
+
+        self._served = {linear: served, multi_head_attention_forward: _attention(served)}
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        told = kwargs or {}
-        if func is linear and suits(*args, **told):
-            return self._product(*_in_order(*args, **told))
-        return func(*args, **told)
+        return self._served.get(func, func)(*args, **(kwargs or {}))
 
 
-def _in_order(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The arguments of `linear`, whether they came by place or by name."""
-    return input, weight, bias
+def _attention(served: Product) -> Callable[..., Any]:
+    """Torch's own attention with this product in it: a mode is told of the whole, and not of what it calls."""
+    names: dict[str, Any] = {**vars(functional), "linear": served}
+    for name in ("_in_projection_packed", "_in_projection", "multi_head_attention_forward"):
+        own = names.get(name)
+        if isinstance(own, FunctionType):
+            names[name] = FunctionType(own.__code__, names, name, own.__defaults__, own.__closure__)
+            names[name].__kwdefaults__ = own.__kwdefaults__
+    found: Callable[..., Any] = names["multi_head_attention_forward"]
+    return found
 
 
 def suits(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
