@@ -215,7 +215,7 @@ def text(kind: str, how: str) -> dict[str, Any]:
     mask = torch.ones_like(ids)
 
     def states() -> Any:
-        with torch.inference_mode(), nullcontext() if how == "bare" else exact_float32():
+        with torch.inference_mode(), nullcontext() if how == "bare" else exact_float32(served=True):
             return network(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
 
     with _products(how == "by torch"):

@@ -94,7 +94,7 @@ def network(name: str) -> nn.Module:
 @torch.inference_mode()
 def inside(net: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     """What it makes of the tokens around an adapter, and how many products were oneDNN's."""
-    with Seen() as seen, exact_float32():
+    with Seen() as seen, exact_float32(served=True):
         return net(x), seen.count
 
 
@@ -115,7 +115,7 @@ def test_products_are_equal_to_rounding_and_leave_the_network_as_it_was(name: st
         assert after[key].layout == torch.strided
         assert torch.equal(after[key], values)
     assert torch.equal(inside(net.to("cpu"), x)[0], found)
-    assert torch.equal(inside(net.double(), x.double())[0], net(x.double()))
+    assert inside(net.double(), x.double())[1] == 0
 
 
 @pytest.mark.usefixtures("served")
@@ -137,10 +137,10 @@ def test_what_is_not_float32_on_the_cpu_without_gradients_is_torch_own() -> None
         assert count == 0
         assert torch.equal(found, other(x.to(dtype)))
     net = network("linear")
-    with exact_float32(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Seen() as seen:
+    with exact_float32(served=True), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), Seen() as seen:
         assert net(x).dtype == torch.bfloat16
     net.requires_grad_(True)
-    with exact_float32(), seen:
+    with exact_float32(served=True), seen:
         net(x).sum().backward()
     assert seen.count == 0
     assert next(net.parameters()).grad is not None
