@@ -2,16 +2,19 @@
 
 Bare: the library's network of that architecture with random weights, in plain memory, batches of the same size, glibc's
 own settings. Ours: the adapter with synthetic weights in the published layout and the recipe `authors`, as `run` has
-it, everything that it computes of an image included (heads, tokens, an enlarged input). Peak memory is that of the
-arm's process. The image networks are of full depth; the text encoders, which see no image, are smaller than
-published.
+it, everything that it computes of an image included (heads, tokens, an enlarged input). Transformers have a third arm,
+ours with torch's own linear layers, and the largest difference between the two, over a vector's largest value. Peak
+memory is that of the arm's process. The image networks are of full depth; the text encoders beside them, which see no
+image, are smaller than published, and the last rows are text encoders of full depth by themselves.
 """
 
 import resource
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -40,6 +43,11 @@ class Bare:
     def channels(self) -> int:
         """Of the pictures that the network sees."""
         return int(self.arguments.get("in_chans", 3))
+
+    @property
+    def linear(self) -> bool:
+        """Whether most of its work is linear layers."""
+        return not self.network.startswith(("resnet", "densenet"))
 
 
 LARGE = {"img_size": 512, "init_values": 1.0}
@@ -74,26 +82,62 @@ BARE = {
     "ark6_swin_b": Bare("swin_base_patch4_window7_224", 224, last="layers.2.blocks.1.", blocks=18),
     "chexfound": Bare("vit_large_patch16_224", 512, arguments=LARGE, last="backbone.blocks.3.3.", blocks=24, batch=4),
     "xray_dino": Bare("vit_large_patch16_224", 512, arguments=LARGE, last="blocks.3.3.", blocks=24, batch=4),
+    "radzero": Bare(
+        "vit_base_patch14_dinov2",
+        518,
+        arguments={"img_size": 518},
+        last="vision_model.encoder.layer.3.",
+        blocks=12,
+        batch=4,
+    ),
+    "medimageinsight": Bare(
+        "davit_huge",
+        480,
+        arguments={"window_size": 12, "down_kernel_size": 3, "channel_attn_v2": True},
+        last="image_encoder.blocks.2.1.",
+        blocks=9,
+        batch=2,
+    ),
+    "carzero": Bare("vit_base_patch16_224", 224),
+    "mavl": Bare("resnet50", 224, stages=3),
     "xrv_densenet121": Bare("densenet121", 224, arguments={"in_chans": 1}),
     "xrv_resnet50_512": Bare("resnet50", 512),
 }
 
 
+TEXTS = {"bert": "the text encoder of most", "mpnet": "the text encoder of CARZero and RadZero"}
+_WORDS, _LENGTH = 64, 32  # texts at once, and tokens of each
+
+
 def rows(rounds: int) -> list[Row]:
-    """A row a certificate: bare over ours, with images a second and peak memory of both."""
-    return [_row(name, bare, rounds) for name, bare in BARE.items()]
+    """A row a certificate: bare over ours, with images a second and peak memory of both; then the text encoders."""
+    return [_row(name, rounds) for name in BARE] + [_text_row(kind, rounds) for kind in TEXTS]
 
 
-def _row(name: str, bare: Bare, rounds: int) -> Row:
+def _row(name: str, rounds: int) -> Row:
+    known = BARE[name]
     arms = {"bare": partial(child, "zoo:bare", name=name), "ours": partial(child, "zoo:ours", name=name)}
+    if known.linear:
+        arms["by torch"] = partial(child, "zoo:ours", name=name, own=True)
+    return _told(f"{name} ({known.network}, {known.size})", arms, known.batch * BATCHES, "images", rounds)
+
+
+def _text_row(kind: str, rounds: int) -> Row:
+    arms = {arm: partial(child, "zoo:text", kind=kind, how=arm) for arm in ("bare", "ours", "by torch")}
+    return _told(f"{kind}, base size ({TEXTS[kind]}), {_LENGTH} tokens", arms, _WORDS * BATCHES, "texts", rounds)
+
+
+def _told(title: str, arms: Mapping[str, Callable[[], Any]], count: int, what: str, rounds: int) -> Row:
     runs = alternated(arms, rounds)
-    images = bare.batch * BATCHES
-    speed = {arm: images / min(run["cpu"] for run in told) for arm, told in runs.items()}
+    speed = {arm: count / min(run["cpu"] for run in told) for arm, told in runs.items()}
     peak = {arm: max(run["peak"] for run in told) for arm, told in runs.items()}
-    note = f"{speed['ours']:.3g} against {speed['bare']:.3g} images a CPU second; peak {peak['ours']} against "
+    note = f"{speed['ours']:.3g} against {speed['bare']:.3g} {what} a CPU second; peak {peak['ours']} against "
     note += f"{peak['bare']} MiB; {runs['ours'][0]['format']}"
-    measured = ratios([run["cpu"] for run in runs["bare"]], [run["cpu"] for run in runs["ours"]])
-    return Row(f"zoo, {name} ({bare.network}, {bare.size})", measured, note=note)
+    spent = {arm: [run["cpu"] for run in told] for arm, told in runs.items()}
+    if "by torch" in runs:
+        before = np.median(ratios(spent["bare"], spent["by torch"]))
+        note += f"; torch's linear layers {before:.3f}, difference {runs['ours'][0]['difference']:.1e}"
+    return Row(f"zoo, {title}", ratios(spent["bare"], spent["ours"]), note=note)
 
 
 def bare(name: str) -> dict[str, Any]:
@@ -119,8 +163,8 @@ def _network(known: Bare) -> Any:
     return torch.nn.Sequential(*layers).eval()
 
 
-def ours(name: str) -> dict[str, Any]:
-    """Arm: the adapter on a checkpoint that is made, as a run loads it."""
+def ours(name: str, own: bool = False) -> dict[str, Any]:
+    """Arm: the adapter on a checkpoint that is made, as a run loads it; with torch's `own` linear layers."""
     from cxrbench.system import cpu
 
     cpu.prepare()
@@ -128,7 +172,7 @@ def ours(name: str) -> dict[str, Any]:
 
     import torch
 
-    from cxrbench.models.base import Runtime, adapter_class
+    from cxrbench.models.base import Runtime, adapter_class, fill_adapter
     from cxrbench.models.certificate import read_certificate
     from cxrbench.models.checkpoint import Checkpoint
     from cxrbench.specs import paths
@@ -145,11 +189,61 @@ def ours(name: str) -> dict[str, Any]:
     file = Checkpoint(Path(card.weights.files[0]), "", tensors)
     recipe: RecipeName = "authors" if "authors" in card.recipes else "reality-check"
     text = None if certificate.text is None else certificate.place(certificate.text)
-    model = adapter_class(card).load(card, file, text, Runtime(torch.device("cpu"), recipe=recipe))
+    model = fill_adapter(adapter_class(card), card, file, text, Runtime(torch.device("cpu"), recipe=recipe))
     side = card.recipe(recipe).size
     known = BARE[name]
-    found = _clocked(lambda: model.encode_image(torch.rand(known.batch, known.channels, side, side)))
-    return {**found, "format": model.engine.memory_format}
+    shape = (known.batch, known.channels, side, side)
+    with _products(own):
+        found = _clocked(lambda: model.encode_image(torch.rand(shape)))
+    told = _difference(lambda: model.encode_image(_drawn(shape)).pooled) if known.linear and not own else 0.0
+    return {**found, "format": model.engine.memory_format, "difference": told}
+
+
+def text(kind: str, how: str) -> dict[str, Any]:
+    """Arm: a text encoder of base size with random weights, `bare` as the library has it or as our adapters run it."""
+    if how != "bare":
+        from cxrbench.system import cpu
+
+        cpu.prepare()
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from cxrbench.models.precision import exact_float32
+
+    network = AutoModel.from_config(AutoConfig.for_model(kind)).eval()
+    ids = torch.randint(1000, 20000, (_WORDS, _LENGTH), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+
+    def states() -> Any:
+        with torch.inference_mode(), nullcontext() if how == "bare" else exact_float32(served=True):
+            return network(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+
+    with _products(how == "by torch"):
+        found = _clocked(states)
+    return {**found, "format": "contiguous", "difference": _difference(states) if how == "ours" else 0.0}
+
+
+def _products(own: bool) -> AbstractContextManager[object]:
+    """Inside, linear layers are torch's `own`, or what the program takes."""
+    from cxrbench.models import products
+
+    return patch.object(products, "onednn", lambda: None) if own else nullcontext()
+
+
+def _difference(vectors: Callable[[], Any]) -> float:
+    """Largest relative difference of vectors (N, D) between what the program takes and torch's own linear layers."""
+    from cxrbench.models.nets import relative_difference
+
+    found = vectors()
+    with _products(own=True):
+        return relative_difference(found, vectors())
+
+
+def _drawn(shape: tuple[int, ...]) -> Any:
+    """The same pixels every time, (2, C, H, W)."""
+    import torch
+
+    return torch.rand((2, *shape[1:]), generator=torch.Generator().manual_seed(0))
 
 
 def _grown(key: str, known: Bare) -> list[str]:

@@ -240,7 +240,7 @@ def fill_adapter(
     with exact_float32():
         found = load_as_float32(checkpoint, lambda one: kind.load(card, one, text_encoder, runtime), card, own=own)
     _require_ignored(found, rename_tensors(checkpoint, card.weights.rename))
-    return exact(found)
+    return exact(found, served=runtime.device.type == "cpu" and runtime.precision == "float32")
 
 
 def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from cxrbench.errors import SpecError
+from cxrbench.models import products
 
 _C: Any = torch._C  # `torch.backends` cannot set every level by itself: mkldnn's own sets the global one
 AdapterT = TypeVar("AdapterT")
@@ -27,18 +28,27 @@ _EXACT = {
 
 
 @contextmanager
-def exact_float32() -> Iterator[None]:
+def exact_float32(*, served: bool = False) -> Iterator[None]:
     """No TF32 and no bfloat16 inside float32, and cuDNN's deterministic kernels, whatever program or environment asked.
 
     The switches are the process's: they are put back when the last thread leaves. A caller's autocast is off in here;
-    an adapter's own, around its networks below float32, works as elsewhere.
+    an adapter's own, around its networks below float32, works as elsewhere. Linear layers
+    are `served` by the faster library, as `products` says, if asked for: for networks in float32 on the CPU.
     """
     _SWITCHES.hold()
     try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        way = products.by_onednn() if served else nullcontext()
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), way:
             yield
     finally:
         _SWITCHES.release()
+
+
+def linear_by(device: str, precision: str) -> str:
+    """Whose products the linear layers of a network there are: `oneDNN`, or `torch` for its own."""
+    with exact_float32():
+        here = torch.device(device).type == "cpu" and precision == "float32" and products.onednn() is not None
+    return "oneDNN" if here else "torch"
 
 
 class _Switches:
@@ -114,10 +124,11 @@ _SWITCHES = _Switches()
 class _Exact:
     """An adapter all of whose methods run within `exact_float32`; everything else of it is its own."""
 
-    __slots__ = ("_adapter",)
+    __slots__ = ("_adapter", "_served")
 
-    def __init__(self, adapter: object) -> None:
+    def __init__(self, adapter: object, served: bool) -> None:
         object.__setattr__(self, "_adapter", adapter)
+        object.__setattr__(self, "_served", served)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -128,9 +139,10 @@ class _Exact:
         return vars(object.__getattribute__(self, "_adapter"))
 
     def __getattr__(self, name: str) -> Any:
-        with exact_float32():  # a property may compute, too
+        served = object.__getattribute__(self, "_served")
+        with exact_float32(served=served):  # a property may compute, too
             found = getattr(object.__getattribute__(self, "_adapter"), name)
-        return _within(found) if callable(found) and hasattr(found, "__self__") else found
+        return _within(found, served) if callable(found) and hasattr(found, "__self__") else found
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(object.__getattribute__(self, "_adapter"), name, value)
@@ -139,15 +151,15 @@ class _Exact:
         delattr(object.__getattribute__(self, "_adapter"), name)
 
 
-def exact(adapter: AdapterT) -> AdapterT:
+def exact(adapter: AdapterT, *, served: bool) -> AdapterT:
     """The same adapter, any package's, with the context entered around each call from outside."""
-    return cast(AdapterT, _Exact(adapter))
+    return cast(AdapterT, _Exact(adapter, served))
 
 
-def _within(method: Callable[..., Any]) -> Callable[..., Any]:
+def _within(method: Callable[..., Any], served: bool) -> Callable[..., Any]:
     @wraps(method)
     def called(*args: Any, **kwargs: Any) -> Any:
-        with exact_float32():
+        with exact_float32(served=served):
             return method(*args, **kwargs)
 
     return called

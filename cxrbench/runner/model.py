@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Adapter, EngineReport, Padding, adapter_class, adapter_module, load_adapter
-from cxrbench.models.precision import known_device
+from cxrbench.models.precision import known_device, linear_by
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import WeightsIdentity, record, weights_identity
@@ -226,7 +226,8 @@ class BenchModel:
         asked = {"device": self.device, "precision": self.engine.precision, "batch_size": str(self.engine.batch_size)}
         code = code_identity()
         sources = {"sources": code.sources, "commit": code.commit or ""}
-        return {**asked, "memory_format": report.memory_format, **sources, **library_versions()}
+        way = {"memory_format": report.memory_format, "linear": linear_by(self.device, self.engine.precision)}
+        return {**asked, **way, **sources, **library_versions()}
 
     @cached_property
     def arrays(self) -> ArrayCache:

@@ -3,6 +3,9 @@
 import ctypes
 import os
 import platform
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 # mallopt(3) parameter numbers and the values that keep freed memory in the process.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -36,3 +39,14 @@ def keep_freed_memory() -> bool:
 def cores() -> int:
     """Processors that this process may use: those of its SLURM job or container, not of the whole machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def maker() -> str:
+    """Of the processor, as it names itself: `GenuineIntel`, `AuthenticAMD`; empty where the system does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "vendor_id":
+                return value.strip()
+    return next((part for part in platform.processor().split() if part in ("GenuineIntel", "AuthenticAMD")), "")
