@@ -11,6 +11,8 @@ from website.reference import pages
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
+SHIM = "iframe-worker.js"  # lets the search run in a page that no server sends
+ELSEWHERE = "https://unpkg.com/iframe-worker/shim"  # where the builder would have it come from
 
 
 def stage(folder: Path) -> None:
@@ -34,9 +36,19 @@ def build(out: Path) -> int:
             [str(program), "build", "--strict"], cwd=staged, env={**os.environ, "PYTHONPATH": search}, check=False
         )
         if built.returncode == 0:
+            _bring_shim(Path(staged) / "site")
             shutil.rmtree(out, ignore_errors=True)
             shutil.copytree(Path(staged) / "site", out)
     return built.returncode
+
+
+def _bring_shim(site: Path) -> None:
+    """Every page takes the shim from the site, so that a site in a folder asks no network."""
+    shutil.copyfile(HERE / SHIM, site / "assets" / SHIM)
+    for page in site.rglob("*.html"):
+        here = "../" * (len(page.relative_to(site).parts) - 1)
+        body = page.read_text(encoding="utf-8")
+        page.write_text(body.replace(ELSEWHERE, f"{here}assets/{SHIM}"), encoding="utf-8")
 
 
 if __name__ == "__main__":
