@@ -10,6 +10,7 @@ kind is not run, so a tutorial has none.
 
 import contextlib
 import doctest
+import glob
 import io
 import os
 import re
@@ -23,9 +24,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-_BLOCK = re.compile(r"^```(?P<kind>\w+)(?: +title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"^```(?P<kind>\w+)(?: +title=\"(?P<title>[^\"]+)\")?[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 _COMMAND = re.compile(r"^\$ (?P<command>(?:.*\\\n)*.*)\n(?P<shown>(?:(?!\$ ).*\n)*)", re.MULTILINE)
-_SHELL = re.compile(r"[|&;<>$`*?~]")
+_SHELL = re.compile(r"[|&;<>$`~]")
+_VOLATILE = (  # what no two runs print alike, as a page shows it
+    (re.compile(r"(?:^\d+ of \d+ images done, .*\n)+", re.MULTILINE), "...\n"),
+    (re.compile(r"(measured by cxrbench) .*"), r"\1 ..."),
+    (re.compile(r", [\d.]+ s$", re.MULTILINE), ", ... s"),
+)
 PRINTS = "prints"
 
 
@@ -109,20 +117,22 @@ def _work(command: str, session: Session) -> Callable[[], None]:
         return lambda: os.environ.update([rest.split("=", 1)])
     if program == "cxrbench" and not _SHELL.search(rest):
         return lambda: _cxrbench(rest)
-    return lambda: _shell(command, session)
+    return lambda code=session.code: _shell(command, code)
 
 
 def _cxrbench(rest: str) -> None:
     from cxrbench.cli.main import main
 
     program = sys.modules["__main__"]
-    with patch.object(sys, "argv", ["cxrbench", *shlex.split(rest)]), patch.object(program, "__package__", ""):
+    words = [name for word in shlex.split(rest) for name in sorted(glob.glob(word)) or [word]]
+    with patch.object(sys, "argv", ["cxrbench", *words]), patch.object(program, "__package__", ""):
         main()
 
 
-def _shell(command: str, session: Session) -> None:
+def _shell(command: str, before: int) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"(exit {session.code}); {command}"],
+        ["bash", "-c", f"(exit {before}); {command}"],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
@@ -148,7 +158,10 @@ def _captured(work: Callable[[], object], session: Session) -> str:
 def updated(page: str, differences: Sequence[Difference]) -> str:
     """The page with the output that came out."""
     for one in sorted(differences, key=lambda one: one.start, reverse=True):
-        page = page[: one.start] + one.came + page[one.end :]
+        came = one.came
+        for pattern, shown in _VOLATILE:
+            came = pattern.sub(shown, came)
+        page = page[: one.start] + came + page[one.end :]
     return page
 
 

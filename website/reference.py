@@ -164,7 +164,9 @@ def task_page(task: TaskSpec) -> Page:
     ]
     body = f"# {text(task.name)}\n\n{text(task.title)}\n\n"
     body += table(("fact", "value"), ((name, text(value)) for name, value in facts))
-    groups = ((f"`{name}`", str(len(of)), text(", ".join(of)) or "its own counterpart") for name, of in task.groups.items())
+    groups = (
+        (f"`{name}`", str(len(of)), text(", ".join(of)) or "its own counterpart") for name, of in task.groups.items()
+    )
     body += section("Groups", table(("group", "classes", "which"), groups))
     splits = ((f"`{name}`", text(split.title or split.rule), text(split.doubt)) for name, split in task.splits.items())
     body += section("Splits", table(("split", "rule", "doubt"), splits))
@@ -205,7 +207,11 @@ def protocol_page(found: Protocol) -> Page:
     bundles = [catalog.load_variant(name) for name in catalog.variant_files()]
     about = inspect.cleandoc(type(found).__doc__ or "")
     body = f"# {found.name}\n\n{about}\n\n"
-    facts = [("source", found.origin), ("kinds of tasks", ", ".join(found.kinds)), ("needs", found.needs or "vectors alone")]
+    facts = [
+        ("source", found.origin),
+        ("kinds of tasks", ", ".join(found.kinds)),
+        ("needs", found.needs or "vectors alone"),
+    ]
     body += table(("fact", "value"), ((name, text(value)) for name, value in facts))
     constants = (
         (bundle.name, f"`{name}`", str(value))
@@ -255,7 +261,9 @@ def commands() -> Iterator[Written]:
     for name, verb in verbs.items():
         told = get_docs_for_click(obj=verb, ctx=context, name=f"cxrbench {name}")
         yield f"cli/{name}.md", _escaped(told)
-    rows = ((f"[`cxrbench {name}`]({name}.md)", text(verb.get_short_help_str(limit=80))) for name, verb in verbs.items())
+    rows = (
+        (f"[`cxrbench {name}`]({name}.md)", text(verb.get_short_help_str(limit=80))) for name, verb in verbs.items()
+    )
     told = f"# Command line\n\n{root.help}\n\n{table(('command', 'what it does'), rows)}"
     yield "cli/index.md", told + section("Exit codes", text(root.epilog or ""))
 
@@ -263,7 +271,9 @@ def commands() -> Iterator[Written]:
 def _escaped(told: str) -> str:
     """Globs and placeholders outside of code are text, not markup."""
     parts = re.split(r"(```.*?```|`[^`\n]*`)", told, flags=re.DOTALL)
-    return "".join(part if i % 2 else re.sub(r"(?<![*\n])\*(?![* ])|[<>\[\]]", r"\\\g<0>", part) for i, part in enumerate(parts))
+    return "".join(
+        part if i % 2 else re.sub(r"(?<![*\n])\*(?![* ])|[<>\[\]]", r"\\\g<0>", part) for i, part in enumerate(parts)
+    )
 
 
 def schema() -> Iterator[Written]:
@@ -274,7 +284,10 @@ def schema() -> Iterator[Written]:
     for name, part in parts.items():
         if "properties" in part:
             intro = text(inspect.cleandoc(part.get("description", ""))) + "\n\n"
-            rows = ((f"`{field}`", text(_kind(of)), "yes" if field in part.get("required", ()) else "no") for field, of in part["properties"].items())
+            rows = (
+                (f"`{field}`", text(_kind(of)), "yes" if field in part.get("required", ()) else "no")
+                for field, of in part["properties"].items()
+            )
             body += section(name, intro + table(("field", "type", "always there"), rows))
     yield "record.md", body
 

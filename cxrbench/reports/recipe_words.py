@@ -71,7 +71,9 @@ def _canvas(recipe: Canvas) -> Iterator[str]:
 
 def _steps(recipe: Steps) -> Iterator[str]:
     yield from map(_step, recipe.steps)
-    scale = "each channel from its own range to 0..1" if recipe.divisor == "own-range" else f"divide by {recipe.divisor}"
+    scale = (
+        "each channel from its own range to 0..1" if recipe.divisor == "own-range" else f"divide by {recipe.divisor}"
+    )
     yield f"{scale}; {_normalised(recipe)}"
     if recipe.resample is not None:
         yield _resampled(recipe.resample)
