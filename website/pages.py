@@ -10,7 +10,6 @@ kind is not run, so a tutorial has none.
 
 import contextlib
 import doctest
-import glob
 import io
 import os
 import re
@@ -124,9 +123,15 @@ def _cxrbench(rest: str) -> None:
     from cxrbench.cli.main import main
 
     program = sys.modules["__main__"]
-    words = [name for word in shlex.split(rest) for name in sorted(glob.glob(word)) or [word]]
+    words = [name for word in shlex.split(rest) for name in _files(word)]
     with patch.object(sys, "argv", ["cxrbench", *words]), patch.object(program, "__package__", ""):
         main()
+
+
+def _files(word: str) -> list[str]:
+    """What a shell makes of a word with a glob: the files, or the word itself where there are none."""
+    found = sorted(map(str, Path().glob(word))) if re.search(r"[*?]", word) and not word.startswith("/") else []
+    return found or [word]
 
 
 def _shell(command: str, before: int) -> None:

@@ -148,7 +148,8 @@ def _how(row: Any) -> str:
 
 def unavailable_page(model: UnavailableModel) -> Page:
     """A model that is known and cannot be run, with the reason."""
-    body = f"# {text(model.name)}\n\n{text(model.title)} cannot be run: {text(model.unavailable)}\n\n{text(model.source)}\n"
+    told = f"{model.title} cannot be run: {model.unavailable}"
+    body = f"# {text(model.name)}\n\n{text(told)}\n\n{text(model.source)}\n"
     return Page(model.name, (f"{model.title} (cannot be run)", "", ""), body)
 
 
@@ -280,7 +281,8 @@ def schema() -> Iterator[Written]:
     """The fields of a record, from the class that reads and writes it."""
     found = Record.model_json_schema(mode="serialization")
     parts = {"Record": found, **found["$defs"]}
-    body = "# Records\n\nOne JSON file a measured cell, in `results/records/TASK/MODEL/`. Its fields, and those of its parts:\n"
+    place = "`results/records/TASK/MODEL/`"
+    body = f"# Records\n\nOne JSON file a measured cell, in {place}. Its fields, and those of its parts:\n"
     for name, part in parts.items():
         if "properties" in part:
             intro = text(inspect.cleandoc(part.get("description", ""))) + "\n\n"

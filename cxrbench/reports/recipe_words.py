@@ -40,6 +40,10 @@ _TO = {
     "longer": "the longer side to {size}",
     "longer-cut": "the longer side to {size}, both rounded down",
 }
+_STRETCHED = {
+    "min-max": "stretch the least value to 0 and the greatest to 255, cut to 8 bits",
+    "stretch": "of what is no DICOM: stretch the least value to 0 and the greatest to 255, rounded",
+}
 _RESAMPLED = {
     "bicubic": "bicubically as torch does, without antialiasing",
     "smoothed-linear": "as scikit-image does: smoothed where it shrinks, then linear",
@@ -85,22 +89,18 @@ def _resampled(last: Resample) -> str:
 
 def _step(step: Step) -> str:
     match step:
-        case MinMax():
-            return "stretch the least value to 0 and the greatest to 255, cut to 8 bits"
-        case Stretch():
-            return "of what is no DICOM: stretch the least value to 0 and the greatest to 255, rounded"
-        case PadSquare():
-            least = f", of at least {step.least}" if step.least > 1 else ""
-            return f"pad with black to a square{least}, the picture in the middle"
+        case MinMax() | Stretch():
+            return _STRETCHED[step.op]
         case Resize():
             whose = "OpenCV's area filter" if step.filter == "area" else f"Pillow's {step.filter} filter"
             return f"resize {_TO[step.to].format(size=step.size)}, {whose}"
+        case PadSquare():
+            least = f", of at least {step.least}" if step.least > 1 else ""
+            return f"pad with black to a square{least}, the picture in the middle"
         case Pad():
             return f"pad with black to {step.size} x {step.size}, the picture in the middle"
-        case Crop():
-            return f"cut out the middle {step.size} x {step.size}"
-        case CropSquare():
-            return "cut out the middle square"
+        case Crop() | CropSquare():
+            return f"cut out the middle {f'{step.size} x {step.size}' if isinstance(step, Crop) else 'square'}"
 
 
 def _normalised(recipe: Recipe) -> str:

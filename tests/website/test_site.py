@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, its links lead somewhere, and a browser shows it from a folder."""
+"""The documentation site builds without a warning, its links lead somewhere, and a browser shows it from a folder."""
 
 import shutil
 import sys
