@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow check-phantom lint format clean
+.PHONY: demo site test test-slow check-phantom lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/cxrbench demo --out demo
@@ -34,6 +34,9 @@ $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
+
+site: $(INSTALLED)
+	$(BIN)/python -m website site
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

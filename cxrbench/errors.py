@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-# What the program's exit codes mean: the help, README.md and docs/ say what stands here.
+# What the program's exit codes mean: the help and docs/exit-codes.md say what stands here.
 EXIT_CODES = {
     0: "done",
     1: "a finding: results changed (`check`), something was found (`audit --strict`), or parts are missing (`status`)",

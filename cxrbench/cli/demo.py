@@ -1,6 +1,5 @@
 """`cxrbench demo`: everything once, on synthetic data."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,8 @@ import typer
 
 from cxrbench.cli.echo import say, warn
 from cxrbench.errors import gravest
+
+LOG = "demo.log"  # in the folder of the demonstration: what each step said
 
 
 def demo(
@@ -24,7 +25,10 @@ def demo(
     from cxrbench.cli.demonstration import demo as show
     from cxrbench.system.progress import progress_for
 
-    report = show(out, progress_for(sys.stderr), say)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOG).open("a", encoding="utf-8", buffering=1) as log:
+        report = show(out, progress_for(log), say, lambda line: print(line, file=log))
+    say(f"all else that it said: {out / LOG}")
     for problem in report.problems:
         warn(f"cxrbench: {problem}")
     if report.problems:

@@ -126,13 +126,16 @@ class Folders:
         return self.root / "runs" / f"demo_{objective}"
 
 
-def encoders(folders: Folders, progress: Progress, say: Say) -> dict[Objective, Path]:
+def encoders(folders: Folders, progress: Progress, say: Say, detail: Say) -> dict[Objective, Path]:
     """The folder of each objective's run, trained now unless it is whole; a killed one is gone on with.
 
     All phantoms must be there: the patients of the evaluation sets are looked for in the corpora.
     """
-    corpus = corpora(folders)
-    return {objective: _trained(objective, corpus, folders, progress, say) for objective in OBJECTIVES}
+    corpus, runs = corpora(folders), dict[Objective, Path]()
+    for number, objective in enumerate(OBJECTIVES, 1):
+        say(f"training encoder {number} of {len(OBJECTIVES)}: {objective}")
+        runs[objective] = _trained(objective, corpus, folders, progress, detail)
+    return runs
 
 
 def corpora(folders: Folders) -> CorpusRequest:
@@ -278,15 +281,18 @@ CONTROLS = ("class_prior", "image_statistics", "shuffled_labels")  # the random 
 FEWER_SHOTS = (1, 4)  # on all classes, for curves
 
 
-def demo(out: Path, progress: Progress, say: Say) -> RunResult:
+def demo(out: Path, progress: Progress, say: Say, detail: Say) -> RunResult:
     """Draw the phantoms, train the encoders, measure them on the paper's tasks, show what came out; all below `out`.
 
-    What an earlier call finished is reused.
+    `say` takes a line a phase, the tables and where the report lies, `detail` all else. What an earlier call finished
+    is reused.
     """
     folders = Folders(out)
-    draw(folders, say)
-    runs = encoders(folders, progress, say)
-    report = _measured([str(run_ / CARD) for run_ in runs.values()], folders, progress, say)
+    say("drawing ten data sets")
+    draw(folders, detail)
+    runs = encoders(folders, progress, say, detail)
+    say("measuring four encoders and three negative controls on seven tasks")
+    report = _measured([str(run_ / CARD) for run_ in runs.values()], folders, progress, detail)
     found = read_results(folders.results, folders.cache)
     digest = catalog.load_variant(SETTINGS).digest
     records = [record for record in found.records if record.variant_digest == digest]
@@ -298,10 +304,7 @@ def demo(out: Path, progress: Progress, say: Say) -> RunResult:
         f"synthetic images and weights: these numbers say nothing of any real model. Records: {folders.results}/records"
     )
     size = write_html(folders.report, html_report(ReportWork(folders.results), found, None))
-    say(
-        f"report: {folders.report} ({size / 1e6:.1f} MB), all of it as one page with intervals; open it in a browser, "
-        f"no network is needed: {folders.report.resolve().as_uri()}"
-    )
+    say(f"report: {folders.report.resolve().as_uri()} ({size / 1e6:.1f} MB), opens without a network")
     return report
 
 

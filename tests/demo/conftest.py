@@ -19,5 +19,5 @@ def shown(session_folder: Path, paper_phantom: Path) -> Shown:
     with FileLock(root.with_suffix(".lock")):
         if not folders.evaluation.exists():
             shutil.copytree(paper_phantom, folders.evaluation)
-        report = demo(root, Quiet(), told.append)
+        report = demo(root, Quiet(), told.append, told.append)
     return Shown(folders, report, tuple(told))

@@ -128,7 +128,7 @@ def test_what_was_seen_is_told_beside_what_was_not(shown: Shown) -> None:
 def test_a_second_call_trains_and_measures_nothing(shown: Shown) -> None:
     told: list[str] = []
     before = {path: path.stat().st_mtime_ns for path in shown.folders.root.rglob("card.toml")}
-    again = demo(shown.folders.root, Quiet(), told.append)
+    again = demo(shown.folders.root, Quiet(), told.append, told.append)
     assert again.decoded == again.encoded == 0
     assert again.cached == len(again.records)
     assert sum("trained already" in text for text in told) == len(OBJECTIVES)

@@ -1,4 +1,4 @@
-"""From raw files to a model and its record, by the commands of the README."""
+"""From raw files to a model and its record, by the commands of its page."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ from cxrbench.specs import catalog
 from cxrbench.specs.card import read_card
 from cxrbench.system.progress import Quiet
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "pretraining.md"
 
 
 def begun(place: Path, *words: str) -> Fork:
@@ -39,14 +39,14 @@ def cxrbench(place: Path, *words: str) -> tuple[int, str, str]:
 
 
 def shown_commands() -> list[list[str]]:
-    """The words of each command of the README's example of pre-training."""
-    before, found, after = README.read_text(encoding="utf-8").partition("cxrbench pretrain phantom")
+    """The words of each command of the page's example on drawn data sets."""
+    before, found, after = PAGE.read_text(encoding="utf-8").partition("## On drawn data sets")[2].partition("cxrbench pretrain phantom")
     block = before.rpartition("```\n")[2] + found + after.partition("```")[0]
     return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_go_from_raw_files_to_a_row_of_table_4(paper_phantom: Path, tmp_path: Path) -> None:
+def test_the_commands_of_the_page_go_from_raw_files_to_a_row_of_table_4(paper_phantom: Path, tmp_path: Path) -> None:
     """All but the first draw, train and measure; of the drawn test sets of the first one, one alone is missing."""
     commands = shown_commands()
     assert [words[:3] for words in commands] == [
