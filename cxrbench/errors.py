@@ -46,7 +46,7 @@ class SpecError(CxrBenchError):
 
 
 class MissingExtraError(SpecError):
-    """A library of an extra (`pip install 'cxrbench[NAME]'`) that is not installed and that this command needs."""
+    """A library of an extra (`pip install 'cxrbench[figures]'`, say) that is not installed and that a command needs."""
 
 
 class NotApplicableError(SpecError):
