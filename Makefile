@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo site test test-slow check-phantom lint format clean
+.PHONY: demo site test test-slow test-lowest check-phantom lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/cxrbench demo --out demo
@@ -15,6 +15,11 @@ test: $(INSTALLED)
 # Some of them open the HTML report in Chromium (Debian: apt-get install chromium) and are skipped without one.
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow
+
+# The lowest versions that pyproject.toml allows, in an environment of their own in LOWEST (some 6 GB); needs uv.
+LOWEST ?= /tmp/cxrbench-lowest
+test-lowest:
+	.ci/lowest $(LOWEST)
 
 # A small run on drawn images against committed numbers; CHECK=--update writes them anew.
 check-phantom: $(INSTALLED)

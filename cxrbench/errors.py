@@ -45,6 +45,10 @@ class SpecError(CxrBenchError):
     exit_code = 2
 
 
+class MissingExtraError(SpecError):
+    """A library of an extra (`pip install 'cxrbench[figures]'`, say) that is not installed and that a command needs."""
+
+
 class NotApplicableError(SpecError):
     """A model that by its own design cannot be scored on these classes: a dash in a table, not a failure."""
 

@@ -1,4 +1,4 @@
-"""A wheel, installed in an empty environment away from the checkout, knows its facts."""
+"""A wheel, made from the sdist and installed in an empty environment away from the checkout, knows its facts."""
 
 import os
 import subprocess
@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+OF_EXTRAS = ("imagehash", "lightning_fabric", "matplotlib", "playwright", "ray", "scikit_posthocs", "statsmodels")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the files that git tracks, so that nothing is written into the checkout."""
+    """The wheel, built from the sdist of a copy of the files that git tracks, so that the checkout stays as it is."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "-C", str(CHECKOUT), "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -27,11 +28,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((CHECKOUT / name).read_bytes())
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(copy)],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(copy)],
         check=True,
         capture_output=True,
     )
-    return next(out.glob("*.whl"))
+    (sdist,), (made,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    assert sdist.stem.removesuffix(".tar") == made.name.removesuffix("-py3-none-any.whl")
+    return made
 
 
 @pytest.mark.slow
@@ -55,7 +58,10 @@ def test_wheel_holds_every_fact_and_pollutes_nothing(wheel: Path) -> None:
 
 @pytest.mark.slow
 def test_installed_wheel_lists_tasks_and_prints_table_4(wheel: Path, tmp_path: Path) -> None:
-    """The environment sees this one's libraries through a path file, and cxrbench only through the wheel."""
+    """The environment sees this one's libraries through a path file, and cxrbench only through the wheel.
+
+    The extras' libraries are no part of it: a line of the path file makes them ones that are not installed.
+    """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     python = tmp_path / "env" / "bin" / "python"
     site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
@@ -63,22 +69,24 @@ def test_installed_wheel_lists_tasks_and_prints_table_4(wheel: Path, tmp_path: P
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)], check=True
     )
-    (site / "libraries.pth").write_text("\n".join(libraries) + "\n")
+    without = f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS}))"
+    (site / "libraries.pth").write_text("\n".join([*libraries, without]) + "\n")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
-    def told(*words: str) -> str:
+    def told(*words: str, code: int = 0) -> str:
         program = "import cxrbench, sys; assert sys.argv[1] in cxrbench.__file__, cxrbench.__file__\n"
         program += "del sys.argv[1]\nfrom cxrbench.cli.main import main\nmain()"
         command = [str(python), "-P", "-c", program, str(site), *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=180)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     (tmp_path / "results").mkdir()
     assert all(name in told("tasks") for name in ("chexpert5x200", "vindr"))
     assert "92.12" in told("table", "4")
     assert "cxrbench-patient-v1" in told("info", "cxrbench-v1")
     assert "yes: this installation computes" in told("doctor", "unimodal_m", "--device", "cpu")
+    assert "`pip install 'cxrbench[figures]'`" in told("figure", "3", code=2)
 
 
 def test_every_folder_of_the_package_is_installed_and_no_other() -> None:

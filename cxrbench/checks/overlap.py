@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cxrbench.specs.settings import Settings
 from cxrbench.specs.task import TaskSpec
 from cxrbench.store import digest
 from cxrbench.store.schema import Spec, complaints
+from cxrbench.system.extras import from_extra
 from cxrbench.types import Partition, Table
 
 SHOTS = 16  # of the draws that are looked at where a task has no fixed test part
@@ -372,9 +374,11 @@ class Copy:
 
 
 def prints(paths: Mapping[str, Path], workers: int = 1) -> Prints:
-    """The prints of images by id, in their order."""
+    """The prints of images by id, in their order; raises MissingExtraError without ImageHash."""
+    with from_extra("audit", "audit --images"):
+        from imagehash import phash
     with ThreadPoolExecutor(workers) as pool:
-        made = list(pool.map(_print, paths.values()))
+        made = list(pool.map(partial(_print, phash=phash), paths.values()))
     told = {image: found for image, found in zip(paths, made, strict=True) if not isinstance(found, str)}
     failed = {image: found for image, found in zip(paths, made, strict=True) if isinstance(found, str)}
     rows = list(told.values())
@@ -387,8 +391,7 @@ def prints(paths: Mapping[str, Path], workers: int = 1) -> Prints:
     )
 
 
-def _print(path: Path) -> tuple[str, NDArray[Any], NDArray[Any]] | str:
-    import imagehash
+def _print(path: Path, phash: Callable[[Any], Any]) -> tuple[str, NDArray[Any], NDArray[Any]] | str:
     from PIL import Image
 
     try:
@@ -400,7 +403,7 @@ def _print(path: Path) -> tuple[str, NDArray[Any], NDArray[Any]] | str:
     square = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
     if not square.std():
         return f"{path.name}: shows nothing: one grey value everywhere"
-    bits = np.where(imagehash.phash(picture).hash, 1, -1)
+    bits = np.where(phash(picture).hash, 1, -1)
     return digest.of_bytes(data), bits.ravel(), (square - square.mean()) / square.std() * SPREAD
 
 

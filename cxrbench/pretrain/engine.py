@@ -9,9 +9,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning_fabric import Fabric
-from lightning_fabric.plugins import ClusterEnvironment, MixedPrecision
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from torch import Tensor
 
 from cxrbench.errors import RunError, SpecError
@@ -30,6 +27,12 @@ from cxrbench.pretrain.network import (
     unimodal_loss,
 )
 from cxrbench.pretrain.triage import FrozenReports, Triaged, held_out_loss, sat_loss, triage
+from cxrbench.system.extras import from_extra
+
+with from_extra("pretrain", "pre-training"):
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import ClusterEnvironment, MixedPrecision
+    from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 Starter = Literal["torchrun", "srun", "run"]
 _MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")

@@ -22,6 +22,7 @@ from cxrbench.store import digest
 from cxrbench.store.atomic import sync_file, write_atomically
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import DamagedError, advising, json_value, read_regular
+from cxrbench.system.extras import from_extra
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -195,18 +196,14 @@ def number(value: float) -> float | None:
 
 
 def _tensorboard() -> Any:
-    try:
+    with from_extra("tensorboard", "tracking.tensorboard"):
         from torch.utils import tensorboard
-    except ModuleNotFoundError as error:
-        raise SpecError("tracking.tensorboard: it is not installed; `pip install cxrbench[tensorboard]`") from error
     return tensorboard
 
 
 def _wandb() -> Any:
-    try:
+    with from_extra("wandb", "tracking.wandb"):
         import wandb  # type: ignore[import-not-found]
-    except ModuleNotFoundError as error:
-        raise SpecError("tracking.wandb: it is not installed; `pip install cxrbench[wandb]`") from error
     return wandb
 
 
@@ -247,7 +244,7 @@ def _scalars(row: LogRow) -> dict[str, float]:
 
 
 def require_trackers(tensorboard: bool, wandb: str | None) -> None:
-    """Raise SpecError that says what to install for a tracker that is asked for and is not there."""
+    """Raise MissingExtraError, which says what to install, for a tracker that is asked for and is not there."""
     if tensorboard:
         _tensorboard()
     if wandb:
@@ -255,6 +252,6 @@ def require_trackers(tensorboard: bool, wandb: str | None) -> None:
 
 
 def trackers(folder: Path, tensorboard: bool, wandb: str | None, config: Mapping[str, object]) -> list[Tracker]:
-    """The trackers that were asked for; raises SpecError that says what to install."""
+    """The trackers that were asked for; raises MissingExtraError, which says what to install."""
     found: list[Tracker] = [_TensorBoard(folder)] if tensorboard else []
     return [*found, _WandB(folder, wandb, config)] if wandb else found

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from cxrbench.errors import SpecError
 from cxrbench.pretrain.log import LogRow, read_rows, writing
 from cxrbench.pretrain.state import read_head
+from cxrbench.system.extras import from_extra
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -28,7 +29,8 @@ def plot(folder: Path, out: Path | None = None) -> Path:
 
 
 def _draw(rows: Sequence[LogRow], path: Path, title: str) -> None:
-    from matplotlib.figure import Figure  # not pyplot: no display, no state beyond this figure
+    with from_extra("figures", "the curves of a run"):
+        from matplotlib.figure import Figure  # not pyplot: no display, no state beyond this figure
 
     figure = Figure(figsize=(7, 8), layout="constrained")
     loss, scale, rate = figure.subplots(3, 1, sharex=True)

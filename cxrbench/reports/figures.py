@@ -20,6 +20,7 @@ from cxrbench.evaluate.statistics.interval import covering, speaking, without_pa
 from cxrbench.evaluate.statistics.paired import ALPHA
 from cxrbench.records.row_order import REORDERED, UNSETTLED
 from cxrbench.store.atomic import write_atomically
+from cxrbench.system.extras import from_extra
 from cxrbench.types import Shots
 
 _FORMATS = {".svg", ".png", ".pdf"}
@@ -28,9 +29,11 @@ _SALT = "cxrbench"  # makes the ids inside an SVG depend on nothing but the draw
 
 
 def checked_path(path: Path) -> Path:
-    """The path; raises SpecError for an ending that is not SVG, PNG or PDF."""
+    """The path; raises SpecError for an ending that is not SVG, PNG or PDF, MissingExtraError where nothing draws."""
     if path.suffix.lower() not in _FORMATS:
         raise SpecError(f"{path}: a figure ends in {', '.join(sorted(_FORMATS))}")
+    with from_extra("figures", f"{path}"):
+        import matplotlib  # noqa: F401, before anything is computed
     return path
 
 
@@ -40,11 +43,12 @@ def write_diagram(board: Leaderboard, path: Path) -> None:
     The bytes depend on the board alone. Raises SpecError for an ending that is not SVG, PNG or PDF. Source: Demsar
     2006, drawn by scikit-posthocs.
     """
-    from matplotlib.figure import Figure
     from pandas import DataFrame
-    from scikit_posthocs import critical_difference_diagram
 
     checked_path(path)
+    with from_extra("figures", f"{path}"):
+        from matplotlib.figure import Figure
+        from scikit_posthocs import critical_difference_diagram
     ranks = dict(zip(board.models, board.ranks.ranks.tolist(), strict=True))
     apart = DataFrame(board.ranks.nemenyi, index=list(board.models), columns=list(board.models))
     figure = Figure(figsize=(_WIDTH, _HEIGHT + _LINE * len(ranks)), layout="constrained")
@@ -66,8 +70,8 @@ def write_diagram(board: Leaderboard, path: Path) -> None:
 
 def write_figure(figure: Any, path: Path) -> None:
     """Write a figure; the bytes depend on the drawing alone. Raises SpecError for an ending that is none of ours."""
-    import matplotlib as mpl
-
+    with from_extra("figures", f"{path}"):
+        import matplotlib as mpl
     form = checked_path(path).suffix.lower().removeprefix(".")
     out = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
@@ -105,8 +109,8 @@ def _styles(n: int) -> list[dict[str, Any]]:
 
 def _panels(n: int) -> tuple[Any, list[Any]]:
     """A figure of n panels, their axes in reading order."""
-    from matplotlib.figure import Figure
-
+    with from_extra("figures", "a figure"):
+        from matplotlib.figure import Figure
     across = min(n, _ACROSS)
     down = ceil(n / across)
     size = (max(_PANEL[0] * across, 5.0), _PANEL[1] * down + 1.0)
@@ -185,7 +189,8 @@ def write_few_shot(found: FewShotCurves, paths: Sequence[Path]) -> None:
 
 def _blocks(blocks: int, n: int) -> tuple[Any, list[list[Any]]]:
     """A figure of so many blocks of n panels, and the axes of each in reading order; no room for title and legend."""
-    from matplotlib.figure import Figure
+    with from_extra("figures", "a figure"):
+        from matplotlib.figure import Figure
 
     across = min(n, _ACROSS)
     down = ceil(n / across)
@@ -312,7 +317,8 @@ _Entry = tuple[dict[str, Any], str]  # of a legend: the style of its line, and i
 
 def _legend(figure: Any, found: FewShotCurves, styles: _Styles) -> int:
     """Who is which line, and how many rows that takes; models and methods in columns of their own."""
-    from matplotlib.lines import Line2D
+    with from_extra("figures", "a figure"):
+        from matplotlib.lines import Line2D
 
     columns = _legend_columns(found, styles)
     entries = [entry for column in columns for entry in column]

@@ -15,13 +15,14 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from cxrbench.errors import DataError, RunError, SpecError
+from cxrbench.errors import DataError, RunError
 from cxrbench.runner.archive import ArchiveJob
 from cxrbench.runner.filling import FilePart, Filled, Filling, RequestJob, fill, fill_part
 from cxrbench.runner.request import Engine
 from cxrbench.store.atomic import write_atomically
 from cxrbench.system import cpu
 from cxrbench.system.contained import contained
+from cxrbench.system.extras import from_extra
 from cxrbench.system.progress import Quiet
 
 AnyJob = RequestJob | ArchiveJob
@@ -154,12 +155,11 @@ def ray(job: AnyJob, parts: Sequence[FilePart], address: str | None, workers: in
     """Parts by actors of a Ray cluster, each of which lays the job out and loads the models once.
 
     An actor that dies is started again somewhere, and its part with it. `workers`: 0 takes one a GPU for a CUDA device,
-    else one a core. Raises SpecError where Ray is not installed, RunError for a cluster that is not there.
+    else one a core. Raises MissingExtraError where Ray is not installed, RunError for a cluster that is not there.
     """
-    try:
+    with from_extra("ray", "--executor ray"):
         import ray as engine
-    except ImportError as error:
-        raise SpecError("--executor ray: Ray is not installed; `pip install 'cxrbench[ray]'` brings it") from error
+
     with _connected(engine, address):
         there = engine.cluster_resources()
         asked = job.request.engine if isinstance(job, RequestJob) else job.engine

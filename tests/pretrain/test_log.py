@@ -159,7 +159,7 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(
     module: str, tensorboard: bool, wandb: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(SpecError, match=r"pip install cxrbench\["):
+    with pytest.raises(SpecError, match=r"pip install 'cxrbench\["):
         trackers(tmp_path, tensorboard, wandb, {})
 
 

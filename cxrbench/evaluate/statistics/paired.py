@@ -153,9 +153,8 @@ def rank_test(values: FloatArray) -> RankTest:
     """Friedman and Nemenyi over values (T, M) of M models on T tasks, higher is better.
 
     Raises DataError below three models or two tasks, for values that are not finite, and where no task tells any
-    models apart. Source: Demsar 2006; SciPy and scikit-posthocs.
+    models apart. Source: Demsar 2006; SciPy.
     """
-    from scikit_posthocs import posthoc_nemenyi_friedman
     from scipy.stats import friedmanchisquare, studentized_range
 
     tasks, models = values.shape
@@ -169,6 +168,17 @@ def rank_test(values: FloatArray) -> RankTest:
         ranks=ranked(values).mean(axis=0),
         friedman=float(found.statistic),
         p=float(found.pvalue),
-        nemenyi=posthoc_nemenyi_friedman(values).to_numpy(),
+        nemenyi=_nemenyi(values, spacing),
         critical_difference=float(studentized_range.ppf(1 - ALPHA, models, np.inf) / np.sqrt(2) * spacing),
     )
+
+
+def _nemenyi(values: FloatArray, spacing: float) -> FloatArray:
+    """Nemenyi's p (M, M), 1 on the diagonal; `spacing` is the standard error of a difference of average ranks."""
+    from scipy.stats import rankdata, studentized_range
+
+    ranks = rankdata(values, axis=1).mean(axis=0)
+    apart = np.abs(ranks[:, None] - ranks) / spacing
+    found: FloatArray = studentized_range.sf(apart * np.sqrt(2), len(ranks), np.inf)
+    np.fill_diagonal(found, 1)
+    return found
