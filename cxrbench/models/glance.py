@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cxrbench.models.certificate import certificates
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard, UnavailableModel
+from cxrbench.specs.recipe import Given
 
 # In this order: the first words that stand in the terms decide. What states no terms for the weights is unclear.
 _LICENCE_WORDS = (
@@ -70,7 +71,7 @@ def _line(card: ModelCard, checked: dict[str, str]) -> ModelLine:
         name=card.name,
         family=card.family or "",
         year="" if card.year is None else str(card.year),
-        image_size=str(recipe.size),
+        image_size="" if isinstance(recipe, Given) else str(recipe.size),
         vectors=", ".join(f"{tap} {width}" for tap, width in card.taps.items()),
         sides=_sides(view.classes for view in card.views.values()),
         licence=licence_class(card.licence),

@@ -18,7 +18,7 @@ from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.precision import exact
 from cxrbench.models.visible import Visible
 from cxrbench.specs.card import IN_MEMORY, ModelCard
-from cxrbench.specs.recipe import Recipe
+from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.store import digest
 from cxrbench.store.schema import complaints
 
@@ -66,7 +66,8 @@ class InMemory:
         """The model as every other one is used, where its parameters lie; `found` is what `seen` returned."""
         device = next((t.device for t in found.tensors if isinstance(t, nn.Parameter)), torch.device("cpu"))
         kind = HeldImages if self.encode_text is None else HeldPair
-        return exact(kind(self, found.networks, Runtime(device, precision)))
+        served = device.type == "cpu" and precision == "float32"
+        return exact(kind(self, found.networks, Runtime(device, precision)), served=served)
 
 
 def in_memory(
@@ -106,7 +107,10 @@ def in_memory(
         card = ModelCard.model_validate(facts)
     except ValidationError as error:
         raise SpecError(f"in_memory({name!r}): {complaints(error)}") from error
-    if channels not in (1, 3) or (channels == 1 and len(card.recipe("reality-check").mean) != 1):
+    pixels = card.recipe("reality-check")
+    if isinstance(pixels, Given):
+        raise SpecError(f"{name}: a model in memory sees pixels; the recipe says that its vectors are given")
+    if channels not in (1, 3) or (channels == 1 and len(pixels.mean) != 1):
         raise SpecError(f"{name}: channels is 3, or 1 with one `mean` and one `std`")
     return InMemory(card, network, vectors, encode_text, channels)
 

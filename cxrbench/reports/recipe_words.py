@@ -6,6 +6,7 @@ from cxrbench.specs.recipe import (
     Canvas,
     Crop,
     CropSquare,
+    Given,
     MinMax,
     Opening,
     Pad,
@@ -52,11 +53,13 @@ _RESAMPLED = {
 
 def recipe_steps(recipe: Recipe) -> tuple[str, ...]:
     """The steps from the bytes of a file to the array that a network sees, in order."""
+    if isinstance(recipe, Given):
+        return ("none: the vectors come from a file that was computed elsewhere",)
     told = _canvas(recipe) if isinstance(recipe, Canvas) else _steps(recipe)
     return tuple(one for one in (*_opened(recipe), *told) if one)
 
 
-def _opened(recipe: Recipe) -> Iterator[str]:
+def _opened(recipe: Canvas | Steps) -> Iterator[str]:
     yield _READERS[recipe.decode]
     if isinstance(recipe, Steps) and recipe.decode == "official":
         yield _OPENING[recipe.files]
@@ -103,7 +106,7 @@ def _step(step: Step) -> str:
             return f"cut out the middle {f'{step.size} x {step.size}' if isinstance(step, Crop) else 'square'}"
 
 
-def _normalised(recipe: Recipe) -> str:
+def _normalised(recipe: Canvas | Steps) -> str:
     if set(recipe.mean) == {0.0} and set(recipe.std) == {1.0}:
         return "no mean is subtracted"
     return f"subtract {_values(recipe.mean)}, divide by {_values(recipe.std)}"

@@ -40,7 +40,8 @@ def cxrbench(place: Path, *words: str) -> tuple[int, str, str]:
 
 def shown_commands() -> list[list[str]]:
     """The words of each command of the page's example on drawn data sets."""
-    before, found, after = PAGE.read_text(encoding="utf-8").partition("## On drawn data sets")[2].partition("cxrbench pretrain phantom")
+    section = PAGE.read_text(encoding="utf-8").partition("## On drawn data sets")[2]
+    before, found, after = section.partition("cxrbench pretrain phantom")
     block = before.rpartition("```\n")[2] + found + after.partition("```")[0]
     return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
 
