@@ -1,10 +1,12 @@
 """A package of a user's own, outside the checkout, as `pip install` leaves it; and the command line beside it."""
 
-import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from forks import command_line, fork
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +24,13 @@ def write_package(site: Path, name: str, files: Mapping[str, str], group: str, *
 
 def run_cxrbench(site: Path, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own in the folder `place`, where the package can be imported."""
-    env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"}
-    command = [sys.executable, "-c", "from cxrbench.cli.main import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=place, env=env, timeout=300)
+    with tempfile.TemporaryDirectory() as folder:
+        begun = fork(_with_package, str(site), words, said=Path(folder) / "said", cwd=place)
+        code = begun.ended(300)
+        said, warned = (path.read_text(encoding="utf-8") for path in (begun.said, begun.warned))
+    return subprocess.CompletedProcess(["cxrbench", *words], code, said, warned)
+
+
+def _with_package(site: str, words: tuple[str, ...]) -> None:
+    sys.path.insert(0, site)
+    command_line(words)
