@@ -109,7 +109,8 @@ def encode(
     ends only itself, and what one cannot do, such as score a set of texts or give finite vectors, ends only that. So
     does any exception, of whatever kind: it is in the result. What one recipe makes of a file does not depend on the
     others: a file that one refuses is read for the others. Several models and recipes share one read and one decoding
-    of each file. Embeddings become durable about once a second, of all models together.
+    of each file. Embeddings become durable about once a second, of all models together. Where no model is left that can
+    go on, no more files are read.
     """
     sweep = Sweep()
     have = {key: _stored(store, key, encoder.name, sweep) for encoder in encoders for key in encoder.outputs}
@@ -155,6 +156,8 @@ def encode(
             for encoder in event.lane.encoders:
                 sweep.encoded += _advanced(running[id(encoder)], event, at_work)
             committer.submit(partial(decoders.give_back, event))
+            if at_work.nobody:  # every encoder has failed: an archive is not read for none
+                break
         hash_batch.hand_over()
     for own in shards:
         for key in own.written:

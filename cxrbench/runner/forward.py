@@ -286,6 +286,11 @@ class AtWork:
         self._running.remove(one)
         one.leave(alone=all(other.leaving != one.leaving for other in self._running))
 
+    @property
+    def nobody(self) -> bool:
+        """Whether no encoder is left that could make anything of another image."""
+        return not self._running
+
 
 def _part(pixels: FloatArray, at: int, size: int) -> FloatArray:
     """`size` images from a place of a batch on, the last one repeated where it ends."""

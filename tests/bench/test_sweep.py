@@ -216,6 +216,17 @@ def test_a_device_that_is_short_of_memory_for_one_image_ends_its_model_alone(
     assert rows(tmp_path, key("b"), [1, 2, 3]) == [[1, 16], [2, 32], [3, 48]]
 
 
+def test_no_more_files_are_read_once_every_model_has_failed(tmp_path: Path) -> None:
+    """One that works goes on to the end."""
+    failing, numbers = Network(lambda images: ValueError("no such layer")), list(range(1, 201))
+    paths = written(tmp_path / "data", numbers)
+    found = sweep(tmp_path, paths, [encoder(failing, key("a")), encoder(failing, key("b"))])
+    assert set(found.broken) == {key("a"), key("b")} and found.encoded == 0
+    assert found.decoded < 100
+    beside = sweep(tmp_path, paths, [encoder(failing, key("a")), encoder(Network(), key("c"))])
+    assert set(beside.broken) == {key("a")} and beside.encoded == beside.decoded > 190
+
+
 @pytest.mark.parametrize("where", ["forward", "fetch"])
 def test_an_error_of_the_device_ends_its_model_alone_and_keeps_what_was_finished(where: str, tmp_path: Path) -> None:
     plain = Network()
