@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -97,7 +98,7 @@ def run(page: str) -> Iterator[Difference]:
             yield from _console(block, session)
         elif block.kind == "python":
             code = compile(block.body, "<page>", "exec")
-            session.printed = _captured(lambda code=code: exec(code, session.names), session)
+            session.printed = _captured(partial(exec, code, session.names), session)
 
 
 def _console(block: Block, session: Session) -> Iterator[Difference]:
@@ -113,10 +114,11 @@ def _work(command: str, session: Session) -> Callable[[], None]:
     """What a command does: `cxrbench` in this process, `export` too, all else by the shell."""
     program, _, rest = command.partition(" ")
     if program == "export":
-        return lambda: os.environ.update([rest.split("=", 1)])
+        name, _, value = rest.partition("=")
+        return lambda: os.environ.update({name: value})
     if program == "cxrbench" and not _SHELL.search(rest):
         return lambda: _cxrbench(rest)
-    return lambda code=session.code: _shell(command, code)
+    return partial(_shell, command, session.code)
 
 
 def _cxrbench(rest: str) -> None:

@@ -88,8 +88,7 @@ def model_page(card: ModelCard) -> Page:
     ]
     body = f"# {text(card.name)}\n\n" + table(("fact", "value"), ((name, text(value)) for name, value in facts))
     recipes = "".join(
-        f"\n### Recipe `{name}`: {recipe.size} x {recipe.size}\n\n{steps(recipe_steps(recipe))}"
-        for name, recipe in card.recipes.items()
+        f"\n### Recipe `{name}`\n\n{steps(recipe_steps(recipe))}" for name, recipe in card.recipes.items()
     )
     body += section("Preprocessing", recipes)
     body += section("What was checked", _checked(certificate_for(card)))

@@ -1,5 +1,6 @@
 """Pages that show commands and their output: what they show is what comes out, in an empty folder."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -50,3 +51,14 @@ def test_files_python_and_elisions_of_a_page(tmp_path: Path, capsys: pytest.Capt
     assert main([str(page)]) == 1
     assert "--- shown\n4\n--- came out\n3\n" in capsys.readouterr().out
     assert same("read ... images\n...\nend\n", "read 12 images\na\nb\nend\n") and not same("a ... b\n", "a c\n")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_is_easy_to_read(page: str) -> None:
+    """No sentence of more than 35 words, no page of more than 1,200; code and tables do not count."""
+    prose = re.sub(r"```.*?```", "", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line for line in prose.splitlines() if not line.startswith(("|", "#"))]
+    parts = re.split(r"\n\s*\n|\n(?=- |\d+\. )", "\n".join(lines))
+    sentences = [one for part in parts for one in re.split(r"(?<=[.!?:])\s+", " ".join(part.split()))]
+    assert len(prose.split()) <= 1200
+    assert not [one for one in sentences if len(one.split()) > 35]
