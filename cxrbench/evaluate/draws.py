@@ -58,13 +58,7 @@ def load_draw(name: str) -> Draw:
 
     What goes wrong in importing it, of whatever kind, is an error that names it.
     """
-    known = catalog.draw_points()
-    if name not in known:
-        raise catalog.unknown("draw", name, known)
-    if len(known[name]) > 1:
-        values = " and ".join(point.value for point in known[name])
-        raise SpecError(f"two draws are called {name}: {values}; remove one of the packages")
-    (point,) = known[name]
+    point = catalog.one_point("draw", name, catalog.draw_points())
     with containing(f"draw {name}: loading {point.value}"):
         kind = point.load()
         if not isinstance(kind, type) or not issubclass(kind, Draw) or kind.name != name or kind.folds < 1:

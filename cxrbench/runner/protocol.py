@@ -221,13 +221,7 @@ def load_protocol(name: str) -> Protocol:
 
     What goes wrong in importing it, of whatever kind, is an error that names it.
     """
-    known = catalog.protocol_points()
-    if name not in known:
-        raise catalog.unknown("protocol", name, known)
-    if len(known[name]) > 1:
-        values = " and ".join(point.value for point in known[name])
-        raise SpecError(f"two protocols are called {name}: {values}; remove one of the packages")
-    (point,) = known[name]
+    point = catalog.one_point("protocol", name, catalog.protocol_points())
     with containing(f"protocol {name}: loading {point.value}"):
         kind = point.load()
         if not isinstance(kind, type) or not issubclass(kind, Protocol) or kind.name != name:

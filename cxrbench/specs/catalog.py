@@ -189,6 +189,16 @@ def _by_name(points: Iterable[metadata.EntryPoint]) -> dict[str, tuple[metadata.
     return found
 
 
+def one_point(what: str, name: str, known: Mapping[str, tuple[metadata.EntryPoint, ...]]) -> metadata.EntryPoint:
+    """The entry point of a name; raises SpecError with the nearest names where there is none, with both for two."""
+    if name not in known:
+        raise unknown(what, name, known)
+    if len(known[name]) > 1:
+        values = " and ".join(point.value for point in known[name])
+        raise SpecError(f"two {what}s are called {name}: {values}; remove one of the packages")
+    return known[name][0]
+
+
 def load_card(name: str) -> ModelCard:
     """A card by name, or by the path of a TOML file; raises SpecError with the nearest names.
 
