@@ -1,5 +1,6 @@
 """Answers that others printed from the published weights, held against the model that is at hand."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from cxrbench.models.base import Adapter
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.precision import exact_float32
 from cxrbench.specs.card import ModelCard, RecipeName
-from cxrbench.specs.known_answers import ExamplePicture, KnownAnswer
+from cxrbench.specs.known_answers import ExamplePicture, Head, KnownAnswer
 from cxrbench.store import digest
 
 
@@ -204,17 +205,29 @@ def _scores(answer: KnownAnswer, hand: AtHand, model: Adapter) -> dict[str, floa
 
 
 def _head(answer: KnownAnswer, hand: AtHand, model: Adapter) -> dict[str, float]:
-    """Softmax of the linear layer that the file holds and the model ignores, on the pooled vector."""
+    """Probabilities by the linear layer that the file holds and the model ignores, on the pooled vector."""
+    head = model.card.head
+    assert head is not None
     if hand.read is None:
-        raise _NotAtHandError(f"needs the file with its layer {answer.head}")
+        raise _NotAtHandError(f"needs the file with its layer {head.layer}")
     pooled = model.encode_image(_pixels(answer, hand, model)).pooled[0].float().cpu()
     tensors = hand.read().tensors
-    lost = [name for name in (f"{answer.head}.weight", f"{answer.head}.bias") if name not in tensors]
+    lost = [name for name in (f"{head.layer}.weight", f"{head.layer}.bias") if name not in tensors]
     if lost:
         raise _NotAtHandError(f"the file lacks {' and '.join(lost)}, of which the answer is made")
-    weight, bias = tensors[f"{answer.head}.weight"].float(), tensors[f"{answer.head}.bias"].float()
-    found = (weight @ pooled + bias).softmax(0)
-    return {name: float(found[int(name)]) for name in answer.values}
+    weight, bias = tensors[f"{head.layer}.weight"].float(), tensors[f"{head.layer}.bias"].float()
+    found = head_probabilities(weight @ pooled + bias, head)
+    return {name: float(found[head.place(name) or 0]) for name in answer.values}
+
+
+def head_probabilities(logits: Tensor, head: Head) -> Tensor:
+    """Logits (..., C) of a classifier to the probabilities that its authors' code prints, see `Head`."""
+    if not head.operating_points:
+        return logits.softmax(-1)
+    points = torch.tensor([head.operating_points.get(output, math.nan) for output in head.outputs])
+    p = logits.sigmoid()
+    found = torch.where(p < points, p / (2 * points), 1 - (1 - p) / (2 * (1 - points)))
+    return torch.where(points.isnan(), torch.tensor(0.5), found)
 
 
 _KINDS = {"vector": _vector, "scores": _scores, "head": _head}

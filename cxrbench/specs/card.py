@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
-from cxrbench.specs.known_answers import KnownAnswer
+from cxrbench.specs.known_answers import Head, KnownAnswer
 from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.store.schema import LocalPath, Spec, read_toml
 
@@ -169,7 +169,8 @@ class ModelCard(Spec):
     M MIMIC, P PadChest; `published`: the row that holds this model's figures in a table of the paper;
     `synthetic`: weights that nobody trained, whose records enter no table of results. `control`: a negative control,
     which must do badly; tables set it apart. `family` and `year` (of the method's first publication) are for the list
-    of models; `answers`: what others printed from the published weights, for `doctor`.
+    of models; `answers`: what others printed from the published weights, for `doctor`; `head`: a classifier of the
+    file that answers may be of.
     """
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
@@ -192,6 +193,7 @@ class ModelCard(Spec):
     probe: ProbeSpec = ProbeSpec()
     published: Mapping[Literal["table2", "table3", "table4"], str] = {}
     answers: tuple[KnownAnswer, ...] = ()
+    head: Head | None = None
     _home: Path = PrivateAttr(default_factory=Path)
     _file: str | None = PrivateAttr(None)
 
@@ -202,6 +204,10 @@ class ModelCard(Spec):
         if "reality-check" not in self.recipes:
             raise ValueError("recipes need `reality-check`")
         self._check_given()
+        for answer in self.answers:
+            computed = answer.kind == "head" and answer.unchecked is None
+            if computed and (self.head is None or any(self.head.place(name) is None for name in answer.values)):
+                raise ValueError(f"answer {answer.name!r}: its values are of outputs that the card's `head` has not")
         for word in self.pretraining:
             if (letter := _LETTERS.get(word.lower(), word)) != word:
                 raise ValueError(f"pretraining: write {letter!r} for {word!r}; the dagger of tables goes by letters")

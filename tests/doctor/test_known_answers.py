@@ -1,6 +1,7 @@
 """Printed answers: a stand-in's own, worked out with torchvision and Pillow alone; and those on the shipped cards."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cxrbench.checks.doctor import Diagnosis, ExaminedModel, as_json, examine, lines
-from cxrbench.checks.known_answers import AtHand, CheckedAnswer, check_answers
+from cxrbench.checks.known_answers import AtHand, CheckedAnswer, check_answers, head_probabilities
 from cxrbench.specs import catalog
 from cxrbench.specs.card import ModelCard
-from cxrbench.specs.known_answers import KnownAnswer
+from cxrbench.specs.known_answers import Head, KnownAnswer
 from cxrbench.specs.recipe import Steps
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,7 +46,6 @@ class StandIn:
             "kind": "head",
             "source": ["this test"],
             "picture": picture,
-            "head": "fc",
         }
         values = {str(place): float(self.scores[place]) for place in (0, 258, 999)}
         return KnownAnswer.model_validate({**told, "values": values, "tolerance": 1e-5, **changes})
@@ -91,17 +91,17 @@ def outcomes(found: Diagnosis) -> Mapping[str, CheckedAnswer]:
 def test_right_answers_agree_and_wrong_ones_are_told_apart(stand_in: StandIn) -> None:
     at = {str(place): float(stand_in.pooled[place]) for place in (0, 5, 511)}
     last = {"-1": float(stand_in.pooled[-1]), "3": float(stand_in.pooled[3]) + 0.01}
-    file = {"kind": "file", "picture": None, "head": None, "values": {}, "file": "resnet18.pth"}
+    file = {"kind": "file", "picture": None, "values": {}, "file": "resnet18.pth"}
     own, other = hashlib.sha256(stand_in.weights.read_bytes()).hexdigest(), "0" * 64
     found = stand_in.seen(
         stand_in.answer(),
-        stand_in.answer(name="vector", kind="vector", head=None, values=at),
-        stand_in.answer(name="off", kind="vector", head=None, values=last),
+        stand_in.answer(name="vector", kind="vector", values=at),
+        stand_in.answer(name="off", kind="vector", values=last),
         stand_in.answer(name="file", **file, sha256=own, standing="required"),
         stand_in.answer(name="other", **file, sha256=other, standing="required"),
         stand_in.answer(name="one source", **file, sha256=other),
         stand_in.answer(name="old", **file, sha256=own, standing="superseded"),
-        stand_in.answer(name="listed", kind="listed", head=None, unchecked="needs a list"),
+        stand_in.answer(name="listed", kind="listed", unchecked="needs a list"),
         examples=(stand_in.picture,),
     )
     told = outcomes(found)
@@ -142,7 +142,7 @@ def test_a_wrong_file_is_told_as_such_and_its_numbers_are_not_judged(stand_in: S
 
 @pytest.mark.parametrize(
     "changes",
-    [{"values": {}}, {"tolerance": 0}, {"head": None}, {"values": {"Samoyed": 0.9}}, {"kind": "file"}, {"texts": 3}],
+    [{"values": {}}, {"tolerance": 0}, {"picture": None}, {"kind": "file"}, {"texts": 3}],
 )
 def test_an_answer_that_says_too_little_is_refused(stand_in: StandIn, changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -182,3 +182,28 @@ def test_every_answer_on_a_shipped_card_has_its_source_and_says_what_it_needs() 
         assert len({one.name for one in told}) == len(told), card.name
         assert all(one.outcome == "not checked" and one.text and one.source for one in told)
         assert all(answer.tap in card.taps for answer in card.answers if answer.unchecked is None)
+
+
+def test_operating_points_map_probabilities_as_their_package_does() -> None:
+    """By hand: below the point, above it, at it, and for an output that was not trained."""
+    head = Head(layer="fc", outputs=("a", "b", "c", "d"), operating_points={"a": 0.2, "b": 0.2, "c": 0.5})
+    logits = torch.tensor([math.log(0.1 / 0.9), math.log(0.6 / 0.4), 0.0, 3.0])
+    assert head_probabilities(logits, head).tolist() == pytest.approx([0.25, 0.75, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("name", ["xrv_densenet121", "xrv_resnet50_512"])
+def test_heads_of_torchxrayvision_give_its_predictions(name: str, shared: Path) -> None:
+    golden = np.load(shared / "parity" / name / "golden.npz")
+    head = catalog.load_card(name).head
+    assert head is not None
+    found = head_probabilities(torch.from_numpy(golden["logits"]), head)
+    np.testing.assert_allclose(found.numpy(), golden["predictions"], atol=1e-6)
+
+
+def test_answers_of_a_head_name_its_outputs(stand_in: StandIn) -> None:
+    told = catalog.load_card("xrv_densenet121").model_dump(exclude_defaults=True)
+    told["answers"][0]["values"] = {"Flu": 0.5}
+    with pytest.raises(ValidationError, match="outputs that the card's `head` has not"):
+        ModelCard.model_validate(told)
+    with pytest.raises(ValidationError, match="none of `outputs`: b"):
+        Head(layer="fc", outputs=("a",), operating_points={"b": 0.2})
