@@ -169,13 +169,17 @@ def after(step: Step, picture: ByteArray) -> ByteArray:
         case Pad():
             return _padded(picture, step.size)
         case Crop():
-            top, left = round((height - step.size) / 2), round((width - step.size) / 2)
+            top, left = (_half(side - step.size, step.rest) for side in (height, width))
             return picture[top : top + step.size, left : left + step.size]
         case CropSquare():
             side = min(height, width)
             top, left = height // 2 - side // 2, width // 2 - side // 2
             return picture[top : top + side, left : left + side]
     return picture
+
+
+def _half(rest: int, rounded: Literal["even", "down"]) -> int:
+    return round(rest / 2) if rounded == "even" else rest // 2
 
 
 def fitted(height: int, width: int, step: Resize) -> tuple[int, int]:

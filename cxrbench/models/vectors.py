@@ -204,8 +204,8 @@ class VectorsFile(DualEncoder):
         if lost := [text for text in dict.fromkeys(texts) if text not in there]:
             raise DataError(
                 f"{card.name}: {options.texts} has no vector of {len(lost)} of {len(dict.fromkeys(texts))} texts: "
-                f"{_some(lost)}. They are wanted letter by letter; `cxrbench encode --needed FOLDER` with the same "
-                "--model, --task, --protocol and --prompts writes all of them into a table, to be encoded elsewhere."
+                f"{_some(lost)}. They are wanted letter by letter; `cxrbench encode --needed FOLDER "
+                f"--model {card.word} --task TASK` with the run's tasks, protocols and prompts writes all of them."
             )
 
     def logit_scale(self, view: str) -> float:
@@ -255,7 +255,7 @@ def text_file(card: ModelCard, options: Options) -> Path | None:
     if not path.is_file():
         raise DataError(
             f"{card.name}: there is no {path}, which is to hold the vectors of its texts. "
-            "`cxrbench encode --needed FOLDER` writes which texts a run asks for."
+            f"`cxrbench encode --needed FOLDER --model {card.word} --task TASK` writes which texts a run asks for."
         )
     return path
 

@@ -108,10 +108,13 @@ class Pad(Spec):
 
 
 class Crop(Spec):
-    """The middle size x size; offsets are half of the rest, rounded half to even."""
+    """The middle size x size; offsets are half of the `rest`: rounded half to `even`, as torchvision's centre crop has
+    them, or `down`, as the image processors of transformers have.
+    """
 
     op: Literal["crop"]
     size: Side
+    rest: Literal["even", "down"] = "even"
 
 
 class CropSquare(Spec):

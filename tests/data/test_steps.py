@@ -22,10 +22,10 @@ from cxrbench.errors import ImageError
 from cxrbench.images import raster, steps
 from cxrbench.images.grey import Grey
 from cxrbench.images.pixels import pixels, pixels_by
-from cxrbench.images.steps import area
+from cxrbench.images.steps import after, area
 from cxrbench.specs import paths
 from cxrbench.specs.card import card_files, read_card
-from cxrbench.specs.recipe import Canvas, Recipe, Steps
+from cxrbench.specs.recipe import Canvas, Crop, Recipe, Steps
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 RECIPE: TypeAdapter[Recipe] = TypeAdapter(Recipe)
@@ -470,3 +470,27 @@ def test_decoding_loads_no_torch() -> None:
         "pixels_by(out.getvalue(), 'x', recipe)\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("side", "even", "down"), [(11, 4, 3), (9, 2, 2), (10, 3, 3), (7, 2, 1), (5, 0, 0)])
+def test_the_rest_of_a_crop_is_halved_as_its_library_does(side: int, even: int, down: int) -> None:
+    """torchvision rounds half to even, the processors of transformers round down: a pixel apart at 3 modulo 4."""
+    picture = np.arange(side, dtype=np.uint8)[None].repeat(side, axis=0)
+    for rest, first in (("even", even), ("down", down)):
+        assert after(Crop.model_validate({"op": "crop", "size": 4, "rest": rest}), picture)[0, 0] == first
+
+
+def test_models_that_a_processor_of_transformers_feeds_crop_as_it_does() -> None:
+    """64 x 71 pixels, whose rest of 7 beside 64 leaves 3 modulo 4, by the library's own processor."""
+    from transformers import BitImageProcessor
+
+    grey = np.random.default_rng(0).integers(0, 256, (64, 71), dtype=np.uint8)
+    processor = BitImageProcessor(do_resize=False, crop_size={"height": 64, "width": 64}, do_normalize=False)
+    theirs = np.asarray(processor(np.stack([grey] * 3, -1), do_rescale=False, return_tensors="np")["pixel_values"])[
+        0, 0
+    ]
+    assert (theirs == after(Crop(op="crop", size=64, rest="down"), grey)).all()
+    for name in ("rad_dino", "rad_dino_maira2", "dinov2_b14", "pubmedclip"):
+        recipe = read_card(paths.folder("model_zoo") / f"{name}.toml").recipe("authors")
+        assert isinstance(recipe, Steps)
+        assert [step.rest for step in recipe.steps if isinstance(step, Crop)] == ["down"]
