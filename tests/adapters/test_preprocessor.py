@@ -99,7 +99,7 @@ def test_the_processor_of_a_whole_model_is_held_too(tmp_path: Path) -> None:
 
 
 OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "mean": ({}, {"mean": [0.4, 0.5, 0.5], "std": [0.25] * 3}, r"mean: the file says \[0\.5, 0\.5, 0\.5\], the card \[0\.4.*`mean = \["),
+    "mean": ({}, {"mean": [0.4, 0.5, 0.5], "std": [0.25] * 3}, r"mean: the file .* the card \[0\.4.* `mean = "),
     "std": ({}, {"std": [0.5]}, r"std: the file says .*0\.25.*, the card \[0\.5\]\. Write `std = \[0\.25"),
     "size": ({}, {"steps": [{**SHORTER, "size": 36}, CROP]}, r'`steps = \[\{ op = "resize", to = "shorter", size = 40'),
     "squash": ({}, {"steps": [{**SHORTER, "to": "exact"}, CROP]}, 'the card .* to = "exact"'),

@@ -1,6 +1,7 @@
 """Checkpoints in several files with an index: read whole, or refused by what is wrong with them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import find_weights
 from cxrbench.models.checkpoint import file_format, read_checkpoint
+from cxrbench.models.weights import fetch as fetching
 from cxrbench.models.weights.identity import convert, weights_identity
 from cxrbench.store import digest
+from cxrbench.system.progress import TransferLines
 
 TENSORS = {f"layer.{number}.weight": torch.full((2,), float(number)) for number in range(3)}
 PLACES = {"layer.0.weight": 1, "layer.1.weight": 2, "layer.2.weight": 2}
@@ -167,6 +170,29 @@ def test_an_index_is_no_shard(index: Path) -> None:
     (index.parent / part(1)).write_bytes(index.read_bytes())
     with pytest.raises(IntegrityError, match=rf"{part(1)}: is an index itself, and not the shard"):
         read_checkpoint(index)
+
+
+def test_all_shards_are_fetched_of_a_hub_and_those_that_an_interrupted_fetch_left_out(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, name: str, *, revision: str | None, local_dir: Path) -> None:
+        asked.append((name, str(revision)))
+        shutil.copy(index.parent / name, local_dir / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr(fetching, "offline", lambda: False)
+    monkeypatch.setattr(fetching, "require_hub", lambda name, way_out: None)
+    card = zoo_card("medsiglip")
+    facts = {"files": (index.name,), "fetch": "hub", "hub": "a/b", "hub_revision": "v1"}
+    sharded = card.model_copy(update={"weights": card.weights.model_copy(update=facts)})
+    for _ in range(2):
+        found = fetching.fetch(sharded, None, tmp_path / "cache", TransferLines())
+        assert equal(read_checkpoint(found).tensors, TENSORS)
+        assert asked == [(name, "v1") for name in (index.name, part(1), part(2))]
+        asked.clear()
+        found.with_name(part(2)).unlink()
 
 
 def test_a_damaged_shard_is_named(index: Path) -> None:
