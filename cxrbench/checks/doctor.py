@@ -18,6 +18,7 @@ from cxrbench.errors import CxrBenchError, DataError, IntegrityError
 from cxrbench.models.base import Adapter, Precision, load_adapter
 from cxrbench.models.certificate import certificate_for
 from cxrbench.models.checkpoint import read_published
+from cxrbench.models.shards import file_bytes
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
 from cxrbench.models.weights.identity import are_synthetic
@@ -155,7 +156,7 @@ def _file(card: ModelCard, path: Path) -> FileFacts:
     read = read_published(path, card)
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in read.tensors.values())
     values = sum(tensor.numel() for tensor in read.tensors.values())
-    size = path.stat().st_size
+    size = file_bytes(path)
     made = not card.given and are_synthetic(read.tensors)
     told = (len(read.tensors), values, dict(kinds), dict(read.other), made)
     return FileFacts(str(path), read.sha256, size, *told)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cxrbench.errors import DataError, IntegrityError, NotApplicableError, SpecError
-from cxrbench.models.checkpoint import Checkpoint, index_beside, read_published, refuse_index
+from cxrbench.models.checkpoint import Checkpoint, read_published
 from cxrbench.models.converted import prefer_converted
 from cxrbench.models.coverage import Coverage
 from cxrbench.models.entities import EntityQueries
@@ -23,6 +23,7 @@ from cxrbench.models.fit import load_as_float32
 from cxrbench.models.nets import MemoryFormat
 from cxrbench.models.precision import exact, exact_float32, known_device
 from cxrbench.models.renaming import rename_tensors
+from cxrbench.models.shards import SUFFIX, is_index, read_index
 from cxrbench.specs.card import ModelCard, RecipeName
 from cxrbench.store.schema import Spec, complaints
 from cxrbench.store.sealed import require_regular_file
@@ -169,22 +170,24 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
     """The weights' file: `given` itself, or a published name in it, then beside the card, then in the folder `fetched`.
 
     `fetched` is the folder that `weights fetch` fills. In a folder the model's own subfolder comes first; a converted
-    file beside a published one is taken instead of it. Raises DataError that says what to download from where,
-    IntegrityError for a damaged converted file, and for a file that is there in several parts.
+    file beside a published one is taken instead of it, and where there is no whole file the index of its shards. Raises
+    DataError that says what to download from where, and for shards that are not there, IntegrityError for a damaged
+    converted file and what `shards.read_index` and `ShardIndex.require_files` refuse.
     """
     if given is not None and given.exists() and not given.is_dir():
         require_regular_file(given, None)
-        return prefer_converted(given)
+        return _whole(prefer_converted(given))
     alone = given is not None and not given.is_dir()  # a path that leads nowhere is a slip, not a folder to look past
     folders = [folder for folder in ((given,) if alone else (given, card.home, fetched)) if folder is not None]
     indices = []
     for place in (folder / own / name for folder in folders for own in (card.name, "") for name in card.weights.files):
         found = prefer_converted(place)
         if found.exists() and not found.is_dir():  # a pipe is refused where it is read, and not passed over
-            return found
-        indices.append(index_beside(found))
-    for index in filter(None, indices):
-        refuse_index(index)
+            return _whole(found)
+        indices.append(found.with_name(found.name + SUFFIX))
+    for index in indices:
+        if index.is_file() and is_index(index):
+            return _whole(index)
     at = f" ({card.weights.url})" if card.weights.url else ""
     how = "" if card.weights.fetch == "by-hand" else f"`cxrbench weights fetch {card.word}` gets it. "
     raise DataError(
@@ -192,6 +195,13 @@ def find_weights(card: ModelCard, given: Path | None, fetched: Path | None = Non
         f"Get {' or '.join(card.weights.files)}: {card.weights.where}{at}. "
         "Then give the file, or the folder that holds it, as --weights."
     )
+
+
+def _whole(path: Path) -> Path:
+    """The path itself; raises what `ShardIndex.require_files` does if it is an index."""
+    if is_index(path):
+        read_index(path).require_files()
+    return path
 
 
 def load_adapter(

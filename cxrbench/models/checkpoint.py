@@ -1,6 +1,5 @@
 """Checkpoint files as tensors, without ever running what is in them."""
 
-import json
 import pickle
 import struct
 import zipfile
@@ -17,6 +16,7 @@ from torch import Tensor
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models import converted, torch_file
 from cxrbench.models.container import MOST_TENSORS, StoredTensor, walk
+from cxrbench.models.shards import file_digest, is_index, read_index, tied_tensors
 from cxrbench.models.torch_file import HostileNameError, foreign_names, start_of
 from cxrbench.models.vectors_file import VectorFormat, vector_format
 from cxrbench.specs.card import ModelCard
@@ -24,36 +24,7 @@ from cxrbench.store import digest
 from cxrbench.store.sealed import require_regular_file
 from cxrbench.system.printable import printable
 
-SUFFIX = ".index.json"
-
-
-def refuse_index(path: Path) -> None:
-    """Raise IntegrityError that names the parts if the file is such an index; do nothing for any other file."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        parts = sorted(set(told["weight_map"].values()))
-    except (ValueError, TypeError, LookupError, AttributeError):
-        return
-    lost = [str(part) for part in parts if not (path.parent / str(part)).is_file()]
-    whole = path.name.removesuffix(SUFFIX)
-    how = "safetensors.torch.load_file of each, then one save_file of all their tensors"
-    if not whole.endswith(".safetensors"):
-        how = "torch.load(..., weights_only=True) of each, then one torch.save of all their tensors"
-    named = ", ".join(map(str, parts[:4])) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
-    missing = f" {len(lost)} of them are not beside it: {', '.join(lost[:4])}." if lost else ""
-    raise IntegrityError(
-        f"{path}: an index of {len(parts)} files which hold the tensors together: {named}.{missing} A checkpoint in "
-        f"several files is not read: join them into one {whole} ({how}), and give that."
-    )
-
-
-def index_beside(path: Path) -> Path | None:
-    """The index that stands in place of a single file, if there is one."""
-    found = path.with_name(path.name + SUFFIX)
-    return found if found.is_file() else None
-
-
-Format = Literal["torch", "safetensors"]
+Format = Literal["torch", "safetensors", "sharded"]
 ForeignClasses = Literal["refused", "inert"]
 _LEGACY_TORCH = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"  # the magic number, pickled
 _MOST_BYTES = 64 << 30
@@ -78,11 +49,11 @@ _BROKEN: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The tensors of one file, on the CPU, by the names that the file gives them.
+    """The tensors of one file, or of the shards of one index, on the CPU, by the names that the file gives them.
 
     `container` are the keys that were walked down to reach them; `other` names what else the file holds on the way,
-    with its Python type (the foreign name, where a file was read with `inert` foreign classes). `sha256` is that of the
-    file itself; of a converted one, `published` is the name of the file that it says it was converted from.
+    with its Python type (the foreign name, where a file was read with `inert` foreign classes). `sha256` is
+    `shards.file_digest`; of a converted file, `published` is the name of the one that it says it was converted from.
     """
 
     path: Path
@@ -108,19 +79,49 @@ def read_checkpoint(
     """The tensors under the keys `container`; content decides what kind of file it is, not the name.
 
     `sections`: keys there that hold a state dict each; a tensor's name is then SECTION.NAME. `foreign` classes in a
-    pickle are `refused`; `inert` (a fact of the card), they stay names, and reading the file calls nothing.
-    Raises DataError if there is no such file, IntegrityError if it is empty, truncated, a web page, a Git LFS pointer,
-    no checkpoint at all, or if reading it would need a class other than tensors and plain Python values.
+    pickle are `refused`; `inert` (a fact of the card), they stay names, and reading the file calls nothing. An index
+    of shards stands for the tensors of all of them; what a safetensors file notes as tied to another tensor is that.
+    Raises DataError if there is no such file or shard, SpecError for keys in an index, IntegrityError if it is empty,
+    truncated, a web page, a Git LFS pointer, no checkpoint at all, if an index and its shards disagree, or if reading
+    it would need a class other than tensors and plain Python values.
     """
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
     kind = file_format(path)
+    if kind == "sharded":
+        if container or sections:
+            raise SpecError(f"{path}: container and sections name keys within one file, and shards have none")
+        return _sharded(path, foreign)
     told = converted.origin(path) if kind == "safetensors" else None
     if told is not None:
         return _converted(path, told, tuple(container), tuple(sections))
     with _content(path, kind, foreign) as content:
         leaves, other = walk(path, content, container, sections)
-        return Checkpoint(path, digest.of_file(path), _tensors(path, leaves), tuple(container), other)
+        tensors = _tensors(path, leaves)
+    tied = tied_tensors(_metadata(path), tensors) if kind == "safetensors" else {}
+    return Checkpoint(path, digest.of_file(path), _with_tied(tensors, tied), tuple(container), other)
+
+
+def _sharded(path: Path, foreign: ForeignClasses) -> Checkpoint:
+    """The tensors of all shards; raises IntegrityError where one is not what the index says."""
+    index = read_index(path)
+    index.require_files()
+    tensors: dict[str, Tensor] = {}
+    other: dict[str, str] = {}
+    for file in index.files:
+        kind = file_format(file)
+        if kind == "sharded":
+            raise IntegrityError(f"{file}: is an index itself, and not the shard that {path.name} says it is")
+        with _content(file, kind, foreign) as content:
+            leaves, more = walk(file, content, (), ())
+            index.require_tensors(file, leaves)
+            tensors |= _tensors(file, leaves)
+            other |= more
+    return Checkpoint(path, file_digest(path), _with_tied(tensors, index.tied), (), other)
+
+
+def _with_tied(tensors: dict[str, Tensor], tied: Mapping[str, str]) -> dict[str, Tensor]:
+    return tensors | {name: tensors[kept] for name, kept in tied.items()}
 
 
 def published_format(path: Path, card: ModelCard) -> Format | VectorFormat:
@@ -227,8 +228,8 @@ def file_format(path: Path) -> Format:
             f"{path}: a bare pickle, which could run anything when read (it names {printable(named)[:400]}); nothing "
             "was read. Only files written by torch.save or safetensors are accepted."
         )
-    if head.lstrip()[:1] == b"{":
-        refuse_index(path)
+    if is_index(path):
+        return "sharded"
     raise IntegrityError(f"{path}: starts with {head[:8]!r}; that is neither a torch nor a safetensors file. {again}")
 
 
@@ -241,6 +242,12 @@ def _safetensors(path: Path) -> Any:
             return {name: stream.get_tensor(name) for name in names}
     except _BROKEN as error:
         raise _damaged(path, error) from error
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    with safe_open(path, framework="pt") as stream:
+        found: Mapping[str, str] = stream.metadata() or {}
+        return found
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

@@ -14,6 +14,7 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.checkpoint_model import VisionOnly, require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
+from cxrbench.models.preprocessor import hold_recipe
 from cxrbench.models.scaled_cosine import ScaledCosine
 from cxrbench.models.text import text_files
 from cxrbench.models.text_loading import load_tokenizer
@@ -101,7 +102,8 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
 
 
 def _require_agreement(card: ModelCard, checkpoint: Checkpoint, used: Callable[[], Mapping[str, Any]]) -> None:
-    """`require_agreement` with the file beside the weights, where one lies there."""
+    """`require_agreement` and `hold_recipe` with the files beside the weights, where they lie there."""
+    hold_recipe(card, checkpoint)
     published = beside_weights(checkpoint, CONFIG)
     if published is not None:
         told = decisive(card.name, used()), decisive(card.name, published)

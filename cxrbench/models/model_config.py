@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cxrbench.errors import DataError, IntegrityError, SpecError
@@ -14,17 +14,22 @@ from cxrbench.specs.card import ModelCard
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A configuration's file and the repository that it is published in; `option` is the card's own place for it."""
+    """A configuration's file and the repository that it is published in; `option` is the card's own place for it.
+
+    `folders`: where it lies first of all, below the card's folder or the model's own there.
+    """
 
     option: str
     file: str
     hub: str | None
     revision: str | None
+    folders: tuple[str, ...] = ()
 
 
 def weights_config(card: ModelCard, file: str) -> Published:
-    """The configuration `file` that is published in the repository of the card's weights."""
-    return Published("config", file, card.weights.hub, card.weights.hub_revision)
+    """The configuration `file` that is published in the repository of the card's weights, or saved beside them."""
+    folders = dict.fromkeys(PurePosixPath(name).parent.as_posix() for name in card.weights.files)
+    return Published("config", file, card.weights.hub, card.weights.hub_revision, tuple(folders))
 
 
 def model_config(card: ModelCard, told: Mapping[str, Any] | None, source: Published) -> dict[str, Any]:
@@ -68,8 +73,10 @@ def beside_weights(checkpoint: Checkpoint, file: str) -> dict[str, Any] | None:
 
 
 def _place(card: ModelCard, source: Published) -> Path:
-    for path in (card.home / card.name / source.file, card.home / source.file):
-        if path.is_file():
+    for folder in dict.fromkeys((*source.folders, ".")):
+        found = [card.home / own / folder / source.file for own in (card.name, "")]
+        path = next((path for path in found if path.is_file()), None)
+        if path is not None:
             return path
     cached = _cached(source)
     if cached is not None:

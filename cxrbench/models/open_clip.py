@@ -195,7 +195,8 @@ def _text_config(card: ModelCard, options: Options, told: Mapping[str, Any]) -> 
         return None
     encoder = card.text_encoder
     hub, revision = (encoder.hub, encoder.revision) if encoder else (None, None)
-    return model_config(card, options.text_config, Published("text_config", "config.json", hub, revision))
+    folders = () if encoder is None or encoder.folder is None else (encoder.folder,)
+    return model_config(card, options.text_config, Published("text_config", "config.json", hub, revision, folders))
 
 
 @contextmanager

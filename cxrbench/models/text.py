@@ -14,6 +14,7 @@ from cxrbench.models.container import layer_count
 from cxrbench.models.fit import in_single_precision, require_finite
 from cxrbench.models.hub import require_hub
 from cxrbench.models.nets import frozen
+from cxrbench.models.shards import file_digest
 from cxrbench.models.text_loading import (
     FILES,
     PATTERNS,
@@ -49,7 +50,7 @@ def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
     """
     place = folder or facts.beside or _cached(facts)
     if place is None:
-        raise DataError(f"{facts.hub}: its tokenizer and configuration are not in the hub's cache. {_advice(facts)}")
+        raise DataError(f"{facts.place}: its tokenizer and configuration are not in the hub's cache. {_advice(facts)}")
     require_files(place, facts.files)
     check_folder(place)
     lost = _lost(facts, place)
@@ -57,7 +58,7 @@ def text_files(facts: TextEncoder, folder: Path | None) -> TextFiles:
         raise DataError(f"{place}: the text encoder's {' and '.join(lost)} is missing. {_advice(facts)}")
     weights = next((place / name for name in facts.weights if (place / name).is_file()), None)
     used = [place / name for name in deciding(place, facts.files)] + ([weights] if weights else [])
-    content = {path.relative_to(place).as_posix(): digest.of_file(path) for path in used}
+    content = {path.relative_to(place).as_posix(): file_digest(path) for path in used}
     return TextFiles(place, digest.of_json([content, facts.max_tokens]), weights)
 
 
@@ -76,7 +77,7 @@ def text_checkpoint(facts: TextEncoder, folder: Path | None) -> tuple[TextFiles,
     """
     files = text_files(facts, folder)
     if files.weights is None:
-        raise SpecError(f"{facts.hub}: the card names no weights of the text encoder")
+        raise SpecError(f"{facts.place}: the card names no weights of the text encoder")
     checkpoint = in_single_precision(read_checkpoint(files.weights))
     require_finite(checkpoint, None)
     return files, checkpoint
@@ -107,7 +108,9 @@ def _snapshot(facts: TextEncoder, *, local: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [*FILES, *PATTERNS, *facts.files, *facts.weights]
-    return Path(snapshot_download(facts.hub, revision=facts.revision, allow_patterns=wanted, local_files_only=local))
+    return Path(
+        snapshot_download(facts.hub or "", revision=facts.revision, allow_patterns=wanted, local_files_only=local)
+    )
 
 
 def _cached(facts: TextEncoder) -> Path | None:
@@ -132,6 +135,10 @@ def _fetch(facts: TextEncoder) -> None:
 
 
 def _advice(facts: TextEncoder) -> str:
+    if facts.hub is None:
+        there = [] if facts.beside is None else [name for name in deciding(facts.beside) if name != "config.json"]
+        held = f"it holds {', '.join(there)}: name those" if there else "it holds no tokenizer"
+        return f"text_encoder.files of the card names what the folder of the tokenizer must hold; {held}."
     at = f" at revision {facts.revision}" if facts.revision else ""
     return (
         f"`cxrbench weights fetch MODEL` gets them where there is network. Or fetch {' and '.join(_needed(facts))} "

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cxrbench.errors import IntegrityError, RunError, SpecError, StoppedError
+from cxrbench.models.shards import file_digest
 from cxrbench.models.text import TextFiles
 from cxrbench.pretrain import batches, state
 from cxrbench.pretrain.batches import Batch, BatchPixels, Feed, ahead
@@ -211,7 +212,7 @@ class Loop:
             self.material.images,
             config.data.batch_size * self.processes.place.ranks,
             self.processes.precision,
-            "" if weights is None else digest.of_file(weights),
+            "" if weights is None else file_digest(weights),
             "" if files is None else files.digest,
         )
         self.kept = KeptWeights(self.folder)

@@ -78,7 +78,8 @@ class Lookup:
             f"{self._where} has no vectors of {len(lost)} of {wanted} images that are wanted: {_some(lost)}. By "
             f'key = "{key}" its names must be such as those in brackets; its first is {printable(own)!r}. Nothing is '
             "measured on a part of the images: add the others (`cxrbench encode --needed FOLDER "
-            f"--model {self.adapter.card.word} --task TASK` writes all that are wanted), or mend `key` or `ids` on the card."
+            f"--model {self.adapter.card.word} --task TASK` writes all that are wanted), or mend `key` or `ids` on the "
+            "card."
         )
 
     @property

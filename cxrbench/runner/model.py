@@ -76,6 +76,7 @@ ENTERING_BY_CONTENT = frozenset(
         "cxrbench.models.checkpoint",
         "cxrbench.models.converted",
         "cxrbench.models.coverage",
+        "cxrbench.models.shards",
     }
 )
 
@@ -147,7 +148,7 @@ class BenchModel:
             weights_tensors=self._tensors,
             weights_claimed=None if self.weights is None else self.weights.claimed,
             card_digest=card_digest,
-            text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.hub,
+            text_encoder=None if text is None else (self.text_encoder and self.text_encoder.name) or text.place,
             text_encoder_digest=text_digest,
             pretraining="+".join(self.card.pretraining),
             synthetic=self.card.synthetic or (self.weights is not None and self.weights.synthetic),

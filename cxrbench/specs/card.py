@@ -29,6 +29,9 @@ class Weights(Spec):
     frameworks leave them: `refused`; or `inert`, every such name stays a mere name and the tensors are read. Nothing
     that a file names is imported or called either way.
 
+    `files` may name the index of a checkpoint in shards; one that lies in place of the whole file is found without.
+    `preprocessor`: why the recipe `authors` is not what the `preprocessor_config.json` beside the weights says.
+
     `rename`: what names of tensors begin with in the file, and what the network has instead (`""`: nothing); the
     longest that fits a name counts, once. All else here and in the adapter goes by the new names.
 
@@ -47,6 +50,7 @@ class Weights(Spec):
     hub_copy: str | None = Field(None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     member: LocalPath | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    preprocessor: str | None = None
     container: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
     rename: Mapping[str, str] = {}
@@ -69,10 +73,10 @@ class TextEncoder(Spec):
     """Where tokenizer and text configuration come from; `files` must be there. `revision`: a commit or tag of the hub.
 
     `weights`: names of the text encoder's own weights beside them, for models whose checkpoint holds none. `folder`:
-    where the files lie beside the card, for encoders that were trained here; the hub is not asked then.
+    where the files lie beside the card (`.`: in its own folder); the hub is not asked then, and needs no name.
     """
 
-    hub: LocalPath
+    hub: LocalPath | None = None
     folder: LocalPath | None = None
     files: tuple[LocalPath, ...] = ("config.json", "vocab.txt")
     weights: tuple[LocalPath, ...] = ()
@@ -84,9 +88,16 @@ class TextEncoder(Spec):
     @model_validator(mode="after")
     def _pinned(self) -> "TextEncoder":
         pinned = self.revision is not None and re.fullmatch("[0-9a-f]{40}", self.revision)
-        if not pinned and self.revision_reason is None:
+        if self.hub is None and (self.folder is None or self.revision is not None):
+            raise ValueError("name the `folder` beside the card, or the `hub`, to which a `revision` belongs")
+        if self.hub is not None and not pinned and self.revision_reason is None:
             raise ValueError("pin a revision by its commit, or give the reason in revision_reason")
         return self
+
+    @property
+    def place(self) -> str:
+        """What records and messages call it."""
+        return self.hub or f"the folder {self.folder}"
 
     @property
     def beside(self) -> Path | None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cxrbench.cli.demonstration import write_text_encoder
-from cxrbench.errors import CxrBenchError, IntegrityError, SpecError
+from cxrbench.errors import CxrBenchError, DataError, IntegrityError, SpecError
 from cxrbench.models.bert_words import BertWords
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.text import BertText, TextFiles, text_files
@@ -234,3 +234,33 @@ def test_a_configuration_that_is_nested_without_end_is_refused() -> None:
         told = {"a": told}
     with pytest.raises(SpecError, match="nested more than"):
         network_settings("x", told)
+
+
+def test_a_folder_beside_the_card_needs_no_hub_and_a_hub_needs_its_reason() -> None:
+    told = {"folder": ".", "files": ["tokenizer.json"], "max_tokens": 16}
+    own = TextEncoder.model_validate(told)
+    assert (own.place, own.beside) == ("the folder .", Path())
+    wrong = (
+        {"max_tokens": 16},
+        {**told, "revision": "1" * 40},
+        {**told, "hub": "a/b"},
+        {"hub": "a/b", "max_tokens": 16},
+    )
+    for one in wrong:
+        with pytest.raises(ValueError, match=r"name the `folder` beside the card|pin a revision"):
+            TextEncoder.model_validate(one)
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [("tokenizer.json", "it holds tokenizer.json: name those"), ("model.safetensors", "it holds no tokenizer")],
+)
+def test_a_folder_without_a_file_that_its_card_names_says_what_it_holds(
+    there: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / there).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    facts = TextEncoder.model_validate({"folder": ".", "max_tokens": 16})
+    with pytest.raises(DataError, match=f"config.json and vocab.txt is missing.*text_encoder.files.*{says}") as found:
+        text_files(facts, None)
+    assert "hub" not in str(found.value) and "None" not in str(found.value)

@@ -259,6 +259,7 @@ CHANGES: dict[type, dict[str, Row | list[Row]]] = {
         "hub_copy": (card("weights.hub_copy", "a/b"), NOTHING),
         "member": (card("weights.member", "w.pth"), NOTHING),
         "sha256": (pinned, NOTHING),
+        "preprocessor": (card("weights.preprocessor", "its authors pad first"), NOTHING),
         "container": (card("weights.container", ["other"]), ALL),
         "sections": (card("weights.sections", ["ema"]), ALL),
         "rename": [

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from cxrbench.errors import DataError, IntegrityError, SpecError
 from cxrbench.models.base import find_weights
 from cxrbench.models.hub import offline, require_hub
+from cxrbench.models.shards import is_index, read_index
 from cxrbench.models.text import TextFiles, fetched_text_files
 from cxrbench.specs.card import ModelCard
 from cxrbench.store.atomic import sync_file, sync_folder, write_atomically, written_whole
@@ -456,6 +457,9 @@ def _from_hub(card: ModelCard, target: Path) -> None:
     folder = target.parents[len(PurePosixPath(facts.files[0]).parts) - 1]
     try:
         hf_hub_download(facts.hub or "", facts.files[0], revision=facts.hub_revision, local_dir=folder)
+        for shard in read_index(target).files if is_index(target) else ():
+            name = shard.relative_to(folder).as_posix()
+            hf_hub_download(facts.hub or "", name, revision=facts.hub_revision, local_dir=folder)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         at = f" at {facts.hub_revision}" if facts.hub_revision else ""
         reason = str(error).strip().splitlines()[0]

@@ -23,6 +23,7 @@ from cxrbench.models.converted import (
     write_converted,
 )
 from cxrbench.models.renaming import rename
+from cxrbench.models.shards import file_bytes, file_digest
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
 from cxrbench.store.atomic import written_new
@@ -224,7 +225,7 @@ def weights_identity(path: Path, card: ModelCard, cache: Path, *, accept: bool =
     source = None if told is None else told.sha256
     pin = Pin(
         sha256=own,
-        size=path.stat().st_size,
+        size=file_bytes(path),
         card=card.name,
         first_seen=now(),
         source=source,
@@ -258,7 +259,11 @@ def record(found: WeightsIdentity, cache: Path) -> None:
 
 
 def hashed(path: Path, cache: Path) -> str:
-    """SHA-256 of a file, remembered in the table of file hashes by its stamp."""
+    """SHA-256 of a file, or of an index with its shards, remembered in the table of file hashes by their stamps."""
+    return file_digest(path, lambda one: _hashed(one, cache))
+
+
+def _hashed(path: Path, cache: Path) -> str:
     hashes = FileHashes(cache, path.parent)
     known = hashes.known(path)
     if known is not None:
@@ -325,13 +330,15 @@ def convert(path: Path, card: ModelCard, cache: Path) -> WeightsIdentity:
 
     Every tensor under the card's container and sections goes into it as it is, ignored ones too, so that the file does
     not depend on what today's adapter needs; all else (optimizer, configuration) stays behind, its names in the header.
-    Raises SpecError for a file that is safetensors already or holds vectors, and what `weights_identity` and
-    `read_published` raise.
+    Raises SpecError for a file that is safetensors already or holds vectors and for shards, and what
+    `weights_identity` and `read_published` raise.
     """
     if card.given:
         raise SpecError(f"{path}: holds vectors and no tensors; there is nothing to convert")
     if file_format(path) == "safetensors":
         raise SpecError(f"{path}: is safetensors already; there is nothing to convert")
+    if file_format(path) == "sharded":
+        raise SpecError(f"{path}: is in shards, which are read as they are; one file alone is converted")
     facts = card.weights
     identity = weights_identity(path, card, cache)
     found = read_published(path, card)

@@ -87,6 +87,8 @@ def missing_text(card: ModelCard, folder: Path | None) -> str | None:
     lost = () if encoder is None else lost_text_files(encoder, folder)
     if encoder is None or not lost:
         return None
+    if encoder.beside is not None and folder is None:
+        return f"{card.name}: its text encoder's {' and '.join(lost)} is not in {encoder.beside}, where its card says."
     at = f" at revision {encoder.revision}" if encoder.revision else ""
     return (
         f"{card.name}: its text encoder's {' and '.join(lost)} is not in {folder or 'the cache of the hub'}. "
