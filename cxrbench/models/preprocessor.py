@@ -127,7 +127,7 @@ def _resized(processor: Any) -> list[Step]:
 def _convnext(side: int, share: float, how: str) -> list[Step]:
     if side >= _SQUASHED_FROM:
         return [_resize("exact", side, how)]
-    return [_resize("shorter", int(side / share), how), Crop(op="crop", size=side)]
+    return [_resize("shorter", int(side / share), how), Crop(op="crop", size=side, rest="down")]
 
 
 def _resize(to: str, size: int, how: str) -> Step:
@@ -145,7 +145,7 @@ def _cropped(processor: Any) -> list[Step]:
     height, width = (processor.crop_size.get(key) for key in ("height", "width"))
     if height is None or height != width:
         raise _UncheckedError(f"its crop {_sides(processor.crop_size)} is no square")
-    return [Crop(op="crop", size=height)]
+    return [Crop(op="crop", size=height, rest="down")]
 
 
 def _compare(card: ModelCard, path: Path, saved: _Saved) -> None:

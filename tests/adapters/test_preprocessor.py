@@ -16,7 +16,7 @@ from cxrbench.specs.card import ModelCard
 
 SHORTER = {"op": "resize", "to": "shorter", "size": 40, "filter": "bicubic"}
 EXACT = {"op": "resize", "to": "exact", "size": 32, "filter": "bilinear"}
-CROP = {"op": "crop", "size": 32}
+CROP = {"op": "crop", "size": 32, "rest": "down"}
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
 SIDE = {"height": 32, "width": 32}
 # By the library's class: its settings, and the steps that they are.
@@ -104,6 +104,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "size": ({}, {"steps": [{**SHORTER, "size": 36}, CROP]}, r'`steps = \[\{ op = "resize", to = "shorter", size = 40'),
     "squash": ({}, {"steps": [{**SHORTER, "to": "exact"}, CROP]}, 'the card .* to = "exact"'),
     "crop": ({"do_center_crop": False}, {}, "steps: the file says"),
+    "rest": ({}, {"steps": [SHORTER, {**CROP, "rest": "even"}]}, 'the card .* rest = "even"'),
     "filter": ({"resample": 2}, {}, 'filter = "bilinear"'),
     "rescale": ({"do_rescale": False}, {}, "divisor: the file says 1, the card 255. Write `divisor = 1`"),
     "factor": ({"rescale_factor": 1 / 127.5}, {}, "divisor: the file says 127.5"),
