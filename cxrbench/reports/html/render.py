@@ -15,6 +15,7 @@ from cxrbench.reports.html import curves, show
 from cxrbench.reports.html.cells import CellPage
 from cxrbench.reports.html.page import Report
 from cxrbench.reports.html.show import settled
+from cxrbench.reports.html.summary import answer, sentence
 from cxrbench.store.atomic import write_atomically
 
 NOT_TOLD = "not recorded"
@@ -114,7 +115,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(show.FILTERS)
+    environment.filters.update(show.FILTERS, sentence=sentence)
     style, script = _asset("report.css") + show.lines(), _asset("report.js")
     text = environment.get_template("report.html.j2").render(
         report=report,
@@ -124,6 +125,7 @@ def render(report: Report) -> str:
         identities=identities(page.record for part in report.chapters for page in part.pages.values()),
         heads=HEADS,
         panel=curves,
+        answer=answer,
         sections=SECTIONS,
         rule=RULE,
         weights=WEIGHTS,
