@@ -127,7 +127,7 @@ def _intervals(report: Report, board: Board) -> Iterator[str]:
     for reason in dict.fromkeys(one.reason for _, one in known if one.reason):
         yield f"Much from {_some(title for title, one in known if one.reason == reason)}: {reason}"
     if unnamed := list(dict.fromkeys(title for title, one in known if one.over == "image")):
-        yield f"That intervals of {_some(unnamed)} are long enough: where patients, whom no id tells, repeat, they are not"
+        yield f"That intervals of {_some(unnamed)} are long enough: no id tells patients who have several images"
     if any(covers in ("one draw", "one draw, one wording") for _, one in known for covers in one.covers):
         yield "How far other training images would move a number: one draw of them was measured"
     if none := list(dict.fromkeys(title for title, one in cells if one.low is None)):
