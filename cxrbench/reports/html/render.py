@@ -92,6 +92,7 @@ SECTIONS = (
     ("board", "Leaderboard"),
     ("paper", "Tables 2 to 4"),
     ("curves", "Few-shot curves"),
+    ("operating", "ROC and precision-recall"),
     ("classes", "Classes"),
     ("prompts", "Prompts"),
     ("groups", "Subgroups"),
