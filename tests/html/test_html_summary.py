@@ -90,7 +90,7 @@ def test_marks_of_cells_are_told_with_their_reasons(tmp_path: Path) -> None:
 def test_what_was_measured_counts_names_and_controls(apart: Report) -> None:
     found = told(apart).measured
     assert found[0].startswith("3 encoders: ") and "CLIP loss (M+C)" in found[0] and "class prior" not in found[0]
-    assert found[1:] == ("2 tasks: RSNA, COVID", "1 negative control: Control: class prior", "8 cells in 1 setting")
+    assert found[1:] == ("2 tasks: RSNA, COVID", "1 negative control: class prior", "8 cells in 1 setting")
 
 
 def test_a_title_and_authors_stand_at_the_top_and_break_out_of_nothing(alike: Report) -> None:
@@ -98,6 +98,11 @@ def test_a_title_and_authors_stand_at_the_top_and_break_out_of_nothing(alike: Re
     assert "<title>&lt;b&gt;Mine&lt;/b&gt;" in text and "<h1>&lt;b&gt;Mine&lt;/b&gt;</h1>" in text
     assert "A &#34;B&#34; &lt;i&gt;, C" in text and '<meta name=author content="A &#34;B&#34; &lt;i&gt;">' in text
     assert "<h1>cxrbench report</h1>" in render(alike)
+
+
+def test_models_of_one_title_are_told_apart_by_name(tmp_path: Path) -> None:
+    write_board(tmp_path, ("a", "b"), ("rsna",), shots=(16,), prompts=(), model__title="Twin")
+    assert told(made(tmp_path)).measured[0] == "2 encoders: Twin (a), Twin (b)"
 
 
 @pytest.mark.parametrize(("text", "found"), [("a b", "A b."), ("Ends.", "Ends."), ("e.g. x..", "E.g. x.")])

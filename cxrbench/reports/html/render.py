@@ -100,6 +100,7 @@ SECTIONS = (
     ("cells", "Cells"),
 )
 _OPTIONAL = re.compile("</(?:td|th|tr|li)>")  # end tags that HTML lets be left out: a tenth of a page of tables
+_BROKEN = re.compile("\n(?=<(?:t[dhr]|tbody|thead|tfoot|g|path|use)[ >])")  # line feeds that no text has on both sides
 _QUOTED = re.compile('( [a-z-]+=)"([a-zA-Z0-9_.:#+-]+)"(?=[ >])')  # values that need no quotes
 
 
@@ -139,7 +140,7 @@ def render(report: Report) -> str:
 def _short(text: str) -> str:
     """Markup without what HTML lets be left out; text has no such quotes, for those are escaped."""
     lines = (_OPTIONAL.sub("", line.strip()) for line in text.splitlines())
-    return _QUOTED.sub(r"\1\2", "\n".join(line for line in lines if line))
+    return _QUOTED.sub(r"\1\2", _BROKEN.sub("", "\n".join(line for line in lines if line)))
 
 
 def write(path: Path, report: Report) -> int:

@@ -1,5 +1,6 @@
 """What a chapter says on the first screen: what was measured, what may be concluded from it, and what may not."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,16 @@ def answer(report: Report, part: ChapterPages) -> Answer:
     return Answer(
         about=words(part.first.setting),
         measured=tuple(_measured(report, part)),
-        may=tuple(_may(report, part.first)),
+        may=tuple(_may(report, part.first, _names(part))),
         may_not=tuple(_may_not(report, part)),
     )
+
+
+def _names(part: ChapterPages) -> dict[str, str]:
+    """The title of each model, with its name where several have this title."""
+    titles = part.titles
+    often = Counter(titles.values())
+    return {model: title if often[title] == 1 else f"{title} ({model})" for model, title in titles.items()}
 
 
 def _some(names: Iterable[str]) -> str:
@@ -45,22 +53,22 @@ def _count(number: int, what: str) -> str:
 
 
 def _measured(report: Report, part: ChapterPages) -> Iterator[str]:
-    titles, controls = part.titles, part.controls
+    titles, controls = _names(part), part.controls
     tasks = [task for task, _ in part.by_task()]
     yield f"{_count(part.models, 'encoder')}: {_some(titles[model] for model in titles if model not in controls)}"
     yield f"{_count(len(tasks), 'task')}: {_some(report.title(task) for task in tasks)}"
     if controls:
-        yield f"{_count(len(controls), 'negative control')}: {_some(titles[model] for model in sorted(controls))}"
+        names = _some(titles[model].removeprefix("Control: ") for model in sorted(controls))
+        yield f"{_count(len(controls), 'negative control')}: {names}"
     yield f"{_count(len(part.pages), 'cell')} in {_count(len(part.boards), 'setting')}"
 
 
-def _may(report: Report, board: Board) -> Iterator[str]:
+def _may(report: Report, board: Board, titles: Mapping[str, str]) -> Iterator[str]:
     """Who is shown to be better than whom on the mean over the board's tasks, and who may be the best."""
     ranking = board.ranking
     if ranking is None:
         yield f"No encoder is shown to be better than another, for there are no places: {board.unranked}"
         return
-    titles = {line.model: line.title for line in board.lines}
     pairs = f"{_count(ranking.places.compared, 'pair')} of encoders"
     where = f"on the mean over {_some(report.title(task) for task in ranking.tasks)}"
     tested = f"paired on the same images, at {100 * ALPHA:g} % after Holm's correction"
@@ -68,12 +76,12 @@ def _may(report: Report, board: Board) -> Iterator[str]:
         yield f"No difference is shown {where}: none of {pairs} is told apart ({tested}), which does not mean equal"
         return
     yield f"{len(ranking.places.apart)} of {pairs} are told apart {where} ({tested})"
-    yield from _better(board)
+    yield from _better(board, titles)
     yield _best(ranking, titles)
 
 
-def _better(board: Board) -> Iterator[str]:
-    told = [(line.title, [one.title for one in worse]) for line, _, worse in board.standings() if worse]
+def _better(board: Board, titles: Mapping[str, str]) -> Iterator[str]:
+    told = [(titles[line.model], [titles[one.model] for one in worse]) for line, _, worse in board.standings() if worse]
     others = len(board.standings()) - 1
     for title, worse in told[:MOST]:
         yield f"{title} is better than {'all others' if len(worse) == others > 1 else _some(worse)}"
@@ -91,19 +99,19 @@ def _may_not(report: Report, part: ChapterPages) -> Iterator[str]:
     if part.chapter.synthetic:
         why = (part.drawn and "the images are phantoms", part.untrue and "the weights are synthetic")
         yield f"Anything about patients or published models: {' and '.join(filter(None, why))}"
-    yield from _marks(report, list(part.pages.values()))
+    yield from _marks(report, list(part.pages.values()), _names(part))
     yield from _intervals(report, part.first)
     yield from _controls(report, part.first)
     ranking = part.first.ranking
     if ranking is not None and ranking.ranks.p >= ALPHA:
         p = p_value(ranking.ranks.p)
-        yield f"That this order holds on other tasks: average ranks differ no more than by chance (Friedman, p {p})"
+        yield f"That this order holds on other tasks: average ranks are not shown to differ (Friedman, p {p})"
     yield "How any of them does in other hospitals: the test images of a task are of its own collection alone"
     if report.unsound:
         yield f"Anything from {_count(len(report.unsound), 'record')} left out of this report: the audit names why"
 
 
-def _marks(report: Report, pages: Sequence[CellPage]) -> Iterator[str]:
+def _marks(report: Report, pages: Sequence[CellPage], titles: Mapping[str, str]) -> Iterator[str]:
     """What the marks *, †, § and ≈ of cells keep from being concluded."""
     flawed = [page for page in pages if page.cautions]
     if flawed:
@@ -111,7 +119,7 @@ def _marks(report: Report, pages: Sequence[CellPage]) -> Iterator[str]:
         yield f"What was asked, from {_count(len(flawed), 'cell')} with *: {why}"
     seen = [page for page in pages if page.marked]
     if seen:
-        models = _some(page.record.model.title for page in seen)
+        models = _some(titles[page.record.model.name] for page in seen)
         tasks = _some(report.title(page.record.data.task) for page in seen)
         yield f"How {models} would do on {tasks} had pre-training not seen that collection (†)"
     if doubted := sum(bool(page.doubt) for page in pages):
