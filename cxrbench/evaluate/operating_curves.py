@@ -78,9 +78,9 @@ FINE = 8  # points of a curve that are nearer than a step by this are one
 
 
 def drawn(curve: Curve, steps_of_one: int) -> list[tuple[int, int]]:
-    """Corners on a grid of so many steps from 0 to 1, whose line is within one and a half steps of the curve.
+    """Corners on a grid of so many steps from 0 to 1, whose line is within two steps of the curve.
 
-    Points within half a step of the line between others are left out (Douglas and Peucker); the others go to the
+    Points within a step of the line between others are left out (Douglas and Peucker); the others go to the
     nearest crossing of the grid.
     """
     fine = np.rint(np.stack([curve.x, curve.y], axis=1) * (steps_of_one * FINE)) / FINE
@@ -92,7 +92,7 @@ def drawn(curve: Curve, steps_of_one: int) -> list[tuple[int, int]]:
             continue
         far = _off_line(fine[low + 1 : high], fine[low], fine[high])
         most = int(far.argmax())
-        if far[most] > 0.5:
+        if far[most] > 1.0:
             kept.add(low + 1 + most)
             todo += [(low, low + 1 + most), (low + 1 + most, high)]
     return [(int(x), int(y)) for x, y in _without_repeats(np.rint(fine[sorted(kept)]))]

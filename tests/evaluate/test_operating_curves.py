@@ -53,7 +53,7 @@ def test_a_mean_curve_is_the_mean_at_every_x(many: list[Rows], precise: bool) ->
 
 @settings(max_examples=30)
 @given(rows(), st.booleans())
-def test_what_is_drawn_is_within_one_and_a_half_steps_of_the_curve(one: Rows, precise: bool) -> None:
+def test_what_is_drawn_is_within_two_steps_of_the_curve(one: Rows, precise: bool) -> None:
     curve = (precision_recall if precise else roc)(*one)
     corners = np.array(drawn(curve, 200))
     ends = np.array([[curve.x[0], curve.y[0]], [curve.x[-1], curve.y[-1]]]) * 200
@@ -61,7 +61,7 @@ def test_what_is_drawn_is_within_one_and_a_half_steps_of_the_curve(one: Rows, pr
     for point in np.stack([curve.x, curve.y], axis=1) * 200:
         along = np.diff(corners, axis=0)
         share = np.clip(((point - corners[:-1]) * along).sum(1) / (along**2).sum(1), 0, 1)
-        assert np.hypot(*(corners[:-1] + share[:, None] * along - point).T).min() <= 1.5
+        assert np.hypot(*(corners[:-1] + share[:, None] * along - point).T).min() <= 2
 
 
 def test_a_curve_of_many_rows_is_drawn_with_few_points() -> None:
@@ -69,7 +69,7 @@ def test_a_curve_of_many_rows_is_drawn_with_few_points() -> None:
     holds = rng.random(20_000) < 0.3
     scores = rng.normal(size=20_000) + holds
     assert len(drawn(roc(scores, holds), 200)) < 40
-    assert len(drawn(precision_recall(scores, holds), 200)) < 100
+    assert len(drawn(precision_recall(scores, holds), 200)) < 60
 
 
 @pytest.mark.parametrize("holds", [True, False])

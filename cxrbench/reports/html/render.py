@@ -47,7 +47,7 @@ class Identities:
         return {kind: anchor for kind, anchor in each[0].items() if all(own.get(kind) == anchor for own in each)}
 
     def _next(self, kind: str) -> str:
-        return f"{kind[0].lower()}{len(self.found[kind])}-{kind.lower()}"
+        return f"{kind[:3].lower()}{len(self.found[kind])}"  # no two kinds begin alike
 
 
 def identities(records: Iterable[Record]) -> Identities:
@@ -99,8 +99,10 @@ SECTIONS = (
     ("calibration", "Calibration"),
     ("cells", "Cells"),
 )
-_OPTIONAL = re.compile("</(?:td|th|tr|li)>")  # end tags that HTML lets be left out: a tenth of a page of tables
-_BROKEN = re.compile("\n(?=<(?:t[dhr]|tbody|thead|tfoot|g|path|use)[ >])")  # line feeds that no text has on both sides
+_OPTIONAL = re.compile("</(?:td|th|tr|li|thead|tbody|tfoot)>")  # end tags that HTML lets be left out
+_BROKEN = re.compile(
+    "\n(?=</?(?:t[dhr]|d[tl]|tbody|thead|tfoot|table|details|div|g|i|path|use)[ >])"
+)  # no text is on both sides
 _QUOTED = re.compile('( [a-z-]+=)"([a-zA-Z0-9_.:#+-]+)"(?=[ >])')  # values that need no quotes
 
 

@@ -97,8 +97,8 @@ def _best(ranking: Leaderboard, titles: Mapping[str, str]) -> str:
 
 def _may_not(report: Report, part: ChapterPages) -> Iterator[str]:
     if part.chapter.synthetic:
-        why = (part.drawn and "the images are phantoms", part.untrue and "the weights are synthetic")
-        yield f"Anything about patients or published models: {' and '.join(filter(None, why))}"
+        told = ((part.drawn, "the images are phantoms"), (part.untrue, "the weights are synthetic"))
+        yield f"Anything about patients or published models: {' and '.join(why for holds, why in told if holds)}"
     yield from _marks(report, list(part.pages.values()), _names(part))
     yield from _intervals(report, part.first)
     yield from _controls(report, part.first)
