@@ -45,6 +45,8 @@ def report(
         ),
     ] = None,
     these_draws: TheseDraws = False,
+    title: Annotated[str | None, typer.Option("--title", help="Its heading. [default: cxrbench report]")] = None,
+    author: Annotated[list[str] | None, typer.Option("--author", help="Who wrote it; repeatable.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Write what was measured into one HTML file.
@@ -62,6 +64,7 @@ def report(
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
     from cxrbench.system import cpu
+    from cxrbench.system.printable import one_line
 
     further = tuple(load_metric(name).name for name in dict.fromkeys(words(metric)))
     audited = None if audit is None else read_findings(audit)
@@ -72,6 +75,7 @@ def report(
         asked = asked_cells(chosen_variant("paper-code", None), model, task, group, protocol, shots, prompts)
         found = replace(found, records=tuple(narrowed(found.records, asked)))
     page = made(work, found, audited)
+    page = replace(page, named=one_line(title or page.named), authors=tuple(map(one_line, author or ())))
     size = write(to, page)
     for ident, reasons in page.unsound.items():
         if ident not in found.left_out:

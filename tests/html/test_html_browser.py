@@ -1,6 +1,9 @@
 """The report in a real browser, opened from disk: Debian's Chromium, driven by Playwright."""
 
+import csv
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from browsing import BOARD, MARKS, Watched, chromium, sync_api, watching
@@ -199,3 +202,57 @@ def test_made_numbers_keep_their_banner(opened: Watched) -> None:
     made = opened.page.locator(MADE)
     assert "Not results" in made.locator("p.made").first.inner_text()
     assert "Made, no result." in made.locator("table.board caption").first.inner_text()
+
+
+def table_of(opened: Watched, button: str) -> tuple[str, list[dict[str, str]]]:
+    """The name and the rows of the file that a button gives."""
+    with opened.page.expect_download() as download:
+        opened.page.locator(button).click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    return download.value.suggested_filename, list(csv.DictReader(text.splitlines()))
+
+
+def test_every_table_is_a_csv_file_with_numbers_and_intervals_apart(opened: Watched) -> None:
+    page = opened.page
+    assert page.locator("button.csv").count() == page.locator(".box").count() > 5
+    name, rows = table_of(opened, f"{MEASURED} >> button.csv:visible >> nth=0")
+    assert name == "leaderboard-linear-probe-k-16-all-classes.csv"
+    assert [float(row["RSNA"]) for row in rows[:-1]] == opened.column(2)
+    small = next(head for head in rows[0] if head.startswith("RSNA (small print"))
+    assert all(" to " in row[small] for row in rows[:-1])
+    assert rows[-1]["Model"] == "Chance" and "Note" not in rows[0]
+
+
+def test_a_csv_file_of_made_numbers_says_so_in_every_row(opened: Watched) -> None:
+    name, rows = table_of(opened, f"{MADE} >> button.csv:visible >> nth=0")
+    assert name.startswith("made-")
+    assert rows and {row["Note"] for row in rows} == {"Made, no result."}
+
+
+def test_a_phone_folds_all_but_the_answer_and_says_where_a_table_goes_on(browser: "sync_api.Browser", url: str) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 800})
+    page = Watched(context, url).page
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
+    assert page.locator(f"{MEASURED} >> .answer").is_visible()
+    assert page.locator(".more:visible").count() > 0
+    page.locator("nav a[href$='-classes'] >> nth=0").click()
+    sync_api.expect(page.locator(f"{MEASURED} >> table.heat:visible").first).to_be_visible()
+    page.locator("nav a[href='#reading']").click()
+    sync_api.expect(page.locator("dl.prose")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.skipif("CXRBENCH_AXE" not in os.environ, reason="CXRBENCH_AXE names no axe.min.js (npm pack axe-core)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_with_everything_open(browser: "sync_api.Browser", url: str, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(url)
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    page.evaluate(Path(os.environ["CXRBENCH_AXE"]).read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20
+    assert [
+        (v["id"], v["nodes"][0]["html"]) for v in found["violations"] if v["impact"] in ("serious", "critical")
+    ] == []
+    context.close()

@@ -1,5 +1,6 @@
 """The report computes everything at once, and says what the other verbs say of each cell alone."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -155,13 +156,19 @@ def test_two_processes_give_the_page_of_one(out: Path, made: Report, monkeypatch
 
 
 @pytest.mark.slow
-def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_path: Path) -> None:
-    """All classes in every setting; base and new classes, where a task parts them, as Tables 3 and 4 ask for them."""
-    new = ("ark", "carzero", "chexfound", "cxr_clip_swin_m", "dinov", "eva_x")
-    models = [name for name in catalog.card_files() if not name.startswith(new)][:20]
+def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All classes in every setting; base and new classes, where a task parts them, as Tables 3 and 4 ask for them.
+
+    Nothing is synced to the disk: 1,280 records took two minutes of waiting for that.
+    """
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _: None, raising=False)
+    models = list(catalog.card_files())[:20]
     wordings = ("names", "description", "ensemble")
     tasks = {name: catalog.load_task(name) for name in catalog.PAPERS_TASKS}
-    known: Mapping[str, object] = {"images": 30, "about": about(30 * max(len(t.groups["all"]) for t in tasks.values()))}
+    known: Mapping[str, object] = {"images": 20, "about": about(20 * max(len(t.groups["all"]) for t in tasks.values()))}
     cells = 0
     for group, how in (
         ("all", {"shots": (1, 2, 4, 8, 16), "prompts": wordings}),
@@ -171,7 +178,7 @@ def test_twenty_models_with_groups_and_subgroups_stay_below_three_megabytes(tmp_
         own = [name for name, task in tasks.items() if group in task.groups]
         cells += len(write_board(tmp_path, models, own, group=group, **how, **known))
     assert cells == 20 * (7 * 8 + 2 * 2 * 2)
-    text = render(report(ReportWork(tmp_path, 2), found_results(tmp_path), None))
+    text = render(report(ReportWork(tmp_path), found_results(tmp_path), None))
     assert "By sex" in text and "base classes" in text
     size = len(text.encode())
     assert size < 3_000_000, size

@@ -28,6 +28,7 @@ from cxrbench.records.record import Record
 from cxrbench.records.row_order import row_order_note
 from cxrbench.records.selection import Setting, setting_of
 from cxrbench.records.validity import flaws, has_known_card, overlap_doubt
+from cxrbench.reports.html.operating import Operating, operating
 from cxrbench.specs import catalog
 from cxrbench.specs.settings import Variant
 from cxrbench.specs.transfer import read_mapping
@@ -180,6 +181,7 @@ class CellPage:
     pooled: Calibration | None
     uncalibrated: str
     subgroups: tuple[Subgroups, ...]
+    operating: Operating | None
     command: str
     own_files: tuple[str, ...]
     cautions: tuple[str, ...]
@@ -260,6 +262,7 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
         pooled=pooled,
         uncalibrated=why_not,
         subgroups=_subgroups(cell, these_draws=narrow) if asked.detail else (),
+        operating=operating(cell) if asked.detail else None,
         command=command(record),
         own_files=own_files(record),
         cautions=flaws(record),

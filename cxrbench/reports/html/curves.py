@@ -1,11 +1,13 @@
-"""Few-shot curves as inline SVG: one panel a task, up to six models in colour, the others grey behind them."""
+"""Curves as inline SVG, up to six models in colour: few-shot curves by task, and ROC and precision-recall curves."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from cxrbench.evaluate.statistics.interval import Interval
 from cxrbench.reports.html.boards import Board, Line
+from cxrbench.reports.html.operating import Operating
 from cxrbench.reports.html.show import protocol_title, spoken
 from cxrbench.types import Shots, shots_in_words, shots_order
 
@@ -175,3 +177,41 @@ def _point(shots: Shots, known: Interval, axes: _Axes, number: int) -> CurvePoin
     x = round(axes.across[shots] + APART * (number - (COLOURED - 1) / 2), 1)
     low, high = (None if end is None else axes.up(end) for end in (known.low, known.high))
     return CurvePoint(shots, x, axes.up(known.estimate), low, high, known)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingRow:
+    """Up to six models of one task, each with its number (0 to 5) of colour and dash; `share` is chance of precision.
+
+    `decimals` are those of the table that has the same AUROC.
+    """
+
+    task: str
+    of: str
+    share: float
+    decimals: int
+    lines: tuple[tuple[int, Line, Operating], ...]
+
+
+def operating_rows(board: Board, boards: Sequence[Board], few_shot: Sequence[CurveFigure]) -> list[OperatingRow]:
+    """The panels of a board, by task; negative controls are in none. Models keep the colours of few-shot curves."""
+    place = {model: number for number, model in enumerate(_order(boards, few_shot))}
+    rows = []
+    for task in board.tasks:
+        found = [
+            (place[line.model], line, curves)
+            for line in board.models
+            if task in line.pages and (curves := line.pages[task].operating) is not None
+        ]
+        for row in sorted({number // COLOURED for number, *_ in found}):
+            own = [(number % COLOURED, line, one) for number, line, one in found if number // COLOURED == row]
+            decimals = 2 if board.setting.kind == "multi-label" else 1
+            share = fmean(one.share for *_, one in own)
+            rows.append(OperatingRow(task, own[0][2].of, share, decimals, tuple(own)))
+    return rows
+
+
+def _order(boards: Sequence[Board], few_shot: Sequence[CurveFigure]) -> list[str]:
+    """All models: first as few-shot curves have them, then as the boards do."""
+    curves = (model for figure in few_shot for row in figure.rows for model, _ in row)
+    return list(dict.fromkeys([*curves, *(line.model for board in boards for line in board.models)]))

@@ -265,7 +265,7 @@ class Report:
     """A results folder; it leaves out `unsound` records (by id or place, with the reasons) and `foreign` files.
 
     It also leaves out `shuffled`, which are fitted to shuffled labels under the name of a model that is no control.
-    `these_draws` tells that its intervals speak of other test images alone.
+    `these_draws` tells that its intervals speak of other test images alone. `named` is its title, with its `authors`.
     """
 
     chapters: tuple[ChapterPages, ...]
@@ -276,6 +276,8 @@ class Report:
     shuffled: int
     foreign: int
     these_draws: bool
+    named: str = "cxrbench report"
+    authors: tuple[str, ...] = ()
 
     @property
     def multi_label(self) -> bool:

@@ -15,6 +15,7 @@ from cxrbench.reports.html import curves, show
 from cxrbench.reports.html.cells import CellPage
 from cxrbench.reports.html.page import Report
 from cxrbench.reports.html.show import settled
+from cxrbench.reports.html.summary import answer, sentence
 from cxrbench.store.atomic import write_atomically
 
 NOT_TOLD = "not recorded"
@@ -46,7 +47,7 @@ class Identities:
         return {kind: anchor for kind, anchor in each[0].items() if all(own.get(kind) == anchor for own in each)}
 
     def _next(self, kind: str) -> str:
-        return f"{kind[0].lower()}{len(self.found[kind])}-{kind.lower()}"
+        return f"{kind[:3].lower()}{len(self.found[kind])}"  # no two kinds begin alike
 
 
 def identities(records: Iterable[Record]) -> Identities:
@@ -91,13 +92,17 @@ SECTIONS = (
     ("board", "Leaderboard"),
     ("paper", "Tables 2 to 4"),
     ("curves", "Few-shot curves"),
+    ("operating", "ROC and precision-recall"),
     ("classes", "Classes"),
     ("prompts", "Prompts"),
     ("groups", "Subgroups"),
     ("calibration", "Calibration"),
     ("cells", "Cells"),
 )
-_OPTIONAL = re.compile("</(?:td|th|tr|li)>")  # end tags that HTML lets be left out: a tenth of a page of tables
+_OPTIONAL = re.compile("</(?:td|th|tr|li|thead|tbody|tfoot)>")  # end tags that HTML lets be left out
+_BROKEN = re.compile(
+    "\n(?=</?(?:t[dhr]|d[tl]|tbody|thead|tfoot|table|details|div|g|i|path|use)[ >])"
+)  # no text is on both sides
 _QUOTED = re.compile('( [a-z-]+=)"([a-zA-Z0-9_.:#+-]+)"(?=[ >])')  # values that need no quotes
 
 
@@ -114,7 +119,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(show.FILTERS)
+    environment.filters.update(show.FILTERS, sentence=sentence)
     style, script = _asset("report.css") + show.lines(), _asset("report.js")
     text = environment.get_template("report.html.j2").render(
         report=report,
@@ -124,6 +129,7 @@ def render(report: Report) -> str:
         identities=identities(page.record for part in report.chapters for page in part.pages.values()),
         heads=HEADS,
         panel=curves,
+        answer=answer,
         sections=SECTIONS,
         rule=RULE,
         weights=WEIGHTS,
@@ -136,7 +142,7 @@ def render(report: Report) -> str:
 def _short(text: str) -> str:
     """Markup without what HTML lets be left out; text has no such quotes, for those are escaped."""
     lines = (_OPTIONAL.sub("", line.strip()) for line in text.splitlines())
-    return _QUOTED.sub(r"\1\2", "\n".join(line for line in lines if line))
+    return _QUOTED.sub(r"\1\2", _BROKEN.sub("", "\n".join(line for line in lines if line)))
 
 
 def write(path: Path, report: Report) -> int:

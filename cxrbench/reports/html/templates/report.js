@@ -64,13 +64,18 @@ for (const chapter of all("[data-chapter]")) {
   update(chapter);
 }
 
+// Folding: narrow screens begin with the leaderboard alone, paper has everything.
+const folds = all("details.fold");
+if (matchMedia("(max-width: 40rem)").matches) for (const part of folds) part.open = "first" in part.dataset;
+addEventListener("beforeprint", () => folds.forEach((part) => { part.open = true; }));
+
 // A link into something closed or filtered away shows it.
 const reveal = () => {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   if (!target) return;
   const chapter = target.closest("[data-chapter]");
   if (chapter && target.closest(".off")) { chapter.querySelector(".tools").reset(); update(chapter); }
-  for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  for (let part = target.closest("details") || target.querySelector(":scope > .fold"); part; part = part.parentElement.closest("details")) part.open = true;
   if (target.classList.contains("inside")) {
     target.parentElement.querySelector("summary").focus({ preventScroll: true });
     target.parentElement.scrollIntoView();
@@ -101,6 +106,58 @@ document.addEventListener("toggle", (event) => {
   table.dataset.split = "";
   for (const row of Array.from(table.rows)) fields(row.lastElementChild);
 }, true);
+
+// CSV: a table as it stands, what is small in a field in a column of its own; a spreadsheet takes no word for a formula.
+const plain = (text) => text.replace(/\s+/g, " ").trim();
+const parted = (cell) => {
+  const copy = cell.cloneNode(true);
+  const aside = all("small, abbr, code", copy).filter((part) => !part.parentElement.closest("small")).map((part) => { part.remove(); return plain(part.textContent); });
+  const text = plain(copy.textContent);
+  return [text === "–" ? "" : text, aside.filter(Boolean).join("; ")];
+};
+const quoted = (text) => {
+  const safe = /^[=+@-]/.test(text) && !/^[+-]?[\d.]+$/.test(text) ? `'${text}` : text;
+  return /[",]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+const csv = (table) => {
+  const heads = Array.from(table.tHead.rows[0].cells);
+  const bodies = [...table.tBodies, ...(table.tFoot ? [table.tFoot] : [])];
+  const group = (body) => { const head = body.querySelector("th[scope=rowgroup]"); return head ? parted(head.firstElementChild)[0] : ""; };
+  const rows = bodies.flatMap((body) => Array.from(body.rows, (row) => [group(body), Array.from(row.cells, parted)]));
+  const lines = rows.filter(([, cells]) => cells.length === heads.length);
+  const kept = heads.map((head, place) => [head, place]).filter(([head]) => !("plain" in head.dataset));
+  const aside = kept.map(([, place]) => lines.some(([, cells]) => cells[place][1]));
+  const wide = (cells) => kept.flatMap(([, place], n) => aside[n] ? cells[place] : [cells[place][0]]);
+  const titles = wide(heads.map((head) => { const [text, small] = parted(head); return [text, `${text} (small print${small && `: ${small}`})`]; }));
+  const groups = lines.some(([own]) => own), made = table.closest(".made-chapter");
+  const line = (own, cells, note) => [...(groups ? [own] : []), ...cells, ...(made ? [note] : [])].map(quoted).join(",");
+  return [line("Section", titles, "Note"), ...lines.map(([own, cells]) => line(own, wide(cells), "Made, no result."))].join("\r\n") + "\r\n";
+};
+const watch = new ResizeObserver((seen) => { for (const { target } of seen) { const box = target.closest(".box"); box.classList.toggle("wide", box.scrollWidth > box.clientWidth); } });
+for (const box of all(".box")) {
+  const under = document.createElement("div"), button = document.createElement("button"), more = document.createElement("span");
+  const label = box.getAttribute("aria-label");
+  under.className = "under";
+  button.type = "button";
+  button.className = "csv";
+  button.textContent = "CSV";
+  button.setAttribute("aria-label", `CSV of ${label}`);
+  more.className = "more";
+  more.textContent = "wider than the screen: scroll it sideways";
+  under.append(button, more);
+  box.after(under);
+  watch.observe(box);
+  watch.observe(box.firstElementChild);
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest && event.target.closest(".csv");
+  if (!button) return;
+  const box = button.parentElement.previousElementSibling, link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([csv(box.querySelector("table"))], { type: "text/csv" }));
+  link.download = `${box.closest(".made-chapter") ? "made-" : ""}${box.getAttribute("aria-label").toLowerCase().replace(/[^a-z0-9]+/g, "-")}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+});
 
 // Copying: by the clipboard where the browser gives it to files, else by selection.
 const taken = async (code) => {
