@@ -21,6 +21,7 @@ from cxrbench.cli.options import (
     tell_left_out,
     words,
 )
+from cxrbench.errors import SpecError
 
 
 def report(
@@ -45,6 +46,14 @@ def report(
         ),
     ] = None,
     these_draws: TheseDraws = False,
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", metavar="DIR", help="Write a leaderboard of static pages here instead of one file."),
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Of --site: publish predictions too. They hold image ids and true labels."),
+    ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Write what was measured into one HTML file.
@@ -61,8 +70,15 @@ def report(
     from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
+    from cxrbench.reports.site.write import earlier, write_site
     from cxrbench.system import cpu
 
+    if site is None and predictions:
+        raise SpecError("--predictions belongs to --site DIR; the one file never holds predictions")
+    if site is not None and audit is not None:
+        raise SpecError("--audit belongs to the one file; a leaderboard (--site) does not show its findings")
+    if site is not None:
+        earlier(site, out)  # before anything is computed for a folder that is refused
     further = tuple(load_metric(name).name for name in dict.fromkeys(words(metric)))
     audited = None if audit is None else read_findings(audit)
     work = ReportWork(out, workers or cpu.cores(), these_draws, further)
@@ -72,8 +88,11 @@ def report(
         asked = asked_cells(chosen_variant("paper-code", None), model, task, group, protocol, shots, prompts)
         found = replace(found, records=tuple(narrowed(found.records, asked)))
     page = made(work, found, audited)
-    size = write(to, page)
     for ident, reasons in page.unsound.items():
         if ident not in found.left_out:
             echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)
-    echo(f"{to}: {size / 1e6:.2f} MB")
+    if site is None:
+        echo(f"{to}: {write(to, page) / 1e6:.2f} MB")
+        return
+    done = write_site(site, page, out, predictions=predictions)
+    echo(f"{site}: {done.pages} pages, {done.records} records, {done.size / 1e6:.2f} MB; open {site / 'index.html'}")
