@@ -33,6 +33,14 @@ def report(
     prompts: PromptSets = None,
     out: Out = Path("results"),
     to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("report.html"),
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", metavar="DIR", help="Write a leaderboard of static pages here instead of one file."),
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Of --site: publish predictions too. They hold image ids and true labels."),
+    ] = False,
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Findings of `cxrbench audit --report FILE.json`, to be shown.")
     ] = None,
@@ -46,14 +54,6 @@ def report(
         ),
     ] = None,
     these_draws: TheseDraws = False,
-    site: Annotated[
-        Path | None,
-        typer.Option("--site", metavar="DIR", help="Write a leaderboard of static pages here instead of one file."),
-    ] = None,
-    predictions: Annotated[
-        bool,
-        typer.Option("--predictions", help="Of --site: publish predictions too. They hold image ids and true labels."),
-    ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Write what was measured into one HTML file.

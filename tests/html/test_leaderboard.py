@@ -1,4 +1,4 @@
-"""`cxrbench report --site`: a folder of pages whose links hold, with made numbers apart, and the records beside them."""
+"""`cxrbench report --site`: pages whose links hold, with made numbers apart, and the records beside them."""
 
 import re
 from collections.abc import Iterator, Mapping
