@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cxrbench.errors import DataError, IntegrityError, UnreadableError
+from cxrbench.analysis.cell import cell_calibration
+from cxrbench.errors import DataError, IntegrityError, NotApplicableError, UnreadableError
 from cxrbench.evaluate.retrieval import values_of
-from cxrbench.records.integrity import MOST_BYTES, faults, place_of
+from cxrbench.records.integrity import MOST_BYTES, checked_cell, place_of
+from cxrbench.records.predictions import ScoredCell
 from cxrbench.records.record import STATEMENT, Record, predictions_path, read_record
 from cxrbench.records.scores import ABOUT
 from cxrbench.records.selection import cell_key, cell_name
@@ -97,11 +99,12 @@ def _remarks(out: Path, name: str, record: Record) -> list[Remark]:
 
 
 def _refusals(out: Path, record: Record) -> Iterator[str]:
-    wrong = faults(out, record)
+    cell, wrong = checked_cell(out, record)
     yield from (text.removeprefix(f"{predictions_path(out, record)}: ") for text in wrong)
     yield from _strange_names(record)
     yield from _disk("the record", _texts(record.model_dump(mode="json")))
-    if not wrong:
+    if cell is not None and not wrong:
+        yield from _other_scores(cell)
         yield from _strange_predictions(out, record)
 
 
@@ -122,6 +125,15 @@ def _strange_names(record: Record) -> Iterator[str]:
     pinned = catalog.load_card(model.name).weights.sha256 if model.name in cards else None
     if pinned is not None and model.weights_claimed is None and model.weights_sha256 != pinned:
         yield f"the weights are not those that the card {model.name} pins: SHA-256 {pinned}"
+
+
+def _other_scores(cell: ScoredCell) -> Iterator[str]:
+    try:
+        cell_calibration(cell)
+    except DataError as error:
+        yield f"its scores are said to be {cell.record.protocol.scores}: {error}"
+    except NotApplicableError:
+        pass
 
 
 def _disk(where: str, texts: Iterable[str]) -> Iterator[str]:

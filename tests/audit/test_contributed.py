@@ -1,6 +1,7 @@
 """`cxrbench validate`: what others contribute is refused or told, file by file, and one fault never hides another."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from made_predictions import restated
 from made_results import scores, write_result
 from typer.testing import CliRunner
@@ -29,7 +31,7 @@ def told(out: Path) -> tuple[int, list[dict[str, str]]]:
 
 
 def written(out: Path, **changes: Any) -> Record:
-    return write_result(out, scores(rows=40, errors=6), **changes)
+    return write_result(out, scores(rows=40, errors=6), **{"protocol__scores": "other", **changes})
 
 
 def retabled(out: Path, record: Record, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -93,6 +95,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         lambda out, record: restated(out, record, variant_digest="2" * 64),
         "the variant paper-code is not the built-in one",
     ),
+    "no probabilities": (in_place_of("protocol", scores="probabilities"), "rows must lie in 0..1"),
     "place in the record": (in_place_of("data", left_out={"C:\\Users\\anna\\a.dcm": "is cut"}), "somebody's disk"),
     "place in a reason": (in_place_of("data", left_out={"a": "not found: /data/anna/a.png"}), "somebody's disk"),
     "place in the images": (renamed_images, "the predictions names a place"),
@@ -144,14 +147,14 @@ def test_what_ends_the_check_of_one_record_ends_no_other(tmp_path: Path, monkeyp
     from cxrbench.checks import contributed
 
     bad, _ = written(tmp_path), written(tmp_path, protocol__shots=4)
-    whole = contributed.faults
+    whole = contributed.checked_cell
 
-    def failing(out: Path, record: Record) -> tuple[str, ...]:
+    def failing(out: Path, record: Record) -> Any:
         if record.id == bad.id:
             raise MemoryError
         return whole(out, record)
 
-    monkeypatch.setattr(contributed, "faults", failing)
+    monkeypatch.setattr(contributed, "checked_cell", failing)
     code, [remark] = told(tmp_path)
     assert code == 4 and bad.id in remark["file"]
 
@@ -161,6 +164,21 @@ def test_a_workflow_gets_a_table_whose_cells_are_no_markup(tmp_path: Path) -> No
     done = CliRunner().invoke(app, ["validate", str(tmp_path), "--format", "markdown"])
     assert done.exit_code == 4 and "records read: 1; files refused: 1" in done.stdout
     assert "| refused" in done.stdout and r"\<b\>\|x.png" in done.stdout
+
+
+def test_the_workflow_of_the_docs_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert workflow["permissions"] == {"contents": "read"}
+    lines = [shlex.split(step.get("run", "")) for step in workflow["jobs"]["validate"]["steps"]]
+    commands = [words[: words.index(">>")] if ">>" in words else words for words in lines if words[:1] == ["cxrbench"]]
+    assert [words[1] for words in commands] == ["validate", "report"]
+    monkeypatch.chdir(tmp_path)
+    record = written(Path("results"))
+    assert all(CliRunner().invoke(app, words[1:]).exit_code == 0 for words in commands)
+    assert Path("public/index.html").is_file()
+    predictions_path(Path("results"), record).unlink()
+    assert CliRunner().invoke(app, commands[0][1:]).exit_code == 4
 
 
 def test_an_empty_folder_is_no_contribution(tmp_path: Path) -> None:

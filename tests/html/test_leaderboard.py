@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 import html5lib
 import pytest
 from made_board import write_board
+from made_results import scores, write_result
 from typer.testing import CliRunner, Result
 
 from cxrbench.cli.main import app
@@ -183,3 +184,10 @@ def test_without_a_measured_record_the_first_page_says_so(tmp_path: Path) -> Non
     assert cxrbench("report", "--out", tmp_path / "r", "--site", tmp_path / "s").exit_code == 0
     text = (tmp_path / "s" / "index.html").read_text()
     assert "no measured record" in text and "<table" not in text and 'href="synthetic.html"' in text
+
+
+def test_scores_that_are_no_probabilities_cost_a_cell_its_calibration_and_end_no_page(tmp_path: Path) -> None:
+    write_result(tmp_path / "r", scores(rows=40, errors=6), protocol__scores="probabilities")
+    done = cxrbench("report", "--out", tmp_path / "r", "--site", tmp_path / "s")
+    assert done.exit_code == 0, said(done)
+    assert "85.00" in (tmp_path / "s" / "index.html").read_text()

@@ -18,7 +18,7 @@ from cxrbench.analysis.cell import (
     pooled_calibration,
 )
 from cxrbench.analysis.subgroups import By, Subgroups, subgroups
-from cxrbench.errors import CxrBenchError, NotApplicableError
+from cxrbench.errors import CxrBenchError
 from cxrbench.evaluate.metric_table import MACRO_AUROC, TABLE, Metric
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
@@ -250,7 +250,7 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
     judged, pooled, why_not = tuple[Calibration, ...](), None, ""
     try:
         judged, pooled = cell_calibration(cell), pooled_calibration(cell) if asked.detail else None
-    except NotApplicableError as error:
+    except CxrBenchError as error:  # also scores that are not the probabilities that the record says
         why_not = str(error)
     return CellPage(
         record=record,
