@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -191,3 +192,16 @@ def test_scores_that_are_no_probabilities_cost_a_cell_its_calibration_and_end_no
     done = cxrbench("report", "--out", tmp_path / "r", "--site", tmp_path / "s")
     assert done.exit_code == 0, said(done)
     assert "85.00" in (tmp_path / "s" / "index.html").read_text()
+
+
+def test_its_colours_are_those_of_the_report_whose_contrast_is_tested() -> None:
+    def palettes(package: str, name: str) -> list[dict[str, str]]:
+        text = resources.files(package).joinpath("templates", name).read_text(encoding="utf-8")
+        blocks = re.findall(r":root[^{]*\{(.*?)\}", text, re.DOTALL)[:2]
+        return [dict(re.findall(r"--([\w-]+): ([^;]+);", block)) for block in blocks]
+
+    for known, own in zip(
+        palettes("cxrbench.reports.html", "report.css"), palettes("cxrbench.reports.site", "site.css"), strict=True
+    ):
+        assert own.pop("bar") == known["s0"] and len(own) > 5
+        assert own.items() <= known.items()
