@@ -27,6 +27,7 @@ from cxrbench.cli import (
     subgroups,
     table,
     task,
+    validate,
     weights,
 )
 from cxrbench.cli.echo import echo, print_problem, steady_streams, warn
@@ -84,6 +85,7 @@ app.command("calibration")(calibration.calibration)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("check")(check.check)
+app.command("validate")(validate.validate)
 app.command("audit")(audit.audit)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)

@@ -21,6 +21,7 @@ from cxrbench.cli.options import (
     tell_left_out,
     words,
 )
+from cxrbench.errors import SpecError
 
 
 def report(
@@ -32,6 +33,14 @@ def report(
     prompts: PromptSets = None,
     out: Out = Path("results"),
     to: Annotated[Path, typer.Option("--to", help="The file to write.")] = Path("report.html"),
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", metavar="DIR", help="Write a leaderboard of static pages here instead of one file."),
+    ] = None,
+    predictions: Annotated[
+        bool,
+        typer.Option("--predictions", help="Of --site: publish predictions too. They hold image ids and true labels."),
+    ] = False,
     audit: Annotated[
         Path | None, typer.Option("--audit", help="Findings of `cxrbench audit --report FILE.json`, to be shown.")
     ] = None,
@@ -63,9 +72,16 @@ def report(
     from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
+    from cxrbench.reports.site.write import earlier, write_site
     from cxrbench.system import cpu
     from cxrbench.system.printable import one_line
 
+    if site is None and predictions:
+        raise SpecError("--predictions belongs to --site DIR; the one file never holds predictions")
+    if site is not None and audit is not None:
+        raise SpecError("--audit belongs to the one file; a leaderboard (--site) does not show its findings")
+    if site is not None:
+        earlier(site, out)  # before anything is computed for a folder that is refused
     further = tuple(load_metric(name).name for name in dict.fromkeys(words(metric)))
     audited = None if audit is None else read_findings(audit)
     work = ReportWork(out, workers or cpu.cores(), these_draws, further)
@@ -76,8 +92,11 @@ def report(
         found = replace(found, records=tuple(narrowed(found.records, asked)))
     page = made(work, found, audited)
     page = replace(page, named=one_line(title or page.named), authors=tuple(map(one_line, author or ())))
-    size = write(to, page)
     for ident, reasons in page.unsound.items():
         if ident not in found.left_out:
             echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)
-    echo(f"{to}: {size / 1e6:.2f} MB")
+    if site is None:
+        echo(f"{to}: {write(to, page) / 1e6:.2f} MB")
+        return
+    done = write_site(site, page, out, predictions=predictions)
+    echo(f"{site}: {done.pages} pages, {done.records} records, {done.size / 1e6:.2f} MB; open {site / 'index.html'}")

@@ -15,7 +15,7 @@ from cxrbench.store import digest
 
 def flaws(record: Record) -> tuple[str, ...]:
     """What keeps a number from being the one of its variant, split, model and prompts; none for a sound record."""
-    return (*_incomplete(record), *_strangers(record))
+    return (*_incomplete(record), *strangers(record))
 
 
 def why_not(record: Record) -> tuple[str, ...]:
@@ -50,8 +50,8 @@ def _incomplete(record: Record) -> Iterator[str]:
         yield f"the precision is {record.runtime.precision}"
 
 
-def _strangers(record: Record) -> Iterator[str]:
-    """A card or prompt set that bears a built-in name and is another one."""
+def strangers(record: Record) -> Iterator[str]:
+    """A card or prompt set that bears a built-in name and is another one, and pinned weights that are only claimed."""
     name, told = record.model.name, record.prompts
     if _card(name) is not None and not has_known_card(record):
         yield f"the card {name} is not the built-in one"

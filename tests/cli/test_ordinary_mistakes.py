@@ -24,7 +24,7 @@ from cxrbench.system.progress import told_time
 
 VERBS = [
     *["run", "models", "tasks", "info", "figure", "subgroups", "prompts", "calibration", "compare", "check", "audit"],
-    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "task", "cache", "weights"],
+    *["export", "report", "doctor", "demo", "table", "pretrain", "data", "task", "cache", "weights", "validate"],
 ]
 GROUPS = ["table", "pretrain", "data", "task", "cache", "weights"]
 

@@ -18,7 +18,7 @@ from cxrbench.analysis.cell import (
     pooled_calibration,
 )
 from cxrbench.analysis.subgroups import By, Subgroups, subgroups
-from cxrbench.errors import CxrBenchError, NotApplicableError
+from cxrbench.errors import CxrBenchError
 from cxrbench.evaluate.metric_table import MACRO_AUROC, TABLE, Metric
 from cxrbench.evaluate.statistics.calibration import Calibration
 from cxrbench.evaluate.statistics.estimate import Estimate
@@ -44,14 +44,20 @@ def command(record: Record) -> str:
 
 def own_files(record: Record) -> tuple[str, ...]:
     """What the command takes from files that this installation does not have, each in words."""
-    told = {what: f"{what} is a file of its own: put its path in place of {word}" for what, word in _own(record)}
+    own = own_names(record).items()
+    told = {what: f"{what} is a file of its own: put its path in place of {word}" for what, word in own}
     if record.model.in_memory:
         told["the card"] = "the model was in memory: give it to cxrbench.run, which takes the same options"
     return tuple(told.values())
 
 
+def own_names(record: Record) -> dict[str, str]:
+    """What of a record this installation does not have, such as `the card`, and the name of its file."""
+    return dict(_own(record))
+
+
 def _words(record: Record) -> Iterator[str]:
-    own = dict(_own(record))
+    own = own_names(record)
     yield from ("--model", own.get("the card", record.model.name), "--task", own.get("the task", record.data.task))
     yield from ("--protocol", record.protocol.protocol)
     if record.protocol.shots is not None:
@@ -246,7 +252,7 @@ def cell_page(measured: Measurement, asked: CellAsked) -> CellPage:
     judged, pooled, why_not = tuple[Calibration, ...](), None, ""
     try:
         judged, pooled = cell_calibration(cell), pooled_calibration(cell) if asked.detail else None
-    except NotApplicableError as error:
+    except CxrBenchError as error:  # also scores that are not the probabilities that the record says
         why_not = str(error)
     return CellPage(
         record=record,
