@@ -72,7 +72,7 @@ def report(
     from cxrbench.reports.html.chapters import ReportWork
     from cxrbench.reports.html.page import report as made
     from cxrbench.reports.html.render import write
-    from cxrbench.reports.site.write import earlier, write_site
+    from cxrbench.reports.site.write import TITLE, earlier, write_site
     from cxrbench.system import cpu
     from cxrbench.system.printable import one_line
 
@@ -91,7 +91,8 @@ def report(
         asked = asked_cells(chosen_variant("paper-code", None), model, task, group, protocol, shots, prompts)
         found = replace(found, records=tuple(narrowed(found.records, asked)))
     page = made(work, found, audited)
-    page = replace(page, named=one_line(title or page.named), authors=tuple(map(one_line, author or ())))
+    named = title or (page.named if site is None else TITLE)
+    page = replace(page, named=one_line(named), authors=tuple(map(one_line, author or ())))
     for ident, reasons in page.unsound.items():
         if ident not in found.left_out:
             echo(f"left out: record {ident}: {'; '.join(reasons)}. {WAY_OUT}", err=True)

@@ -180,6 +180,14 @@ def test_options_that_would_do_nothing_are_refused(words: list[str], results: Pa
     assert code(cxrbench("report", "--out", results, *words)) == 2
 
 
+def test_title_and_authors_stand_on_the_first_page(results: Path, texts: Mapping[str, str], tmp_path: Path) -> None:
+    assert "<h1>Leaderboard of chest X-ray encoders</h1>" in texts["index.html"]
+    words = ("report", "--out", results, "-m", "gloria", "-t", "rsna", "--site", tmp_path / "s")
+    assert code(cxrbench(*words, "--title", "Our <lab>", "--author", "A", "--author", "B")) == 0
+    text = (tmp_path / "s" / "index.html").read_text()
+    assert "<h1>Our &lt;lab&gt;</h1>" in text and "<p>A, B</p>" in text
+
+
 def test_without_a_measured_record_the_first_page_says_so(tmp_path: Path) -> None:
     write_board(tmp_path / "r", ("medclip",), ("rsna",), shots=(16,), prompts=(), model__synthetic=True)
     assert cxrbench("report", "--out", tmp_path / "r", "--site", tmp_path / "s").exit_code == 0

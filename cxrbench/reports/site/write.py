@@ -22,6 +22,7 @@ from cxrbench.store.sealed import listed, read_regular, read_sealed, write_seale
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+TITLE = "Leaderboard of chest X-ray encoders"
 CONTENTS = "site.json"  # which files of the folder are the site's
 _NOT_OURS = {"CNAME"}  # what may lie in the folder before the first site, dot files apart
 _TOPS = {"index.html", "synthetic.html", "records", *FOLDERS.values()}
