@@ -33,7 +33,7 @@ _VOLATILE = (  # what no two runs print alike, as a page shows it
     (re.compile(r"(?:^\d+ of \d+ images done, .*\n)+", re.MULTILINE), "...\n"),
     (re.compile(r"(measured by cxrbench) .*"), r"\1 ..."),
     (re.compile(r"^(content_sha256|code) = .*", re.MULTILINE), r'\1 = "..."'),
-    (re.compile(r"\d\.\de[+-]\d\d(?=, at most)|(?<=largest error )\d\.\de[+-]\d\d, \w+"), "..."),
+    (re.compile(r"\d\.\de[+-]\d\d(?=, at most)|(?<=largest error )\d\.\de[+-]\d\d, \w+|(?<=where )\de-\d\d(?= is allowed)"), "..."),
     (re.compile(r"(no weights in) .*"), r"\1 ..."),
     (re.compile(r"\S*/tmp\w+"), "..."),
     (re.compile(r"\d+(?= images decoded, 0 encoded, )"), "..."),
