@@ -32,13 +32,23 @@ class MadeModel:
 
 def undigested(name: str, folder: Path) -> str:
     """The name of a card, or where its digest is stated the path of a copy that states none."""
-    told = (paths.folder("model_zoo") / f"{name}.toml").read_text().splitlines()
-    kept = [line for line in told if not line.startswith("sha256 = ")]
+    told = (paths.folder("model_zoo") / f"{name}.toml").read_text()
+    kept = without_digest(told)
     if kept == told:
         return name
     path = folder / f"{name}.toml"
-    path.write_text("\n".join(kept))
+    path.write_text(kept)
     return str(path)
+
+
+def without_digest(told: str) -> str:
+    """The text of a card that tells no digest of its weights; those of other files stay."""
+    kept, table = [], ""
+    for line in told.splitlines(keepends=True):
+        table = line.strip() if line.startswith("[") else table
+        if table != "[weights]" or not line.startswith("sha256 = "):
+            kept.append(line)
+    return "".join(kept)
 
 
 def certified(card: ModelCard) -> Certificate:
