@@ -154,7 +154,7 @@ def list_tasks() -> "Names":
 
 
 def load_model(
-    name: str,
+    model: "str | Path | InMemory",
     weights: Path | str | None = None,
     text_encoder: Path | str | None = None,
     device: str = "auto",
@@ -165,32 +165,37 @@ def load_model(
     settings: Mapping[str, str] | None = None,
     task: str | None = None,
 ) -> "Model":
-    """A model by name or card: `encode_image` of files, arrays or prepared pixels, `encode_text` and `score`.
+    """A model by name or card, or one in memory: `encode_image` of files, arrays or prepared pixels, texts, `score`.
 
-    Images are prepared as a run of the variant prepares them; `task` matters where the variant treats the grey values
-    of its data set in its own way, as paper-code does those of VinDr. Raises SpecError for names that do not exist,
-    DataError where there are no weights, and what `models.base.load_adapter` raises.
+    Images are prepared as a run of the variant prepares them; `prepare` gives these pixels. `task` matters where the
+    variant treats the grey values of its data set in its own way, as paper-code does those of VinDr. A model of
+    `in_memory` has no `weights` and `text_encoder`, and stays on its device. Raises SpecError for names that do not
+    exist, DataError where there are no weights, what `models.base.load_adapter` raises, and TypeError for what is no
+    model.
     """
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.models.base import load_adapter
-    from cxrbench.models.weights.fetch import locate
-    from cxrbench.notebook.model import Model
-    from cxrbench.runner.model import chosen_device
+    from cxrbench.models.in_memory import InMemory
+    from cxrbench.notebook.model import Model, adapter_of, held_adapter
     from cxrbench.specs import catalog
     from cxrbench.specs.card_facts import recipe_for, recipe_name
-    from cxrbench.specs.paths import default_cache
 
-    card, file = catalog.load_card(name), None if weights is None else Path(weights)
+    if not isinstance(model, str | Path | InMemory):
+        raise TypeError(
+            f"load_model: a name, the path of a card or a model of `cxrbench.in_memory` is wanted, not a "
+            f"{type(model).__name__}; a network becomes one by cxrbench.in_memory(name, network, ...)"
+        )
+    card = model.card if isinstance(model, InMemory) else catalog.load_card(str(model))
     spec = None if task is None else catalog.load_task(task)
     own = () if spec is None else (spec.name,)
     chosen = catalog.chosen_variant(variant, settings or {}, own).settings
     _, recipe = recipe_for(card, chosen, "stored" if spec is None else spec.released_polarity)
-    folder = None if text_encoder is None else Path(text_encoder)
-    found = None if card.weights.made is not None else locate(card, file, default_cache())
-    whose = recipe_name(card, chosen)
-    adapter = load_adapter(card, found, folder, chosen_device(device), precision, recipe=whose)
+    places = tuple(None if place is None else Path(place) for place in (weights, text_encoder))
+    if isinstance(model, InMemory):
+        adapter = held_adapter(model, *places, device, precision)
+    else:
+        adapter = adapter_of(card, *places, device, precision, recipe_name(card, chosen))
     return Model(adapter, recipe, batch_size)
 
 

@@ -188,9 +188,7 @@ class Steps(Reading):
         if self.divisor != 1:
             self._require_scale()
         elif 0 < max(self.mean) <= 1 and max(self.std) < 1:
-            raise ValueError(
-                "under divisor 1 pixels are 0..255: multiply mean and std by 255, or leave it out"
-            )
+            raise ValueError("under divisor 1 pixels are 0..255: multiply mean and std by 255, or leave it out")
         return self
 
     @model_validator(mode="after")
