@@ -191,11 +191,11 @@ def load_model(
     own = () if spec is None else (spec.name,)
     chosen = catalog.chosen_variant(variant, settings or {}, own).settings
     _, recipe = recipe_for(card, chosen, "stored" if spec is None else spec.released_polarity)
-    places = tuple(None if place is None else Path(place) for place in (weights, text_encoder))
+    file, folder = (None if place is None else Path(place) for place in (weights, text_encoder))
     if isinstance(model, InMemory):
-        adapter = held_adapter(model, *places, device, precision)
+        adapter = held_adapter(model, file, folder, device, precision)
     else:
-        adapter = adapter_of(card, *places, device, precision, recipe_name(card, chosen))
+        adapter = adapter_of(card, file, folder, device, precision, recipe_name(card, chosen))
     return Model(adapter, recipe, batch_size)
 
 

@@ -1,9 +1,8 @@
 """What models share whose networks are filled from one checkpoint, with a text side or without one."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar, Generic, Self, cast
 
@@ -141,13 +140,7 @@ def covered(
     found = checkpoint.tensors
     networks = kind.networks(found, card, options).items()
     wanted = {prefix + name: tensor for prefix, net in networks for name, tensor in net.state_dict().items()}
-    return coverage(found, wanted, _named(card.weights.ignored, found), _named(card.weights.absent, wanted))
-
-
-def _named(reasons: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Those of the names that a pattern fits, with its reason."""
-    known = list(names)
-    return {name: reason for pattern, reason in reasons.items() for name in known if fnmatchcase(name, pattern)}
+    return coverage(found, wanted, card.weights.ignored, card.weights.absent)
 
 
 def require_widths(images: ImageFeatures, name: str, taps: Mapping[str, int]) -> None:
