@@ -88,6 +88,12 @@ class Adapter(ABC):
     texts_apart: ClassVar[bool] = False
 
     @classmethod
+    def slip(cls) -> str | None:
+        """What a class that derives from this one lacks so that none can be made of it, and the line to write."""
+        left = sorted(getattr(cls, "__abstractmethods__", ()))
+        return f"it lacks the method{'s' * (len(left) > 1)} {', '.join(left)}" if left else None
+
+    @classmethod
     @abstractmethod
     def options_digest(cls, card: ModelCard) -> str:
         """Digest of the card's options and of the files that they name: part of the key of every stored vector.
@@ -282,6 +288,8 @@ def adapter_class(card: ModelCard) -> type[Adapter]:
         raise SpecError(
             f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter (a subclass of models.base.Adapter)"
         )
+    if (slip := found.slip()) is not None:
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {slip}")
     return found
 
 
