@@ -79,21 +79,21 @@ def _refuse_text(what: str, names: Sequence[str]) -> None:
         raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
 
-def load_records(folder: Path | str = "results") -> "Records":
-    """The records that count below a results folder: of each cell the newest sound one.
+def load_records(out: Path | str = "results") -> "Records":
+    """The records that count below the results folder `out`: of each cell the newest sound one.
 
     They are held against their checksums and predictions first, and those that do not hold are warned of
     (CxrBenchWarning) and left out. An empty folder has none; raises DataError where there is no such folder.
     """
     from cxrbench.notebook.records import load_records as load
 
-    return load(Path(folder))
+    return load(Path(out))
 
 
 def compare(
     a: str,
     b: str,
-    folder: Path | str = "results",
+    out: Path | str = "results",
     *,
     tasks: Sequence[str] = ("all",),
     group: str = "all",
@@ -117,12 +117,12 @@ def compare(
 
     _refuse_text("tasks", tasks)
     how = (group, protocol, shots, prompts, metric, variant, settings or {}, these_draws, synthetic)
-    return compared(Path(folder), Question((a, b), tuple(tasks), *how))
+    return compared(Path(out), Question((a, b), tuple(tasks), *how))
 
 
 def table(
     number: Literal[2, 3, 4],
-    folder: Path | str = "results",
+    out: Path | str = "results",
     *,
     variant: str = "paper-code",
     settings: Mapping[str, str] | None = None,
@@ -136,7 +136,7 @@ def table(
     """
     from cxrbench.notebook.table import table as found
 
-    return found(number, Path(folder), variant, settings or {}, synthetic=synthetic, these_draws=these_draws)
+    return found(number, Path(out), variant, settings or {}, synthetic=synthetic, these_draws=these_draws)
 
 
 def list_models() -> "Names":
