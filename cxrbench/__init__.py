@@ -79,21 +79,21 @@ def _refuse_text(what: str, names: Sequence[str]) -> None:
         raise TypeError(f"{what}: a list of names is wanted, such as [{names!r}]")
 
 
-def load_records(folder: Path | str = "results") -> "Records":
-    """The records that count below a results folder: of each cell the newest sound one.
+def load_records(out: Path | str = "results") -> "Records":
+    """The records that count below the results folder `out`: of each cell the newest sound one.
 
     They are held against their checksums and predictions first, and those that do not hold are warned of
     (CxrBenchWarning) and left out. An empty folder has none; raises DataError where there is no such folder.
     """
     from cxrbench.notebook.records import load_records as load
 
-    return load(Path(folder))
+    return load(Path(out))
 
 
 def compare(
     a: str,
     b: str,
-    folder: Path | str = "results",
+    out: Path | str = "results",
     *,
     tasks: Sequence[str] = ("all",),
     group: str = "all",
@@ -117,12 +117,12 @@ def compare(
 
     _refuse_text("tasks", tasks)
     how = (group, protocol, shots, prompts, metric, variant, settings or {}, these_draws, synthetic)
-    return compared(Path(folder), Question((a, b), tuple(tasks), *how))
+    return compared(Path(out), Question((a, b), tuple(tasks), *how))
 
 
 def table(
     number: Literal[2, 3, 4],
-    folder: Path | str = "results",
+    out: Path | str = "results",
     *,
     variant: str = "paper-code",
     settings: Mapping[str, str] | None = None,
@@ -136,7 +136,7 @@ def table(
     """
     from cxrbench.notebook.table import table as found
 
-    return found(number, Path(folder), variant, settings or {}, synthetic=synthetic, these_draws=these_draws)
+    return found(number, Path(out), variant, settings or {}, synthetic=synthetic, these_draws=these_draws)
 
 
 def list_models() -> "Names":
@@ -154,7 +154,7 @@ def list_tasks() -> "Names":
 
 
 def load_model(
-    name: str,
+    model: "str | Path | InMemory",
     weights: Path | str | None = None,
     text_encoder: Path | str | None = None,
     device: str = "auto",
@@ -165,32 +165,37 @@ def load_model(
     settings: Mapping[str, str] | None = None,
     task: str | None = None,
 ) -> "Model":
-    """A model by name or card: `encode_image` of files, arrays or prepared pixels, `encode_text` and `score`.
+    """A model by name or card, or one in memory: `encode_image` of files, arrays or prepared pixels, texts, `score`.
 
-    Images are prepared as a run of the variant prepares them; `task` matters where the variant treats the grey values
-    of its data set in its own way, as paper-code does those of VinDr. Raises SpecError for names that do not exist,
-    DataError where there are no weights, and what `models.base.load_adapter` raises.
+    Images are prepared as a run of the variant prepares them; `prepare` gives these pixels. `task` matters where the
+    variant treats the grey values of its data set in its own way, as paper-code does those of VinDr. A model of
+    `in_memory` has no `weights` and `text_encoder`, and stays on its device. Raises SpecError for names that do not
+    exist, DataError where there are no weights, what `models.base.load_adapter` raises, and TypeError for what is no
+    model.
     """
     from cxrbench.system import cpu
 
     cpu.prepare()
-    from cxrbench.models.base import load_adapter
-    from cxrbench.models.weights.fetch import locate
-    from cxrbench.notebook.model import Model
-    from cxrbench.runner.model import chosen_device
+    from cxrbench.models.in_memory import InMemory
+    from cxrbench.notebook.model import Model, adapter_of, held_adapter
     from cxrbench.specs import catalog
     from cxrbench.specs.card_facts import recipe_for, recipe_name
-    from cxrbench.specs.paths import default_cache
 
-    card, file = catalog.load_card(name), None if weights is None else Path(weights)
+    if not isinstance(model, str | Path | InMemory):
+        raise TypeError(
+            f"load_model: a name, the path of a card or a model of `cxrbench.in_memory` is wanted, not a "
+            f"{type(model).__name__}; a network becomes one by cxrbench.in_memory(name, network, ...)"
+        )
+    card = model.card if isinstance(model, InMemory) else catalog.load_card(str(model))
     spec = None if task is None else catalog.load_task(task)
     own = () if spec is None else (spec.name,)
     chosen = catalog.chosen_variant(variant, settings or {}, own).settings
     _, recipe = recipe_for(card, chosen, "stored" if spec is None else spec.released_polarity)
-    folder = None if text_encoder is None else Path(text_encoder)
-    found = None if card.weights.made is not None else locate(card, file, default_cache())
-    whose = recipe_name(card, chosen)
-    adapter = load_adapter(card, found, folder, chosen_device(device), precision, recipe=whose)
+    file, folder = (None if place is None else Path(place) for place in (weights, text_encoder))
+    if isinstance(model, InMemory):
+        adapter = held_adapter(model, file, folder, device, precision)
+    else:
+        adapter = adapter_of(card, file, folder, device, precision, recipe_name(card, chosen))
     return Model(adapter, recipe, batch_size)
 
 

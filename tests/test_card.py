@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_probed_taps(name: str, features: str, shots: int, group: str, tap: str)
         ("revision =", "revison =", "revison"),
         ('revision = "d5892b39a4adaed74b92212a44081509db72f87b"\n', "", "pin a revision"),
         ("[recipes.reality-check]", "[recipes.mine]", "recipes"),
-        ('name = "dlilp_cm"', 'name = "DLILP CM"', "name"),
+        ('name = "dlilp_cm"', 'name = "DLILP CM"', "'DLILP CM' is no model's name: it has small letters, digits"),
         ("cxrbench.models.dlilp:DLILP", "cxrbench.models.dlilp", "adapter"),
         ('pretraining = ["C", "M"]', 'pretraining = ["CheXpert", "M"]', "write .C. for .CheXpert."),
     ],
@@ -116,6 +117,19 @@ def test_a_malformed_card_is_refused_by_key(old: str, new: str, says: str, tmp_p
     (tmp_path / "card.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(SpecError, match=says):
         read_card(tmp_path / "card.toml")
+
+
+@pytest.mark.parametrize(("line", "told"), [("", ("not told",)), ("pretraining = []\n", ())])
+def test_a_card_that_leaves_out_pretraining_does_not_say_that_there_was_none(
+    line: str, told: tuple[str, ...], tmp_path: Path
+) -> None:
+    text = (paths.folder("model_zoo") / "dlilp_cm.toml").read_text(encoding="utf-8")
+    (tmp_path / "card.toml").write_text(re.sub("(?m)^pretraining.*\\n", line, text), encoding="utf-8")
+    assert read_card(tmp_path / "card.toml").pretraining == told
+
+
+def test_every_card_of_the_zoo_says_what_it_was_trained_on() -> None:
+    assert not [card.name for card in ZOO.values() if "not told" in card.pretraining]
 
 
 def test_a_card_knows_its_folder(tmp_path: Path) -> None:

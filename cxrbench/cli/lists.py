@@ -178,7 +178,7 @@ def _checked(card: ModelCard) -> str:
 def _zero_shot(card: ModelCard) -> str:
     how = card.zero_shot
     if how is None:
-        return "no text or label side; linear probes only"
+        return "no text or label side; probes only"
     views = ", ".join(f"{name} ({view.scoring} of {view.tap} with {view.classes})" for name, view in how.views.items())
     own = f"; its authors' prompt sets: {', '.join(how.prompts)}" if how.prompts else ""
     standard = ", scores standardised over the test images" if how.standardised else ""

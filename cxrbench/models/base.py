@@ -1,11 +1,13 @@
 """What every model offers, and how a card becomes one."""
 
 import importlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal, Self, TypeVar
 
@@ -87,6 +89,12 @@ class Adapter(ABC):
     engine: EngineReport
     coverage: Coverage | None = None
     texts_apart: ClassVar[bool] = False
+
+    @classmethod
+    def slip(cls) -> str | None:
+        """What a class that derives from this one lacks so that none can be made of it, and the line to write."""
+        left = sorted(getattr(cls, "__abstractmethods__", ()))
+        return f"it lacks the method{'s' * (len(left) > 1)} {', '.join(left)}" if left else None
 
     @classmethod
     @abstractmethod
@@ -272,12 +280,18 @@ def _require_ignored(adapter: Adapter, checkpoint: Checkpoint) -> None:
 def adapter_module(card: ModelCard) -> str:
     """The dotted name of the module that the card names; nothing of it is run.
 
-    A module without a dot in its name that lies beside the card is that one, whatever else bears its name.
+    A module without a dot in its name that lies beside the card is that one, whatever else bears its name. Raises
+    SpecError where it is neither there nor installed.
     """
     module = card.adapter.partition(":")[0]
     found = (card.home / f"{module}.py", card.home / module / "__init__.py")
     if card.home.is_absolute() and "." not in module and any(path.is_file() for path in found):
         return beside(card.home, module)
+    if "." not in module and module not in sys.modules and find_spec(module) is None:
+        raise SpecError(
+            f"{card.name}: adapter {card.adapter!r}: there is no module {module!r}: no {module}.py in "
+            f"{card.home.resolve()}, the folder of the card, and none is installed"
+        )
     return module
 
 
@@ -292,6 +306,8 @@ def adapter_class(card: ModelCard) -> type[Adapter]:
         raise SpecError(
             f"{card.name}: adapter {card.adapter!r}: {module} has no such adapter (a subclass of models.base.Adapter)"
         )
+    if (slip := found.slip()) is not None:
+        raise SpecError(f"{card.name}: adapter {card.adapter!r}: {slip}")
     return found
 
 

@@ -7,9 +7,8 @@ asked for.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -201,8 +200,7 @@ class CXRBert:
         self._limit, self._runtime, self._name = card.text_encoder.max_tokens, runtime, card.name
         files, checkpoint = text_checkpoint(card.text_encoder, folder)
         head = _head(card.taps["joint"], under(checkpoint.tensors, BERT))
-        ignored = _ignored(checkpoint.tensors, card.weights.ignored)
-        self.coverage = coverage(checkpoint.tensors, _wanted(checkpoint.tensors, head), ignored)
+        self.coverage = coverage(checkpoint.tensors, _wanted(checkpoint.tensors, head), card.weights.ignored)
         require_complete(self.coverage, checkpoint.path, f"the text encoder of {card.name}")
         tensors = {name: checkpoint.tensors[name] for name in self.coverage.used}
         self._words = BertWords(under(tensors, BERT), files, runtime.device, pooler=False)
@@ -237,10 +235,6 @@ def _head(joint: int, tensors: Mapping[str, Tensor]) -> ProjectionHead:
     norm = tensors.get("embeddings.LayerNorm.weight")
     with torch.device("meta"):
         return ProjectionHead(768 if norm is None else len(norm), joint)
-
-
-def _ignored(names: Iterable[str], reasons: Mapping[str, str]) -> dict[str, str]:
-    return {name: reason for pattern, reason in reasons.items() for name in names if fnmatchcase(name, pattern)}
 
 
 def _wanted(tensors: Mapping[str, Tensor], head: nn.Module) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 """What models share whose networks are filled from one checkpoint, with a text side or without one."""
 
+import json
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import ClassVar, Generic, Self, cast
 
@@ -14,10 +14,11 @@ from cxrbench.errors import SpecError
 from cxrbench.models.base import Adapter, EngineReport, OptionsT, Padding, Runtime, checked_options, coloured
 from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.coverage import Coverage, coverage, look_alikes, require_complete
-from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.features import ImageFeatures, TextFeatures, checked_features, checked_texts
 from cxrbench.models.nets import frozen, settle, under
 from cxrbench.specs.card import ModelCard
 from cxrbench.store import digest
+from cxrbench.store.schema import Spec
 
 _CHECKED_SIZE = 224
 
@@ -46,6 +47,17 @@ class CheckpointModel(Adapter, Generic[OptionsT]):
         made = self.networks(used, card, options)
         self.parts = {prefix: frozen(net, under(used, prefix), runtime.device) for prefix, net in made.items()}
         self.engine = self._engine()
+
+    @classmethod
+    def slip(cls) -> str | None:
+        """See `Adapter.slip`."""
+        kind = getattr(cls, "options_type", None)
+        if not isinstance(kind, type) or not issubclass(kind, Spec):
+            return (
+                "it lacks the line options_type = NoOptions (from cxrbench.models.base), or a class of its own that "
+                "derives from cxrbench.store.schema.Spec"
+            )
+        return super().slip()
 
     @classmethod
     def options_digest(cls, card: ModelCard) -> str:
@@ -85,14 +97,25 @@ class CheckpointModel(Adapter, Generic[OptionsT]):
 
     def _engine(self) -> EngineReport:
         device, precision = str(self.runtime.device), self.runtime.precision
-        network = self.parts[self.image_network]
+        network = self._image_network()
         plain = not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())  # nothing to gain without
         if plain or self.runtime.memory_format == "contiguous":
             return EngineReport(device, precision, "contiguous")
         exact = replace(self.runtime, precision="float32")  # below it, rounding would hide what the check looks for
         with torch.inference_mode():
-            chosen, found = settle(network, lambda pixels: self.image_vectors(pixels, exact).taps, self.checked_size)
+            chosen, found = settle(network, lambda pixels: self._features(pixels, exact).taps, self.checked_size)
         return EngineReport(device, precision, chosen, found)
+
+    def _image_network(self) -> nn.Module:
+        prefix = getattr(self, "image_network", None)
+        if prefix in self.parts:
+            return self.parts[prefix]
+        line = f"image_network = {json.dumps(next(iter(self.parts)))}"
+        found = "is not there" if prefix is None else f"is {prefix!r}, no prefix that its `networks` gives"
+        raise SpecError(
+            f"{self.card.name}: image_network of {type(self).__name__} {found}; write {line}, the prefix of the "
+            f"network that sees pixels ({', '.join(map(repr, self.parts))})"
+        )
 
     @property
     def checked_size(self) -> int:
@@ -106,14 +129,17 @@ class CheckpointModel(Adapter, Generic[OptionsT]):
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """See `Adapter.encode_image`."""
-        return self.image_vectors(self.on_device(pixels), self.runtime)
+        return self._features(self.on_device(pixels), self.runtime)
+
+    def _features(self, pixels: Tensor, runtime: Runtime) -> ImageFeatures:
+        return checked_features(self.image_vectors(pixels, runtime), self.card.name, len(pixels), self.card.taps)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str], padding: Padding = "released") -> TextFeatures:
         """See `Adapter.encode_text`; padding enters no vector, so both ways of it give the same."""
         if not texts or isinstance(texts, str):
             raise SpecError("encode_text takes a list of at least one text")
-        return self.text_vectors(texts)
+        return checked_texts(self.text_vectors(texts), self.card.name, len(texts))
 
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Cosines (N, P)."""
@@ -141,13 +167,7 @@ def covered(
     found = checkpoint.tensors
     networks = kind.networks(found, card, options).items()
     wanted = {prefix + name: tensor for prefix, net in networks for name, tensor in net.state_dict().items()}
-    return coverage(found, wanted, _named(card.weights.ignored, found), _named(card.weights.absent, wanted))
-
-
-def _named(reasons: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Those of the names that a pattern fits, with its reason."""
-    known = list(names)
-    return {name: reason for pattern, reason in reasons.items() for name in known if fnmatchcase(name, pattern)}
+    return coverage(found, wanted, card.weights.ignored, card.weights.absent)
 
 
 def require_widths(images: ImageFeatures, name: str, taps: Mapping[str, int]) -> None:

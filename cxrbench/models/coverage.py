@@ -1,7 +1,8 @@
 """Whether the tensors of a file are those that a model wants: all of them, and no others."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ class Coverage:
     wrong_dtype: Mapping[str, str]
     ignored: Mapping[str, str]  # name to the reason on the card
     absent: Mapping[str, str] = field(default_factory=dict)  # of a wanted tensor that the file may lack, likewise
+    idle: tuple[str, ...] = ()  # what the card ignores, and the file does not hold
 
     @property
     def complete(self) -> bool:
@@ -38,9 +40,11 @@ def coverage(
 ) -> Coverage:
     """Compare names, shapes and dtypes; `wanted` may lie on the meta device, `ignored` may name tensors not found.
 
-    `absent` names wanted tensors that the file may lack, and may name others.
+    `absent` names wanted tensors that the file may lack, and may name others. In the names of both, `*` stands for any
+    letters, as a shell has it.
     """
-    lacking = {name: reason for name, reason in (absent or {}).items() if name in wanted and name not in found}
+    lacking = {name: reason for name, reason in _named(absent or {}, wanted).items() if name not in found}
+    unneeded = _named(ignored, found)
     both = [name for name in wanted if name in found]
     shapes = {
         name: f"{tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -55,18 +59,26 @@ def coverage(
     return Coverage(
         used=tuple(both),
         missing=tuple(name for name in wanted if name not in found and name not in lacking),
-        unexpected=tuple(name for name in found if name not in wanted and name not in ignored),
+        unexpected=tuple(name for name in found if name not in wanted and name not in unneeded),
         wrong_shape=shapes,
         wrong_dtype=dtypes,
-        ignored={name: reason for name, reason in ignored.items() if name in found and name not in wanted},
+        ignored={name: reason for name, reason in unneeded.items() if name not in wanted},
         absent=lacking,
+        idle=tuple(pattern for pattern in ignored if not _named({pattern: ""}, found)),
     )
 
 
+def _named(reasons: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that a pattern fits, with its reason."""
+    known = list(names)
+    return {name: reason for pattern, reason in reasons.items() for name in known if fnmatchcase(name, pattern)}
+
+
 class LayoutError(IntegrityError):
-    """A file whose tensors are not those of its model; `fitting` of them are."""
+    """A file whose tensors are not those of its model; `fitting` of them are, and `missing` are not there."""
 
     fitting: int = 0
+    missing: tuple[str, ...] = ()
 
 
 def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Sequence[str] = ()) -> None:
@@ -83,8 +95,10 @@ def require_complete(found: Coverage, path: Path, wanted: str, looks_like: Seque
         _listed("of another dtype", [f"{name} {what}" for name, what in found.wrong_dtype.items()]),
     ]
     hint = f" It has the layout of {' / '.join(looks_like)}." if looks_like else _way_out(found)
-    error = LayoutError(f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}")
+    told = f"{path}: not the tensors of {wanted}: {'; '.join(filter(None, faults))}.{hint}{_idle(found)}"
+    error = LayoutError(told)
     error.fitting = len(found.used) - len(found.wrong_shape.keys() | found.wrong_dtype.keys())
+    error.missing = found.missing
     raise error
 
 
@@ -105,6 +119,17 @@ def _way_out(found: Coverage) -> str:
     computed = all(name.endswith("position_ids") for name in found.unexpected)
     why = " (older versions of transformers saved these numbers, which are computed)" if computed else ""
     return f" If the model does not need them{why}, name them with the reason in weights.ignored of the card."
+
+
+def _idle(found: Coverage) -> str:
+    """Which names that the card ignores are none of the file's, where tensors are left over."""
+    if not found.idle or not found.unexpected:
+        return ""
+    some = found.idle[:3]
+    begun = [name for name in some if any(left.startswith(name) for left in found.unexpected)]
+    names, what = " and ".join(map(repr, some)), "is the name" if len(some) == 1 else "are the names"
+    way = f", or {' and '.join(repr(name + '*') for name in begun)}" if begun else "; * stands for any letters"
+    return f" weights.ignored: {names} {what} of no tensor; give whole names{way}."
 
 
 def look_alikes(card: ModelCard, fits: Callable[[ModelCard], bool]) -> list[str]:

@@ -96,14 +96,22 @@ def wrong_prefix(
             return f"{told}; without it they are exactly this model's. {_line(prefixes)}"
         if _fitting(second) > nearer[0]:
             nearer = (_fitting(second), f"{told}. {_line(prefixes)} What is amiss without it: {second}")
-    for prefix in _WRAPPERS:
+    for prefix in dict.fromkeys((*_lacking(refusal), *_WRAPPERS)):
         prefixes = {"": prefix, **{old: prefix + new for old, new in named.items()}}
-        if _refusal(rename_tensors(checkpoint, prefixes), load) is None:
-            return (
-                f"all {len(names)} tensors lack the prefix {prefix!r} that the published file has; with it they are "
-                f"exactly this model's. Take the published file, or: {_line(prefixes)}"
-            )
+        second = _refusal(rename_tensors(checkpoint, prefixes), load)
+        told = f"all {len(names)} tensors lack the prefix {prefix!r} that this model's have"
+        if second is None:
+            return f"{told}; with it they are exactly this model's. Take the published file, or: {_line(prefixes)}"
+        if _fitting(second) > nearer[0]:
+            nearer = (_fitting(second), f"{told}. {_line(prefixes)} What is amiss with it: {second}")
     return nearer[1] or None
+
+
+def _lacking(refusal: BaseException) -> list[str]:
+    """What the names of all missing tensors begin with, the longest first, where the refusal says that none fits."""
+    if not isinstance(refusal, LayoutError) or refusal.fitting:
+        return []
+    return _common(list(refusal.missing))[::-1]
 
 
 def _fitting(refusal: BaseException) -> int:

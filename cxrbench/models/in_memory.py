@@ -17,12 +17,10 @@ from cxrbench.models.checkpoint import Checkpoint
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.precision import exact
 from cxrbench.models.visible import Visible
-from cxrbench.specs.card import IN_MEMORY, ModelCard
+from cxrbench.specs.card import IN_MEMORY, NOT_TOLD, ModelCard
 from cxrbench.specs.recipe import Given, Recipe
 from cxrbench.store import digest
 from cxrbench.store.schema import complaints
-
-NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True, eq=False)

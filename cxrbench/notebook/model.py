@@ -1,7 +1,7 @@
 """A model that takes files and arrays as well as prepared pixels; adapters themselves see pixels alone."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,15 @@ from cxrbench.errors import SpecError
 from cxrbench.images.decoder_check import self_test
 from cxrbench.images.pixels import Pixels, pixels_by
 from cxrbench.images.radiograph import read_bytes
-from cxrbench.models.base import Adapter, EngineReport, Padding
+from cxrbench.models.base import Adapter, EngineReport, Padding, Precision, load_adapter
 from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.in_memory import InMemory
+from cxrbench.models.weights.fetch import locate
 from cxrbench.notebook.records import warn_of
 from cxrbench.runner.decoding import batch_of
-from cxrbench.specs.card import ModelCard
+from cxrbench.runner.model import chosen_device
+from cxrbench.specs.card import ModelCard, RecipeName
+from cxrbench.specs.paths import default_cache
 from cxrbench.specs.recipe import Recipe
 
 Picture = str | Path | NDArray[np.uint8]  # a file, or grey values
@@ -69,22 +73,34 @@ class Model:
         """
         if isinstance(images, Tensor):
             return self.adapter.encode_image(images)
+        return _joined([self._encoded(batch) for batch in self._prepared(images, "encode_image")])
+
+    def prepare(self, images: Picture | Sequence[Picture]) -> Tensor:
+        """The pixels (N, C, S, S) float32 that `encode_image` makes of N files or arrays, on the CPU.
+
+        One image or a list of them, as `encode_image` takes them; C is 1 where the recipe has one mean and std (the
+        network then sees it three times) and 3 otherwise, S the recipe's size. `encode_image` of this tensor gives the
+        vectors of one batch of N, which differ by about 1e-6 from those of another batch size. All N are in memory.
+        Raises and warns as `encode_image` does, and SpecError for a model whose vectors a file gives.
+        """
+        return torch.from_numpy(np.concatenate([np.stack(batch) for batch in self._prepared(images, "prepare")]))
+
+    def _prepared(self, images: Picture | Sequence[Picture], verb: str) -> Iterator[list[NDArray[np.float32]]]:
+        """Pixels in batches, each prepared as it is asked for; warns of odd files at the end."""
         pictures = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
         if not pictures:
-            raise SpecError("encode_image: there is no image in the list; name at least one file or array")
+            raise SpecError(f"{verb}: there is no image in the list; name at least one file or array")
         reader: Literal["fast", "reference"] = "fast" if self_test().passed else "reference"
-        named = [_named(picture, place) for place, picture in enumerate(pictures)]
-        odd, found = list[str](), list[ImageFeatures]()
+        named, odd = [_named(picture, place) for place, picture in enumerate(pictures)], list[str]()
         for start in range(0, len(named), self.batch_size):
             prepared = list[NDArray[np.float32]]()
             for name, picture in named[start : start + self.batch_size]:
                 made: Pixels = pixels_by(_content(picture), name, self.recipe, reader)
                 prepared.append(made.array)
                 odd += [f"{name}: {note}" for note in made.notes]
-            found.append(self._encoded(prepared))
+            yield prepared
         if odd:
-            warn_of(f"{len(odd)} remark{'s' * (len(odd) > 1)} on the images:", odd, "encode fewer images to see them")
-        return _joined(found)
+            warn_of(f"{len(odd)} remark{'s' * (len(odd) > 1)} on the images:", odd, "take fewer images to see them")
 
     def _encoded(self, prepared: list[NDArray[np.float32]]) -> ImageFeatures:
         """Vectors of a batch, which is filled up as in a run."""
@@ -109,6 +125,29 @@ class Model:
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:
         """Logits (N, P); a row depends on its own image alone."""
         return self.adapter.score(images, texts)
+
+
+def adapter_of(
+    card: ModelCard, weights: Path | None, text_encoder: Path | None, device: str, precision: Precision, use: RecipeName
+) -> Adapter:
+    """The adapter of a card, its weights looked for where a run looks for them; raises what `load_adapter` does."""
+    found = None if card.weights.made is not None else locate(card, weights, default_cache())
+    return load_adapter(card, found, text_encoder, chosen_device(device), precision, recipe=use)
+
+
+def held_adapter(
+    held: InMemory, weights: Path | None, text_encoder: Path | None, device: str, precision: Precision
+) -> Adapter:
+    """The adapter of a model in memory, where its parameters lie; raises SpecError for what only a card's model has."""
+    if weights is not None or text_encoder is not None:
+        raise SpecError(f"{held.card.name} is in memory with all that it needs: leave out weights and text_encoder")
+    found = held.adapter(held.seen(), precision)
+    if device not in ("auto", found.engine.device):
+        raise SpecError(
+            f"{held.card.name} is in memory, its parameters on {found.engine.device}: move the network itself to "
+            f"{device}, and leave out device"
+        )
+    return found
 
 
 def _named(picture: Picture, place: int) -> tuple[str, Path | NDArray[np.uint8]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import CxrBenchError
 from cxrbench.models.base import Adapter, Padding
-from cxrbench.models.features import ImageFeatures, TextFeatures
+from cxrbench.models.features import ImageFeatures, TextFeatures, checked_features, checked_texts
 from cxrbench.runner.decoding import Encoder, Fetch, Forward, ImageBatch, Taps, batch_of
 from cxrbench.store.atomic import naming
 from cxrbench.store.committer import Committer
@@ -59,7 +59,8 @@ def forward(model: Loaded, asked: Mapping[Key, TextSet]) -> Forward:
 
     def scored(key: Key, images: ImageFeatures) -> "Tensor":
         if key not in texts:
-            texts[key] = adapter.encode_text(asked[key].texts, asked[key].padding)
+            told = asked[key].texts
+            texts[key] = checked_texts(adapter.encode_text(told, asked[key].padding), adapter.card.name, len(told))
         return adapter.score(images, texts[key])
 
     def scores(key: Key, features: ImageFeatures) -> Fetch | CxrBenchError:
@@ -72,7 +73,7 @@ def forward(model: Loaded, asked: Mapping[Key, TextSet]) -> Forward:
         batch = torch.from_numpy(images)
         if on_cuda(model.device):
             batch = (batch if batch.is_pinned() else batch.pin_memory()).to(model.device, non_blocking=True)
-        features = adapter.encode_image(batch)
+        features = checked_features(adapter.encode_image(batch), adapter.card.name, len(batch), adapter.card.taps)
         vectors = partial(_fetched, dict(features.taps))
         return {key: scores(key, features) if key in asked else vectors for key in keys}
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Adapter, EngineReport, Padding, adapter_class, adapter_module, load_adapter
+from cxrbench.models.features import checked_texts
 from cxrbench.models.precision import known_device, linear_by
 from cxrbench.models.text import text_files
 from cxrbench.models.weights.fetch import locate
@@ -37,7 +38,7 @@ def prompt_array(adapter: Adapter, prompts: Sequence[str], padding: Padding, *, 
 
     Raises SpecError where the model keeps no vectors from before.
     """
-    features = adapter.encode_text(list(prompts), padding)
+    features = checked_texts(adapter.encode_text(list(prompts), padding), adapter.card.name, len(prompts))
     vectors = features.projected if projected else features.joint
     if vectors is None:
         raise SpecError(f"{adapter.card.name}: its card pools projected vectors, and its adapter gives none")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from cxrbench.errors import NotApplicableError, SpecError
 from cxrbench.specs.known_answers import Head, KnownAnswer
@@ -15,6 +15,7 @@ from cxrbench.store.schema import LocalPath, Spec, read_toml
 
 RecipeName = Literal["reality-check", "authors"]
 ClassSource = Literal["prompts", "prototypes"]
+NOT_TOLD = "not told"  # of a fact that nobody stated
 IN_MEMORY = "in memory: no card and no file"  # of a model that a program gave, and no TOML file tells of
 
 
@@ -156,6 +157,16 @@ class ProbeSpec(Spec):
     labels: Literal["true", "shuffled"] = "true"
 
 
+def _model_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9_.-]*", name):
+        raise ValueError(
+            f"{name!r} is no model's name: it has small letters, digits, _ . and -, and begins with a letter or digit, "
+            "such as my_model-2"
+        )
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 _LETTERS = {
     "c": "C",
     "chexpert": "C",
@@ -177,19 +188,20 @@ class ModelCard(Spec):
 
     `adapter`: `module:Class`, imported only on load; `options`: checked there; `taps`: width of each kind of image
     vector (`pooled` before the projection, the others unit vectors); `pretraining`: data set letters, C CheXpert,
-    M MIMIC, P PadChest; `published`: the row that holds this model's figures in a table of the paper;
+    M MIMIC, P PadChest, empty where there were none; `published`: the row that holds this model's figures in a table
+    of the paper;
     `synthetic`: weights that nobody trained, whose records enter no table of results. `control`: a negative control,
     which must do badly; tables set it apart. `family` and `year` (of the method's first publication) are for the list
     of models; `answers`: what others printed from the published weights, for `doctor`; `head`: a classifier of the
     file that answers may be of.
     """
 
-    name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
+    name: ModelName
     title: str
     family: str | None = None
     year: int | None = Field(None, ge=1990, le=2100)
     adapter: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    pretraining: tuple[str, ...] = ()
+    pretraining: tuple[str, ...] = (NOT_TOLD,)
     licence: str
     source: str
     notes: tuple[str, ...] = ()
@@ -313,7 +325,7 @@ class UnavailableModel(Spec):
     `unavailable`: what is published, what is not, and why no adapter could be shown to be right.
     """
 
-    name: str = Field(pattern="^[a-z0-9][a-z0-9_.-]*$")
+    name: ModelName
     title: str
     unavailable: str
     source: str

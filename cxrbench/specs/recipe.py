@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from cxrbench.store import digest
 from cxrbench.store.schema import Spec
@@ -11,6 +11,14 @@ from cxrbench.store.schema import Spec
 Side = Annotated[int, Field(ge=1, le=4096)]
 Opening = Literal["first", "luma", "colour", "opencv", "opencv-luma"]
 UNBOUNDED = 1 << 31
+_WIDEST = 2.0  # the largest std on the scale 0..1; pixels that cover all of it have 0.5
+
+
+def _each_channel(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+PerChannel = Annotated[tuple[float, ...], BeforeValidator(_each_channel)]
 
 
 class Reading(Spec):
@@ -20,13 +28,14 @@ class Reading(Spec):
     0..255, first channel of colour PNG, palette indices as grey); `radiograph` follows the file's own header (rescale,
     VOI window, photometric interpretation, palette, bit depth, EXIF orientation).
     `polarity` (official only): grey values as stored, negated whatever the header says, or by the header.
-    `mean`, `std`: one value, or one for each of three channels.
+    `mean`, `std`: one value, or one for each of three channels; a number alone is a list of one. They are on the scale
+    that the pixels have when they are subtracted: 0..1, or 0..255 under `divisor` 1.
     """
 
     decode: Literal["official", "radiograph"] = "official"
     polarity: Literal["stored", "negated", "header"] = "stored"
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
+    mean: PerChannel = (0.0,)
+    std: PerChannel = (1.0,)
 
     @model_validator(mode="after")
     def _readable(self) -> "Reading":
@@ -37,6 +46,14 @@ class Reading(Spec):
         if self.decode == "radiograph" and self.polarity != "header":
             raise ValueError("decode 'radiograph' follows the header: polarity must be 'header'")
         return self
+
+    def _require_scale(self) -> None:
+        """Raise ValueError for a mean or std that cannot be on the scale 0..1."""
+        if max(self.mean) > 1 or max(self.std) > _WIDEST:
+            told = " and ".join(", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+            raise ValueError(f"mean and std are on the scale 0..1: divide {told} by 255")
+        if min(self.mean) < 0:
+            raise ValueError(f"mean {min(self.mean):g}: mean and std are on the scale 0..1, where black is 0")
 
     @property
     def digest(self) -> str:
@@ -61,6 +78,11 @@ class Canvas(Reading):
     antialias: bool = False
     floor: Literal["released", "exact"] = "released"
     channels: Literal[3] = 3
+
+    @model_validator(mode="after")
+    def _scaled(self) -> "Canvas":
+        self._require_scale()
+        return self
 
 
 class MinMax(Spec):
@@ -163,6 +185,14 @@ class Steps(Reading):
     steps: tuple[Step, ...] = Field(min_length=1)
     divisor: Literal[1, 255, "own-range"] = 255
     resample: Resample | None = None
+
+    @model_validator(mode="after")
+    def _scaled(self) -> "Steps":
+        if self.divisor != 1:
+            self._require_scale()
+        elif 0 < max(self.mean) <= 1 and max(self.std) < 1:
+            raise ValueError("under divisor 1 pixels are 0..255: multiply mean and std by 255, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _square(self) -> "Steps":

@@ -43,3 +43,19 @@ def test_every_fault_is_listed(tensors: dict[str, torch.Tensor], says: str) -> N
 def test_the_layout_that_the_file_does_have_is_named() -> None:
     with pytest.raises(IntegrityError, match=r"x\.pth: .*layout of clip_cm / unicl_cm"):
         require_complete(coverage({}, WANTED, {}), Path("x.pth"), "x", ["clip_cm", "unicl_cm"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("_fc.", r"weights\.ignored: '_fc\.' is the name of no tensor; give whole names, or '_fc\.\*'\.$"),
+        ("fc", r"weights\.ignored: 'fc' is the name of no tensor; give whole names; \* stands for any letters\.$"),
+    ],
+)
+def test_an_ignored_name_that_no_tensor_has_is_told(pattern: str, says: str) -> None:
+    made = {**WHOLE, "_fc.weight": torch.zeros(1)}
+    with pytest.raises(IntegrityError, match=says):
+        require_complete(coverage(made, WANTED, {pattern: "a classifier"}), Path("x.pth"), "x")
+    found = coverage(made, WANTED, {"_fc.*": "a classifier", "optional": "of older files"})
+    assert found.complete and found.ignored == {"_fc.weight": "a classifier"}
+    require_complete(found, Path("x.pth"), "x")

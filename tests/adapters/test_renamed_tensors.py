@@ -128,6 +128,26 @@ def test_a_prefix_that_the_file_lacks_is_added_by_the_line() -> None:
     assert load_as_float32(found, load, told, own=True) == ["model.a.weight", "model.b"]
 
 
+@pytest.mark.parametrize("prefix", ["net.", "my.own.trunk."])
+def test_a_prefix_of_the_adapters_own_that_the_file_lacks_is_added_by_the_line(prefix: str) -> None:
+    wanted = {prefix + name: torch.zeros(2) for name in ("a.weight", "a.bias", "b")}
+
+    def load(found: Checkpoint) -> list[str]:
+        told = coverage.coverage(found.tensors, wanted, {"fc.*": "a classifier"})
+        coverage.require_complete(told, found.path, "mine")
+        return list(told.used)
+
+    found = Checkpoint(Path("tiny.pt"), "0" * 64, {name.removeprefix(prefix): wanted[name] for name in wanted})
+    with pytest.raises(IntegrityError, match=f'rename = {{ "" = "{prefix}" }}$') as refusal:
+        load_as_float32(found, load, card(), own=False)
+    line = LINE.search(str(refusal.value))
+    assert line
+    assert load_as_float32(found, load, card(**tomllib.loads(line[1])), own=False) == list(wanted)
+    more = Checkpoint(found.path, found.sha256, {**found.tensors, "fc.weight": torch.zeros(2)})
+    with pytest.raises(IntegrityError, match=rf'"" = "{prefix}" }} What is amiss with it: .*1 left over: {prefix}fc'):
+        load_as_float32(more, load, card(), own=False)
+
+
 NAMES = st.text("ab.", min_size=1, max_size=6)
 
 

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
 
 import made_hub
@@ -17,12 +19,23 @@ from made_package import CHECKOUT, run_cxrbench, write_package
 from safetensors.torch import save_file
 
 from cxrbench.models.base import load_adapter
-from cxrbench.specs.card import read_card
+from cxrbench.specs.card import ModelCard, Weights, read_card
 from cxrbench.testing import check_adapter
 
 PLUGIN = CHECKOUT / "tests" / "example_plugin"
 DOCUMENT = (CHECKOUT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
-CARD, *OTHERS = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+BLOCKS = [
+    textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", DOCUMENT, re.DOTALL | re.MULTILINE)
+]
+
+
+def block(beginning: str) -> str:
+    """The one TOML block of the document that begins so."""
+    (found,) = (block for block in BLOCKS if block.startswith(beginning))
+    return found
+
+
+CARD = block('name = "my_clip"')
 TINY = {
     "embed_dim": 512,
     "vision_cfg": {"image_size": 224, "patch_size": 32, "width": 768, "layers": 1, "head_width": 64},
@@ -59,9 +72,19 @@ def test_the_card_as_it_stands_runs(published: Path, lab: Lab, tmp_path: Path) -
 
 def test_the_document_shows_the_package_as_it_is() -> None:
     assert (PLUGIN / "cxrbench_heron" / "adapter.py").read_text(encoding="utf-8") in DOCUMENT
-    card, entry = OTHERS
-    assert card == (PLUGIN / "cxrbench_heron" / "heron.toml").read_text(encoding="utf-8")
-    assert entry.strip() in (PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
+    assert block('name = "heron"') == (PLUGIN / "cxrbench_heron" / "heron.toml").read_text(encoding="utf-8")
+    assert block("[project.entry-points").strip() in (PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("shown", BLOCKS, ids=lambda shown: shown.partition("\n")[0])
+def test_what_the_document_shows_of_cards_is_taken(shown: str) -> None:
+    facts = tomllib.loads(shown)
+    if "name" in facts:
+        ModelCard.model_validate(facts)
+    elif "weights" in facts:
+        Weights.model_validate(facts["weights"])
+    else:
+        assert facts.keys() == {"project", "tool"}
 
 
 @pytest.mark.slow

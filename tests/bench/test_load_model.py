@@ -143,3 +143,37 @@ def test_names_that_do_not_exist_are_refused(lab: Lab) -> None:
     ):
         with pytest.raises(SpecError, match=told):
             cxrbench.load_model(lab.model("small_unimodal"), device="cpu", **changes)  # type: ignore[arg-type]
+
+
+def test_prepared_pixels_are_those_that_encode_image_makes(load: Load, lab: Lab) -> None:
+    model, paths = load(batch_size=2), list(lab.files("covid").values())[:3]
+    pixels = model.prepare(paths)
+    size = model.card.size("reality-check")
+    assert pixels.shape == (3, len(model.recipe.mean), size, size) and pixels.dtype == torch.float32
+    assert torch.equal(pixels[2], torch.from_numpy(pixels_by(paths[2].read_bytes(), "", model.recipe).array))
+    assert torch.equal(model.prepare(paths[0]), pixels[:1])
+    assert torch.equal(model.encode_image(pixels[:2]).pooled, model.encode_image(paths).pooled[:2])
+    with pytest.raises(SpecError, match="prepare: there is no image in the list"):
+        model.prepare([])
+    with pytest.warns(cxrbench.CxrBenchWarning, match="1 remarks? on the images"):
+        model.prepare(np.zeros((64, 64), np.uint8))
+
+
+def test_a_model_in_memory_and_the_path_of_a_card_are_models(lab: Lab) -> None:
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4))
+    words = torch.nn.EmbeddingBag(8, 4)
+    held = cxrbench.in_memory(
+        "mine", network, width=4, size=32, mean=0.5, std=0.25,
+        encode_text=lambda texts: words(torch.tensor([[len(text) % 8] for text in texts])),
+    )  # fmt: skip
+    model, paths = cxrbench.load_model(held, variant=str(lab.variant)), list(lab.files("covid").values())[:3]
+    with torch.no_grad():
+        assert torch.equal(model.encode_image(paths).pooled, network(model.prepare(paths).expand(-1, 3, -1, -1)))
+    assert model.score(model.encode_image(paths), model.encode_text(["edema", "no edema"])).shape == (3, 2)
+    assert model.card.name == "mine" and network.training
+    for told, changes in (("leave out weights", {"weights": "/models"}), ("leave out device", {"device": "meta"})):
+        with pytest.raises(SpecError, match=f"mine is in memory.*{told}"):
+            cxrbench.load_model(held, **changes)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"not a Sequential; a network becomes one by cxrbench\.in_memory"):
+        cxrbench.load_model(network)  # type: ignore[arg-type]
+    assert cxrbench.load_model(Path(lab.model("small_unimodal")), device="cpu").card.name == "small_unimodal"

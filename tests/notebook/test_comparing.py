@@ -39,7 +39,7 @@ def test_compare_shows_what_the_verb_prints(board: Path) -> None:
 
 
 def test_a_comparison_is_a_row_a_task_and_one_for_their_mean(board: Path) -> None:
-    told = cxrbench.compare("gloria", "medclip", board, protocol="linear-probe", shots=16)
+    told = cxrbench.compare("gloria", "medclip", out=board, protocol="linear-probe", shots=16)
     frame, one = told.to_dataframe(), told[0]
     assert list(frame.task.fillna("mean")) == ["siim", "rsna", "mean"]
     first = one.tasks[0]
@@ -84,7 +84,7 @@ def test_a_table_shows_what_the_verb_prints(number: int, board: Path) -> None:
 
 
 def test_a_table_is_a_row_a_cell(board: Path) -> None:
-    told = cxrbench.table(4, board)
+    told = cxrbench.table(4, out=board)
     frame = told.to_dataframe()
     cell = frame[(frame.model == "gloria") & (frame.column == "RSNA")].iloc[0]
     shown = next(row for row in told.view.rows if row.model == "gloria").cells["rsna"]

@@ -109,7 +109,7 @@ def test_of_a_cell_the_newest_sound_record_counts_and_each_variant_has_its_own(t
     aged(tmp_path, flawed, "2026-05-01T00:00:00+00:00")
     other = write_result(tmp_path, variant="cxrbench-v1")
     made = write_result(tmp_path, model__synthetic=True)
-    records = cxrbench.load_records(str(tmp_path))
+    records = cxrbench.load_records(out=str(tmp_path))
     assert [r.id for r in records] == [other.id, new.id, made.id]
     assert (len(records), records[0].id, records[-1].id, len(records[1:])) == (3, other.id, made.id, 2)
     assert "3 cells" in repr(records) and "2 older records" in repr(records)

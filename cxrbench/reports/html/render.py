@@ -71,7 +71,7 @@ def _told(record: Record) -> dict[str, Told]:
             adapter,
             model.card_digest,
             text,
-            model.pretraining or NOT_TOLD,
+            model.pretraining or "none",
         ),
         "Splits": (data.task, data.split, data.partition_digest, data.contents_digest, data.reference),
         "Preprocessing": (record.preprocessing.name, record.preprocessing.digest, settled(recipe)),
