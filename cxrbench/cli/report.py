@@ -54,7 +54,7 @@ def report(
         ),
     ] = None,
     these_draws: TheseDraws = False,
-    title: Annotated[str | None, typer.Option("--title", help="Its heading. [default: cxrbench report]")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Its heading.")] = None,
     author: Annotated[list[str] | None, typer.Option("--author", help="Who wrote it; repeatable.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
 ) -> None:
