@@ -2,27 +2,24 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
 from cxrbench.models.base import Runtime
-from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.checkpoint_model import VisionOnly, require_size
+from cxrbench.models.checkpoint_model import PrefixedVision, PrefixOptions, require_size
 from cxrbench.models.container import require_depth
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.nets import rename
 from cxrbench.models.unfilled import compute_buffers_when_filled, without_values
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Spec
 
 _PATCH, _HEAD, _STAGES = 4, 32, 4  # pixels a side of a patch, width of an attention head, stages of a Swin
 _BLOCK = re.compile(r"layers\.(\d)\.blocks\.(\d{1,3})\.")
 _DOWN = re.compile(r"layers\.(\d)\.downsample\.")
 
 
-class Options(Spec):
+class Options(PrefixOptions):
     """`width` of the first stage, side of a `window` in patches, pixels a side (`size`); `prefix` of all names.
 
     `layers` of the projector, which makes `projected` vectors of the trunk's; `pooled`: which of the two a probe sees.
@@ -35,22 +32,15 @@ class Options(Spec):
     projected: int
     layers: Literal[1, 2]
     pooled: Literal["projected", "trunk"]
-    prefix: str = ""
 
 
-class Ark(VisionOnly[Options]):
+class Ark(PrefixedVision[Options]):
     """`pooled`: the mean of the tokens after the last norm, projected or not, as the options say.
 
     The file has the names of timm 0.5.4, where a stage ends with the layer that halves its grid.
     """
 
     options_type = Options
-
-    def __init__(
-        self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
-    ) -> None:
-        self.image_network = options.prefix
-        super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:

@@ -20,9 +20,9 @@ from cxrbench.models.checkpoint_model import CheckpointModel, require_size
 from cxrbench.models.container import layer_count
 from cxrbench.models.coverage import require_same
 from cxrbench.models.features import ImageFeatures, TextFeatures
-from cxrbench.models.gloria import GloriaWords, Words
+from cxrbench.models.gloria import GloriaWords, Words, words_of
 from cxrbench.models.nets import under
-from cxrbench.models.text import bert, text_files
+from cxrbench.models.text import bert
 from cxrbench.models.unfilled import without_values
 from cxrbench.specs.card import ModelCard
 
@@ -131,11 +131,7 @@ class CARZero(CheckpointModel[NoOptions]):
 
     @cached_property
     def _words(self) -> GloriaWords:
-        encoder = self.card.text_encoder
-        if encoder is None:
-            raise SpecError(f"{self.card.name}: the card names no text encoder")
-        files = text_files(encoder, self.text_encoder)
-        return GloriaWords(self.parts[BERT].state_dict(), files, encoder.max_tokens, self.runtime.device)
+        return words_of(self, BERT)
 
     @torch.inference_mode()
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:

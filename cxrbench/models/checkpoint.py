@@ -130,7 +130,7 @@ def published_format(path: Path, card: ModelCard) -> Format | VectorFormat:
 
 
 def read_published(path: Path, card: ModelCard) -> Checkpoint:
-    """The tensors of a file as the card reads it; none of a file of vectors, of which the SHA-256 alone is told.
+    """The tensors of a file as the card reads it; a file of vectors has none, and gives its SHA-256 alone.
 
     Raises what `read_checkpoint` and `published_format` do.
     """

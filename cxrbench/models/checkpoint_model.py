@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Generic, Self, cast
+from typing import ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -187,3 +187,22 @@ class VisionOnly(CheckpointModel[OptionsT]):
         found = super().encode_image(pixels)
         require_widths(found, self.card.name, self.card.taps)
         return found
+
+
+class PrefixOptions(Spec):
+    """`prefix`: what the names of the file's tensors begin with."""
+
+    prefix: str = ""
+
+
+PrefixedT = TypeVar("PrefixedT", bound=PrefixOptions)
+
+
+class PrefixedVision(VisionOnly[PrefixedT]):
+    """A network alone, whose tensors begin with the prefix that the card's options name."""
+
+    def __init__(
+        self, card: ModelCard, options: PrefixedT, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
+    ) -> None:
+        self.image_network = options.prefix
+        super().__init__(card, options, checkpoint, text_encoder, runtime)

@@ -6,7 +6,6 @@ Names may carry the number of a chunk of blocks (`blocks.CHUNK.BLOCK.*`, blocks 
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,20 +14,18 @@ from torch.nn.functional import interpolate
 
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
-from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.checkpoint_model import VisionOnly
+from cxrbench.models.checkpoint_model import PrefixedVision, PrefixOptions
 from cxrbench.models.container import require_depth
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.nets import rename
 from cxrbench.models.unfilled import without_values
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Spec
 
 _HEAD, _EPS = 64, 1e-6  # width of an attention head in ViT-S, B and L
 _BLOCK = re.compile(r"blocks\.(?:(\d{1,3})\.)?(\d{1,3})\.(?=[a-z])")
 
 
-class Options(Spec):
+class Options(PrefixOptions):
     """`size` of pictures that it was trained on, side of a `patch`, `mlp` of its blocks, number of `registers`.
 
     `offset`: positions for pictures of another size are resampled by the factor (patches + offset) / grid, as DINOv2's
@@ -40,19 +37,12 @@ class Options(Spec):
     mlp: Literal["gelu", "swiglu"]
     registers: int = 0
     offset: float | None = None
-    prefix: str = ""
 
 
-class DINOv2(VisionOnly[Options]):
+class DINOv2(PrefixedVision[Options]):
     """`pooled`: the class token after the last norm."""
 
     options_type = Options
-
-    def __init__(
-        self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
-    ) -> None:
-        self.image_network = options.prefix
-        super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:

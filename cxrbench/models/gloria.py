@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,20 @@ class GloriaWords:
 
 
 TRUNK, GLOBAL, LOCAL = (f"gloria.img_encoder.{part}." for part in ("model", "global_embedder", "local_embedder"))
+
+
+def words_of(model: CheckpointModel[Any], prefix: str) -> GloriaWords:
+    """What reads the texts of a model, whose file holds the BERT under a prefix.
+
+    Raises SpecError for a card without a text encoder, DataError as `text_files` does.
+    """
+    encoder = model.card.text_encoder
+    if encoder is None:
+        raise SpecError(f"{model.card.name}: the card names no text encoder")
+    files = text_files(encoder, model.text_encoder)
+    return GloriaWords(model.parts[prefix].state_dict(), files, encoder.max_tokens, model.runtime.device)
+
+
 BERT = "gloria.text_encoder.model."
 _REGION_CHANNELS = 1024  # of layer3
 _AT_ONCE = 32  # texts through the encoder together: the hidden states of hundreds would fill the memory
@@ -172,11 +186,7 @@ class GLoRIA(CheckpointModel[Options]):
 
     @cached_property
     def _words(self) -> GloriaWords:
-        encoder = self.card.text_encoder
-        if encoder is None:
-            raise SpecError(f"{self.card.name}: the card names no text encoder")
-        files = text_files(encoder, self.text_encoder)
-        return GloriaWords(self.parts[BERT].state_dict(), files, encoder.max_tokens, self.runtime.device)
+        return words_of(self, BERT)
 
     @torch.inference_mode()
     def score(self, images: ImageFeatures, texts: TextFeatures) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from cxrbench.errors import IntegrityError, SpecError
 from cxrbench.models.base import Runtime
 from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.checkpoint_model import VisionOnly, require_size
+from cxrbench.models.checkpoint_model import PrefixedVision, PrefixOptions, require_size
 from cxrbench.models.features import ImageFeatures, TextFeatures
 from cxrbench.models.model_config import beside_weights, model_config, require_agreement, weights_config
 from cxrbench.models.preprocessor import hold_recipe
@@ -26,7 +26,7 @@ from cxrbench.store.schema import Spec
 CONFIG = "config.json"
 
 
-class VisionOptions(Spec):
+class VisionOptions(PrefixOptions):
     """`pooled`: the network's own `pooler` output, the class token `cls` after the last norm, or the mean of `patches`.
 
     `prefix`: what the published names of its tensors begin with, as where it was saved as a part of another model.
@@ -34,11 +34,10 @@ class VisionOptions(Spec):
     """
 
     pooled: Literal["pooler", "cls", "patches"]
-    prefix: str = ""
     config: Mapping[str, Any] | None = None
 
 
-class HuggingFaceVision(VisionOnly[VisionOptions]):
+class HuggingFaceVision(PrefixedVision[VisionOptions]):
     """`pooled` as the options say; a transformer takes pixels of the size of its configuration alone."""
 
     options_type = VisionOptions
@@ -52,7 +51,6 @@ class HuggingFaceVision(VisionOnly[VisionOptions]):
         runtime: Runtime,
     ) -> None:
         _require_agreement(card, checkpoint, lambda: _vision_config(card, options))
-        self.image_network = options.prefix
         super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod

@@ -25,7 +25,7 @@ from cxrbench.store.schema import complaints
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A model of one process; see `cxrbench.in_memory`. `card` holds what is told of it, in the words of cards."""
+    """A model of one process; see `cxrbench.in_memory`. `card` holds its facts, as a card states them."""
 
     card: ModelCard
     network: Callable[..., Any]
@@ -114,7 +114,7 @@ def in_memory(
 
 
 class HeldImages(Adapter):
-    """`pooled`: what the network gives, through `vectors` where that is told. It runs where its parameters lie."""
+    """`pooled`: what the network gives, through `vectors` where there is one. It runs where its parameters lie."""
 
     def __init__(self, held: InMemory, networks: Sequence[nn.Module], runtime: Runtime) -> None:
         self.card, self.held, self.networks, self.runtime = held.card, held, networks, runtime

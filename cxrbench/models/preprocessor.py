@@ -192,8 +192,9 @@ def _three(values: Sequence[float]) -> Sequence[float]:
 
 
 def _close(ours: Sequence[float], theirs: Sequence[float]) -> bool:
-    same = zip(ours, theirs, strict=False)
-    return len(ours) == len(theirs) and all(math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE) for a, b in same)
+    if len(ours) != len(theirs):
+        return False
+    return all(math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE) for a, b in zip(ours, theirs, strict=True))
 
 
 def _line(steps: Sequence[Step]) -> str:

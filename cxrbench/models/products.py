@@ -88,7 +88,7 @@ class _Products(TorchFunctionMode):
 
 
 def _attention(served: Product) -> Callable[..., Any]:
-    """Torch's own attention with this product in it: a mode is told of the whole, and not of what it calls."""
+    """Torch's own attention with this product in it: a mode sees the call of the whole, and not the calls within it."""
     names: dict[str, Any] = {**vars(functional), "linear": served}
     for name in ("_in_projection_packed", "_in_projection", "multi_head_attention_forward"):
         own = names.get(name)

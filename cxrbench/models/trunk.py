@@ -1,25 +1,22 @@
 """Image networks of torchvision and timm by name, with the tensors of a local file: baselines without a text side."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from cxrbench.errors import SpecError
 from cxrbench.models.base import Runtime
-from cxrbench.models.checkpoint import Checkpoint
-from cxrbench.models.checkpoint_model import VisionOnly
+from cxrbench.models.checkpoint_model import PrefixedVision, PrefixOptions
 from cxrbench.models.features import ImageFeatures
 from cxrbench.models.settings_check import network_settings
 from cxrbench.models.unfilled import compute_buffers_when_filled, without_values
 from cxrbench.specs.card import ModelCard
-from cxrbench.store.schema import Spec
 
 _FETCHING = ("pretrained", "weights", "checkpoint")  # arguments that begin so would bring tensors of their own
 
 
-class Options(Spec):
+class Options(PrefixOptions):
     """`architecture` of a `library`, with `arguments` of its constructor.
 
     `head`: torchvision's layers that make classes of the pooled vector, by their module's name; timm knows its own.
@@ -30,20 +27,13 @@ class Options(Spec):
     architecture: str
     arguments: Mapping[str, bool | int | float | str] = {}
     head: str = "fc"
-    prefix: str = ""
     channels: Literal[1, 3] = 3
 
 
-class Trunk(VisionOnly[Options]):
+class Trunk(PrefixedVision[Options]):
     """`pooled`: what the library's classifier would see. The classifier's tensors are ignored by name on the card."""
 
     options_type = Options
-
-    def __init__(
-        self, card: ModelCard, options: Options, checkpoint: Checkpoint, text_encoder: Path | None, runtime: Runtime
-    ) -> None:
-        self.image_network = options.prefix
-        super().__init__(card, options, checkpoint, text_encoder, runtime)
 
     @classmethod
     def networks(cls, tensors: Mapping[str, Tensor], card: ModelCard, options: Options) -> dict[str, nn.Module]:
